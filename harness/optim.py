@@ -1,0 +1,107 @@
+"""Adam as a pure function of tensors, with one learning rate and one weight decay per lane."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+
+
+@dataclass
+class AdamState:
+    """First and second moments, shaped as the parameters, and the number of steps taken."""
+
+    mean: list[Tensor]
+    square: list[Tensor]
+    step: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba, 2015, https://arxiv.org/abs/1412.6980); `decoupled` gives AdamW (Loshchilov & Hutter, 2019).
+
+    Every parameter is (S, ...), `learning_rate` and `weight_decay` are (S,). One lane on a CPU takes torch's own fused
+    kernel (measured 0.43 ms against 2.3 ms for tensor operations on the reference model, one thread); several lanes, which no
+    torch optimizer can give a rate each, take tensor operations. Both equal torch.optim.Adam; a test holds them to it.
+    """
+
+    decoupled: bool = False
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def init(self, params: Sequence[Tensor]) -> AdamState:
+        """Zero moments."""
+        return AdamState(
+            [torch.zeros_like(p) for p in params],
+            [torch.zeros_like(p) for p in params],
+            [torch.zeros((), device=p.device) for p in params],
+        )
+
+    @torch.no_grad()
+    def update(
+        self,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        state: AdamState,
+        learning_rate: Tensor,
+        weight_decay: Tensor,
+    ) -> None:
+        """One step, in place."""
+        if len(learning_rate) == 1 and learning_rate.device.type == "cpu":
+            self._fused(params, grads, state, learning_rate.item(), weight_decay.item())
+        else:
+            self._stacked(params, grads, state, learning_rate, weight_decay)
+
+    def _fused(
+        self,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        state: AdamState,
+        learning_rate: float,
+        weight_decay: float,
+    ) -> None:
+        (adamw if self.decoupled else adam)(
+            list(params),
+            list(grads),
+            state.mean,
+            state.square,
+            [],
+            state.step,
+            fused=True,
+            amsgrad=False,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            lr=learning_rate,
+            weight_decay=weight_decay,
+            eps=self.eps,
+            maximize=False,
+        )
+
+    def _stacked(
+        self,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        state: AdamState,
+        learning_rate: Tensor,
+        weight_decay: Tensor,
+    ) -> None:
+        torch._foreach_add_(state.step, 1.0)
+        t = state.step[0]
+        step_size = learning_rate / (1 - self.beta1**t)
+        spread = (1 - self.beta2**t).sqrt()
+        for p, g, m, v in zip(params, grads, state.mean, state.square, strict=True):
+            per_lane = (-1,) + (1,) * (p.dim() - 1)
+            decay = weight_decay.view(per_lane)
+            if self.decoupled:
+                p.mul_(1 - learning_rate.view(per_lane) * decay)
+            else:
+                g = g + decay * p
+            m.lerp_(g, 1 - self.beta1)
+            v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
+            p.sub_(step_size.view(per_lane) * m / (v.sqrt() / spread + self.eps))
+
+
+OPTIMIZERS: Mapping[str, Adam] = {"adam": Adam(), "adamw": Adam(decoupled=True)}

@@ -1,0 +1,185 @@
+"""What goes into a trial and what comes out of it, as data. No torch here: a typo fails in a blink."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, NamedTuple
+
+from harness.errors import UserError
+from harness.tables import unknown
+
+LANE = {"lane": True}
+
+
+class Scale(NamedTuple):
+    """The scale on which a likelihood's native objective lives. Only equal scales may be ranked against each other."""
+
+    kind: Literal["pseudo", "pmf", "density"]
+    of: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} on {self.of}"
+
+
+# The names a study may use, known without importing torch; tests hold them equal to the tables that implement them.
+LIKELIHOOD_SCALES: Mapping[str, Scale] = {
+    "bce": Scale("pseudo", "grey levels"),
+    "bernoulli": Scale("pmf", "{0,1}"),
+    "mse": Scale("density", "v/255"),
+    "gaussian_shared": Scale("density", "v/255"),
+    "gaussian_per_pixel": Scale("density", "v/255"),
+    "continuous_bernoulli": Scale("density", "(v+u)/256"),
+    "discretized_logistic": Scale("pmf", "0..255"),
+}
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "dataset": ("mnist", "fashion_mnist", "kmnist", "digits"),
+    "fit_on": ("train", "train+validation"),
+    "likelihood": tuple(LIKELIHOOD_SCALES),
+    "binarisation": ("dynamic", "static", "threshold"),
+    "network": ("reference", "mlp"),
+    "activation": (
+        "elu",
+        "relu",
+        "leaky_relu",
+        "selu",
+        "gelu",
+        "silu",
+        "mish",
+        "tanh",
+        "softplus",
+        "sigmoid",
+        "identity",
+    ),
+    "optimizer": ("adam", "adamw"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSpec:
+    """One training run, completely: equal specs give equal runs.
+
+    Structure fields decide the program (shapes, operations, number of steps). Lane fields reach the step as tensors with
+    one value per lane, so trials that differ only in them train together.
+
+    Structure:
+        dataset, fit_on: which images, and whether to fit on the 50k training images or on them and the 10k validation
+            images (to compare with published numbers; nothing may then be selected on validation).
+        likelihood, binarisation: the reconstruction loss; binarisation (`dynamic` unless said) is for `bernoulli` only.
+        network, hidden, activation, latent: `hidden` gives the encoder's widths (the decoder mirrors them), `mlp` only.
+        batch_size, epochs, optimizer: images per step (the last, smaller batch is kept) and passes over the data.
+    Lane:
+        seed: the only source of randomness: initial weights, order, noise.
+        learning_rate, weight_decay: of the optimizer. `adam` adds the decay to the gradient as torch.optim.Adam does,
+            `adamw` decouples it (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101).
+        beta: the weight of the KL in the objective; 1 is the ELBO.
+        kl_warmup: epochs over which the weight of the KL rises linearly from 0 to beta.
+
+    Raises:
+        UserError: a name that no table holds, or a value out of range; all faults at once.
+
+    >>> TrialSpec(seed=1).cohort == TrialSpec(seed=2, learning_rate=0.1).cohort
+    True
+    >>> TrialSpec(activation="rleu")
+    Traceback (most recent call last):
+    ...
+    harness.errors.UserError: unknown activation 'rleu'; did you mean 'relu'?
+    known: elu, relu, leaky_relu, selu, gelu, silu, mish, tanh, softplus, sigmoid, identity
+    """
+
+    dataset: str = "mnist"
+    fit_on: str = "train"
+    likelihood: str = "bce"
+    binarisation: str | None = None
+    network: str = "reference"
+    hidden: tuple[int, ...] | None = None
+    activation: str = "elu"
+    latent: int = 2
+    batch_size: int = 128
+    epochs: int = 50
+    optimizer: str = "adam"
+    seed: int = field(default=0, metadata=LANE)
+    learning_rate: float = field(default=3e-4, metadata=LANE)
+    beta: float = field(default=1.0, metadata=LANE)
+    weight_decay: float = field(default=0.0, metadata=LANE)
+    kl_warmup: float = field(default=0.0, metadata=LANE)
+
+    def __post_init__(self) -> None:
+        if self.likelihood == "bernoulli" and self.binarisation is None:
+            object.__setattr__(self, "binarisation", "dynamic")
+        if self.network == "mlp" and self.hidden is None:
+            object.__setattr__(self, "hidden", (256, 128))
+        if isinstance(self.hidden, list):
+            object.__setattr__(self, "hidden", tuple(self.hidden))
+        faults = list(self._faults())
+        if faults:
+            raise UserError("\n".join(faults))
+
+    def _faults(self) -> "list[str]":
+        faults = []
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            if value not in known and not (name == "binarisation" and value is None):
+                faults.append(str(unknown(name, value, known)))
+        for name, low in {"latent": 1, "batch_size": 1, "epochs": 1, "seed": 0}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
+                faults.append(f"{name} must be a whole number from {low} to 2**31 - 1, got {value!r}")
+        for name in ("learning_rate", "beta", "weight_decay", "kl_warmup"):
+            value = getattr(self, name)
+            positive = name == "learning_rate"
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or value < 0 or (positive and value == 0):
+                faults.append(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value!r}")
+        if self.binarisation is not None and self.likelihood != "bernoulli":
+            faults.append(f"binarisation={self.binarisation!r} is for the likelihood 'bernoulli', got {self.likelihood!r}")
+        if self.network != "mlp" and self.hidden is not None:
+            faults.append(f"hidden={self.hidden!r} is for the network 'mlp', got {self.network!r}")
+        if self.hidden is not None and not all(isinstance(w, int) and w >= 1 for w in self.hidden):
+            faults.append(f"hidden must be widths of at least 1, got {self.hidden!r}")
+        return faults
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of the native objective: kind, and which data it is a probability of."""
+        scale = LIKELIHOOD_SCALES[self.likelihood]
+        return scale._replace(of=f"{{0,1}}, {self.binarisation}") if self.binarisation else scale
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrialSpec":
+        """The inverse of `as_dict`; unknown fields are refused with the nearest name."""
+        return cls().derive(**values)
+
+    def derive(self, **changes: Any) -> "TrialSpec":
+        """This spec with some fields changed; an unknown field is refused with the nearest name."""
+        for name in changes:
+            if name not in FIELDS:
+                raise unknown("field of a trial", name, FIELDS)
+        return replace(self, **changes)
+
+    @property
+    def id(self) -> str:
+        """12 hexadecimal digits of the content: equal specs, equal ids, on every machine."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def cohort(self) -> "TrialSpec":
+        """This spec with its lane fields blanked: equal cohorts run the same program and train together."""
+        return replace(self, **{f.name: f.default for f in fields(self) if f.metadata.get("lane")})
+
+
+FIELDS = tuple(f.name for f in fields(TrialSpec))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial leaves behind: its scores by metric name, or the reason why it has none."""
+
+    spec: TrialSpec
+    metrics: Mapping[str, float]
+    failure: str = ""

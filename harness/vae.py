@@ -1,0 +1,68 @@
+"""x, eps -> ELBO. Shapes: S lanes, B images, P pixels, Z latents; nothing here knows a device or a seed.
+
+log p(x) >= E_q[log p(x|z)] - KL(q(z|x) || p(z)), q(z|x) = N(mean, diag(exp(log_var))), p(z) = N(0, I)
+(Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from harness.likelihoods import LIKELIHOODS, Likelihood
+from harness.networks import NETWORKS, Decoder, Encoder, LaneLinear, Sizes
+from harness.spec import TrialSpec
+
+
+class Elbo(NamedTuple):
+    """The two terms of the bound for every image, in nats: log p(x|z) of one z ~ q, and the KL, each (S, B)."""
+
+    log_px: Tensor
+    kl: Tensor
+
+
+def kl_per_dimension(mean: Tensor, log_var: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_var)) || N(0, 1)) of each latent, in nats: (..., Z) to (..., Z)."""
+    return -0.5 * (1 + log_var - mean.square() - log_var.exp())
+
+
+class VAE(nn.Module):
+    """S variational autoencoders of one shape, side by side.
+
+    `shared` holds the likelihood's learned scalars, (S, 1, n); it starts at 0.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, likelihood: Likelihood, lanes: int = 1) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.shared = nn.Parameter(torch.zeros(lanes, 1, likelihood.shared)) if likelihood.shared else None
+
+    def decode(self, z: Tensor) -> tuple[Tensor, ...]:
+        """z (S, B, Z) to all that p(x|z) needs."""
+        out = self.decoder(z)
+        return out if self.shared is None else (*out, *self.shared.split(1, dim=-1))
+
+    def forward(self, x: Tensor, eps: Tensor) -> Elbo:
+        """x (S, B, P), eps ~ N(0, 1) of (S, B, Z)."""
+        mean, log_var = self.encoder(x)
+        z = mean + torch.exp(log_var / 2) * eps
+        log_px = self.likelihood.log_prob(x, *self.decode(z))
+        return Elbo(log_px, kl_per_dimension(mean, log_var).sum(-1))
+
+    def reset(self, lane: int, generator: torch.Generator) -> None:
+        """Draw lane's initial weights."""
+        for module in self.modules():
+            if isinstance(module, LaneLinear):
+                module.reset(lane, generator)
+
+
+def build(spec: TrialSpec, pixels: int, lanes: int = 1) -> VAE:
+    """The VAE that spec describes, for `lanes` trials; its weights are not drawn yet."""
+    likelihood = LIKELIHOODS[spec.likelihood]
+    sizes = Sizes(lanes, pixels, spec.latent, likelihood.params, spec.activation, spec.hidden or ())
+    return VAE(*NETWORKS[spec.network](sizes), likelihood, lanes)
+
+
+def parameters_of_one(vae: VAE) -> int:
+    """Learned parameters of one trial."""
+    return sum(p[0].numel() for p in vae.parameters())
