@@ -71,8 +71,8 @@ class Data:
 
     def to(self, device: torch.device) -> "Data":
         """All splits resident on the device."""
-        moved = (s.to(device) for s in (self.train, self.validation, self.test))
-        return Data(self.name, self.side, *moved, self.digest)
+        train, validation, test = (s.to(device) for s in (self.train, self.validation, self.test))
+        return Data(self.name, self.side, train, validation, test, self.digest)
 
 
 def load(name: str, say: Say = print) -> Data:
@@ -93,7 +93,7 @@ def frozen_noise(split: Split) -> Tensor:
     return u.to(split.levels.device)
 
 
-# ------------------------------------------------------------------------------------------------- MNIST and its family
+# -------------------------------------------------------------------------------- MNIST and its family
 
 
 def _mnist_family(folder: str, say: Say) -> Data:
@@ -148,7 +148,8 @@ def _recorded_sums(folder: str, raw: Path) -> tuple[str, ...]:
                 )
             digests.append(hashlib.sha256(gzip.decompress(packed.read_bytes())).hexdigest())
         sums.write_text("".join(f"{d}  {f}\n" for d, f in zip(digests, FILES, strict=True)))
-    recorded = dict(reversed(line.split()) for line in sums.read_text().splitlines())
+    lines = [line.split() for line in sums.read_text().splitlines()]
+    recorded = {file: digest for digest, file in lines}
     return tuple(recorded.get(f, "nothing recorded") for f in FILES)
 
 
@@ -166,7 +167,7 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-# ---------------------------------------------------------------------------------------------------------- getting files
+# -------------------------------------------------------------------------------- getting files
 
 
 def _fetch(folder: str, raw: Path, say: Say) -> None:
@@ -231,7 +232,7 @@ def _patience(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-# ----------------------------------------------------------------------------------------------------------------- digits
+# -------------------------------------------------------------------------------- digits
 
 
 def _digits(say: Say) -> Data:

@@ -27,7 +27,7 @@ def device(name: str) -> torch.device:
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        build = torch.version.cuda and f"torch {torch.__version__} sees no GPU" or f"torch {torch.__version__} has no CUDA"
+        build = (torch.version.cuda and f"torch {torch.__version__} sees no GPU") or f"torch {torch.__version__} has no CUDA"
         raise MachineError(f"DEVICE={name}: no CUDA GPU here ({build})\nhere: cpu. To train on it: DEVICE=cpu")
     if int(index or 0) >= torch.cuda.device_count():
         here = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count()))

@@ -17,7 +17,8 @@ LEVELS = 255
 LOG_2PI = math.log(2 * math.pi)
 SIGMA_FLOOR = 1 / 510  # half a grey level: on lattice data a learned sigma has no other bound
 LOG_SIGMA_START = math.log(0.25)  # about the error of the pixel-mean image on MNIST, 0.26: lr 3e-4 moves it 0.3 per 1k steps
-LOG_SCALE_FLOOR = -7.0
+LOG_SCALE_FLOOR, LOG_SCALE_CEILING = -7.0, 7.0
+LOG_SIGMA_CEILING = 7.0
 LOG_SCALE_START = -2.0
 LOGIT_BOUND = 300.0
 SERIES_BELOW = 0.05
@@ -122,7 +123,9 @@ class Gaussian:
 
     def noise_scale(self, *out: Tensor) -> Tensor:
         """sigma, broadcastable to (..., P)."""
-        return out[0].new_ones(()) if self.sigma == "fixed" else SIGMA_FLOOR + (out[1] + LOG_SIGMA_START).exp()
+        if self.sigma == "fixed":
+            return out[0].new_ones(())
+        return SIGMA_FLOOR + (out[1] + LOG_SIGMA_START).clamp_max(LOG_SIGMA_CEILING).exp()
 
     def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
         error, pixels = x - self.mean(*out), x.shape[-1]
@@ -212,7 +215,7 @@ class DiscretizedLogistic:
 
     def log_scale(self, *out: Tensor) -> Tensor:
         """log s, (..., P), in units of the [0, 1] axis."""
-        return (out[1] + LOG_SCALE_START).clamp_min(LOG_SCALE_FLOOR)
+        return (out[1] + LOG_SCALE_START).clamp(LOG_SCALE_FLOOR, LOG_SCALE_CEILING)
 
     @staticmethod
     def centre(*out: Tensor) -> Tensor:

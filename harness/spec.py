@@ -170,7 +170,8 @@ class TrialSpec:
     @property
     def cohort(self) -> "TrialSpec":
         """This spec with its lane fields blanked: equal cohorts run the same program and train together."""
-        return replace(self, **{f.name: f.default for f in fields(self) if f.metadata.get("lane")})
+        blank: dict[str, Any] = {f.name: f.default for f in fields(self) if f.metadata.get("lane")}
+        return replace(self, **blank)
 
 
 FIELDS = tuple(f.name for f in fields(TrialSpec))

@@ -1,0 +1,59 @@
+# Every target does all the set-up it needs; the second time that takes no time.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+BUDGET ?= default
+DEVICE ?= auto
+PORT   ?= 5000
+DATASET ?= mnist
+
+.DEFAULT_GOAL := help
+.PHONY: help install study report list ui test bench check data lock clean
+
+help: ## what can be made
+	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n]"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.11 ..." % v)'
+	@echo "setting up $(VENV) (once, a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --progress-bar on --constraint requirements.lock torch
+	@$(BIN)/python -m pip install --quiet --no-deps --constraint requirements.lock torchvision
+	@$(BIN)/python -m pip install --quiet --progress-bar on --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+install: $(READY) ## the environment in .venv, at the locked versions
+
+study: $(READY) ## run a study and report: NAME=, BUDGET=, DEVICE=, WORKERS=
+	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness study $(NAME) --budget $(BUDGET) --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
+
+report: $(READY) ## show a study's report again: NAME=, BUDGET=
+	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness report $(NAME) --budget $(BUDGET)
+
+list: $(READY) ## all studies with their questions
+	@$(BIN)/harness list
+
+ui: $(READY) ## browse all runs in MLflow: PORT=5000
+	@$(BIN)/harness ui --port $(PORT)
+
+data: $(READY) ## fetch and check a data set: DATASET=mnist
+	@$(BIN)/harness data $(DATASET)
+
+check: $(READY) ## lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+test: check data ## lint, format, types and all tests
+	@$(BIN)/python -m pytest --durations=8
+
+bench: $(READY) data ## step times: pytest --benchmark-only
+	@$(BIN)/python -m pytest tests/bench --benchmark-only
+
+lock: $(READY) ## write the versions of .venv into requirements.lock
+	@$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+(cpu|cu[0-9]+)$$//' > requirements.lock
+
+clean: ## remove the environment and caches; runs and data stay
+	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,108 @@
+"""How MLflow's charts are arranged when a study is opened: our sections, grouped by arm, averaged over seeds.
+
+The layout is what the MLflow UI itself stores for a shared view (an experiment tag of JSON); it is no documented API, so a browser
+test guards it, and where it is not understood the UI falls back to its own default charts.
+"""
+
+import json
+from typing import Any
+
+VIEW_KEY = "default"
+SECTIONS = {
+    "ELBO = reconstruction - KL (nats per image)": [
+        "elbo/validation",
+        "recon/validation",
+        "kl/validation",
+        "elbo/train",
+        "recon/train",
+        "kl/train",
+    ],
+    "Scores that need no likelihood (test set)": [
+        "test/squared_error",
+        "test/ssim",
+        "test/knn15_accuracy",
+        "test/psnr",
+    ],
+    "Cost": ["perf/step_ms_p50", "perf/images_per_s", "perf/train_s"],
+}
+
+
+def _chart(section: int, metric: str, number: int) -> dict[str, Any]:
+    chart: dict[str, Any] = {
+        "uuid": f"chart-{number}",
+        "runsCountToCompare": 60,
+        "metricSectionId": f"section-{section}",
+        "deleted": False,
+        "isGenerated": False,
+        "metricKey": metric,
+    }
+    curve = metric.endswith(("/train", "/validation"))
+    if not curve:
+        return chart | {"type": "BAR", "displayName": metric}
+    return chart | {
+        "type": "LINE",
+        "selectedMetricKeys": [metric],
+        "displayName": metric,
+        "lineSmoothness": 0,
+        "scaleType": "linear",
+        "xAxisKey": "step",
+        "xAxisScaleType": "linear",
+        "selectedXAxisMetricKey": "",
+        "useGlobalLineSmoothing": True,
+        "useGlobalXaxisKey": True,
+        "range": {},
+        "displayPoints": None,
+    }
+
+
+def shared_view() -> str:
+    """The arrangement as the JSON text that MLflow's UI reads."""
+    metrics = [(i, m) for i, ms in enumerate(SECTIONS.values()) for m in ms]
+    sections = [
+        {
+            "uuid": f"section-{i}",
+            "name": name,
+            "display": True,
+            "isReordered": True,
+            "deleted": False,
+            "isGenerated": False,
+        }
+        for i, name in enumerate(SECTIONS)
+    ]
+    return json.dumps(
+        {
+            "searchFilter": "tags.`kind` = 'trial'",
+            "orderByKey": "attributes.start_time",
+            "orderByAsc": False,
+            "startTime": "ALL",
+            "lifecycleFilter": "Active",
+            "datasetsFilter": [],
+            "modelVersionFilter": "All Runs",
+            "selectedColumns": [
+                "params.`arm`",
+                "params.`seed`",
+                "metrics.`test/squared_error`",
+                "metrics.`test/knn15_accuracy`",
+                "metrics.`test/kl`",
+                "metrics.`perf/step_ms_p50`",
+            ],
+            "columnOrder": [],
+            "columnWidths": {},
+            "runsExpanded": {},
+            "runsPinned": [],
+            "runsHidden": [],
+            "runsVisibilityMap": {},
+            "runsHiddenMode": "SHOW_ALL",
+            "compareRunCharts": [_chart(i, m, n) for n, (i, m) in enumerate(metrics)],
+            "compareRunSections": sections,
+            "viewMaximized": False,
+            "runListHidden": False,
+            "isAccordionReordered": True,
+            "useGroupedValuesInCharts": True,
+            "hideEmptyCharts": True,
+            "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "arm"}]},
+            "groupsExpanded": {},
+            "autoRefreshEnabled": False,
+            "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+        }
+    )

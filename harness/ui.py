@@ -1,0 +1,61 @@
+"""The MLflow server for people: on loopback only, for the hosts it is meant to answer to."""
+
+import os
+import socket
+import sys
+
+from rich.console import Console
+
+from harness import paths, tracking
+from harness.errors import MachineError
+from harness.shared_view import VIEW_KEY
+
+HOST = "127.0.0.1"
+TRIES = 20
+
+
+def free_port(first: int) -> int:
+    """The first free port from `first` on."""
+    for port in range(first, first + TRIES):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise MachineError(f"ports {first} to {first + TRIES - 1} are all taken\nname another: make ui PORT={first + 1000}")
+
+
+def command(port: int) -> list[str]:
+    """The server's command line: explicit hosts, one worker, artifacts served from the record."""
+    return [
+        sys.executable,
+        *("-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", tracking.store_uri()),
+        *("--default-artifact-root", (paths.mlruns() / "artifacts").as_uri()),
+        *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
+        *("--cors-allowed-origins", f"http://{HOST}:{port},http://localhost:{port}"),
+        *("--x-frame-options", "DENY"),
+    ]
+
+
+def serve(port: int, console: Console) -> None:
+    """Print the studies' pages and become the server."""
+    tracking.ensure_store()
+    chosen = free_port(port)
+    if chosen != port:
+        console.print(f"port {port} is taken, using {chosen}")
+    console.print(f"MLflow on http://{HOST}:{chosen} (some seconds to start; Ctrl-C ends it)")
+    for name, page in study_pages():
+        console.print(f"  {name}: http://{HOST}:{chosen}{page}", soft_wrap=True, highlight=False)
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    arguments = command(chosen)
+    os.execve(arguments[0], arguments, os.environ | settings)
+
+
+def study_pages() -> list[tuple[str, str]]:
+    """Every recorded study's name and its page, arranged as charts by arm."""
+    experiments = tracking.mlflow.MlflowClient().search_experiments()
+    marked = [e for e in experiments if f"mlflow.sharedViewState.{VIEW_KEY}" in e.tags]
+    return [(e.name, tracking.study_page(e.experiment_id)) for e in sorted(marked, key=lambda e: e.name)]

@@ -1,0 +1,31 @@
+"""Does the reconstruction loss change what a VAE learns? BCE, MSE and their honest relatives.
+
+All six arms see the same grey images and share everything but the loss. They live on different scales (bits of data, densities,
+a pseudo-likelihood), so no native ELBO ranks them; scores that need no likelihood do.
+"""
+
+from harness.spec import TrialSpec
+from harness.study import Ablation, Budget, Hypothesis
+
+STUDY = Ablation(
+    base=TrialSpec(dataset="mnist", network="reference", latent=2),
+    arms={
+        "bce": {"likelihood": "bce"},
+        "mse": {"likelihood": "mse"},
+        "gaussian_shared": {"likelihood": "gaussian_shared"},
+        "gaussian_per_pixel": {"likelihood": "gaussian_per_pixel"},
+        "continuous_bernoulli": {"likelihood": "continuous_bernoulli"},
+        "discretized_logistic": {"likelihood": "discretized_logistic"},
+    },
+    budgets={
+        "smoke": Budget(epochs=1, seeds=range(2)),
+        "default": Budget(epochs=8, seeds=range(6)),
+        "full": Budget(epochs=50, seeds=range(6)),
+    },
+    hypotheses=(
+        # sigma = 1 weighs the KL about six times heavier against the reconstruction than BCE does.
+        Hypothesis(better="bce", worse="mse", metric="test/squared_error"),
+        Hypothesis(better="gaussian_shared", worse="mse", metric="test/squared_error"),
+        Hypothesis(better="bce", worse="mse", metric="test/knn15_accuracy"),
+    ),
+)
