@@ -15,6 +15,7 @@ os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 os.environ.setdefault("MLFLOW_TRUNCATE_LONG_VALUES", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")
 
 import mlflow
@@ -77,6 +78,9 @@ class Tracker(Protocol):
 
     def stop_study(self) -> None:
         """The driver was told to stop: the parent is KILLED until the study is started again."""
+
+    def study_tag(self, key: str) -> str | None:
+        """A tag of the parent run, as an earlier report left it."""
 
     def log_model(self, module: Any, example: Any, requirements: list[str]) -> str:
         """Keep a torch module in the parent run as a model that loads without pickle. Returns its URI."""
@@ -235,6 +239,9 @@ class MlflowTracker:
         self.client.log_batch(self.parent, tags=tags)
         self.client.set_terminated(self.parent, "FINISHED")
 
+    def study_tag(self, key: str) -> str | None:
+        return self.client.get_run(self.parent).data.tags.get(key)
+
     def log_model(self, module: Any, example: Any, requirements: list[str]) -> str:
         with warnings.catch_warnings(), mlflow.start_run(run_id=self.parent):
             warnings.simplefilter("ignore")
@@ -302,6 +309,9 @@ class MemoryTracker:
     def finish_study(self, files: Path, summary: Mapping[str, str]) -> None:
         self.summary = summary
         self.report = sorted(p.name for p in files.iterdir())
+
+    def study_tag(self, key: str) -> str | None:
+        return self.summary.get(key)
 
     def log_model(self, module: Any, example: Any, requirements: list[str]) -> str:
         return "memory"

@@ -24,6 +24,8 @@ from harness.tracking import Tracker
 __all__ = ["Findings", "folder", "note", "publish", "show"]
 
 FAIR = tuple(name for name, s in SCORES.items() if name.startswith("test/") and not s.native)
+BRIEF = ("test/squared_error", "test/ssim", "test/knn15_accuracy", "test/kl")  # what 80 columns hold
+WIDE = 120
 NATIVE = ("test/elbo", "test/recon")
 COST = {
     "perf/step_ms_p50": ("step (ms, median)", 2),
@@ -56,10 +58,10 @@ def heading(metric: str) -> str:
     return s.label + {"lower": " ↓", "higher": " ↑", "": ""}[s.better]
 
 
-def fair_rows(f: Findings) -> list[list[str]]:
-    """Per arm: its name, number of seeds, and the scores that need no likelihood."""
+def score_rows(f: Findings, metrics: Sequence[str]) -> list[list[str]]:
+    """Per arm: its name, number of seeds, and these scores."""
     return [
-        [arm, str(len(f.by_seed(arm, FAIR[0]))), *(spread(f.by_seed(arm, m), SCORES[m].digits) for m in FAIR)] for arm in f.arms
+        [arm, str(len(f.by_seed(arm, FAIR[0]))), *(spread(f.by_seed(arm, m), SCORES[m].digits) for m in metrics)] for arm in f.arms
     ]
 
 
@@ -105,12 +107,14 @@ def show(f: Findings, console: Console) -> None:
     if not f.arms:
         console.print("no trial has a result")
         return
-    table = Table(title=f"{f.name} ({f.budget} budget): test scores, mean ± standard deviation over seeds", box=box.SIMPLE_HEAD)
+    metrics = FAIR if console.width >= WIDE else BRIEF
+    console.print(f"\n{f.name} ({f.budget} budget): test scores, mean ± sd over n seeds", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("arm", no_wrap=True)
-    for name in ("n", *(heading(m) for m in FAIR)):
-        table.add_column(name, justify="right")
-    for row in fair_rows(f):
-        table.add_row(*row)
+    for name in ("n", *(heading(m) for m in metrics)):
+        table.add_column(name.replace(" ↓", "\u00a0↓").replace(" ↑", "\u00a0↑"), justify="right")
+    for row in score_rows(f, metrics):
+        table.add_row(*(cell.replace(" ± ", "±") for cell in row))
     console.print(table)
     for word, colour, verdict, by in verdict_words(f):
         console.print(f" [{colour}]{word:>4}[/]  {verdict.sentence}; better by {by}", highlight=False, soft_wrap=True)
@@ -134,12 +138,12 @@ def publish(f: Findings, tracker: Tracker) -> None:
         _write(f, into)
     tags = {f"verdict.{i + 1}": v.sentence for i, v in enumerate(f.verdicts)}
     winner = f.winner
-    if winner is not None:
+    if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:
         from harness.winner import decoder_of
 
         weights = tracker.file(f.records[winner.spec.id].run, "state_dict.pt")
         module, example = decoder_of(winner.spec, weights)
-        tags["winner"] = f"{winner.arm} / seed {winner.seed}"
+        tags["winner"], tags["winner.cell"] = f"{winner.arm} / seed {winner.seed}", winner.spec.id
         tags["winner.model"] = tracker.log_model(module, example, [f"torch=={manifest.tags()['version.torch'].split('+')[0]}"])
     tracker.finish_study(into, tags)
 
@@ -147,7 +151,7 @@ def publish(f: Findings, tracker: Tracker) -> None:
 def _write(f: Findings, into: Path) -> None:
     headings = ["arm", "n", *(heading(m) for m in FAIR)]
     f.table.to_csv(into / "trials.csv", index=False)
-    pd.DataFrame(fair_rows(f), columns=headings).to_csv(into / "arms.csv", index=False)
+    pd.DataFrame(score_rows(f, FAIR), columns=headings).to_csv(into / "arms.csv", index=False)
     plain = [{"claim": v.sentence, "outcome": v.outcome, "p_holm": v.p_adjusted} for v in f.verdicts]
     (into / "verdicts.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
     pictures.scores(f.table, f.arms, [m for m in FAIR if SCORES[m].better], into / "scores.png")
@@ -157,7 +161,7 @@ def _write(f: Findings, into: Path) -> None:
         f=f,
         question=question(f.name),
         headings=headings,
-        fair=fair_rows(f),
+        fair=score_rows(f, FAIR),
         differences=difference_rows(f),
         native=native_rows(f),
         cost=cost_rows(f),

@@ -15,8 +15,9 @@ COLUMNS = 3
 
 
 def scores(table: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], path: Path) -> None:
-    """A panel per score: a dot per seed, the arm's mean as a bar across them."""
-    rows = -(-len(metrics) // COLUMNS)
+    """A panel per score that differs at all: a dot per seed, the arm's mean as a bar across them."""
+    metrics = [m for m in metrics if table[m].nunique() > 1]
+    rows = max(1, -(-len(metrics) // COLUMNS))
     height = 0.9 + 0.32 * len(arms)
     figure, axes = plt.subplots(rows, COLUMNS, figsize=(12, height * rows), layout="constrained", sharey=True, squeeze=False)
     for ax, metric in zip(axes.flat, metrics, strict=False):

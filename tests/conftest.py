@@ -1,0 +1,43 @@
+"""What every test stands on: one thread, a home folder of its own, and databases built once."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import paths
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty `HARNESS_HOME`; the data sets stay those of the project."""
+    monkeypatch.setenv("HARNESS_DATA", os.environ.get("HARNESS_DATA") or str(paths.PROJECT / "data"))
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    for name in ("MLFLOW_TRACKING_URI", "HARNESS_COMMAND"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store: building its schema takes seconds, copying it none."""
+    from harness.tracking import ensure_store
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_HOME", str(tmp_path_factory.mktemp("template")))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        ensure_store()
+        return paths.mlruns() / "mlflow.db"
+
+
+@pytest.fixture
+def mlflow_store(home: Path, mlflow_template: Path) -> Path:
+    """The template's copy in this test's home."""
+    store = home / "mlruns" / "mlflow.db"
+    store.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(mlflow_template, store)
+    return store

@@ -1,0 +1,275 @@
+"""A trial is a function of its spec: alone or in company, and equal to a loop that anyone would write."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness import cohort as rooms
+from harness.cohort import Cohort, generator
+from harness.data import Data, frozen_noise, load
+from harness.likelihoods import LEVELS, LIKELIHOODS
+from harness.networks import gain
+from harness.spec import TrialSpec
+
+CPU = torch.device("cpu")
+# 1197 images: 38 steps of 32, the last of 13 images, in two chunks.
+SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=2, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return load("digits")
+
+
+def weights(c: Cohort, spec: TrialSpec) -> list[Tensor]:
+    lane = [s.id for s in c.specs].index(spec.id)
+    return [p[0].detach() for p in c.lane(lane).parameters()]
+
+
+def trained(specs: Sequence[TrialSpec], data: Data, epochs: int = 2) -> tuple[Cohort, list[dict]]:
+    c = Cohort(specs, data, CPU)
+    return c, [c.run_epoch() for _ in range(epochs)]
+
+
+def assert_close(got: list[Tensor], want: list[Tensor], tolerance: float = 2e-4) -> None:
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=tolerance)
+
+
+def digest(tensors: list[Tensor]) -> str:
+    return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()
+
+
+# -------------------------------------------------------------------------------- an ordinary loop
+
+
+class Oracle(nn.Module):
+    """The reference VAE of one trial, as a textbook has it."""
+
+    def __init__(self, spec: TrialSpec, pixels: int) -> None:
+        super().__init__()
+        likelihood = LIKELIHOODS[spec.likelihood]
+        e = [nn.Linear(a, b) for a, b in ((pixels, 256), (256, 64), (64, 32), (32, 2 * spec.latent))]
+        d = [nn.Linear(a, b) for a, b in ((spec.latent, 32), (32, 64), (64, 256), (256, pixels * likelihood.params))]
+        self.encoder = nn.Sequential(e[0], nn.ELU(), e[1], nn.ELU(), e[2], nn.ELU(), e[3])
+        self.decoder = nn.Sequential(d[0], d[1], nn.ELU(), d[2], nn.ELU(), d[3])
+        self.shared = nn.Parameter(torch.zeros(likelihood.shared)) if likelihood.shared else None
+        self.params = likelihood.params
+        start, elu = generator(spec.seed, "weights", 0), gain("elu")
+        for layer, g in zip((*e, *d), (1, elu, elu, elu, 1, 1, elu, elu), strict=True):
+            bound = g * math.sqrt(3 / layer.in_features)
+            drawn = torch.empty(layer.in_features, layer.out_features).uniform_(-bound, bound, generator=start)
+            layer.weight.data, layer.bias.data = drawn.T.contiguous(), torch.zeros(layer.out_features)
+
+    def loss(self, spec: TrialSpec, x: Tensor, eps: Tensor) -> Tensor:
+        mean, log_var = self.encoder(x).chunk(2, dim=1)
+        out = self.decoder(mean + (log_var / 2).exp() * eps)
+        kl = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum(1)
+        if spec.likelihood in ("bce", "bernoulli"):
+            nll = nn.functional.binary_cross_entropy_with_logits(out, x, reduction="none").sum(1)
+        else:
+            shared = () if self.shared is None else (self.shared.view(1, 1),)
+            nll = -LIKELIHOODS[spec.likelihood].log_prob(x, *out.chunk(self.params, dim=1), *shared)
+        return (nll + spec.beta * kl).mean()
+
+    def weights(self) -> list[Tensor]:
+        """In the cohort's order and orientation."""
+        found = [] if self.shared is None else [self.shared.detach().view(1, 1)]
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                found += [layer.weight.detach().T, layer.bias.detach().view(1, -1)]
+        return found
+
+
+def oracle(spec: TrialSpec, data: Data) -> Oracle:
+    v = data.train.levels.float()
+    model = Oracle(spec, v.shape[1])
+    optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    likelihood, steps = LIKELIHOODS[spec.likelihood], math.ceil(len(v) / spec.batch_size)
+    for epoch in range(spec.epochs):
+        order = torch.randperm(len(v), generator=generator(spec.seed, "order", epoch))
+        latent, pixels = generator(spec.seed, "latent", epoch), generator(spec.seed, "pixels", epoch)
+        for step, index in enumerate(order.split(spec.batch_size)):
+            if step % rooms.CHUNK == 0:
+                drawn = min(rooms.CHUNK, steps - step), spec.batch_size
+                eps = torch.randn(*drawn, spec.latent, generator=latent)
+                u = torch.rand(*drawn, v.shape[1], generator=pixels) if likelihood.noisy else None
+            t, images = step % rooms.CHUNK, len(index)
+            x = likelihood.observe(v[index], 0.5 if u is None else u[t, :images])
+            optimizer.zero_grad()
+            model.loss(spec, x, eps[t, :images]).backward()
+            optimizer.step()
+    return model
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_a_trial_is_what_an_ordinary_loop_trains(name: str, digits: Data) -> None:
+    spec = SMALL.derive(likelihood=name, seed=5, beta=0.7, weight_decay=1e-3)
+    c, _ = trained([spec], digits)
+    start = weights(Cohort([spec], digits, CPU), spec)
+    want = oracle(spec, digits).weights()
+    assert_close(weights(c, spec), want)
+    assert all((a - b).abs().max() > 1e-3 for a, b in zip(start, want, strict=True))  # there was something to learn
+
+
+# -------------------------------------------------------------------------------- alone and in company
+
+COMPANY = [
+    SMALL.derive(seed=1),
+    SMALL.derive(seed=2, learning_rate=3e-4, beta=4.0, weight_decay=1e-2),
+    SMALL.derive(seed=1, kl_warmup=1.5, learning_rate=2e-3),
+]
+
+
+@pytest.mark.parametrize("change", [{}, {"likelihood": "gaussian_shared"}, {"likelihood": "bernoulli"}, {"optimizer": "adamw"}], ids=str)
+def test_a_trial_trains_alike_alone_and_in_company(change: dict, digits: Data) -> None:
+    specs = [s.derive(**change) for s in COMPANY]
+    fused, rows = trained(specs, digits)
+    for spec in specs:
+        alone, own = trained([spec], digits)
+        assert_close(weights(fused, spec), weights(alone, spec))
+        for together, by_itself in zip(rows, own, strict=True):
+            for term in ("elbo/train", "kl/train", "elbo/validation", "kl/validation"):
+                assert together[spec.id][term] == pytest.approx(by_itself[spec.id][term], rel=1e-3)
+
+
+def test_company_of_one_size_is_bitwise_no_matter_who(digits: Data) -> None:
+    first, _ = trained(COMPANY, digits, epochs=1)
+    second, _ = trained([COMPANY[2], COMPANY[1], SMALL.derive(seed=9)], digits, epochs=1)
+    for spec in COMPANY[1:]:
+        assert digest(weights(first, spec)) == digest(weights(second, spec))
+
+
+def test_equal_specs_give_equal_bits(digits: Data) -> None:
+    runs = [trained([SMALL], digits, epochs=1)[0] for _ in range(2)]
+    other, _ = trained([SMALL.derive(seed=1)], digits, epochs=1)
+    assert len({digest(weights(c, SMALL)) for c in runs}) == 1
+    assert digest(weights(other, other.specs[0])) != digest(weights(runs[0], SMALL))
+
+
+def test_looking_at_validation_changes_nothing(digits: Data) -> None:
+    watched, rows = trained([SMALL], digits)
+    blind = Cohort([SMALL], digits, CPU)
+    blind.eval_x = None
+    for _ in range(2):
+        assert "elbo/validation" not in blind.run_epoch()[SMALL.id]
+    assert "elbo/validation" in rows[0][SMALL.id]
+    assert digest(weights(watched, SMALL)) == digest(weights(blind, SMALL))
+
+
+def test_a_cohort_is_of_one_shape_and_different_trials(digits: Data) -> None:
+    for specs in ([SMALL, SMALL], [SMALL, SMALL.derive(latent=3)]):
+        with pytest.raises(ValueError, match="a cohort"):
+            Cohort(specs, digits, CPU)
+
+
+# -------------------------------------------------------------------------------- objective and data
+
+
+def test_the_weight_of_the_kl_ramps_up(digits: Data) -> None:
+    c = Cohort([SMALL.derive(beta=2.0), SMALL.derive(beta=2.0, kl_warmup=2.0)], digits, CPU)
+    n = c.steps_per_epoch
+    first = c._beta(range(n))[..., 0]
+    c.epoch = 1
+    second = c._beta(range(n))[..., 0]
+    c.epoch = 2
+    third = c._beta(range(n))[..., 0]
+    assert (torch.stack([first, second, third])[:, :, 0] == 2).all()
+    torch.testing.assert_close(torch.cat([first, second])[:, 1], 2 * torch.arange(1, 2 * n + 1) / (2 * n))
+    assert (third[:, 1] == 2).all()
+
+
+def test_a_warm_up_lets_the_kl_grow(digits: Data) -> None:
+    plain, warm = SMALL.derive(beta=4.0), SMALL.derive(beta=4.0, kl_warmup=20.0)
+    _, rows = trained([plain, warm], digits, epochs=1)
+    assert rows[0][warm.id]["kl/train"] > 2 * rows[0][plain.id]["kl/train"]
+
+
+def seen(spec: TrialSpec, data: Data, epochs: int = 1) -> tuple[list[Tensor], list[Tensor]]:
+    """Every batch as indices and as the model saw it."""
+    c = Cohort([spec], data, CPU)
+    indices: list[Tensor] = []
+    images: list[Tensor] = []
+    c.vae.encoder.register_forward_pre_hook(lambda _, x: images.append(x[0][0]))
+    step = c._step
+
+    def spy(index: Tensor, *rest: Tensor) -> None:
+        indices.append(index[0])
+        step(index, *rest)
+
+    c._step = spy  # type: ignore[method-assign,assignment]
+    c.eval_x = None
+    for _ in range(epochs):
+        c.run_epoch()
+    return indices, images
+
+
+def test_every_image_is_used_once_an_epoch_and_the_last_batch_is_kept(digits: Data) -> None:
+    indices, images = seen(SMALL, digits, epochs=2)
+    n = len(digits.train)
+    assert [len(i) for i in indices] == ([32] * 37 + [13]) * 2
+    one, two = torch.cat(indices).view(2, n)
+    assert sorted(one.tolist()) == sorted(two.tolist()) == list(range(n))
+    assert not torch.equal(one, two)
+    torch.testing.assert_close(torch.cat(images)[:n], digits.train.levels[one].float() / 255)
+
+
+def test_train_and_validation_together(digits: Data) -> None:
+    indices, _ = seen(SMALL.derive(fit_on="train+validation"), digits)
+    assert sorted(torch.cat(indices).tolist()) == list(range(len(digits.train) + len(digits.validation)))
+
+
+@pytest.mark.parametrize("way", ["threshold", "static", "dynamic"])
+def test_binarisations(way: str, digits: Data) -> None:
+    indices, images = seen(SMALL.derive(likelihood="bernoulli", binarisation=way), digits, epochs=2)
+    n, levels = len(digits.train), digits.train.levels
+    one, two = (torch.empty(n, 64) for _ in range(2))
+    one[torch.cat(indices)[:n]] = torch.cat(images)[:n]
+    two[torch.cat(indices)[n:]] = torch.cat(images)[n:]
+    assert one.unique().tolist() == [0, 1]
+    assert torch.equal(one, two) == (way != "dynamic")
+    match way:
+        case "threshold":
+            assert torch.equal(one, (levels >= 128).float())
+        case "static":
+            assert torch.equal(one, (frozen_noise(digits.train) < levels / LEVELS).float())
+        case "dynamic":
+            assert (one + two - 2 * levels / LEVELS).mean().abs() < 0.01
+            assert (one[levels == 255] == 1).all()
+            assert (one[levels == 0] == 0).all()
+
+
+# -------------------------------------------------------------------------------- a loss that is not finite
+
+
+@pytest.mark.parametrize("name", ["mse", "gaussian_per_pixel"])
+def test_a_lane_that_diverges_stops_alone_with_step_and_reason(name: str, digits: Data) -> None:
+    base = SMALL.derive(likelihood=name)
+    mad, calm = base.derive(learning_rate=1e6), base.derive(seed=1)
+    c, rows = trained([mad, calm], digits)
+    assert [s.id for s in c.specs] == [calm.id]
+    assert list(c.failures) == [mad.id]
+    for word in ("not finite", "at step", "epoch 1", "learning_rate=1e+06"):
+        assert word in c.failures[mad.id]
+    assert all(set(row) == {calm.id} for row in rows)
+    alone, own = trained([calm], digits)
+    assert_close(weights(c, calm), weights(alone, calm))
+    assert rows[1][calm.id]["elbo/train"] == pytest.approx(own[1][calm.id]["elbo/train"], rel=1e-3)
+
+
+def test_the_step_of_a_failure_is_the_first_bad_one(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    c = Cohort([SMALL], digits, CPU)
+    step, calls = c._step, []
+
+    def poisoned(index: Tensor, eps: Tensor, u: Tensor | float, beta: Tensor, history: Tensor) -> None:
+        calls.append(1)
+        step(index, eps * (math.nan if len(calls) == 35 else 1), u, beta, history)
+
+    monkeypatch.setattr(c, "_step", poisoned)
+    assert c.run_epoch() == {}
+    assert "step 35 (epoch 1)" in c.failures[SMALL.id]
+    assert c.specs == []

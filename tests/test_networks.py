@@ -1,0 +1,103 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from harness.networks import ACTIVATIONS, MLP, NETWORKS, LaneLinear, Sizes, gain, identity
+from harness.spec import TrialSpec
+from harness.vae import build, parameters_of_one
+
+TORCH = {
+    "elu": nn.ELU(),
+    "relu": nn.ReLU(),
+    "leaky_relu": nn.LeakyReLU(),
+    "selu": nn.SELU(),
+    "gelu": nn.GELU(),
+    "silu": nn.SiLU(),
+    "mish": nn.Mish(),
+    "tanh": nn.Tanh(),
+    "softplus": nn.Softplus(),
+    "sigmoid": nn.Sigmoid(),
+    "identity": nn.Identity(),
+}
+
+
+def test_the_reference_has_its_published_size() -> None:
+    assert parameters_of_one(build(TrialSpec(network="reference", latent=2, likelihood="bce"), pixels=784)) == 439_956
+    assert parameters_of_one(build(TrialSpec(network="reference", latent=2, likelihood="bce"), pixels=784, lanes=3)) == 439_956
+
+
+def test_the_reference_has_no_activation_after_the_decoders_first_layer() -> None:
+    sizes = Sizes(lanes=1, pixels=20, latent=2, params=1, activation="relu", hidden=(64, 32))
+    reference, mlp = NETWORKS["reference"](sizes)[1], NETWORKS["mlp"](sizes)[1]
+    after = [[f is identity for f in decoder.body.activations] for decoder in (reference, mlp)]
+    assert after == [[True, False, False, True], [False, False, True]]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_shapes_of_encoder_and_decoder(name: str) -> None:
+    encoder, decoder = NETWORKS[name](Sizes(lanes=3, pixels=20, latent=4, params=2, activation="elu", hidden=(16, 8)))
+    for module in (*encoder.modules(), *decoder.modules()):
+        if isinstance(module, LaneLinear):
+            for lane in range(3):
+                module.reset(lane, torch.Generator().manual_seed(lane))
+    assert [t.shape for t in encoder(torch.rand(3, 5, 20))] == [(3, 5, 4)] * 2
+    assert [t.shape for t in decoder(torch.rand(3, 5, 4))] == [(3, 5, 20)] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "digits"),
+    [("relu", math.sqrt(2), 1e-6), ("identity", 1, 1e-6), ("leaky_relu", math.sqrt(2 / (1 + 0.01**2)), 1e-6), ("selu", 1, 1e-3)],
+)
+def test_known_gains(name: str, value: float, digits: float) -> None:
+    assert gain(name) == pytest.approx(value, abs=digits)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_signals_keep_their_size_through_depth(name: str) -> None:
+    width, g = 1024, torch.Generator().manual_seed(0)
+    body = MLP(1, (width,) * 5, [name] * 3)
+    for layer in body.layers:
+        layer.reset(0, g)
+    x = torch.randn(1, 256, width, generator=g)
+    for layer, activation in zip(body.layers, body.activations, strict=True):
+        x = layer(x)
+        assert x.square().mean().item() == pytest.approx(1, abs=0.15)
+        x = activation(x)
+
+
+def test_lanes_are_separate_affine_maps() -> None:
+    g = torch.Generator().manual_seed(0)
+    layer = LaneLinear(3, 5, 4)
+    for lane in range(3):
+        layer.reset(lane, g)
+    with torch.no_grad():
+        layer.bias.normal_(generator=g)
+    x = torch.randn(3, 7, 5, generator=g)
+    want = torch.stack([nn.functional.linear(x[s], layer.weight[s].T, layer.bias[s, 0]) for s in range(3)])
+    torch.testing.assert_close(layer(x), want)
+
+
+def test_a_lanes_start_depends_on_its_generator_alone() -> None:
+    three, one = LaneLinear(3, 5, 4, gain=2.0), LaneLinear(1, 5, 4, gain=2.0)
+    for lane in range(3):
+        three.reset(lane, torch.Generator().manual_seed(lane))
+    one.reset(0, torch.Generator().manual_seed(2))
+    assert torch.equal(three.weight[2:], one.weight)
+    assert not torch.equal(three.weight[0], three.weight[1])
+    assert three.weight.abs().max() <= 2 * math.sqrt(3 / 5)
+
+
+def test_every_activation_has_a_counterpart() -> None:
+    assert set(TORCH) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_torchs_with_finite_gradients(name: str) -> None:
+    x = torch.tensor([[-1e4, -30.0, -1.0, -1e-6], [0.0, 1e-6, 1.0, 1e4]], requires_grad=True)
+    y = ACTIVATIONS[name](x)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert y.shape == x.shape
+    assert gradient.isfinite().all()
+    torch.testing.assert_close(y, TORCH[name](x))

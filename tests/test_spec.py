@@ -1,0 +1,148 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from harness.data import DATASETS
+from harness.errors import UserError
+from harness.likelihoods import LIKELIHOODS
+from harness.networks import ACTIVATIONS, NETWORKS
+from harness.optim import OPTIMIZERS
+from harness.spec import CHOICES, FIELDS, LIKELIHOOD_SCALES, TrialSpec
+
+LANE_FIELDS = {"seed", "learning_rate", "beta", "weight_decay", "kl_warmup"}
+
+# A spec and one other value for every field.
+OTHERS = {
+    "dataset": (TrialSpec(), "digits"),
+    "fit_on": (TrialSpec(), "train+validation"),
+    "likelihood": (TrialSpec(), "mse"),
+    "binarisation": (TrialSpec(likelihood="bernoulli"), "static"),
+    "network": (TrialSpec(), "mlp"),
+    "hidden": (TrialSpec(network="mlp"), (64,)),
+    "activation": (TrialSpec(), "relu"),
+    "latent": (TrialSpec(), 3),
+    "batch_size": (TrialSpec(), 64),
+    "epochs": (TrialSpec(), 1),
+    "optimizer": (TrialSpec(), "adamw"),
+    "seed": (TrialSpec(), 1),
+    "learning_rate": (TrialSpec(), 1e-3),
+    "beta": (TrialSpec(), 2.0),
+    "weight_decay": (TrialSpec(), 0.1),
+    "kl_warmup": (TrialSpec(), 1.0),
+}
+
+BAD = [
+    ({"latent": 0}, "latent"),
+    ({"latent": 2.0}, "latent"),
+    ({"latent": True}, "latent"),
+    ({"epochs": 0}, "epochs"),
+    ({"batch_size": 0}, "batch_size"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 2**31}, "seed"),
+    ({"learning_rate": 0}, "learning_rate"),
+    ({"learning_rate": float("nan")}, "learning_rate"),
+    ({"learning_rate": float("inf")}, "learning_rate"),
+    ({"learning_rate": "0.1"}, "learning_rate"),
+    ({"learning_rate": -1e-3}, "learning_rate"),
+    ({"beta": -1}, "beta"),
+    ({"weight_decay": -1}, "weight_decay"),
+    ({"kl_warmup": float("nan")}, "kl_warmup"),
+    ({"binarisation": "static"}, "binarisation"),
+    ({"binarisation": "none", "likelihood": "bernoulli"}, "binarisation"),
+    ({"hidden": (10,)}, "hidden"),
+    ({"network": "mlp", "hidden": (0,)}, "hidden"),
+    ({"network": "mlp", "hidden": 256}, "hidden"),
+    ({"network": "mlp", "hidden": "256"}, "hidden"),
+]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_changes_the_id(field: str) -> None:
+    base, other = OTHERS[field]
+    assert base.derive(**{field: other}).id != base.id
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_the_cohort_forgets_lane_fields_only(field: str) -> None:
+    base, other = OTHERS[field]
+    assert (base.derive(**{field: other}).cohort == base.cohort) == (field in LANE_FIELDS)
+
+
+def test_equal_specs_have_equal_ids() -> None:
+    assert TrialSpec(likelihood="bernoulli") == TrialSpec(likelihood="bernoulli", binarisation="dynamic")
+    assert TrialSpec(likelihood="bernoulli").id == TrialSpec(likelihood="bernoulli", binarisation="dynamic").id
+    assert TrialSpec(network="mlp", hidden=[8, 4]).id == TrialSpec(network="mlp", hidden=(8, 4)).id
+
+
+@pytest.mark.parametrize("field", ["learning_rate", "beta", "weight_decay", "kl_warmup"])
+def test_a_whole_number_is_the_same_trial_as_its_float(field: str) -> None:
+    whole, real = TrialSpec(**{field: 1}), TrialSpec(**{field: 1.0})
+    assert whole == real
+    assert whole.id == real.id
+
+
+def test_the_id_is_the_same_in_another_process() -> None:
+    program = "from harness.spec import TrialSpec; print(TrialSpec(seed=3, hidden=(8, 4), network='mlp').id)"
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == TrialSpec(seed=3, hidden=(8, 4), network="mlp").id
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_as_dict_and_back(field: str) -> None:
+    base, other = OTHERS[field]
+    spec = base.derive(**{field: other})
+    again = TrialSpec.from_dict(spec.as_dict())
+    assert again == spec
+    assert again.id == spec.id
+
+
+@pytest.mark.parametrize(("values", "field"), BAD)
+def test_a_bad_value_is_refused_by_its_field(values: dict, field: str) -> None:
+    with pytest.raises(UserError, match=field):
+        TrialSpec(**values)
+
+
+@pytest.mark.parametrize("field", [f for f in CHOICES if f != "binarisation"])
+def test_an_unknown_name_is_refused_with_the_nearest(field: str) -> None:
+    known = CHOICES[field][0]
+    with pytest.raises(UserError, match=f"unknown {field} '{known}x'; did you mean '{known}'"):
+        TrialSpec(**{field: known + "x"})
+
+
+def test_an_unknown_field_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="'lerning_rate'; did you mean 'learning_rate'"):
+        TrialSpec().derive(lerning_rate=1)
+    with pytest.raises(UserError, match="'zdim'"):
+        TrialSpec.from_dict({"zdim": 2})
+
+
+def test_all_faults_come_at_once() -> None:
+    with pytest.raises(UserError) as fault:
+        TrialSpec(activation="rleu", latent=0, learning_rate=-1)
+    assert all(word in str(fault.value) for word in ("relu", "latent", "learning_rate"))
+
+
+def test_choices_are_the_tables() -> None:
+    tables = {
+        "likelihood": LIKELIHOODS,
+        "activation": ACTIVATIONS,
+        "network": NETWORKS,
+        "dataset": DATASETS,
+        "optimizer": OPTIMIZERS,
+    }
+    assert {f: set(CHOICES[f]) for f in tables} == {f: set(t) for f, t in tables.items()}
+    assert set(LIKELIHOOD_SCALES) == set(LIKELIHOODS)
+
+
+def test_scales_tell_binarisations_apart() -> None:
+    dynamic = TrialSpec(likelihood="bernoulli")
+    assert dynamic.scale != replace(dynamic, binarisation="threshold").scale
+    assert TrialSpec(likelihood="mse").scale == TrialSpec(likelihood="gaussian_shared").scale
+
+
+def test_studies_load_without_torch() -> None:
+    program = "import sys; from harness import study; [study.load(n) for n in study.names()]; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from harness import stats
+from harness.stats import Verdict, holm, judge, paired, summary
+
+STUDIES, HYPOTHESES, SEEDS = 400, 3, 6
+A_LITTLE_OVER_5_PERCENT = 0.05 + 2 * (0.05 * 0.95 / STUDIES) ** 0.5  # two standard errors of the simulation
+
+
+def test_paired_is_scipys() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=8) + 0.5, rng.normal(size=8)
+    got = paired(a, b)
+    boot = scipy_stats.bootstrap(((a - b),), np.mean, method="BCa", n_resamples=9_999, rng=np.random.default_rng(0)).confidence_interval
+    assert got.n == 8
+    assert got.mean == pytest.approx((a - b).mean())
+    assert (got.low, got.high) == pytest.approx((boot.low, boot.high))
+    assert got.p_greater == pytest.approx(scipy_stats.wilcoxon(a, b, alternative="greater", method="exact").pvalue)
+
+
+def test_pairing_takes_out_what_seeds_share() -> None:
+    seed_effect = np.array([0.0, 10, 20, 30, 40, 50])
+    d = paired(seed_effect + [1.0, 1.1, 0.9, 1.2, 0.8, 1.05], seed_effect)
+    assert d.p_greater == 1 / 64
+    assert 0.8 <= d.low <= d.mean <= d.high <= 1.2
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1, 1]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_summary() -> None:
+    assert (summary([1, 2, 3]).mean, summary([1, 2, 3]).spread, summary([1, 2, 3]).n) == (2, 1, 3)
+    assert np.isnan(summary([1]).spread)
+
+
+@pytest.fixture(scope="module")
+def null_studies() -> list[list[Verdict]]:
+    """Studies in which no arm differs from another."""
+    rng = np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stats, "RESAMPLES", 399)  # coarser intervals, no narrower on average
+        return [
+            judge([(f"h{i}", rng.normal(size=SEEDS), rng.normal(size=SEEDS), "higher") for i in range(HYPOTHESES)])
+            for _ in range(STUDIES)
+        ]
+
+
+@pytest.mark.parametrize("outcome", ["confirmed", "refuted"])
+def test_a_study_of_nothing_rarely_claims_something(outcome: str, null_studies: list[list[Verdict]]) -> None:
+    wrong = np.mean([any(v.outcome == outcome for v in study) for study in null_studies])
+    assert wrong <= A_LITTLE_OVER_5_PERCENT
+
+
+def test_a_large_difference_is_confirmed_and_its_reverse_refuted() -> None:
+    rng = np.random.default_rng(0)
+    low, high = rng.normal(size=6), 10 + rng.normal(size=6)
+    outcomes = [v.outcome for v in judge([("a", high, low, "higher"), ("b", low, high, "lower"), ("c", low, high, "higher")])]
+    assert outcomes == ["confirmed", "confirmed", "refuted"]
+
+
+def test_a_difference_that_some_seeds_contradict_is_not_shown() -> None:
+    (verdict,) = judge([("a", [1.0, 2, 3, 4, 5, 6], [2.0, 1, 4, 3, 6, 5], "higher")])
+    assert verdict.outcome == "not shown"
+    assert verdict.sentence == "a: no difference shown with 6 seeds"
+
+
+def test_two_seeds_give_no_verdict() -> None:
+    (verdict,) = judge([("a", [10.0, 11.0], [1.0, 1.5], "higher")])
+    assert verdict.outcome == "not shown"
+    assert verdict.sentence == "a: no verdict, 2 seeds cannot show it (5 could)"
+
+
+def test_one_seed_gives_no_verdict() -> None:
+    (verdict,) = judge([("a", [10.0], [1.0], "higher")])
+    assert verdict.outcome == "not shown"
+    assert "1 seed cannot" in verdict.sentence
+
+
+def test_more_hypotheses_need_more_seeds() -> None:
+    a, b = [10.0, 11, 12, 13, 14.5], [1.0, 1, 1, 1, 1]
+    assert judge([("a", a, b, "higher")])[0].outcome == "confirmed"
+    assert judge([(f"h{i}", a, b, "higher") for i in range(3)])[0].outcome == "not shown"
+
+
+def test_identical_values_show_no_difference() -> None:
+    same = [1.0, 2, 3, 4, 5, 6]
+    (verdict,) = judge([("a", same, same, "higher")])
+    assert verdict.outcome == "not shown"
+    assert (verdict.difference.mean, verdict.difference.low, verdict.difference.high) == (0, 0, 0)
+
+
+def test_a_constant_difference_counts_every_seed() -> None:
+    d = paired(np.arange(6) + 1.0, np.arange(6) + 0.0)
+    assert (d.mean, d.low, d.high, d.p_greater) == (1, 1, 1, 1 / 64)
