@@ -75,7 +75,7 @@ def curves(s: Subject) -> Figure:
             if values:
                 ax.plot(epochs, values, style, marker="." if len(values) < 30 else None, label=split)
         ax.set(title=label, xlabel="epoch", ylabel="nats per image")
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="center right")  # "best" searches for 0.3 s
     return figure
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
-from torch.optim.adamw import adamw
 
 
 @dataclass
@@ -15,7 +13,7 @@ class AdamState:
 
     mean: list[Tensor]
     square: list[Tensor]
-    step: list[Tensor]
+    step: Tensor
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Adam:
         return AdamState(
             [torch.zeros_like(p) for p in params],
             [torch.zeros_like(p) for p in params],
-            [torch.zeros((), device=p.device) for p in params],
+            torch.zeros((), device=params[0].device),
         )
 
     @torch.no_grad()
@@ -63,20 +61,22 @@ class Adam:
         learning_rate: float,
         weight_decay: float,
     ) -> None:
-        (adamw if self.decoupled else adam)(
+        # The kernel behind torch.optim.Adam(fused=True). Called directly, all parameters share one step counter: torch.optim
+        # counts once per parameter, 0.4 ms of a step of 9.
+        state.step += 1
+        (torch._fused_adamw_ if self.decoupled else torch._fused_adam_)(
             list(params),
             list(grads),
             state.mean,
             state.square,
             [],
-            state.step,
-            fused=True,
-            amsgrad=False,
+            [state.step] * len(params),
+            lr=learning_rate,
             beta1=self.beta1,
             beta2=self.beta2,
-            lr=learning_rate,
             weight_decay=weight_decay,
             eps=self.eps,
+            amsgrad=False,
             maximize=False,
         )
 
@@ -88,8 +88,8 @@ class Adam:
         learning_rate: Tensor,
         weight_decay: Tensor,
     ) -> None:
-        torch._foreach_add_(state.step, 1.0)
-        t = state.step[0]
+        state.step += 1
+        t = state.step
         step_size = learning_rate / (1 - self.beta1**t)
         spread = (1 - self.beta2**t).sqrt()
         for p, g, m, v in zip(params, grads, state.mean, state.square, strict=True):

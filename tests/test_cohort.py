@@ -238,7 +238,7 @@ def test_binarisations(way: str, digits: Data) -> None:
         case "static":
             assert torch.equal(one, (frozen_noise(digits.train) < levels / LEVELS).float())
         case "dynamic":
-            assert (one + two - 2 * levels / LEVELS).mean().abs() < 0.01
+            assert (one + two - levels.float() * (2 / LEVELS)).mean().abs() < 0.01
             assert (one[levels == 255] == 1).all()
             assert (one[levels == 0] == 0).all()
 
