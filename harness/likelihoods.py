@@ -22,8 +22,8 @@ LOG_SIGMA_CEILING = 7.0
 LOG_SCALE_START = -2.0
 LOGIT_BOUND = 300.0
 SERIES_BELOW = 0.05
-SERIES_AT_BORDER = math.log(SERIES_BELOW / -math.expm1(-SERIES_BELOW))
-SATURATED = 1e4  # sigmoid is exactly 1 here and its gradient exactly 0, in any float
+SERIES_AT_BORDER = math.log(math.sinh(SERIES_BELOW / 2) / (SERIES_BELOW / 2))
+SATURATED = 1e9  # sigmoid is exactly 1 here and its gradient exactly 0, in any float
 
 
 class Likelihood(Protocol):
@@ -149,7 +149,7 @@ class Gaussian:
 class ContinuousBernoulli:
     """The Bernoulli form normalised over [0, 1] (Loaiza-Ganem & Cunningham, 2019, https://arxiv.org/abs/1907.06845).
 
-    log p = x l - relu(l) + log(a / (1 - exp(-a))) with a = |l|; the last term is a/2 - a^2/24 + a^4/2880 near 0. A density, so it
+    log p = (x - 1/2) l - log(sinh(a/2) / (a/2)) with the logit l and a = |l|: smooth and even in l. A density, so it
     trains on dequantised pixels (v+u)/256: on raw v/255 it would chase the lattice. |l| is clamped to 300, beyond
     any use: the best logit of an all-black pixel is -512, and the mean image must be able to reach black.
     """
@@ -163,18 +163,17 @@ class ContinuousBernoulli:
 
     def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
         logit = out[0].clamp(-LOGIT_BOUND, LOGIT_BOUND)
-        return (x * logit - logit.relu() + self.log_norm(logit)).sum(-1)
+        return ((x - 0.5) * logit - self.log_norm(logit)).sum(-1)
 
     @staticmethod
     def log_norm(logit: Tensor) -> Tensor:
-        """log(a / (1 - exp(-a))), a = |logit|.
+        """log(sinh(a/2) / (a/2)), a = |logit|: -log(a / (1 - exp(-a))) + a/2, or a^2/24 - a^4/2880 near 0.
 
         The formula above a = 0.05 plus the series below it, each constant on the other side: no 0/0, no branches.
         """
         a = logit.abs()
-        above, below = a.clamp_min(SERIES_BELOW), a.clamp_max(SERIES_BELOW)
-        series = below * (0.5 - below * (1 / 24) + below**3 * (1 / 2880))
-        return (above / -torch.expm1(-above)).log() + series - SERIES_AT_BORDER
+        above, square = a.clamp_min(SERIES_BELOW), a.clamp_max(SERIES_BELOW).square()
+        return above / 2 - (above / -torch.expm1(-above)).log() + square * (1 / 24 - square / 2880) - SERIES_AT_BORDER
 
     def mean(self, *out: Tensor) -> Tensor:
         logit = out[0].clamp(-LOGIT_BOUND, LOGIT_BOUND)

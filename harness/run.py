@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,6 +31,16 @@ class Stopped(BaseException):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+
+
+@dataclass
+class Running:
+    """A trial in training: its ticket, its run's id, and the newest epoch and what it showed."""
+
+    ticket: Ticket
+    run: str
+    epoch: int = 0
+    row: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -82,7 +92,7 @@ class Driver:
         executor = self.executor_of()
         done = len(self.cells) - waiting
         display = Display(self.console, len(self.cells), done, waiting * self.cells[0].spec.epochs, executor.free())
-        running: dict[str, tuple[Ticket, str]] = {}  # ticket and run id by spec id
+        running: dict[str, Running] = {}  # by spec id
         try:
             while True:
                 self._fill(executor, scratch, running)
@@ -93,16 +103,16 @@ class Driver:
         except Stopped:
             display.say(f"stopping: {len(running)} trials cut off, {display.done} of {display.trials} kept")
             executor.close()
-            for ticket, run in running.values():
-                self.tracker.fail(run, "stopped", killed=True)
-                self.desk.lose(ticket.number)
+            for trial in running.values():
+                self.tracker.fail(trial.run, "stopped", killed=True)
+                self.desk.lose(trial.ticket.number)
             self.tracker.stop_study()
             raise
         finally:
             display.close()
             executor.close()
 
-    def _fill(self, executor: Executor, scratch: Path, running: dict[str, tuple[Ticket, str]]) -> None:
+    def _fill(self, executor: Executor, scratch: Path, running: dict[str, Running]) -> None:
         while executor.free():
             tickets = self.desk.take(self.lanes)
             if not tickets:
@@ -110,20 +120,21 @@ class Driver:
             for t in tickets:
                 run = self.tracker.begin(t.cell.spec, t.cell.arm, t.number, t.attempt, self.digest, self.device)
                 self.desk.note_run(t.number, run)
-                running[t.cell.spec.id] = (t, run)
+                running[t.cell.spec.id] = Running(t, run)
             executor.submit([t.cell.spec for t in tickets], scratch)
 
-    def _heed(self, event: Event, running: dict[str, tuple[Ticket, str]], display: Display) -> None:
-        ticket, run = running[event.spec]
-        cell = ticket.cell
+    def _heed(self, event: Event, running: dict[str, Running], display: Display) -> None:
+        trial = running[event.spec]
+        ticket, run, cell = trial.ticket, trial.run, trial.ticket.cell
         name = f"{cell.arm} / seed {cell.seed}"
         match event:
             case Epoch(epoch=epoch, row=row):
+                trial.epoch, trial.row = epoch, row
                 self.tracker.log(run, epoch, row)
                 display.epoch(name, epoch, cell.spec.epochs, row)
             case Finished(result=result, files=files):
                 self.tracker.finish(run, result, files)  # the commit: what comes after may be lost and is repaired at start
-                self.desk.tell(ticket.number, self.value(result.metrics))
+                self.desk.tell(ticket.number, self.value(trial.row | dict(result.metrics)))
                 shutil.rmtree(files)
                 del running[event.spec]
                 error = result.metrics["test/squared_error"]
@@ -132,7 +143,8 @@ class Driver:
                 self.tracker.fail(run, why)
                 again = self.desk.fail(ticket, why, final=final)
                 del running[event.spec]
-                display.trial(name, f"FAILED{', will try again' if again else ''}: {why}", over=not again)
+                unspent = -trial.epoch if again else cell.spec.epochs - trial.epoch  # a retry starts from the first epoch
+                display.trial(name, f"FAILED{', will try again' if again else ''}: {why}", unspent, over=not again)
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from harness.tables import unknown
 LANE = {"lane": True}
 
 
+REAL_FIELDS = ("learning_rate", "beta", "weight_decay", "kl_warmup")
+
+
 class Scale(NamedTuple):
     """The scale on which a likelihood's native objective lives. Only equal scales may be ranked against each other."""
 
@@ -112,6 +115,10 @@ class TrialSpec:
             object.__setattr__(self, "hidden", (256, 128))
         if isinstance(self.hidden, list):
             object.__setattr__(self, "hidden", tuple(self.hidden))
+        for name in REAL_FIELDS:  # 1 and 1.0 are equal, so they must give equal ids
+            value = getattr(self, name)
+            if isinstance(value, int) and not isinstance(value, bool):
+                object.__setattr__(self, name, float(value))
         faults = list(self._faults())
         if faults:
             raise UserError("\n".join(faults))
@@ -126,7 +133,7 @@ class TrialSpec:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
                 faults.append(f"{name} must be a whole number from {low} to 2**31 - 1, got {value!r}")
-        for name in ("learning_rate", "beta", "weight_decay", "kl_warmup"):
+        for name in REAL_FIELDS:
             value = getattr(self, name)
             positive = name == "learning_rate"
             number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -136,8 +143,8 @@ class TrialSpec:
             faults.append(f"binarisation={self.binarisation!r} is for the likelihood 'bernoulli', got {self.likelihood!r}")
         if self.network != "mlp" and self.hidden is not None:
             faults.append(f"hidden={self.hidden!r} is for the network 'mlp', got {self.network!r}")
-        if self.hidden is not None and not all(isinstance(w, int) and w >= 1 for w in self.hidden):
-            faults.append(f"hidden must be widths of at least 1, got {self.hidden!r}")
+        if self.hidden is not None and not _are_widths(self.hidden):
+            faults.append(f"hidden must be a tuple of widths of at least 1, got {self.hidden!r}")
         return faults
 
     @property
@@ -172,6 +179,10 @@ class TrialSpec:
         """This spec with its lane fields blanked: equal cohorts run the same program and train together."""
         blank: dict[str, Any] = {f.name: f.default for f in fields(self) if f.metadata.get("lane")}
         return replace(self, **blank)
+
+
+def _are_widths(hidden: object) -> bool:
+    return isinstance(hidden, tuple) and len(hidden) > 0 and all(type(w) is int and w >= 1 for w in hidden)
 
 
 FIELDS = tuple(f.name for f in fields(TrialSpec))

@@ -18,7 +18,7 @@ STUDY = Ablation(
         "discretized_logistic": {"likelihood": "discretized_logistic"},
     },
     budgets={
-        "smoke": Budget(epochs=1, seeds=range(2)),
+        "smoke": Budget(epochs=1, seeds=range(1)),
         "default": Budget(epochs=8, seeds=range(6)),
         "full": Budget(epochs=50, seeds=range(6)),
     },

@@ -1,6 +1,6 @@
 """Does the harness reproduce the reference model? 50 epochs on all 60,000 training images, against known results.
 
-The numbers to expect stand in docs/reproduction.md. It fits on the validation images too, so it selects nothing and names no winner.
+The numbers to expect stand in docs/reproduction.md. It fits on the validation images too, so it selects nothing.
 """
 
 from harness.spec import TrialSpec

@@ -125,7 +125,9 @@ COMPANY = [
 ]
 
 
-@pytest.mark.parametrize("change", [{}, {"likelihood": "gaussian_shared"}, {"likelihood": "bernoulli"}, {"optimizer": "adamw"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, {"likelihood": "gaussian_shared"}, {"likelihood": "bernoulli"}, {"optimizer": "adamw"}], ids=str
+)
 def test_a_trial_trains_alike_alone_and_in_company(change: dict, digits: Data) -> None:
     specs = [s.derive(**change) for s in COMPANY]
     fused, rows = trained(specs, digits)

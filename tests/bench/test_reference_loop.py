@@ -1,5 +1,6 @@
 """How much faster than the loop that everybody writes: interleaved in one run, one thread, ratio of medians."""
 
+import itertools
 import statistics
 import time
 
@@ -25,7 +26,7 @@ class ReferenceModel(nn.Module):
         super().__init__()
 
         def layers(*widths: int) -> list[nn.Module]:
-            return [nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+            return [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
 
         a, b, c, d = layers(784, 256, 64, 32, 4)
         self.encoder = nn.Sequential(a, nn.ELU(), b, nn.ELU(), c, nn.ELU(), d)
@@ -79,5 +80,7 @@ def test_one_trial_on_one_thread(benchmark, chunk_of):
     medians = {name: statistics.median(t) for name, t in times.items()}
     ratio = medians["reference"] / medians["ours"]
     benchmark.extra_info.update(ratio=ratio, **{f"{name}_ms": 1e3 * t for name, t in medians.items()})
-    print(f"\nreference {1e3 * medians['reference']:.2f} ms, ours {1e3 * medians['ours']:.2f} ms per step: {ratio:.2f} times faster")
+    print(
+        f"\nreference {1e3 * medians['reference']:.2f} ms, ours {1e3 * medians['ours']:.2f} ms per step: {ratio:.2f} times faster"
+    )
     assert ratio >= FASTER_AT_LEAST

@@ -1,0 +1,90 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import cli, study
+
+LONGEST = 6  # lines of an error message, beside a listing of the studies
+
+FAULTS = {
+    "no name": (["study"], 2, "which study? make study NAME="),
+    "no name to report": (["report"], 2, "which study? make report NAME="),
+    "wrong name": (["study", "loss_ablaton"], 2, "did you mean 'loss_ablation'"),
+    "wrong budget": (["study", "loss_ablation", "--budget", "smok"], 2, "unknown budget 'smok'; did you mean 'smoke'"),
+    "unknown option": (["study", "loss_ablation", "--epochs", "3"], 2, "unrecognized arguments: --epochs 3"),
+    "no command": ([], 2, "COMMAND"),
+    "unknown command": (["studdy"], 2, "studdy"),
+    "unknown device": (["study", "loss_ablation", "--device", "gpu"], 2, "unknown device 'gpu'"),
+    "no workers": (["study", "loss_ablation", "--device", "cpu", "--workers", "0"], 2, "WORKERS=0"),
+    "too many workers": (["study", "loss_ablation", "--device", "cpu", "--workers", "100000"], 2, "WORKERS=100000"),
+    "workers in words": (["study", "loss_ablation", "--workers", "two"], 2, "two"),
+    "port in words": (["ui", "--port", "http"], 2, "http"),
+    "unknown data set": (["data", "mnits"], 2, "did you mean 'mnist'"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_slip_is_told_in_a_few_lines_before_anything_is_written(
+    name: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, code, message = FAULTS[name]
+    assert cli.main(arguments) == code
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.startswith("harness: ")
+    assert "Traceback" not in said.err
+    listed = [line for line in said.err.splitlines() if line.split()[:1] and line.split()[0] in study.names()]
+    assert len(said.err.splitlines()) - len(listed) <= LONGEST
+    assert said.out == ""
+    assert not (home / "mlruns").exists()
+
+
+def test_without_a_name_studies_are_listed_with_their_questions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["study"]) == 2
+    said = capsys.readouterr().err
+    assert all(name in said and study.question(name) in said for name in study.names())
+    assert cli.main(["list"]) == 0
+    assert capsys.readouterr().out.rstrip() in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_not_here_is_no_silent_fallback(device: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["study", "loss_ablation", "--device", device]) == 4
+    said = capsys.readouterr().err
+    assert f"DEVICE={device}: no CUDA GPU here" in said
+    assert "DEVICE=cpu" in said
+    assert not (home / "mlruns").exists()
+
+
+def test_as_a_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "study", "los_ablation"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "did you mean 'loss_ablation'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_digits_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data", "digits"]) == 0
+    assert "train 1,197, validation 300, test 300 images of 8x8" in capsys.readouterr().out
+
+
+def test_commands_and_options_are_frozen() -> None:
+    """A change here is a change for users: of the README, the Makefile and people's scripts."""
+    (commands,) = (a.choices for a in cli.parser()._actions if a.dest == "command")
+    options = {
+        name: sorted(s for a in sub._actions for s in (a.option_strings or [a.dest]) if s not in ("-h", "--help"))
+        for name, sub in commands.items()
+    }
+    assert options == {
+        "study": ["--budget", "--device", "--workers", "name"],
+        "report": ["--budget", "name"],
+        "list": [],
+        "data": ["dataset"],
+        "ui": ["--port"],
+    }

@@ -1,0 +1,374 @@
+"""The loop of a study, killed where it hurts: whatever happens, one result per cell and no work done twice."""
+
+import io
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from harness import desk as desks
+from harness import executors, figures, manifest, study
+from harness.desk import ATTEMPTS, Desk, driver_lock
+from harness.errors import MachineError
+from harness.executors import Executor, Failed, InProcess, Processes
+from harness.run import Driver
+from harness.spec import Result, TrialSpec
+from harness.study import Ablation, Budget
+from harness.tracking import MemoryTracker, MlflowTracker
+
+TWO_STEPS = {"dataset": "digits", "batch_size": 600}
+PAIR = Ablation(
+    base=TrialSpec(**TWO_STEPS),
+    arms={"bce": {}, "mse": {"likelihood": "mse"}},
+    budgets={"default": Budget(epochs=1, seeds=range(2))},
+)
+
+
+class Kill(BaseException):
+    """The process ends here; nothing catches it."""
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of a tiny trial's time."""
+
+    def draw(subject: figures.Subject, folder: Path) -> Iterator[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        return iter(())
+
+    monkeypatch.setattr(executors.figures, "draw", draw)
+
+
+class Start:
+    """A start of `harness study`, without its report: a new driver and desk over the same ledger and records."""
+
+    def __init__(
+        self, plan: Ablation, tracker: MemoryTracker, executor_of: Callable[[], Executor] = InProcess, lanes: int = 1
+    ) -> None:
+        cells = plan.cells("default")
+        self.desk = Desk("a_study.default", cells, "minimize")
+        self.said = io.StringIO()
+        self.driver = Driver(plan, cells, self.desk, tracker, executor_of, lanes, Console(file=self.said), "digest", "a CPU")
+
+    def go(self, scratch: Path) -> "Start":
+        self.notes = self.driver.reconcile()
+        self.driver.run(scratch)
+        return self
+
+    def states(self) -> Counter[str]:
+        return Counter(t.state.name for t in self.desk.study.get_trials())
+
+
+def statuses(tracker: MemoryTracker) -> Counter[str]:
+    return Counter(run["status"] for run in tracker.runs.values())
+
+
+def one_result_per_cell(plan: Ablation, start: Start, tracker: MemoryTracker) -> bool:
+    finished = Counter(run["cell"] for run in tracker.runs.values() if run["status"] == "FINISHED")
+    complete = Counter(t.user_attrs["cell"] for t in start.desk.study.get_trials(states=(TrialState.COMPLETE,)))
+    wanted = Counter(c.spec.id for c in plan.cells("default"))
+    agree = all(tracker.runs[run]["cell"] == cell for cell, run in start.desk.done().items())
+    return finished == complete == wanted and agree
+
+
+# -------------------------------------------------------------------------------- studies of this project
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", study.names())
+def test_every_study_runs_two_steps(name: str, tmp_path: Path) -> None:
+    found = study.load(name)
+    small = replace(found, base=found.base.derive(**TWO_STEPS), budgets={"default": Budget(epochs=1, seeds=(0,))})
+    tracker = MemoryTracker()
+    first = Start(small, tracker).go(tmp_path)
+    assert one_result_per_cell(small, first, tracker)
+    for run in tracker.runs.values():
+        assert [step for step, _ in run["rows"]] == [1]
+        assert {"state_dict.pt", "pictures.npz", "figures"} == {p.name for p in run["files"].iterdir()}
+        pictures = {p.stem for p in (run["files"] / "figures").iterdir()}
+        assert pictures >= set(figures.FIGURES) - set(figures.NEEDS_TWO_LATENTS)
+        assert set(run["metrics"]) >= {"elbo/train", "test/squared_error", "perf/train_s", "model/parameters"}
+    second = Start(small, tracker).go(tmp_path)
+    assert second.states() == first.states()
+    assert len(tracker.runs) == len(small.arms)
+
+
+# -------------------------------------------------------------------------------- starting again
+
+
+def test_a_second_start_does_nothing(tmp_path: Path, no_pictures: None) -> None:
+    tracker = MemoryTracker()
+    first = Start(PAIR, tracker).go(tmp_path)
+
+    def never() -> Executor:
+        raise AssertionError("nothing is left to train")
+
+    second = Start(PAIR, tracker, never).go(tmp_path)
+    assert one_result_per_cell(PAIR, second, tracker)
+    assert second.notes == []
+    assert first.states() == second.states() == {"COMPLETE": 4}
+
+
+def test_what_the_ledger_remembers_is_the_objective(tmp_path: Path, no_pictures: None) -> None:
+    tracker = MemoryTracker()
+    start = Start(PAIR, tracker).go(tmp_path)
+    for trial in start.desk.study.get_trials():
+        run = tracker.runs[trial.user_attrs["run"]]
+        assert trial.value == run["metrics"]["validation/squared_error"]
+        assert run["trial"] == trial.number
+
+
+def test_a_study_that_grows_trains_what_is_new(tmp_path: Path, no_pictures: None) -> None:
+    tracker = MemoryTracker()
+    Start(PAIR, tracker).go(tmp_path)
+    grown = replace(PAIR, arms={**PAIR.arms, "wide": {"latent": 3}})
+    start = Start(grown, tracker).go(tmp_path)
+    assert one_result_per_cell(grown, start, tracker)
+    assert len(tracker.runs) == 6
+
+
+def test_trials_of_one_shape_train_together(tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[list[TrialSpec]] = []
+    train = executors.train
+    monkeypatch.setattr(executors, "train", lambda specs, *rest: (jobs.append(list(specs)), train(specs, *rest)))
+    tracker = MemoryTracker()
+    start = Start(PAIR, tracker, lanes=8).go(tmp_path)
+    assert one_result_per_cell(PAIR, start, tracker)
+    assert sorted(len(j) for j in jobs) == [2, 2]
+    assert all(len({s.cohort for s in j}) == 1 for j in jobs)
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_kill_between_finish_and_tell_loses_nothing(
+    after: int, tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, start = MemoryTracker(), None
+    start = Start(PAIR, tracker)
+    tell, told = start.desk.tell, []
+
+    def killed(number: int, value: float) -> None:
+        if len(told) == after:
+            raise Kill
+        told.append(number)
+        tell(number, value)
+
+    monkeypatch.setattr(start.desk, "tell", killed)
+    with pytest.raises(Kill):
+        start.go(tmp_path)
+    assert statuses(tracker) == {"FINISHED": after + 1}
+    again = Start(PAIR, tracker).go(tmp_path)
+    assert one_result_per_cell(PAIR, again, tracker)
+    assert len(tracker.runs) == 4
+    assert "took over 1 trial" in again.notes[0]
+
+
+def test_a_kill_before_finish_runs_the_cell_again_once(tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = MemoryTracker()
+    finish, calls = tracker.finish, []
+
+    def killed(run: str, result: Result, files: Path) -> None:
+        calls.append(run)
+        if len(calls) == 2:
+            raise Kill
+        finish(run, result, files)
+
+    monkeypatch.setattr(tracker, "finish", killed)
+    with pytest.raises(Kill):
+        Start(PAIR, tracker).go(tmp_path)
+    again = Start(PAIR, tracker).go(tmp_path)
+    assert one_result_per_cell(PAIR, again, tracker)
+    assert statuses(tracker) == {"FINISHED": 4, "KILLED": 1}
+    assert again.states() == {"COMPLETE": 4, "FAIL": 1}
+    (killed_run,) = (r for r in tracker.runs.values() if r["status"] == "KILLED")
+    assert [r["cell"] for r in tracker.runs.values()].count(killed_run["cell"]) == 2
+
+
+def test_a_kill_before_the_run_is_noted_is_mended(tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = MemoryTracker()
+    start = Start(PAIR, tracker)
+
+    def killed(number: int, run: str) -> None:
+        raise Kill
+
+    monkeypatch.setattr(start.desk, "note_run", killed)
+    with pytest.raises(Kill):
+        start.go(tmp_path)
+    again = Start(PAIR, tracker).go(tmp_path)
+    assert one_result_per_cell(PAIR, again, tracker)
+    assert statuses(tracker) == {"FINISHED": 4, "KILLED": 1}
+
+
+def test_a_cell_is_lost_at_most_three_times(tmp_path: Path, no_pictures: None) -> None:
+    plan = replace(PAIR, arms={"bce": {}}, budgets={"default": Budget(epochs=1, seeds=(0,))})
+    tracker = MemoryTracker()
+
+    class Mortal(InProcess):
+        def submit(self, specs: list[TrialSpec], folder: Path) -> None:  # type: ignore[override]
+            self.happened += [Failed(s.id, "its worker died", final=False) for s in specs]
+
+    start = Start(plan, tracker, Mortal).go(tmp_path)
+    assert statuses(tracker) == {"FAILED": ATTEMPTS}
+    assert list(start.desk.given_up().values()) == ["its worker died"]
+    Start(plan, tracker, Mortal).go(tmp_path)
+    assert statuses(tracker) == {"FAILED": ATTEMPTS}
+
+
+def test_one_driver_at_a_time() -> None:
+    with driver_lock("a_study"):
+        with (
+            pytest.raises(MachineError, match=f"another driver is running the study 'a_study'.*{os.getpid()}"),
+            driver_lock("a_study"),
+        ):
+            pass
+        with driver_lock("another"):
+            pass
+    with driver_lock("a_study"):
+        pass
+
+
+# -------------------------------------------------------------------------------- failing
+
+
+DIVERGING = replace(PAIR, arms={"bce": {}, "mad": {"likelihood": "gaussian_per_pixel", "learning_rate": 1e6}})
+
+
+def test_a_diverging_arm_fails_with_its_reason_and_the_rest_completes(
+    tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = MemoryTracker()
+    start = Start(replace(DIVERGING, budgets={"default": Budget(epochs=3, seeds=range(2))}), tracker).go(tmp_path)
+    assert statuses(tracker) == {"FINISHED": 2, "FAILED": 2}
+    for run in tracker.runs.values():
+        assert ("loss not finite at step" in run.get("failure", "")) == (run["status"] == "FAILED")
+    assert "mad / seed 0: FAILED: loss not finite" in start.said.getvalue()
+    assert len(start.desk.given_up()) == 2
+
+    plan = start.driver.study
+    again = Start(plan, tracker).go(tmp_path)
+    assert again.states() == start.states() == {"COMPLETE": 2, "FAIL": 2}  # trying again would fail again
+
+    monkeypatch.setattr(desks.manifest, "code", lambda: "mended")
+    assert len(Start(plan, tracker).desk.given_up()) == 0
+    mended = Start(plan, tracker).go(tmp_path)
+    assert mended.states() == {"COMPLETE": 2, "FAIL": 4}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_its_trial_only_and_it_is_tried_again(tmp_path: Path) -> None:
+    plan = replace(PAIR, budgets={"default": Budget(epochs=100, seeds=(0,))})
+    pool = Processes(2, "cpu")
+    victims: list[int] = []
+
+    class Sniper(MemoryTracker):
+        def log(self, run: str, step: int, row: Mapping[str, float]) -> None:
+            super().log(run, step, row)
+            if not victims:
+                cell = self.runs[run]["cell"]
+                (worker,) = (w for w in pool.workers if cell in w.job)
+                victims.append(worker.process.pid or 0)
+                os.kill(victims[0], signal.SIGKILL)
+
+    tracker = Sniper()
+    start = Start(plan, tracker, lambda: pool).go(tmp_path)
+    assert one_result_per_cell(plan, start, tracker)
+    assert statuses(tracker) == {"FINISHED": 2, "FAILED": 1}
+    (lost,) = (r for r in tracker.runs.values() if r["status"] == "FAILED")
+    assert lost["failure"] == "its worker process ended (killed by SIGKILL)"
+    assert "will try again" in start.said.getvalue()
+    assert all(not w.process.is_alive() for w in pool.workers if w.process._popen)  # type: ignore[attr-defined]
+
+
+# -------------------------------------------------------------------------------- the record in MLflow
+
+
+def folder_of_a_result(tmp_path: Path) -> Path:
+    files = tmp_path / "result"
+    (files / "figures").mkdir(parents=True)
+    (files / "figures" / "curves.png").write_bytes(b"picture")
+    (files / "pictures.npz").write_bytes(b"arrays")
+    return files
+
+
+def test_mlflow_holds_a_trial_from_begin_to_finish(mlflow_store: Path, tmp_path: Path) -> None:
+    spec = TrialSpec(dataset="digits", seed=3)
+    tracker = MlflowTracker("a_study", "default", "a note")
+    client = mlflow.MlflowClient()
+    run = tracker.begin(spec, "bce", 7, 1, "d" * 64, "a CPU")
+    assert client.get_run(run).info.status == "RUNNING"
+    assert tracker.finished(7) is None
+    tracker.log(run, 1, {"elbo/train": -200.0})
+    tracker.log(run, 2, {"elbo/train": -150.0})
+    tracker.finish(run, Result(spec, {"test/squared_error": 30.0}), folder_of_a_result(tmp_path))
+
+    kept = client.get_run(run)
+    assert kept.info.status == "FINISHED"
+    wanted = {
+        "kind": "trial",
+        "study": "a_study",
+        "cell": spec.id,
+        "arm": "bce",
+        "seed": "3",
+        "trial": "7",
+        "git.commit": manifest.commit().partition("+")[0],
+        "mlflow.parentRunId": tracker.parent,
+    }
+    assert {k: kept.data.tags.get(k) for k in wanted} == wanted
+    assert kept.data.params["likelihood"] == "bce"
+    assert kept.inputs.dataset_inputs[0].dataset.name == "digits"
+    assert [(m.step, m.value) for m in client.get_metric_history(run, "elbo/train")] == [(1, -200.0), (2, -150.0)]
+    assert tracker.file(run, "pictures.npz").read_bytes() == b"arrays"
+    assert TrialSpec.from_dict(mlflow.artifacts.load_dict(f"{kept.info.artifact_uri}/spec.json")) == spec
+    assert tracker.finished(7) == (run, {"elbo/train": -150.0, "test/squared_error": 30.0})
+    (record,) = tracker.results({spec.id: run, "another": "missing"}).values()
+    assert (record.run, record.metrics["test/squared_error"]) == (run, 30.0)
+
+
+def test_mlflow_tells_failed_killed_and_orphaned_apart(mlflow_store: Path) -> None:
+    tracker = MlflowTracker("a_study", "default", "")
+    status = lambda run: mlflow.get_run(run).info.status  # noqa: E731
+    failed, stopped, orphan, mine = (tracker.begin(TrialSpec(seed=i), "bce", i, 1, "d", "a CPU") for i in range(4))
+    tracker.fail(failed, "x" * 100_000)
+    tracker.fail(stopped, "stopped", killed=True)
+    assert tracker.close_orphans({mine}) == 1
+    assert [status(r) for r in (failed, stopped, orphan, mine)] == ["FAILED", "KILLED", "KILLED", "RUNNING"]
+    assert mlflow.get_run(failed).data.tags["failure"].startswith("xxx")
+    assert [tracker.finished(i) for i in range(4)] == [None] * 4
+
+
+def test_mlflow_keeps_one_parent_per_study_and_budget(mlflow_store: Path, tmp_path: Path) -> None:
+    first, second, smoke = (MlflowTracker("a_study", b, "") for b in ("default", "default", "smoke"))
+    assert first.parent == second.parent != smoke.parent
+    assert smoke.experiment == "a_study-smoke"
+    first.reopen_study()
+    assert mlflow.get_run(first.parent).info.status == "RUNNING"
+    first.stop_study()
+    assert mlflow.get_run(first.parent).info.status == "KILLED"
+    first.finish_study(folder_of_a_result(tmp_path), {"verdict": "none"})
+    parent = mlflow.get_run(first.parent)
+    assert (parent.info.status, parent.data.tags["kind"], parent.data.tags["verdict"]) == ("FINISHED", "study", "none")
+
+
+def test_a_study_on_record_in_mlflow_is_resumed(
+    mlflow_store: Path, tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = MlflowTracker("a_study", "default", "")
+    start = Start(PAIR, tracker)  # type: ignore[arg-type]
+
+    def killed(number: int, value: float) -> None:
+        raise Kill
+
+    monkeypatch.setattr(start.desk, "tell", killed)
+    with pytest.raises(Kill):
+        start.go(tmp_path)
+    again = Start(PAIR, MlflowTracker("a_study", "default", "")).go(tmp_path)  # type: ignore[arg-type]
+    assert "took over 1 trial" in again.notes[0]
+    found = tracker._search("tags.kind = 'trial'")
+    assert Counter(r.info.status for r in found) == {"FINISHED": 4}
+    assert set(again.desk.done().values()) == {r.info.run_id for r in found}

@@ -1,0 +1,168 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness import paths, study
+from harness.errors import UserError
+from harness.spec import TrialSpec
+from harness.study import SCORES, Ablation, Budget, Hypothesis
+
+HEAD = '''"""Is it so?"""
+from harness.spec import TrialSpec
+from harness.study import Ablation, Budget, Hypothesis
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of studies that a test may fill."""
+    monkeypatch.setattr(paths, "studies", lambda: tmp_path)
+    return tmp_path
+
+
+def ablation(**changes: object) -> Ablation:
+    values = {
+        "base": TrialSpec(dataset="digits"),
+        "arms": {"bce": {}, "mse": {"likelihood": "mse"}, "wide": {"latent": 8}},
+        "budgets": {"default": Budget(epochs=2, seeds=range(3))},
+    }
+    return Ablation(**(values | changes))
+
+
+@pytest.mark.parametrize("name", study.names())
+def test_every_study_loads_and_asks(name: str) -> None:
+    found = study.load(name)
+    assert study.question(name).rstrip().endswith(("?", "."))
+    assert "?" in study.question(name)
+    assert {"smoke", "default"} <= set(found.budgets)
+    assert str(found.hypotheses)
+
+
+def test_there_are_studies() -> None:
+    assert "loss_ablation" in study.names()
+
+
+@pytest.mark.parametrize(("name", "budget"), [(n, b) for n in study.names() for b in study.load(n).budgets])
+def test_the_plan_holds_every_arm_and_seed_once(name: str, budget: str) -> None:
+    found = study.load(name)
+    cells = study.cells_of(name, budget)
+    chosen = found.budgets[budget]
+    assert [(c.seed, c.arm) for c in cells] == [(s, a) for s in chosen.seeds for a in found.arms]  # seed by seed
+    assert len({c.spec.id for c in cells}) == len(cells)
+    assert all(c.spec.seed == c.seed and c.spec.epochs == chosen.epochs for c in cells)
+
+
+def test_an_arm_is_the_base_but_for_what_it_changes() -> None:
+    plan = ablation()
+    for cell in plan.cells("default"):
+        assert cell.spec == plan.base.derive(**plan.arms[cell.arm], seed=cell.seed, epochs=2)
+    assert plan.changed == ("likelihood", "latent")
+
+
+def test_an_unknown_study_suggests_the_nearest(folder: Path) -> None:
+    (folder / "loss_ablation.py").write_text(HEAD)
+    (folder / "_hidden.py").write_text("")
+    with pytest.raises(UserError, match="unknown study 'los_ablation'; did you mean 'loss_ablation'") as fault:
+        study.load("los_ablation")
+    assert "Is it so?" in str(fault.value)
+    assert study.names() == ["loss_ablation"]
+
+
+def test_an_empty_folder_is_no_crash(folder: Path) -> None:
+    assert study.questions() == ""
+    with pytest.raises(UserError, match="unknown study 'x'"):
+        study.load("x")
+
+
+def test_a_syntax_error_is_named_by_line(folder: Path) -> None:
+    (folder / "broken.py").write_text(HEAD + "x = 1\nSTUDY = Ablation(base=)\n")
+    with pytest.raises(UserError, match=r"broken\.py:5:\d+: .*\n +STUDY = Ablation\(base=\)"):
+        study.load("broken")
+    assert "line 5" in study.question("broken")
+
+
+FAULTS = {
+    "arm_field": (
+        "arms = {'a': {'lerning_rate': 1}}\nSTUDY = Ablation(base=TrialSpec(), arms=arms, budgets={'default': None})",
+        r":5: arm 'a': unknown field of a trial 'lerning_rate'; did you mean 'learning_rate'",
+    ),
+    "arm_value": (
+        "arms = {'a': {'activation': 'rleu'}}\nSTUDY = Ablation(base=TrialSpec(), arms=arms, budgets={'default': None})",
+        r":5: arm 'a': unknown activation 'rleu'; did you mean 'relu'",
+    ),
+    "name": ("STUDY = Ablashun()", r":4: NameError: name 'Ablashun' is not defined"),
+    "crash": ("x = 1\nSTUDY = {}['no']", r":5: KeyError: 'no'"),
+    "nothing": ("x = 1", r":1: AttributeError: .*STUDY"),
+    "other": ("STUDY = 3", r"STUDY must be an Ablation, got int"),
+    "module": ("import no_such_module", r":4: ModuleNotFoundError: No module named 'no_such_module'"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_a_study_is_named_by_file_and_line(name: str, folder: Path) -> None:
+    text, message = FAULTS[name]
+    (folder / f"{name}.py").write_text(HEAD + text + "\n")
+    with pytest.raises(UserError, match=message) as fault:
+        study.load(name)
+    assert str(folder / f"{name}.py") in str(fault.value)
+    assert study.question(name) == "Is it so?"  # read without running it
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {}}, "at least one arm"),
+        ({"budgets": {"smoke": Budget(epochs=1, seeds=[0])}}, "default"),
+        ({"budgets": {"default": Budget(epochs=1, seeds=[])}}, "budget 'default': seeds must be given"),
+        ({"budgets": {"default": Budget(epochs=1, seeds=[0, 0])}}, "differ"),
+        ({"budgets": {"default": Budget(epochs=0, seeds=[0])}}, "epochs"),
+        ({"arms": {"a": {}, "b": {}}}, "no two arms may be the same trial"),
+        ({"objective": "validation/sqared_error"}, "did you mean 'validation/squared_error'"),
+        ({"hypotheses": (Hypothesis(better="bce", worse="mze", metric="test/ssim"),)}, "unknown arm 'mze'; did you mean 'mse'"),
+        (
+            {"hypotheses": (Hypothesis(better="bce", worse="mse", metric="test/sim"),)},
+            "unknown score 'test/sim'; did you mean 'test/ssim'",
+        ),
+        ({"hypotheses": (Hypothesis(better="bce", worse="wide", metric="test/kl"),)}, "no better or worse"),
+    ],
+)
+def test_a_bad_plan_is_refused(changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ablation(**changes)
+
+
+def test_an_unknown_budget_suggests_the_nearest() -> None:
+    with pytest.raises(UserError, match="unknown budget 'defualt'; did you mean 'default'"):
+        ablation().cells("defualt")
+
+
+@pytest.mark.parametrize("metric", [m for m, s in SCORES.items() if s.native and s.better])
+def test_native_scores_do_not_rank_across_scales(metric: str) -> None:
+    with pytest.raises(UserError, match="cannot rank across scales") as fault:
+        ablation(hypotheses=(Hypothesis(better="bce", worse="mse", metric=metric),))
+    assert "bce is a pseudo on grey levels, mse is a density on v/255" in str(fault.value)
+    assert all(m in str(fault.value) for m in ("test/squared_error", "test/knn15_accuracy"))
+    assert "test/elbo," not in str(fault.value).splitlines()[-1]
+    # Within one scale they may, even beside arms of another.
+    assert ablation(hypotheses=(Hypothesis(better="wide", worse="bce", metric=metric),)).hypotheses
+
+
+def test_a_native_objective_needs_one_scale() -> None:
+    with pytest.raises(UserError, match="objective 'elbo/validation' ranks all arms"):
+        ablation(objective="elbo/validation")
+    assert ablation(objective="elbo/validation", arms={"a": {}, "b": {"latent": 8}}).objective
+
+
+def test_binarisations_are_different_scales() -> None:
+    base = TrialSpec(dataset="digits", likelihood="bernoulli")
+    arms = {"dynamic": {}, "threshold": {"binarisation": "threshold"}}
+    with pytest.raises(UserError, match="cannot rank across scales"):
+        ablation(base=base, arms=arms, hypotheses=(Hypothesis(better="dynamic", worse="threshold", metric="test/elbo"),))
+
+
+def test_counts_are_balanced_whatever_was_done_first() -> None:
+    cells = ablation().cells("default")
+    for stop in range(1, len(cells)):
+        done = Counter(c.arm for c in cells[:stop])
+        assert max(done.values()) - min(done[a] for a in ("bce", "mse", "wide")) <= 1
