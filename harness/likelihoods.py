@@ -173,7 +173,7 @@ class ContinuousBernoulli:
         """
         a = logit.abs()
         above, square = a.clamp_min(SERIES_BELOW), a.clamp_max(SERIES_BELOW).square()
-        return above / 2 - (above / -torch.expm1(-above)).log() + square * (1 / 24 - square / 2880) - SERIES_AT_BORDER
+        return above / 2 - (above / (1 - (-above).exp())).log() + square * (1 / 24 - square / 2880) - SERIES_AT_BORDER
 
     def mean(self, *out: Tensor) -> Tensor:
         logit = out[0].clamp(-LOGIT_BOUND, LOGIT_BOUND)

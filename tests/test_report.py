@@ -1,0 +1,88 @@
+"""A study's report: complete, self-contained, and silent about what its results do not show. And its winner, loaded back."""
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from harness import report
+from harness.desk import Desk
+from harness.executors import InProcess
+from harness.run import Driver
+from harness.spec import TrialSpec
+from harness.study import Ablation, Budget, Hypothesis, load
+from harness.tracking import MemoryTracker, MlflowTracker, Tracker
+from harness.vae import build
+from harness.winner import decoder_of
+
+LOSSES = load("loss_ablation")
+SMALL = replace(
+    LOSSES,
+    base=LOSSES.base.derive(dataset="digits", batch_size=600),
+    arms={"bce": {"likelihood": "bce"}, "mse": {"likelihood": "mse"}},
+    budgets={"default": Budget(epochs=1, seeds=range(2))},
+    hypotheses=(Hypothesis(better="bce", worse="mse", metric="test/squared_error"),),
+)
+
+
+def findings_of(study: Ablation, tracker: Tracker, scratch: Path) -> report.Findings:
+    cells = study.cells("default")
+    desk = Desk("loss_ablation.default", cells, "minimize")
+    Driver(study, cells, desk, tracker, InProcess, 1, Console(file=io.StringIO()), "digest", "a CPU").run(scratch)
+    return report.Findings.collect("loss_ablation", "default", study, cells, desk.done(), desk.given_up(), tracker)
+
+
+def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path) -> None:
+    tracker = MemoryTracker()
+    findings = findings_of(SMALL, tracker, tmp_path)
+    report.publish(findings, tracker)
+    assert tracker.report == ["arms.csv", "gallery.png", "report.html", "scores.png", "trials.csv", "verdicts.json"]
+    page = (report.folder("loss_ablation", "default") / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    for part in ("bce beats mse", "density on v/255", "pseudo on grey levels", "15-NN accuracy", "mse - bce", "Cost"):
+        assert part in page
+    trials = pd.read_csv(report.folder("loss_ablation", "default") / "trials.csv")
+    assert len(trials) == 4
+    assert trials["cell"].is_unique
+
+
+def test_two_seeds_are_told_apart_from_a_verdict(tmp_path: Path) -> None:
+    screen = io.StringIO()
+    report.show(findings_of(SMALL, MemoryTracker(), tmp_path), Console(file=screen, width=80))
+    shown = screen.getvalue()
+    assert "no verdict, 2 seeds cannot show it (5 could)" in " ".join(shown.split())
+    table = [line for line in shown.splitlines() if "±" in line]
+    assert len(table) == 1 + len(SMALL.arms)  # the title and one unbroken line per arm
+    assert all(len(line) <= 80 for line in table)
+
+
+def test_the_winner_is_chosen_on_validation(tmp_path: Path) -> None:
+    findings = findings_of(SMALL, MemoryTracker(), tmp_path)
+    means = findings.table.groupby("arm")["validation/squared_error"].mean()
+    assert findings.winner is not None
+    assert findings.winner.arm == means.idxmin()
+    mine = findings.table[findings.table["arm"] == findings.winner.arm].set_index("seed")["validation/squared_error"]
+    assert findings.winner.seed == mine.idxmin()
+
+
+@pytest.mark.slow
+def test_the_winner_loads_back_from_mlflow_and_decodes(tmp_path: Path, mlflow_store: Path) -> None:
+    spec = TrialSpec(dataset="digits", latent=3)
+    vae = build(spec, 64)
+    vae.reset(0, torch.Generator().manual_seed(0))
+    torch.save(vae.state_dict(), tmp_path / "state_dict.pt")
+    module, example = decoder_of(spec, tmp_path / "state_dict.pt")
+    tracker = MlflowTracker("loss_ablation", "default", "note")
+    uri = tracker.log_model(module, example, ["torch"])
+    z = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32))
+    loaded = mlflow.pytorch.load_model(uri)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(z), module(z))
+        assert loaded(z).shape == (5, 64)
