@@ -4,7 +4,8 @@ import time
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 PLAIN_EVERY_S = 15.0
@@ -37,8 +38,9 @@ class Display:
         self.progress: Progress | None = None
         self.task = TaskID(0)
         if console.is_terminal:
-            columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-            self.progress = Progress(*columns, console=console, transient=True)
+            count = TextColumn("{task.completed:.0f}/{task.total:.0f} trials", table_column=Column(no_wrap=True, min_width=13))
+            words = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+            self.progress = Progress(BarColumn(16), count, words, console=console, transient=True, expand=True)
             self.task = self.progress.add_task("starting workers", total=trials, completed=done)
             self.progress.start()
 
@@ -48,11 +50,11 @@ class Display:
         self.epochs_left -= 1
         self.speeds[name] = row["perf/images_per_s"]
         split = "validation" if "elbo/validation" in row else "train"
-        self.newest = f"{name} epoch {epoch}/{epochs} {split} ELBO {row[f'elbo/{split}']:.1f}"
+        self.newest = f"ELBO {row[f'elbo/{split}']:.1f} ({name}, epoch {epoch}/{epochs}, {split})"
         if self.progress:
-            self.progress.update(self.task, description=f"{self.newest} | {self._speed()} | {self._left()}")
+            self.progress.update(self.task, description=f"{self._left()} | {self._speed()} | {self.newest}")
         elif time.monotonic() - self.said > PLAIN_EVERY_S:
-            self.say(f"{self.newest} | {self._speed()} | {self._left()}")
+            self.say(f"{self._left()} | {self._speed()} | {self.newest}")
 
     def trial(self, name: str, outcome: str, epochs_unspent: int = 0, *, over: bool = True) -> None:
         """A trial ended; `over` unless it will be tried again."""

@@ -11,15 +11,14 @@ import seaborn as sns
 from harness import figures
 from harness.study import SCORES
 
-COLUMNS = 3
-
 
 def scores(table: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], path: Path) -> None:
     """A panel per score that differs at all: a dot per seed, the arm's mean as a bar across them."""
     metrics = [m for m in metrics if table[m].nunique() > 1]
-    rows = max(1, -(-len(metrics) // COLUMNS))
+    columns = 2 if len(metrics) in (2, 4) else 3
+    rows = max(1, -(-len(metrics) // columns))
     height = 0.9 + 0.32 * len(arms)
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(12, height * rows), layout="constrained", sharey=True, squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(12, height * rows), layout="constrained", sharey=True, squeeze=False)
     for ax, metric in zip(axes.flat, metrics, strict=False):
         sns.stripplot(table, x=metric, y="arm", hue="arm", order=arms, hue_order=arms, ax=ax, size=5, jitter=0.15, legend=False)
         for i, arm in enumerate(arms):
