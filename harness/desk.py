@@ -29,8 +29,9 @@ class Desk:
     """Which cells of a plan are done, to be done, or given up.
 
     A cell is keyed by the content of its spec, so a changed study runs only what changed. A trial counts as done when it is
-    COMPLETE; one that was lost (a kill, a dead worker) is tried again, at most three times in all; one that failed by itself
-    (a loss that is not finite) is not. Failures count for the code they happened with: mended code tries again.
+    COMPLETE. One that went with its driver (a stop, a kill) is tried again however often that happens; one that its worker lost, at
+    most three times; one that failed by itself (a loss that is not finite) is not. Failures count for the code they happened
+    with: mended code tries again.
     """
 
     def __init__(self, study: str, cells: Sequence[Cell], direction: str) -> None:
@@ -71,10 +72,9 @@ class Desk:
         return {c: why for c, why in failed.items() if c not in done and c not in waiting and not self._may_retry(c)}
 
     def _may_retry(self, cell: str) -> bool:
-        fails = [
-            t for t in self._trials(TrialState.FAIL) if t.user_attrs["cell"] == cell and t.user_attrs.get("code") == manifest.code()
-        ]
-        return len(fails) < ATTEMPTS and not any(t.user_attrs.get("final") for t in fails)
+        mine = [t.user_attrs for t in self._trials(TrialState.FAIL) if t.user_attrs["cell"] == cell]
+        fails = [f for f in mine if f.get("counts") and f.get("code") == manifest.code()]
+        return len(fails) < ATTEMPTS and not any(f["final"] for f in fails)
 
     def plan(self, order: Sequence[Cell]) -> int:
         """Queue every cell that is neither done, queued, nor given up. Returns how many wait now."""
@@ -119,11 +119,11 @@ class Desk:
         return self._may_retry(ticket.cell.spec.id)
 
     def lose(self, number: int) -> None:
-        """FAIL a trial whose worker or driver is gone."""
-        self._fail(number, "lost: its process ended", final=False)
+        """FAIL a trial that went with its driver: no fault of its own."""
+        self._fail(number, "lost: its driver ended", final=False, counts=False)
 
-    def _fail(self, number: int, why: str, *, final: bool) -> None:
-        self._set(number, {"failure": why, "final": final, "code": manifest.code()})
+    def _fail(self, number: int, why: str, *, final: bool, counts: bool = True) -> None:
+        self._set(number, {"failure": why, "final": final, "counts": counts, "code": manifest.code()})
         self.study.tell(number, state=TrialState.FAIL)
 
     def _set(self, number: int, attributes: Mapping[str, Any]) -> None:

@@ -103,9 +103,7 @@ class Driver:
         except Stopped:
             display.say(f"stopping: {len(running)} trials cut off, {display.done} of {display.trials} kept")
             executor.close()
-            for trial in running.values():
-                self.tracker.fail(trial.run, "stopped", killed=True)
-                self.desk.lose(trial.ticket.number)
+            self.reconcile()  # the lock is ours: what still says RUNNING was cut off, whatever the signal interrupted
             self.tracker.stop_study()
             raise
         finally:
