@@ -49,7 +49,8 @@ class Desk:
             load_if_exists=True,
             sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every value is enqueued
         )
-        self.study.set_user_attr("optuna", optuna.__version__)
+        if self.study.user_attrs.get("optuna") != optuna.__version__:
+            self.study.set_user_attr("optuna", optuna.__version__)
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return [t for t in self.study.get_trials(deepcopy=False, states=states) if t.user_attrs.get("cell") in self.cells]

@@ -127,12 +127,15 @@ class MlflowTracker:
             self.experiment_id = self._experiment(uri)
         except (MlflowException, OSError) as fault:
             raise MachineError(f"cannot use the tracking store {uri}\n{str(fault).splitlines()[0][:300]}") from None
-        for key, value in {
+        wanted = {
             f"mlflow.sharedViewState.{VIEW_KEY}": shared_view(),
             "mlflow.note.content": note,
             "mlflow.experimentKind": "custom_model_development",
-        }.items():
-            self.client.set_experiment_tag(self.experiment_id, key, value)
+        }
+        there = self.client.get_experiment(self.experiment_id).tags
+        for key, value in wanted.items():
+            if there.get(key) != value:  # starting a finished study again must not touch the store
+                self.client.set_experiment_tag(self.experiment_id, key, value)
         self.parent = self._parent()
 
     def _experiment(self, uri: str) -> str:
