@@ -9,13 +9,13 @@ from typing import Any
 
 VIEW_KEY = "default"
 SECTIONS = {
-    "Scores that need no likelihood (test set): these compare arms": [
+    "Scores that compare arms (test set)": [
         "test/squared_error",
         "test/ssim",
         "test/knn15_accuracy",
     ],
-    "KL, nats per image": ["kl/validation", "kl/train"],
-    "ELBO = reconstruction - KL, each arm on its own scale: read shapes, not heights": [
+    "KL (nats per image)": ["kl/validation", "kl/train"],
+    "ELBO, each arm on its own scale": [
         "elbo/validation",
         "recon/validation",
         "elbo/train",
