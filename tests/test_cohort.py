@@ -61,9 +61,10 @@ class Oracle(nn.Module):
         self.params = likelihood.params
         start, elu = generator(spec.seed, "weights", 0), gain("elu")
         for layer, g in zip((*e, *d), (1, elu, elu, elu, 1, 1, elu, elu), strict=True):
-            bound = g * math.sqrt(3 / layer.in_features)
+            bound = layer.in_features**-0.5
             drawn = torch.empty(layer.in_features, layer.out_features).uniform_(-bound, bound, generator=start)
-            layer.weight.data, layer.bias.data = drawn.T.contiguous(), torch.zeros(layer.out_features)
+            layer.weight.data = g * drawn.T.contiguous()
+            layer.bias.data.uniform_(-bound, bound, generator=start)
 
     def loss(self, spec: TrialSpec, x: Tensor, eps: Tensor) -> Tensor:
         mean, log_var = self.encoder(x).chunk(2, dim=1)

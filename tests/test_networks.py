@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.networks import ACTIVATIONS, MLP, NETWORKS, LaneLinear, Sizes, gain, identity
+from harness.networks import ACTIVATIONS, NETWORKS, LaneLinear, Sizes, gain, identity
 from harness.spec import TrialSpec
 from harness.vae import build, parameters_of_one
 
@@ -55,16 +55,22 @@ def test_known_gains(name: str, value: float, digits: float) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_signals_keep_their_size_through_depth(name: str) -> None:
+def test_the_gain_makes_up_for_what_an_activation_takes(name: str) -> None:
+    """Behind every activation a layer's output has the size that it would have behind none."""
     width, g = 1024, torch.Generator().manual_seed(0)
-    body = MLP(1, (width,) * 5, [name] * 3)
-    for layer in body.layers:
-        layer.reset(0, g)
+    layer, plain = LaneLinear(1, width, width, gain(name)), LaneLinear(1, width, width)
+    layer.reset(0, torch.Generator().manual_seed(1))
+    plain.reset(0, torch.Generator().manual_seed(1))
     x = torch.randn(1, 256, width, generator=g)
-    for layer, activation in zip(body.layers, body.activations, strict=True):
-        x = layer(x)
-        assert x.square().mean().item() == pytest.approx(1, abs=0.15)
-        x = activation(x)
+    assert layer(ACTIVATIONS[name](x)).square().mean().item() == pytest.approx(plain(x).square().mean().item(), rel=0.15)
+
+
+def test_a_layer_starts_as_torchs_does_times_the_gain() -> None:
+    layer, torchs = LaneLinear(1, 400, 300, gain=2.0), nn.Linear(400, 300)
+    layer.reset(0, torch.Generator().manual_seed(0))
+    for ours, theirs in ((layer.weight / 2, torchs.weight), (layer.bias, torchs.bias)):
+        assert ours.abs().max() <= 400**-0.5
+        assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.15)
 
 
 def test_lanes_are_separate_affine_maps() -> None:
@@ -85,8 +91,8 @@ def test_a_lanes_start_depends_on_its_generator_alone() -> None:
         three.reset(lane, torch.Generator().manual_seed(lane))
     one.reset(0, torch.Generator().manual_seed(2))
     assert torch.equal(three.weight[2:], one.weight)
+    assert torch.equal(three.bias[2:], one.bias)
     assert not torch.equal(three.weight[0], three.weight[1])
-    assert three.weight.abs().max() <= 2 * math.sqrt(3 / 5)
 
 
 def test_every_activation_has_a_counterpart() -> None:
