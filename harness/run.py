@@ -19,7 +19,7 @@ from harness.display import Display, clock
 from harness.errors import MachineError, UserError
 from harness.executors import Epoch, Event, Executor, Failed, Finished, Processes
 from harness.study import SCORES, Ablation, Cell, load
-from harness.tracking import MlflowTracker, Tracker
+from harness.tracking import MlflowTracker, Tracker, store_uri
 
 FREE_BYTES_PER_TRIAL = 3 * engine.MEBI
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
@@ -230,7 +230,9 @@ def _open(name: str, budget: str, study: Ablation, cells: tuple[Cell, ...]) -> t
 
 def _say_where(name: str, budget: str, tracker: MlflowTracker, console: Console) -> None:
     console.print(f"report: {report.folder(name, budget) / 'report.html'}", soft_wrap=True, highlight=False)
-    console.print(f"browse: make ui, then http://127.0.0.1:5000{tracker.ui_path}", soft_wrap=True, highlight=False)
+    uri = store_uri()
+    where = uri if uri.startswith("http") else "make ui, then http://127.0.0.1:5000"
+    console.print(f"browse: {where}{tracker.ui_path}", soft_wrap=True, highlight=False)
 
 
 def _lanes(cells: tuple[Cell, ...], dataset: data.Data, where: Any) -> int:

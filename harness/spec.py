@@ -190,8 +190,7 @@ FIELDS = tuple(f.name for f in fields(TrialSpec))
 
 @dataclass(frozen=True)
 class Result:
-    """What a trial leaves behind: its scores by metric name, or the reason why it has none."""
+    """What a finished trial leaves behind: its scores by metric name."""
 
     spec: TrialSpec
     metrics: Mapping[str, float]
-    failure: str = ""

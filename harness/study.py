@@ -129,11 +129,6 @@ class Ablation:
             Cell(arm, seed, self._spec(arm).derive(seed=seed, epochs=chosen.epochs)) for seed in chosen.seeds for arm in self.arms
         )
 
-    @property
-    def changed(self) -> tuple[str, ...]:
-        """Fields in which arms differ."""
-        return tuple(dict.fromkeys(field for change in self.arms.values() for field in change))
-
 
 def names() -> list[str]:
     """All studies."""

@@ -69,13 +69,13 @@ def rooms_in(names: frozenset[str] | set[str]) -> set[str]:
 
 def closure(room: str) -> set[str]:
     """Everything that importing a room loads: rooms and third parties."""
-    todo, seen, parties = [room], set(), set()
-    while todo:
-        here = todo.pop()
+    ahead, seen, parties = [room], set(), set()
+    while ahead:
+        here = ahead.pop()
         seen.add(here)
         names = imported(here, top_level_only=True)
         parties |= {n.split(".")[0] for n in names}
-        todo += rooms_in(names) - seen
+        ahead += rooms_in(names) - seen
     return seen | parties
 
 

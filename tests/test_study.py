@@ -57,7 +57,6 @@ def test_an_arm_is_the_base_but_for_what_it_changes() -> None:
     plan = ablation()
     for cell in plan.cells("default"):
         assert cell.spec == plan.base.derive(**plan.arms[cell.arm], seed=cell.seed, epochs=2)
-    assert plan.changed == ("likelihood", "latent")
 
 
 def test_an_unknown_study_suggests_the_nearest(folder: Path) -> None:
