@@ -29,8 +29,9 @@ def generator(seed: int, stream: str, epoch: int, device: torch.device | str = "
 class Cohort:
     """S trials whose specs differ in lane fields only.
 
-    Noise is data: order, initial weights and all draws come from a lane's own seed, so a trial trains alike alone and in
-    company (bitwise on a CPU's default kernels, a stated tolerance on a GPU).
+    Noise is data: order, initial weights and all draws come from a lane's own seed, so a trial trains alike alone and in company:
+    bitwise in cohorts of equal size on a CPU, else to rounding (weights to 1e-3 relative over two epochs in the tests), since one
+    lane takes another Adam kernel than several.
 
     Attributes:
         specs: the trials still in training, one per lane.

@@ -204,7 +204,7 @@ def seen(spec: TrialSpec, data: Data, epochs: int = 1) -> tuple[list[Tensor], li
         indices.append(index[0])
         step(index, *rest)
 
-    c._step = spy  # type: ignore[method-assign,assignment]
+    c._step = spy
     c.eval_x = None
     for _ in range(epochs):
         c.run_epoch()

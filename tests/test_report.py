@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from memory_tracker import MemoryTracker
 from rich.console import Console
 
 from harness import report
@@ -18,7 +19,7 @@ from harness.executors import InProcess
 from harness.run import Driver
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Hypothesis, load
-from harness.tracking import MemoryTracker, MlflowTracker, Tracker
+from harness.tracking import MlflowTracker, Tracker
 from harness.vae import build
 from harness.winner import decoder_of
 

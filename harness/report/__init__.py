@@ -65,10 +65,16 @@ def score_rows(f: Findings, metrics: Sequence[str]) -> list[list[str]]:
     ]
 
 
-def difference_rows(f: Findings) -> list[list[str]]:
+def varying(f: Findings) -> list[str]:
+    """The scores that are not the same for every trial: at z = 2 all latents are active, and a column of zeros says nothing."""
+    return [m for m in FAIR if f.table[m].nunique() > 1]
+
+
+def difference_rows(f: Findings, metrics: Sequence[str]) -> list[list[str]]:
     """Per arm but the first: paired differences to the first."""
     return [
-        [f"{arm} - {f.arms[0]}", *(interval(f.difference(arm, f.arms[0], m), SCORES[m].digits) for m in FAIR)] for arm in f.arms[1:]
+        [f"{arm} - {f.arms[0]}", *(interval(f.difference(arm, f.arms[0], m), SCORES[m].digits) for m in metrics)]
+        for arm in f.arms[1:]
     ]
 
 
@@ -162,7 +168,8 @@ def _write(f: Findings, into: Path) -> None:
         question=question(f.name),
         headings=headings,
         fair=score_rows(f, FAIR),
-        differences=difference_rows(f),
+        differences=difference_rows(f, varying(f)),
+        difference_headings=["difference", *(heading(m) for m in varying(f))],
         native=native_rows(f),
         cost=cost_rows(f),
         cost_headings=[label for label, _ in COST.values()],
