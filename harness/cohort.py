@@ -1,4 +1,7 @@
-"""Trains trials of one shape together, one lane each. Shapes: S lanes, B images, P pixels, Z latents, T steps of a chunk."""
+"""Trains trials of one shape together, one lane each.
+
+Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk.
+"""
 
 import hashlib
 import math
@@ -11,9 +14,10 @@ from torch import Tensor
 from harness import engine, metrics
 from harness.data import Data, frozen_noise
 from harness.likelihoods import LEVELS
+from harness.objectives import OBJECTIVES
 from harness.optim import OPTIMIZERS
 from harness.spec import TrialSpec
-from harness.vae import VAE, build
+from harness.vae import VAE, build, kl_per_dimension
 
 CHUNK = 32  # steps between two looks at the results; it also fixes how noise is drawn, so changing it changes every run
 
@@ -53,6 +57,8 @@ class Cohort:
             self.levels = (frozen_noise(fit) < fit.levels / LEVELS).to(torch.uint8) * LEVELS
         self.steps_per_epoch = math.ceil(len(self.levels) / self.shape.batch_size)
         self.optimizer = OPTIMIZERS[self.shape.optimizer]
+        self.objective = OBJECTIVES[self.shape.objective]
+        self.gradient_norm: Tensor = torch.zeros(len(specs))  # of the newest step, (S,)
         vae = build(self.shape, self.levels.shape[1], len(specs))
         for lane, spec in enumerate(specs):
             vae.reset(lane, generator(spec.seed, "weights", 0))
@@ -63,8 +69,9 @@ class Cohort:
     def _adopt(self, vae: VAE) -> None:
         self.vae = vae.to(self.device)
         self.params = list(self.vae.parameters())
-        self.learning_rate = self._lanes("learning_rate")
+        self.first_rate, self.decay = self._lanes("learning_rate"), self._lanes("learning_rate_decay")
         self.weight_decay = self._lanes("weight_decay")
+        self.free_bits = self._lanes("free_bits")
 
     def _lanes(self, field: str) -> Tensor:
         return torch.tensor([getattr(s, field) for s in self.specs], dtype=torch.float32, device=self.device)
@@ -75,10 +82,15 @@ class Cohort:
         return self.vae.likelihood.noisy and self.shape.binarisation not in ("static", "threshold")
 
     @property
+    def learning_rate(self) -> Tensor:
+        """This epoch's, (S,)."""
+        return self.first_rate * self.decay ** (self.epoch / max(1, self.shape.epochs - 1))
+
+    @property
     def bytes_per_lane(self) -> int:
         """An upper estimate of a lane's memory on the device: parameters, moments, gradients and a chunk of inputs."""
         state = 6 * sum(p[0].numel() for p in self.params) * 4
-        batch = self.shape.batch_size * self.levels.shape[1] * 4
+        batch = self.shape.batch_size * self.levels.shape[1] * 4 * self.shape.num_samples * self.vae.likelihood.params
         return state + batch * (12 + CHUNK * self.fresh_noise) + 8 * len(self.levels)
 
     def run_epoch(self) -> dict[str, Row]:
@@ -115,40 +127,49 @@ class Cohort:
         pixel_streams: list[torch.Generator],
         timer: engine.StepTimer,
     ) -> Tensor:
-        """Train for `steps` of this epoch. Returns (T, 2, S) on the host: log p(x|z) and KL of every step, mean over its batch."""
-        size = self.shape.batch_size
-        draw = (len(steps), size)
-        eps = torch.stack([torch.randn(*draw, self.shape.latent, generator=g, device=self.device) for g in streams], 1)
+        """Train for `steps` of this epoch.
+
+        Returns (T, 3, S) on the host: log p(x|z), KL and objective of every step, mean over its batch.
+        """
+        size, latents = self.shape.batch_size, self.shape.latent
+        draw = (len(steps), self.shape.num_samples, size)
+        eps = torch.stack([torch.randn(*draw, latents, generator=g, device=self.device) for g in streams], 1)
         u = None
         if self.fresh_noise:
             pixels = self.levels.shape[1]
-            u = torch.stack([torch.rand(*draw, pixels, generator=g, device=self.device) for g in pixel_streams], 1)
+            u = torch.stack([torch.rand(len(steps), size, pixels, generator=g, device=self.device) for g in pixel_streams], 1)
         beta = self._beta(steps)
-        history = torch.empty(len(steps), 2, len(self.specs), device=self.device)
+        history = torch.empty(len(steps), 3, len(self.specs), device=self.device)
         for t, step in enumerate(steps):
             index = order[:, step * size : (step + 1) * size]
             images = index.shape[1]
-            self._step(index, eps[t, :, :images], 0.5 if u is None else u[t, :, :images], beta[t], history[t])
+            grads = self._step(index, eps[t, :, :, :images], 0.5 if u is None else u[t, :, :images], beta[t], history[t])
             timer.mark()
+        self.gradient_norm = torch.stack([g.flatten(1).square().sum(1) for g in grads]).sum(0).sqrt()
         return history.cpu()
 
     def _beta(self, steps: range) -> Tensor:
-        """The weight of the KL at each step, (T, S, 1): it rises linearly to beta over `kl_warmup` epochs."""
-        done = self.epoch * self.steps_per_epoch + np.arange(steps.start, steps.stop)[:, None] + 1
-        ramp = np.array([s.kl_warmup * self.steps_per_epoch for s in self.specs])
+        """The weight of the KL at each step, (T, S): it rises linearly to beta over `kl_warmup` epochs, anew every `kl_cycle`."""
+        before = self.epoch * self.steps_per_epoch + np.arange(steps.start, steps.stop)[:, None]
+        ramp, cycle = (np.array([getattr(s, f) for s in self.specs]) * self.steps_per_epoch for f in ("kl_warmup", "kl_cycle"))
+        done = np.where(cycle > 0, before % np.maximum(cycle, 1), before) + 1
         weight = np.array([s.beta for s in self.specs]) * np.minimum(1, done / np.maximum(ramp, 1))
-        return torch.tensor(weight[..., None], dtype=torch.float32, device=self.device)
+        return torch.tensor(weight, dtype=torch.float32, device=self.device)
 
-    def _step(self, index: Tensor, eps: Tensor, u: Tensor | float, beta: Tensor, history: Tensor) -> None:
-        """One step of every lane. index (S, B) into the images, eps (S, B, Z), u (S, B, P) or a constant, beta (S, 1)."""
+    def _step(self, index: Tensor, eps: Tensor, u: Tensor | float, beta: Tensor, history: Tensor) -> tuple[Tensor, ...]:
+        """One step of every lane: index (S, B) into the images, eps (S, L, B, Z), u (S, B, P) or a constant, beta (S,).
+
+        Writes log p(x|z), KL and objective into history (3, S); returns the gradients.
+        """
         v = self.levels.index_select(0, index.flatten()).view(*index.shape, -1).float()
         x = self.vae.likelihood.observe(v, u)
-        elbo = self.vae(x, eps)
-        log_px, kl = elbo.log_px.mean(-1), elbo.kl.mean(-1)
-        loss = (beta[:, 0] * kl - log_px).sum()  # lanes share no parameter, so the sum's gradient is each lane's own
-        grads = torch.autograd.grad(loss, self.params)
+        p = self.vae(x, eps)
+        bound = self.objective(p, beta, self.free_bits)
+        grads = torch.autograd.grad(-bound.sum(), self.params)  # lanes share no parameter, so it is each lane's own gradient
         self.optimizer.update(self.params, grads, self.state, self.learning_rate, self.weight_decay)
-        history[0], history[1] = log_px.detach(), kl.detach()
+        history[0], history[2] = p.log_px.detach().mean((1, 2)), bound.detach()
+        history[1] = kl_per_dimension(p.mean.detach(), p.log_var.detach()).sum(-1).mean(-1)
+        return grads
 
     def _check(self, terms: Tensor, start: int) -> bool:
         """Note every lane whose loss stopped being finite, with the step and the term; True if there is one."""
@@ -157,7 +178,9 @@ class Cohort:
             if bad[:, :, lane].any():
                 t = int(bad[:, :, lane].any(1).nonzero()[0])
                 step = self.epoch * self.steps_per_epoch + start + t + 1
-                values = [f"{n} = {v:g}" for n, v in zip(("log p(x|z)", "KL"), terms[t, :, lane].tolist(), strict=True)]
+                values = [
+                    f"{n} = {v:g}" for n, v in zip(("log p(x|z)", "KL", "objective"), terms[t, :, lane].tolist(), strict=True)
+                ]
                 self.failures[spec.id] = (
                     f"loss not finite at step {step} (epoch {self.epoch + 1}): {', '.join(values)}; "
                     f"learning_rate={spec.learning_rate:g}"
@@ -168,6 +191,7 @@ class Cohort:
     def keep(self, lanes: Sequence[int]) -> None:
         """Go on with these lanes only, in this order."""
         self.specs = [self.specs[i] for i in lanes]
+        self.gradient_norm = self.gradient_norm[list(lanes)]
         moments = [[m[list(lanes)] for m in ms] for ms in (self.state.mean, self.state.square)]
         self._adopt(self._extract(lanes))
         self.state.mean, self.state.square = moments
@@ -184,10 +208,10 @@ class Cohort:
         return vae
 
     def _rows(self, terms: Tensor, seconds: list[float]) -> dict[str, Row]:
-        """What an epoch shows, by spec id. terms (T, 2, S); the train means weigh every step by its images."""
+        """What an epoch shows, by spec id. terms (T, 3, S); the train means weigh every step by its images."""
         images = np.full(self.steps_per_epoch, self.shape.batch_size)
         images[-1] = len(self.levels) - images[:-1].sum()
-        recon, kl = np.einsum("tks,t->ks", terms.double().numpy(), images / images.sum())
+        recon, kl, objective = np.einsum("tks,t->ks", terms.double().numpy(), images / images.sum())
         p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
         speed = len(self.levels) * len(self.specs) / sum(seconds)
         rows = {}
@@ -196,12 +220,15 @@ class Cohort:
                 "elbo/train": float(recon[lane] - kl[lane]),
                 "recon/train": float(recon[lane]),
                 "kl/train": float(kl[lane]),
+                "objective/train": float(objective[lane]),
+                "diagnostics/gradient_norm": float(self.gradient_norm[lane]),
                 "perf/images_per_s": speed,
                 "perf/step_ms_p50": float(p50),
                 "perf/step_ms_p95": float(p95),
             }
             if self.eval_x is not None:
-                score = metrics.elbo(self.lane(lane), self.eval_x, samples=1)
+                vae = self.lane(lane)
+                score = metrics.elbo(vae, metrics.native(vae, self.eval_x), samples=1)
                 rows[spec.id] |= {
                     "elbo/validation": score.elbo,
                     "recon/validation": score.recon,

@@ -78,11 +78,15 @@ def train(specs: Sequence[TrialSpec], device: str, folder: Path, send: Callable[
     for lane, spec in enumerate(cohort.specs):
         vae = cohort.lane(lane)
         evaluation = metrics.evaluate(spec, vae, cohort.data)
-        scores = evaluation.scores | {
-            "perf/train_s": trained_s,
-            "perf/peak_memory_mib": engine.peak_memory_mib(where),
-            "model/parameters": parameters_of_one(vae),
-        }
+        scores = (
+            evaluation.scores
+            | _late_gain(history[spec.id])
+            | {
+                "perf/train_s": trained_s,
+                "perf/peak_memory_mib": engine.peak_memory_mib(where),
+                "model/parameters": parameters_of_one(vae),
+            }
+        )
         files = folder / spec.id
         subject = figures.Subject(spec, vae, data, evaluation, history[spec.id])
         list(figures.draw(subject, files / "figures"))
@@ -90,6 +94,15 @@ def train(specs: Sequence[TrialSpec], device: str, folder: Path, send: Callable[
         arrays: dict[str, Any] = _pictures(subject)
         np.savez_compressed(files / "pictures.npz", **arrays)
         send(Finished(spec.id, Result(spec, scores), files))
+
+
+def _late_gain(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    """What the last fifth of the epochs brought, in nats of ELBO: much of it means that training was cut short."""
+    split = "validation" if "elbo/validation" in history[-1] else "train"
+    if len(history) < 2:
+        return {}
+    then, now = (history[i][f"elbo/{split}"] for i in (-1 - max(1, len(history) // 5), -1))
+    return {"diagnostics/late_gain": now - then}
 
 
 @cache

@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from harness.desk import Desk, Ticket, driver_lock
 from harness.display import Display, clock
 from harness.errors import MachineError, UserError
 from harness.executors import Epoch, Event, Executor, Failed, Finished, Processes
+from harness.metrics import features
 from harness.study import SCORES, Ablation, Cell, load
 from harness.tracking import MlflowTracker, Tracker, store_uri
 
@@ -45,7 +46,7 @@ class Running:
 
 @dataclass
 class Driver:
-    """One study, from its plan to its results. `device` is the executor's, in words."""
+    """One study, from its plan to its results."""
 
     study: Ablation
     cells: tuple[Cell, ...]
@@ -54,8 +55,7 @@ class Driver:
     executor_of: Callable[[], Executor]
     lanes: int
     console: Console
-    digest: str
-    device: str
+    origin: Mapping[str, str]  # tags of every run
 
     def reconcile(self) -> list[str]:
         """Settle what a dead driver left: finished work is taken over, the rest is lost and will be tried again."""
@@ -116,7 +116,7 @@ class Driver:
             if not tickets:
                 return
             for t in tickets:
-                run = self.tracker.begin(t.cell.spec, t.cell.arm, t.number, t.attempt, self.digest, self.device)
+                run = self.tracker.begin(t.cell.spec, t.cell.arm, t.number, t.attempt, self.origin)
                 self.desk.note_run(t.number, run)
                 running[t.cell.spec.id] = Running(t, run)
             executor.submit([t.cell.spec for t in tickets], scratch)
@@ -176,11 +176,13 @@ def run_study(name: str, budget: str, device: str, workers: int | None, console:
     _check_disk(len(cells))
     console.print(f"{name}, {budget} budget: {len(study.arms)} arms x {len(study.budgets[budget].seeds)} seeds", highlight=False)
     dataset = data.load(study.base.dataset, say=console.print)
+    classifier = features.classifier(dataset, say=console.print)
+    origin = {"device": words, "dataset.digest": dataset.digest, "features.sha256": classifier.digest}
     started = time.monotonic()
     with driver_lock(f"{name}.{budget}"), _stop_signals():
         tracker, desk = _open(name, budget, study, cells)
         lanes = _lanes(cells, dataset, where)
-        driver = Driver(study, cells, desk, tracker, lambda: Processes(count, device), lanes, console, dataset.digest, words)
+        driver = Driver(study, cells, desk, tracker, lambda: Processes(count, device), lanes, console, origin)
         for line in driver.reconcile():
             console.print(line)
         missing = len(cells) - len(desk.done()) - len(desk.given_up())

@@ -13,7 +13,7 @@ from harness.tables import unknown
 LANE = {"lane": True}
 
 
-REAL_FIELDS = ("learning_rate", "beta", "weight_decay", "kl_warmup")
+REAL_FIELDS = ("learning_rate", "beta", "weight_decay", "kl_warmup", "kl_cycle", "free_bits", "learning_rate_decay")
 
 
 class Scale(NamedTuple):
@@ -34,7 +34,10 @@ LIKELIHOOD_SCALES: Mapping[str, Scale] = {
     "gaussian_shared": Scale("density", "v/255"),
     "gaussian_per_pixel": Scale("density", "v/255"),
     "continuous_bernoulli": Scale("density", "(v+u)/256"),
+    "laplace": Scale("density", "v/255"),
     "discretized_logistic": Scale("pmf", "0..255"),
+    "beta_binomial": Scale("pmf", "0..255"),
+    "categorical": Scale("pmf", "0..255"),
 }
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "dataset": ("mnist", "fashion_mnist", "kmnist", "digits"),
@@ -56,6 +59,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "identity",
     ),
     "optimizer": ("adam", "adamw"),
+    "objective": ("elbo", "iwae", "dreg"),
+    "evaluation": ("quick", "full", "thorough"),
 }
 
 
@@ -71,13 +76,23 @@ class TrialSpec:
             images (to compare with published numbers; nothing may then be selected on validation).
         likelihood, binarisation: the reconstruction loss; binarisation (`dynamic` unless said) is for `bernoulli` only.
         network, hidden, activation, latent: `hidden` gives the encoder's widths (the decoder mirrors them), `mlp` only.
+        sigma: the fixed noise of `mse`, 1 unless said.
         batch_size, epochs, optimizer: images per step (the last, smaller batch is kept) and passes over the data.
+        objective, num_samples: what is maximised, and how many z it draws per image: `elbo` (averaged over the draws), `iwae`
+            (Burda et al., 2016, https://arxiv.org/abs/1509.00519) or `dreg`, the same bound with the encoder's gradient of
+            Tucker et al. (2019, https://arxiv.org/abs/1810.04152).
+        evaluation: how deep the final scores go (docs/science.md): seconds, under a minute, or minutes per trial.
     Lane:
         seed: the only source of randomness: initial weights, order, noise.
-        learning_rate, weight_decay: of the optimizer. `adam` adds the decay to the gradient as torch.optim.Adam does,
+        learning_rate, learning_rate_decay: the first epoch's, and what part of it the last epoch's is; it falls evenly in its
+            logarithm (0.1 is the schedule of Burda et al., 2016).
+        weight_decay: of the optimizer. `adam` adds the decay to the gradient as torch.optim.Adam does,
             `adamw` decouples it (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101).
         beta: the weight of the KL in the objective; 1 is the ELBO.
         kl_warmup: epochs over which the weight of the KL rises linearly from 0 to beta.
+        kl_cycle: epochs after which that rise starts again (Fu et al., 2019, https://arxiv.org/abs/1903.10145); 0 for never.
+        free_bits: nats per latent below which its KL, averaged over the batch, costs nothing more (Kingma et al., 2016,
+            https://arxiv.org/abs/1606.04934).
 
     Raises:
         UserError: a name that no table holds, or a value out of range; all faults at once.
@@ -97,25 +112,34 @@ class TrialSpec:
     binarisation: str | None = None
     network: str = "reference"
     hidden: tuple[int, ...] | None = None
+    sigma: float | None = None
     activation: str = "elu"
     latent: int = 2
     batch_size: int = 128
     epochs: int = 50
     optimizer: str = "adam"
+    objective: str = "elbo"
+    num_samples: int = 1
+    evaluation: str = "quick"
     seed: int = field(default=0, metadata=LANE)
     learning_rate: float = field(default=3e-4, metadata=LANE)
+    learning_rate_decay: float = field(default=1.0, metadata=LANE)
     beta: float = field(default=1.0, metadata=LANE)
     weight_decay: float = field(default=0.0, metadata=LANE)
     kl_warmup: float = field(default=0.0, metadata=LANE)
+    kl_cycle: float = field(default=0.0, metadata=LANE)
+    free_bits: float = field(default=0.0, metadata=LANE)
 
     def __post_init__(self) -> None:
         if self.likelihood == "bernoulli" and self.binarisation is None:
             object.__setattr__(self, "binarisation", "dynamic")
         if self.network == "mlp" and self.hidden is None:
             object.__setattr__(self, "hidden", (256, 128))
+        if self.likelihood == "mse" and self.sigma is None:
+            object.__setattr__(self, "sigma", 1.0)
         if isinstance(self.hidden, list):
             object.__setattr__(self, "hidden", tuple(self.hidden))
-        for name in REAL_FIELDS:  # 1 and 1.0 are equal, so they must give equal ids
+        for name in (*REAL_FIELDS, "sigma"):  # 1 and 1.0 are equal, so they must give equal ids
             value = getattr(self, name)
             if isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, name, float(value))
@@ -129,22 +153,31 @@ class TrialSpec:
             value = getattr(self, name)
             if value not in known and not (name == "binarisation" and value is None):
                 faults.append(str(unknown(name, value, known)))
-        for name, low in {"latent": 1, "batch_size": 1, "epochs": 1, "seed": 0}.items():
+        for name, low in {"latent": 1, "batch_size": 1, "epochs": 1, "seed": 0, "num_samples": 1}.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
                 faults.append(f"{name} must be a whole number from {low} to 2**31 - 1, got {value!r}")
         for name in REAL_FIELDS:
             value = getattr(self, name)
-            positive = name == "learning_rate"
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or value < 0 or (positive and value == 0):
+            positive = name.startswith("learning_rate")
+            if not _is_number(value) or value < 0 or (positive and value == 0):
                 faults.append(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value!r}")
         if self.binarisation is not None and self.likelihood != "bernoulli":
             faults.append(f"binarisation={self.binarisation!r} is for the likelihood 'bernoulli', got {self.likelihood!r}")
+        if self.sigma is not None and self.likelihood != "mse":
+            faults.append(f"sigma={self.sigma!r} is for the likelihood 'mse', got {self.likelihood!r}")
+        elif self.sigma is not None and not (_is_number(self.sigma) and self.sigma > 0):
+            faults.append(f"sigma must be a finite number above 0, got {self.sigma!r}")
         if self.network != "mlp" and self.hidden is not None:
             faults.append(f"hidden={self.hidden!r} is for the network 'mlp', got {self.network!r}")
         if self.hidden is not None and not _are_widths(self.hidden):
             faults.append(f"hidden must be a tuple of widths of at least 1, got {self.hidden!r}")
+        if self.objective in ("iwae", "dreg"):
+            for name, neutral in {"beta": 1, "kl_warmup": 0, "free_bits": 0}.items():
+                if getattr(self, name) != neutral:
+                    faults.append(f"{name}={getattr(self, name)!r} is for the objective 'elbo', got {self.objective!r}")
+        if _is_number(self.kl_cycle) and self.kl_cycle > 0 and not 0 < self.kl_warmup <= self.kl_cycle:
+            faults.append(f"kl_cycle={self.kl_cycle!r} takes a kl_warmup above 0 and no longer than itself, got {self.kl_warmup!r}")
         return faults
 
     @property
@@ -170,6 +203,12 @@ class TrialSpec:
         return replace(self, **changes)
 
     @property
+    def has_grey_pmf(self) -> bool:
+        """Whether the likelihood gives grey levels 0..255 probabilities, so that it has bits/dim of its own (tier B)."""
+        scale = LIKELIHOOD_SCALES[self.likelihood]
+        return scale.kind != "pseudo" and scale.of != "{0,1}"
+
+    @property
     def id(self) -> str:
         """12 hexadecimal digits of the content: equal specs, equal ids, on every machine."""
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
@@ -179,6 +218,10 @@ class TrialSpec:
         """This spec with its lane fields blanked: equal cohorts run the same program and train together."""
         blank: dict[str, Any] = {f.name: f.default for f in fields(self) if f.metadata.get("lane")}
         return replace(self, **blank)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _are_widths(hidden: object) -> bool:

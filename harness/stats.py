@@ -21,7 +21,11 @@ class Summary:
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences a - b, seed by seed: their mean, its interval, and the one-sided p of 'a is greater' and of 'a is less'."""
+    """Differences a - b, seed by seed: their mean, its interval, and the one-sided p of 'a is greater' and of 'a is less'.
+
+    `improvement` is the probability that a seed of a exceeds a seed of b, over all pairs, ties counting half (Agarwal et al., 2021,
+    https://arxiv.org/abs/2108.13264).
+    """
 
     mean: float
     low: float
@@ -29,6 +33,7 @@ class Paired:
     p_greater: float
     p_less: float
     n: int
+    improvement: float
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,30 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     >>> round(d.mean, 3), round(d.low, 3), round(d.high, 3), round(d.p_greater, 4)
     (1.133, 0.917, 1.35, 0.0156)
     """
-    d = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    d = first - second
     mean, n = float(d.mean()), len(d)
+    improvement = float((np.sign(first[:, None] - second) + 1).mean() / 2)
     if n < 2:
-        return Paired(mean, -np.inf, np.inf, 1.0, 1.0, n)
+        return Paired(mean, -np.inf, np.inf, 1.0, 1.0, n, improvement)
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * d.std(ddof=1) / n**0.5)
     greater, less = (float(stats.wilcoxon(d, alternative=way).pvalue) if d.any() else 1.0 for way in ("greater", "less"))
-    return Paired(mean, mean - half, mean + half, greater, less, n)
+    return Paired(mean, mean - half, mean + half, greater, less, n, improvement)
+
+
+def bootstrap_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """The 95 % BCa bootstrap interval of the mean of a - b over paired seeds (Efron, 1987, https://doi.org/10.2307/2289144).
+
+    Shown beside Student's, never judged by: with 6 seeds it leaves out the truth in 13 % of studies instead of 5 % (docs/log.md).
+    """
+    d = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    if len(d) < 2:
+        return -np.inf, np.inf
+    if np.ptp(d) == 0:
+        return float(d[0]), float(d[0])
+    rng = np.random.default_rng(0)
+    interval = stats.bootstrap((d,), np.mean, confidence_level=LEVEL, method="BCa", rng=rng).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def holm(p: Sequence[float]) -> list[float]:

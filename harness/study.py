@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from harness import paths
 from harness.errors import UserError
@@ -15,28 +15,45 @@ from harness.tables import look_up, unknown
 
 
 class Score(NamedTuple):
-    """A score of a trial: its label with unit, which way is better ("" for neither), decimals to print, native or not.
+    """A score of a trial: its label with unit, which way is better ("" for neither), decimals to print, and its tier.
 
-    A native score lives on its likelihood's own scale and may only be compared within one scale (docs/science.md).
+    Tier A lives on its likelihood's own scale and may only be compared within one; B takes a likelihood that is a pmf of grey
+    levels; C and D compare any models (docs/science.md). `most_latents`: it exists up to so many.
     """
 
     label: str
     better: str
     digits: int
-    native: bool = False
+    tier: Literal["A", "B", "C", "D"] = "D"
+    most_latents: int | None = None
 
 
 SCORES: Mapping[str, Score] = {
+    "test/common_bits": Score("common head (bits/dim)", "lower", 4, "C"),
+    "test/common_bits_iw": Score("common head, IW-100 (bits/dim)", "lower", 4, "C"),
+    "test/common_bits_exact": Score("common head, exact (bits/dim)", "lower", 4, "C", most_latents=2),
     "test/squared_error": Score("squared error", "lower", 2),
     "test/psnr": Score("PSNR (dB)", "higher", 2),
     "test/ssim": Score("SSIM", "higher", 3),
+    "test/frechet": Score("Fréchet distance", "lower", 1),
+    "test/precision": Score("precision", "higher", 3),
+    "test/recall": Score("recall", "higher", 3),
     "test/knn15_accuracy": Score("15-NN accuracy", "higher", 3),
+    "test/probe_accuracy": Score("linear probe accuracy", "higher", 3),
     "test/active_units": Score("active units", "higher", 1),
     "test/kl": Score("KL (nats)", "", 2),
-    "test/elbo": Score("ELBO (nats)", "higher", 2, native=True),
-    "test/recon": Score("reconstruction (nats)", "higher", 2, native=True),
+    "test/mutual_information": Score("mutual information (nats)", "", 2),
+    "test/marginal_kl": Score("marginal KL (nats)", "", 2),
+    "validation/dead_units": Score("dead hidden units (share)", "lower", 3),
+    "test/own_bits": Score("own likelihood (bits/dim)", "lower", 3, "B"),
+    "test/own_bits_iw": Score("own likelihood, IW-100 (bits/dim)", "lower", 3, "B"),
+    "test/elbo": Score("ELBO (nats)", "higher", 2, "A"),
+    "test/recon": Score("reconstruction (nats)", "higher", 2, "A"),
+    "test/iw_100": Score("IW-100 (nats)", "higher", 2, "A"),
+    "test/exact_log_px": Score("exact log p(x) (nats)", "higher", 2, "A", most_latents=2),
+    "test/inference_gap": Score("inference gap (nats)", "lower", 2, "A", most_latents=2),
     "validation/squared_error": Score("validation squared error", "lower", 2),
-    "elbo/validation": Score("validation ELBO (nats)", "higher", 2, native=True),
+    "elbo/validation": Score("validation ELBO (nats)", "higher", 2, "A"),
 }
 
 
@@ -54,10 +71,11 @@ class Hypothesis:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much a study spends: epochs of every trial, and the seeds of every arm."""
+    """How much a study spends: epochs of every trial, the seeds of every arm, and how deep the final scores go."""
 
     epochs: int
     seeds: Sequence[int]
+    evaluation: str = "quick"
 
 
 class Cell(NamedTuple):
@@ -93,16 +111,19 @@ class Ablation:
         if "default" not in self.budgets:
             raise unknown("budget (every study has one)", "default", self.budgets)
         specs = {arm: self._spec(arm) for arm in self.arms}
+        datasets = sorted({spec.dataset for spec in specs.values()})
+        if len(datasets) > 1:
+            raise UserError(f"arms are compared on one data set, got {', '.join(datasets)}")
         if self.objective is not None:
             look_up(SCORES, self.objective, "score")
-            self._same_scale(self.objective, specs, f"objective {self.objective!r} ranks all arms")
+            self._comparable(self.objective, specs, f"objective {self.objective!r} ranks all arms")
         for h in self.hypotheses:
             score = look_up(SCORES, h.metric, "score")
             for arm in (h.better, h.worse):
                 look_up(self.arms, arm, "arm")
             if not score.better:
                 raise UserError(f"hypothesis '{h}': {h.metric!r} has no better or worse direction")
-            self._same_scale(h.metric, {a: specs[a] for a in (h.better, h.worse)}, f"hypothesis '{h}'")
+            self._comparable(h.metric, {a: specs[a] for a in (h.better, h.worse)}, f"hypothesis '{h}'")
         for name, budget in self.budgets.items():
             cells = self.cells(name)
             if not budget.seeds or len({c.spec.id for c in cells}) != len(cells):
@@ -115,18 +136,32 @@ class Ablation:
             raise UserError(f"arm {arm!r}: {fault}") from None
 
     @staticmethod
-    def _same_scale(metric: str, specs: Mapping[str, TrialSpec], where: str) -> None:
+    def _comparable(metric: str, specs: Mapping[str, TrialSpec], where: str) -> None:
+        """Refuse a ranking that its score's tier does not allow."""
+        score = SCORES[metric]
         scales = {arm: str(spec.scale) for arm, spec in specs.items()}
-        if SCORES[metric].native and len(set(scales.values())) > 1:
-            listed = ", ".join(f"{arm} is a {scale}" for arm, scale in scales.items())
-            fair = ", ".join(name for name, s in SCORES.items() if s.better and not s.native)
-            raise UserError(f"{where}: {metric!r} cannot rank across scales ({listed})\nscores that can: {fair}")
+        listed = ", ".join(f"{arm} is a {scale}" for arm, scale in scales.items())
+        fair = [name for name, s in SCORES.items() if s.better and s.tier in "CD" and name.startswith("test/")]
+        would_do = {tier: ", ".join(n for n in fair if SCORES[n].tier == tier) for tier in "CD"}
+        if all(spec.has_grey_pmf for spec in specs.values()):
+            would_do = {"B": "test/own_bits"} | would_do
+        advice = "\n".join(f"tier {tier} would do: {names}" for tier, names in would_do.items())
+        if score.tier == "A" and len(set(scales.values())) > 1:
+            raise UserError(f"{where}: {metric!r} (tier A) cannot rank across scales ({listed})\n{advice}")
+        without = [arm for arm, spec in specs.items() if not spec.has_grey_pmf]
+        if score.tier == "B" and without:
+            raise UserError(f"{where}: {metric!r} (tier B) takes a pmf of grey levels, {' and '.join(without)} has none\n{advice}")
+        most = score.most_latents
+        if most is not None and any(spec.latent > most for spec in specs.values()):
+            raise UserError(f"{where}: {metric!r} exists up to {most} latents\n{advice}")
 
     def cells(self, budget: str) -> tuple[Cell, ...]:
         """The plan of a budget, seed by seed, so that whatever is done first is balanced over arms."""
         chosen = look_up(self.budgets, budget, "budget")
         return tuple(
-            Cell(arm, seed, self._spec(arm).derive(seed=seed, epochs=chosen.epochs)) for seed in chosen.seeds for arm in self.arms
+            Cell(arm, seed, self._spec(arm).derive(seed=seed, epochs=chosen.epochs, evaluation=chosen.evaluation))
+            for seed in chosen.seeds
+            for arm in self.arms
         )
 
 

@@ -48,8 +48,8 @@ class Record:
 class Tracker(Protocol):
     """Where runs are recorded. A trial's life is begin, log per epoch, then finish or fail."""
 
-    def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, dataset_digest: str, device: str) -> str:
-        """Open a run for a trial and return its id."""
+    def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, origin: Mapping[str, str]) -> str:
+        """Open a run for a trial and return its id. `origin`: tags that say where it runs and on which data."""
 
     def log(self, run: str, step: int, row: Mapping[str, float]) -> None:
         """Record an epoch."""
@@ -160,7 +160,7 @@ class MlflowTracker:
         """The study's page in the MLflow UI."""
         return study_page(self.experiment_id)
 
-    def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, dataset_digest: str, device: str) -> str:
+    def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, origin: Mapping[str, str]) -> str:
         tags = manifest.tags() | {
             "kind": "trial",
             "study": self.study,
@@ -170,7 +170,7 @@ class MlflowTracker:
             "seed": str(spec.seed),
             "trial": str(trial),
             "attempt": str(attempt),
-            "device": device,
+            **origin,
             "mlflow.parentRunId": self.parent,
         }
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"{arm} / seed {spec.seed}").info.run_id
@@ -181,7 +181,7 @@ class MlflowTracker:
         meta = MetaDataset(
             CodeDatasetSource(tags={"mlflow.source.name": "harness.data"}),
             name=spec.dataset,
-            digest=dataset_digest[:36],
+            digest=origin["dataset.digest"][:36],
         )
         self.client.log_inputs(run, [DatasetInput(meta._to_mlflow_entity())])
         return run

@@ -1,4 +1,4 @@
-"""x, eps -> ELBO. Shapes: S lanes, B images, P pixels, Z latents; nothing here knows a device or a seed.
+"""x, eps -> the terms of a bound. Shapes: S lanes, L draws, B images, P pixels, Z latents; nothing here knows a device or a seed.
 
 log p(x) >= E_q[log p(x|z)] - KL(q(z|x) || p(z)), q(z|x) = N(mean, diag(exp(log_var))), p(z) = N(0, I)
 (Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114).
@@ -9,16 +9,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.likelihoods import LIKELIHOODS, Likelihood
+from harness.likelihoods import LIKELIHOODS, Gaussian, Likelihood
 from harness.networks import NETWORKS, Decoder, Encoder, LaneLinear, Sizes
 from harness.spec import TrialSpec
 
 
-class Elbo(NamedTuple):
-    """The two terms of the bound for every image, in nats: log p(x|z) of one z ~ q, and the KL, each (S, B)."""
+class Pass(NamedTuple):
+    """One look at B images with L draws of z each.
 
+    q's mean and log_var (S, B, Z), the draws eps ~ N(0, 1) and z (S, L, B, Z), and log p(x|z) in nats, (S, L, B).
+    """
+
+    mean: Tensor
+    log_var: Tensor
+    eps: Tensor
+    z: Tensor
     log_px: Tensor
-    kl: Tensor
 
 
 def kl_per_dimension(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -42,12 +48,14 @@ class VAE(nn.Module):
         out = self.decoder(z)
         return out if self.shared is None else (*out, *self.shared.split(1, dim=-1))
 
-    def forward(self, x: Tensor, eps: Tensor) -> Elbo:
-        """x (S, B, P), eps ~ N(0, 1) of (S, B, Z)."""
+    def forward(self, x: Tensor, eps: Tensor) -> Pass:
+        """x (S, B, P), eps ~ N(0, 1) of (S, L, B, Z)."""
+        lanes, draws, images, latents = eps.shape
         mean, log_var = self.encoder(x)
-        z = mean + torch.exp(log_var / 2) * eps
-        log_px = self.likelihood.log_prob(x, *self.decode(z))
-        return Elbo(log_px, kl_per_dimension(mean, log_var).sum(-1))
+        z = mean[:, None] + torch.exp(log_var / 2)[:, None] * eps
+        target = x if draws == 1 else x.repeat(1, draws, 1)
+        log_px = self.likelihood.log_prob(target, *self.decode(z.view(lanes, draws * images, latents)))
+        return Pass(mean, log_var, eps, z, log_px.view(lanes, draws, images))
 
     def reset(self, lane: int, generator: torch.Generator) -> None:
         """Draw lane's initial weights."""
@@ -59,6 +67,8 @@ class VAE(nn.Module):
 def build(spec: TrialSpec, pixels: int, lanes: int = 1) -> VAE:
     """The VAE that spec describes, for `lanes` trials; its weights are not drawn yet."""
     likelihood = LIKELIHOODS[spec.likelihood]
+    if spec.sigma is not None:
+        likelihood = Gaussian(sigma="fixed", value=spec.sigma)
     sizes = Sizes(lanes, pixels, spec.latent, likelihood.params, spec.activation, spec.hidden or ())
     return VAE(*NETWORKS[spec.network](sizes), likelihood, lanes)
 

@@ -17,7 +17,7 @@ class MemoryTracker:
         self.summary: Mapping[str, str] = {}
         self.report: list[str] = []
 
-    def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, dataset_digest: str, device: str) -> str:
+    def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, origin: Mapping[str, str]) -> str:
         run = f"run-{len(self.runs)}"
         self.runs[run] = {"cell": spec.id, "trial": trial, "rows": [], "status": "RUNNING", "metrics": {}}
         return run

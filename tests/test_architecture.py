@@ -17,6 +17,7 @@ STAIRS = (
     {"tables", "manifest", "stores", "engine"},
     {"spec"},
     {"vae", "data", "study"},
+    {"objectives"},
     {"metrics", "desk", "tracking", "winner"},
     {"cohort", "figures"},
     {"executors", "report", "ui"},

@@ -1,14 +1,21 @@
 """Every likelihood is held to the same laws. Shapes as in a VAE: (S, B, P), shared scalars (S, 1, 1)."""
 
 import math
+from collections.abc import Callable, Mapping
 
 import mpmath
+import numpy as np
 import pytest
 import torch
+from scipy import special, stats
 from torch import Tensor
+from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
+from torch.distributions import Laplace, Normal, kl_divergence
 
-from harness.likelihoods import LEVELS, LIKELIHOODS, LOG_SCALE_FLOOR, SIGMA_FLOOR, ContinuousBernoulli, Likelihood
-from harness.spec import LIKELIHOOD_SCALES
+from harness.likelihoods import LEVELS, LIKELIHOODS, LOG_SCALE_FLOOR, SIGMA_FLOOR, ContinuousBernoulli, Gaussian, Likelihood
+from harness.objectives import elbo
+from harness.spec import LIKELIHOOD_SCALES, TrialSpec
+from harness.vae import build
 
 GREY = torch.arange(256, dtype=torch.float64) / LEVELS
 # Where x lives, by the scale that a likelihood declares: its points, and whether to sum or to integrate over them.
@@ -19,15 +26,68 @@ SUPPORT = {
     "v/255": (torch.linspace(-12, 13, 250_001, dtype=torch.float64), True),
     "(v+u)/256": (torch.linspace(0, 1, 100_001, dtype=torch.float64), True),
 }
+PMFS = [name for name in LIKELIHOODS if name not in ("bce", "bernoulli")]
+PRODUCTS = ["bce", "bernoulli", "mse", "gaussian_shared", "continuous_bernoulli"]
+
+
+def cross_entropy(x: Tensor, logit: Tensor) -> Tensor:
+    p = 1 / (1 + torch.exp(-logit))
+    return x * p.log() + (1 - x) * (1 - p).log()
+
+
+def logistic_levels(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    v, m, s = (x * 255).round().numpy(), 0.5 + a.detach().numpy(), np.exp(-2 + b.detach().numpy())
+    low, high = np.where(v == 0, -np.inf, (v - 0.5) / 255), np.where(v == 255, np.inf, (v + 0.5) / 255)
+    left = stats.logistic.cdf(high, m, s) - stats.logistic.cdf(low, m, s)
+    right = stats.logistic.sf(low, m, s) - stats.logistic.sf(high, m, s)
+    return torch.from_numpy(np.log(np.where(v / 255 < m, left, right)))
+
+
+def beta_binomial(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    alpha, beta = a.detach().exp().numpy(), b.detach().exp().numpy()
+    return torch.from_numpy(stats.betabinom.logpmf((x * 255).round().numpy(), 255, alpha, beta))
+
+
+def binned(x: Tensor, *out: Tensor) -> Tensor:
+    bins = np.array([0] + [1 + i * 14 // 254 for i in range(254)] + [15])
+    logits = np.stack([o.detach().numpy() for o in out], -1)
+    log_p = special.log_softmax(logits, -1)[..., bins] - np.log(np.bincount(bins)[bins])  # of all levels, (..., 256)
+    v = (x * 255).round().long().numpy()[..., None]
+    return torch.from_numpy(np.take_along_axis(np.broadcast_to(log_p, (*v.shape[:-1], 256)), v, -1)[..., 0])
+
+
+# log p of every pixel, written from the definitions with torch.distributions and scipy; float64, moderate outputs.
+REFERENCE: Mapping[str, Callable[..., Tensor]] = {
+    "bce": cross_entropy,
+    "bernoulli": cross_entropy,
+    "mse": lambda x, a: Normal(a.sigmoid(), 1.0).log_prob(x),
+    "gaussian_shared": lambda x, a, s: Normal(a.sigmoid(), 1 / 510 + s.exp() / 4).log_prob(x),
+    "gaussian_per_pixel": lambda x, a, s: Normal(a.sigmoid(), 1 / 510 + s.exp() / 4).log_prob(x),
+    "continuous_bernoulli": lambda x, a: TorchContinuousBernoulli(logits=a).log_prob(x),
+    "laplace": lambda x, a, s: Laplace(a.sigmoid(), 1 / 510 + 0.15 * s.exp()).log_prob(x),
+    "discretized_logistic": logistic_levels,
+    "beta_binomial": beta_binomial,
+    "categorical": binned,
+}
 
 
 def outputs(
-    likelihood: Likelihood, pixels: int, seed: int = 0, images: int = 1, dtype: torch.dtype = torch.float64
+    likelihood: Likelihood, pixels: int, seed: int = 0, images: int = 1, lanes: int = 1, dtype: torch.dtype = torch.float64
 ) -> tuple[Tensor, ...]:
     """Random decoder outputs, with the shared scalars behind them."""
     g = torch.Generator().manual_seed(seed)
-    own = [torch.randn(1, images, pixels, generator=g, dtype=dtype) for _ in range(likelihood.params)]
-    return (*own, *(torch.randn(1, 1, 1, generator=g, dtype=dtype) for _ in range(likelihood.shared)))
+    own = [torch.randn(lanes, images, pixels, generator=g, dtype=dtype) for _ in range(likelihood.params)]
+    return (*own, *(torch.randn(lanes, 1, 1, generator=g, dtype=dtype) for _ in range(likelihood.shared)))
+
+
+def observed(likelihood: Likelihood, v: Tensor, u: float = 0.5) -> Tensor:
+    return likelihood.observe(v, torch.full_like(v, u))
+
+
+def levels_of(*shape: int, seed: int = 0) -> Tensor:
+    """Random grey levels, the ends among them."""
+    g = torch.Generator().manual_seed(seed)
+    return (torch.randint(-200, 456, shape, generator=g).clamp(0, 255)).double()
 
 
 def at(likelihood: Likelihood, x: Tensor, out: tuple[Tensor, ...]) -> Tensor:
@@ -54,54 +114,158 @@ def test_total_probability_is_one(name: str, seed: int) -> None:
         assert mass.item() == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
-def test_log_prob_sums_over_pixels_and_keeps_images_apart(name: str) -> None:
+def pmf(likelihood: Likelihood, out: tuple[Tensor, ...]) -> Tensor:
+    """log P of all 256 levels for one pixel."""
+    levels = torch.arange(256, dtype=out[0].dtype).view(1, -1, 1)
+    return likelihood.log_pmf(levels, *(o.expand(1, 256, 1) for o in out))[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1.0, 10.0, 1e4])
+@pytest.mark.parametrize("name", PMFS)
+def test_grey_levels_have_probabilities_that_sum_to_one(name: str, size: float, dtype: torch.dtype) -> None:
+    for seed in range(8):
+        out = tuple(size * o for o in outputs(LIKELIHOODS[name], 1, seed, dtype=dtype))
+        log_p = pmf(LIKELIHOODS[name], out)
+        assert log_p.dtype == dtype
+        assert log_p.double().exp().sum().item() == pytest.approx(1, abs=1e-9 if dtype == torch.float64 else 2e-5)
+
+
+def test_only_the_bernoullis_give_grey_levels_no_probability() -> None:
+    v = levels_of(1, 1, 3)
+    assert [n for n, k in LIKELIHOODS.items() if k.log_pmf(v, *outputs(k, 3)) is not None] == PMFS
+    assert [n for n in PMFS if not TrialSpec(likelihood=n).has_grey_pmf] == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", PMFS)
+def test_grey_levels_have_the_probability_of_their_bin(name: str, seed: int) -> None:
+    """The reference's sum, or its density integrated over each bin by 60 Gauss-Legendre nodes; the tails are what is left."""
     likelihood = LIKELIHOODS[name]
-    out = outputs(likelihood, pixels=5, images=3)
-    x = observed(likelihood, torch.tensor([[0.0, 3, 100, 200, 255]], dtype=torch.float64).expand(1, 3, 5))
-    together = likelihood.log_prob(x, *out)
-    apart = [
-        sum(
-            at(likelihood, x[0, b, p].view(1), tuple(o if o.shape[-1] == 1 else o[:, b : b + 1, p : p + 1] for o in out)).item()
-            for p in range(5)
-        )
-        for b in range(3)
-    ]
-    assert together.shape == (1, 3)
-    assert together[0].tolist() == pytest.approx(apart, rel=1e-12)
+    out = outputs(likelihood, 1, seed)
+    of, levels = LIKELIHOOD_SCALES[name].of, torch.arange(256, dtype=torch.float64)
+    if of == "0..255":
+        want = REFERENCE[name](GREY, *(o.flatten() for o in out)).exp()
+    else:
+        nodes, weights = (torch.from_numpy(t) for t in np.polynomial.legendre.leggauss(60))
+        bins, start = (255, (levels - 0.5) / 255) if of == "v/255" else (256, levels / 256)
+        x = start[:, None] + (nodes + 1) / 2 / bins
+        want = (REFERENCE[name](x, *(o.flatten() for o in out)).exp() * weights).sum(1) / 2 / bins
+        if of == "v/255":
+            far, mean = torch.linspace(0.5 / 255, 12, 1_000_001, dtype=torch.float64), out[0].sigmoid().item()
+            below, above = (REFERENCE[name](t, *(o.flatten() for o in out)).exp() for t in (far * -1 + 1 / 255, far + 254 / 255))
+            want[0], want[-1] = torch.trapezoid(below, far), torch.trapezoid(above, far)
+            kink = min(max(round(mean * 255), 0), 255)  # the density of `laplace` has one here, and the rule no power
+            want[kink] = 1 - want[:kink].sum() - want[kink + 1 :].sum()
+    torch.testing.assert_close(pmf(likelihood, out).exp(), want, rtol=1e-6, atol=1e-10)
 
 
-def observed(likelihood: Likelihood, v: Tensor, u: float = 0.5) -> Tensor:
-    return likelihood.observe(v, torch.full_like(v, u))
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_log_prob_is_the_references(name: str) -> None:
+    """Summed over pixels, images and lanes apart."""
+    likelihood = LIKELIHOODS[name]
+    out = outputs(likelihood, pixels=5, images=3, lanes=2)
+    x = observed(likelihood, levels_of(2, 3, 5))
+    torch.testing.assert_close(likelihood.log_prob(x, *out), REFERENCE[name](x, *out).sum(-1), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_probabilities_broadcast_images_against_latents(name: str) -> None:
+    """Images (N, 1, P) against latents (1, G, P), shared scalars (1, 1, 1), and lanes of shared scalars (S, 1, 1)."""
+    likelihood, v = LIKELIHOODS[name], levels_of(2, 4, 5)
+    out = outputs(likelihood, pixels=5, images=4, lanes=2)
+    x = observed(likelihood, v)
+    for f, data in ((likelihood.log_prob, x), (likelihood.log_pmf, v)):
+        together = f(data, *out)
+        if together is not None:
+            for lane in range(2):
+                own = [o[lane : lane + 1] for o in out]
+                pairs = f(data[lane][:, None], *own)
+                assert pairs.shape == (4, 4)
+                torch.testing.assert_close(pairs.diagonal(), together[lane], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_product_is_log_prob_of_all_pairs(name: str) -> None:
+    likelihood = LIKELIHOODS[name]
+    out = outputs(likelihood, pixels=7, images=4, lanes=2)
+    product = likelihood.product(*out)
+    assert (product is not None) == (name in PRODUCTS)
+    if product is not None:
+        x = observed(likelihood, levels_of(6, 7))
+        log_norm, precision = (t.expand(2, 4) for t in product[1:])
+        pairs = torch.einsum("np,sgp->sng", x, product.eta) - log_norm[:, None]
+        pairs = pairs - precision[:, None] / 2 * x.square().sum(1)[:, None]
+        want = likelihood.log_prob(x[:, None], *(o[:, None] for o in out))
+        torch.testing.assert_close(pairs, want, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_the_objective_at_beta_one_is_a_hand_written_elbo(name: str) -> None:
+    vae = build(TrialSpec(likelihood=name, network="mlp", hidden=(6,)), pixels=9).double()
+    vae.reset(0, torch.Generator().manual_seed(0))
+    x, g = observed(vae.likelihood, levels_of(1, 5, 9)), torch.Generator().manual_seed(1)
+    eps = torch.randn(1, 3, 5, 2, generator=g, dtype=torch.float64)
+    got = elbo(vae(x, eps), torch.ones(1), torch.zeros(1))
+    mean, log_var = vae.encoder(x)
+    q = Normal(mean, (log_var / 2).exp())
+    kl = kl_divergence(q, Normal(torch.zeros_like(mean), 1.0)).sum(-1)
+    recon = [REFERENCE[name](x, *vae.decode(q.loc + q.scale * eps[:, i])).sum(-1) for i in range(3)]
+    torch.testing.assert_close(-got, (kl - torch.stack(recon).mean(0)).mean(1), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("extreme", [-1e4, -1e2, 1e2, 1e4])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_extreme_outputs_leave_finite_values_and_gradients(name: str, extreme: float) -> None:
-    likelihood = LIKELIHOODS[name]
-    x = observed(likelihood, torch.tensor([[[0.0, 1.0, 127.0, 254.0, 255.0]]]))
-    for turn in range(likelihood.params + likelihood.shared):
-        out = [torch.zeros(1, 1, 5) for _ in range(likelihood.params)] + [torch.zeros(1, 1, 1)] * likelihood.shared
-        out[turn] = torch.full_like(out[turn], extreme)
+    """In float32, one output at a time and all at once."""
+    likelihood, v = LIKELIHOODS[name], torch.tensor([[[0.0, 1.0, 127.0, 254.0, 255.0]]])
+    n = likelihood.params + likelihood.shared
+    for turn in [*([i] for i in range(n)), range(n)]:
+        out = [torch.zeros(1, 1, 5 if i < likelihood.params else 1) for i in range(n)]
+        for i in turn:
+            out[i] += extreme
         leaves = [o.requires_grad_() for o in out]
-        log_p = likelihood.log_prob(x, *leaves)
-        gradients = torch.autograd.grad(log_p.sum(), leaves)
-        assert log_p.isfinite().all()
-        assert all(g.isfinite().all() for g in gradients)
+        for log_p in (likelihood.log_prob(observed(likelihood, v), *leaves), likelihood.log_pmf(v, *leaves)):
+            if log_p is not None:
+                gradients = torch.autograd.grad(log_p.sum(), leaves)
+                assert log_p.isfinite().all()
+                assert all(g.isfinite().all() for g in gradients)
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_gradcheck(name: str) -> None:
-    likelihood = LIKELIHOODS[name]
-    v = torch.tensor([[[0.0, 7.0, 128.0, 255.0]]], dtype=torch.float64)
+    likelihood, v = LIKELIHOODS[name], torch.tensor([[[0.0, 7.0, 128.0, 255.0]]], dtype=torch.float64)
     x = observed(likelihood, v)
     leaves = tuple(o.requires_grad_() for o in outputs(likelihood, 4))
     assert torch.autograd.gradcheck(lambda *out: likelihood.log_prob(x, *out), leaves)
+    if name in PMFS:
+        assert torch.autograd.gradcheck(lambda *out: likelihood.log_pmf(v, *out), leaves)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("logit", "raw"), [(-30.0, -20.0), (0.3, -20.0), (0.3, 0.0), (30.0, -3.0), (-1.0, 9.0)])
+@pytest.mark.parametrize("name", ["gaussian_shared", "laplace"])
+def test_far_tails_and_thin_bins_against_many_digits(name: str, logit: float, raw: float, dtype: torch.dtype) -> None:
+    got = pmf(LIKELIHOODS[name], (torch.full((1, 1, 1), logit, dtype=dtype), torch.full((1, 1, 1), raw, dtype=dtype)))
+    with mpmath.workdps(60):
+        start = mpmath.mpf(0.25) if name == "gaussian_shared" else mpmath.mpf(0.15)
+        m = 255 / (1 + mpmath.exp(-logit))
+        s = 255 * (mpmath.mpf(1) / 510 + min(start * mpmath.exp(raw), mpmath.exp(7)))
+        for v in (0, 1, 60, 127, 200, 254, 255):
+            a = -mpmath.inf if v == 0 else (v - mpmath.mpf(0.5) - m) / s
+            b = mpmath.inf if v == 255 else (v + mpmath.mpf(0.5) - m) / s
+            a, b = (-b, -a) if a + b > 0 else (a, b)
+            low, high = (mpmath.erfc(-t / mpmath.sqrt(2)) / 2 if name == "gaussian_shared" else laplace_cdf(t) for t in (a, b))
+            assert got[v].item() == pytest.approx(float(mpmath.log(high - low)), rel=1e-6, abs=1e-6)
+
+
+def laplace_cdf(t: mpmath.mpf) -> mpmath.mpf:
+    return mpmath.exp(t) / 2 if t < 0 else 1 - mpmath.exp(-t) / 2
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_mean_is_the_mean_of_samples(name: str) -> None:
-    likelihood, n = LIKELIHOODS[name], 200_000
+    likelihood, n = LIKELIHOODS[name], 40_000
     out = outputs(likelihood, pixels=6, seed=3)
     drawn = likelihood.sample(torch.Generator().manual_seed(0), *(o.expand(1, n, -1) if o.shape[-1] > 1 else o for o in out))[0]
     standard_error = drawn.std(0) / math.sqrt(n)
@@ -143,12 +307,8 @@ def test_dequantisation_fills_the_unit_interval() -> None:
     assert observe(torch.tensor([0.0, 255.0]), torch.tensor([0.0, 1.0])).tolist() == [0, 1]
 
 
-def test_bce_is_torchs_cross_entropy_from_logits() -> None:
-    x, logit = torch.rand(1, 3, 7, dtype=torch.float64), outputs(LIKELIHOODS["bce"], 7, images=3)[0] * 5
-    p = logit.sigmoid()
-    want = (x * p.log() + (1 - x) * (1 - p).log()).sum(-1)
-    torch.testing.assert_close(LIKELIHOODS["bce"].log_prob(x, logit), want)
-    # From a probability in fp32 this would be 100 nats, torch's cut-off, or infinite.
+def test_bce_is_from_logits() -> None:
+    """From a probability in fp32 this would be 100 nats, torch's cut-off, or infinite."""
     assert LIKELIHOODS["bce"].log_prob(torch.zeros(1), torch.tensor([30.0])).item() == pytest.approx(-30)
 
 
@@ -158,21 +318,65 @@ def test_mse_is_squared_error_up_to_its_constant() -> None:
     torch.testing.assert_close(LIKELIHOODS["mse"].log_prob(x, a), want)
 
 
-@pytest.mark.parametrize("name", ["mse", "gaussian_shared", "gaussian_per_pixel"])
-def test_gaussians_are_torchs_normal(name: str) -> None:
-    likelihood = LIKELIHOODS[name]
-    x, out = torch.rand(1, 4, 9, dtype=torch.float64), outputs(likelihood, 9, images=4)
-    sigma = likelihood.noise_scale(*out)
-    want = torch.distributions.Normal(out[0].sigmoid(), sigma).log_prob(x).sum(-1)
-    torch.testing.assert_close(likelihood.log_prob(x, *out), want)
-    assert sigma.expand(1, 4, 9).shape == x.shape
+def test_a_fixed_sigma_has_a_value() -> None:
+    likelihood, v = Gaussian(sigma="fixed", value=0.1), levels_of(1, 4, 9)
+    x, a = v / 255, outputs(LIKELIHOODS["mse"], 9, images=4)[0]
+    normal = Normal(a.sigmoid(), 0.1)
+    torch.testing.assert_close(likelihood.log_prob(x, a), normal.log_prob(x).sum(-1))
+    product = likelihood.product(a)
+    pairs = (x * product.eta).sum(-1) - product.log_norm - product.precision / 2 * x.square().sum(-1)
+    torch.testing.assert_close(pairs, normal.log_prob(x).sum(-1))
+    drawn = likelihood.sample(torch.Generator().manual_seed(0), a.expand(10_000, 4, 9))
+    assert (drawn - a.sigmoid()).std().item() == pytest.approx(likelihood.noise_scale(a).item(), rel=0.01)
+    inner = (v > 0) & (v < 255) & ((x - a.sigmoid()).abs() < 0.5)
+    want = (normal.cdf(x + 0.5 / 255) - normal.cdf(x - 0.5 / 255)).log()
+    got = likelihood.log_pmf(v[..., None], a[..., None])
+    torch.testing.assert_close(got[inner], want[inner], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["gaussian_shared", "gaussian_per_pixel"])
-def test_a_learned_sigma_starts_at_a_quarter_and_stops_at_half_a_grey_level(name: str) -> None:
+@pytest.mark.parametrize(("name", "start"), [("gaussian_shared", 0.25), ("gaussian_per_pixel", 0.25), ("laplace", 0.15)])
+def test_a_learned_scale_starts_at_the_mean_images_error_and_stops_at_half_a_grey_level(name: str, start: float) -> None:
     scale = LIKELIHOODS[name].noise_scale
-    assert scale(torch.zeros(1), torch.zeros(1)).item() == pytest.approx(0.25 + 1 / 510)
+    assert scale(torch.zeros(1), torch.zeros(1)).item() == pytest.approx(start + 1 / 510)
     assert scale(torch.zeros(1), torch.tensor([-1e4])).item() == pytest.approx(1 / 510) == SIGMA_FLOOR
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_the_noise_reaches_its_floor_and_no_lower(name: str) -> None:
+    likelihood = LIKELIHOODS[name]
+    scale = likelihood.noise_scale(*(torch.full_like(o, -1e4) for o in outputs(likelihood, 3)))
+    if likelihood.scale_floor is not None:
+        torch.testing.assert_close(scale, torch.full_like(scale, likelihood.scale_floor))
+    else:
+        assert scale is None or name == "mse"
+
+
+def test_categorical_has_small_bins() -> None:
+    likelihood = LIKELIHOODS["categorical"]
+    first, width = likelihood.bounds(GREY)
+    chosen = likelihood.bin_of(torch.arange(256.0))
+    assert (chosen.bincount() == width).all()
+    assert [(chosen == b).nonzero().min().item() for b in range(16)] == first.tolist()
+    assert width[[0, -1]].tolist() == [1, 1]
+    assert set(width[1:-1].tolist()) == {18, 19}
+
+
+@pytest.mark.parametrize("name", ["beta_binomial", "categorical"])
+def test_level_means_are_exact(name: str) -> None:
+    out = outputs(LIKELIHOODS[name], 1, seed=5)
+    mean = (pmf(LIKELIHOODS[name], out).exp() * GREY).sum().item()
+    assert LIKELIHOODS[name].mean(*out).item() == pytest.approx(mean, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["discretized_logistic", "beta_binomial", "categorical"])
+def test_levels_are_drawn_as_often_as_their_pmf_says(name: str) -> None:
+    likelihood, n = LIKELIHOODS[name], 40_000
+    out = outputs(likelihood, 1, seed=2)
+    drawn = likelihood.sample(torch.Generator().manual_seed(0), *(o.expand(1, n, 1) for o in out))
+    counts = (drawn * LEVELS).round().long().flatten().bincount(minlength=256).double()
+    want = pmf(likelihood, out).exp() * n
+    assert ((counts - want) / (want + 1).sqrt()).abs().max() < 5
+    assert ((counts - want).square() / want).sum() < 255 + 4 * math.sqrt(2 * 255)
 
 
 LOGITS = [0.0, 1e-30, 1e-8, 1e-4, 1e-3, 0.01, 0.0499, 0.05, 0.0501, 0.1, 1.0, 5.0, 16.0, 17.0, 30.0, 88.0, 100.0, 300.0]
@@ -202,18 +406,6 @@ def test_continuous_bernoulli_keeps_its_gradient(logit: float) -> None:
     x = torch.tensor([0.3], dtype=torch.float64)
     (gradient,) = torch.autograd.grad(likelihood.log_prob(x, leaf), leaf)
     assert gradient.item() == pytest.approx(0.3 - likelihood.mean(leaf).item(), abs=1e-9)
-
-
-@pytest.mark.parametrize("a", [-0.7, -0.5, 0.0, 0.2, 0.5])
-@pytest.mark.parametrize("b", [-1.0, 0.0, 1.5])
-def test_discretized_logistic_is_a_difference_of_cdfs(a: float, b: float) -> None:
-    likelihood = LIKELIHOODS["discretized_logistic"]
-    out = tuple(torch.full((1, 1, 1), t, dtype=torch.float64) for t in (a, b))
-    m, s = likelihood.centre(*out).item(), likelihood.log_scale(*out).exp().item()
-    edges = (torch.arange(257, dtype=torch.float64) - 0.5) / LEVELS
-    cdf = torch.sigmoid((edges - m) / s)
-    cdf[0], cdf[-1] = 0, 1  # the tails are open
-    torch.testing.assert_close(at(likelihood, GREY, out).exp(), cdf.diff(), rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.parametrize("a", [-0.7, -0.5, 0.0, 0.2, 0.5])

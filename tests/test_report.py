@@ -23,6 +23,7 @@ from harness.tracking import MlflowTracker, Tracker
 from harness.vae import build
 from harness.winner import decoder_of
 
+ORIGIN = {"dataset.digest": "digest", "device": "a CPU"}
 LOSSES = load("loss_ablation")
 SMALL = replace(
     LOSSES,
@@ -36,7 +37,7 @@ SMALL = replace(
 def findings_of(study: Ablation, tracker: Tracker, scratch: Path) -> report.Findings:
     cells = study.cells("default")
     desk = Desk("loss_ablation.default", cells, "minimize")
-    Driver(study, cells, desk, tracker, InProcess, 1, Console(file=io.StringIO()), "digest", "a CPU").run(scratch)
+    Driver(study, cells, desk, tracker, InProcess, 1, Console(file=io.StringIO()), ORIGIN).run(scratch)
     return report.Findings.collect("loss_ablation", "default", study, cells, desk.done(), desk.given_up(), tracker)
 
 

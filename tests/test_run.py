@@ -24,6 +24,8 @@ from harness.spec import Result, TrialSpec
 from harness.study import Ablation, Budget
 from harness.tracking import TAG_LIMIT, MlflowTracker
 
+ORIGIN = {"dataset.digest": "d" * 64, "device": "a CPU"}
+
 TWO_STEPS = {"dataset": "digits", "batch_size": 600}
 PAIR = Ablation(
     base=TrialSpec(**TWO_STEPS),
@@ -56,7 +58,7 @@ class Start:
         cells = plan.cells("default")
         self.desk = Desk("a_study.default", cells, "minimize")
         self.said = io.StringIO()
-        self.driver = Driver(plan, cells, self.desk, tracker, executor_of, lanes, Console(file=self.said), "digest", "a CPU")
+        self.driver = Driver(plan, cells, self.desk, tracker, executor_of, lanes, Console(file=self.said), ORIGIN)
 
     def go(self, scratch: Path) -> "Start":
         self.notes = self.driver.reconcile()
@@ -301,7 +303,7 @@ def test_mlflow_holds_a_trial_from_begin_to_finish(mlflow_store: Path, tmp_path:
     spec = TrialSpec(dataset="digits", seed=3)
     tracker = MlflowTracker("a_study", "default", "a note")
     client = mlflow.MlflowClient()
-    run = tracker.begin(spec, "bce", 7, 1, "d" * 64, "a CPU")
+    run = tracker.begin(spec, "bce", 7, 1, ORIGIN)
     assert client.get_run(run).info.status == "RUNNING"
     assert tracker.finished(7) is None
     tracker.log(run, 1, {"elbo/train": -200.0})
@@ -333,7 +335,7 @@ def test_mlflow_holds_a_trial_from_begin_to_finish(mlflow_store: Path, tmp_path:
 
 def test_mlflow_tells_failed_killed_and_orphaned_apart(mlflow_store: Path) -> None:
     tracker = MlflowTracker("a_study", "default", "")
-    failed, stopped, orphan, mine = (tracker.begin(TrialSpec(seed=i), "bce", i, 1, "d", "a CPU") for i in range(4))
+    failed, stopped, orphan, mine = (tracker.begin(TrialSpec(seed=i), "bce", i, 1, ORIGIN) for i in range(4))
     tracker.fail(failed, "x" * 100_000)
     tracker.fail(stopped, "stopped", killed=True)
     assert tracker.close_orphans({mine}) == 1

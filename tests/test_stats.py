@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.stats import Verdict, holm, judge, paired, summary
+from harness.stats import Verdict, bootstrap_interval, holm, judge, paired, summary
 
 STUDIES, HYPOTHESES, SEEDS = 2_000, 3, 6
 A_LITTLE_OVER_5_PERCENT = 0.05 + 2 * (0.05 * 0.95 / STUDIES) ** 0.5  # two standard errors of the simulation
@@ -39,14 +39,22 @@ def test_summary() -> None:
     assert np.isnan(summary([1]).spread)
 
 
-@pytest.fixture(scope="module")
-def null_studies() -> list[list[Verdict]]:
-    """Studies in which no arm differs from another."""
-    rng = np.random.default_rng(0)
-    return [
-        judge([(f"h{i}", rng.normal(size=SEEDS), rng.normal(size=SEEDS), "higher") for i in range(HYPOTHESES)])
-        for _ in range(STUDIES)
-    ]
+DRAWS = {
+    "normal": lambda rng: rng.normal(size=SEEDS),
+    "heavy tails": lambda rng: rng.standard_t(2, size=SEEDS),
+    "skewed": lambda rng: rng.exponential(size=SEEDS),
+}
+
+
+@pytest.fixture(scope="module", params=DRAWS)
+def null_studies(request: pytest.FixtureRequest) -> list[list[Verdict]]:
+    """Studies in which no arm differs from another: what a seed does to every arm, plus each trial's own deviation."""
+    rng, draw = np.random.default_rng(0), DRAWS[request.param]
+    studies = []
+    for _ in range(STUDIES):
+        seed = 3 * rng.normal(size=SEEDS)
+        studies.append(judge([(f"h{i}", seed + draw(rng), seed + draw(rng), "higher") for i in range(HYPOTHESES)]))
+    return studies
 
 
 @pytest.mark.parametrize("outcome", ["confirmed", "refuted"])
@@ -96,3 +104,26 @@ def test_identical_values_show_no_difference() -> None:
 def test_a_constant_difference_counts_every_seed() -> None:
     d = paired(np.arange(6) + 1.0, np.arange(6) + 0.0)
     assert (d.mean, d.low, d.high, d.p_greater) == (1, 1, 1, 1 / 64)
+
+
+def test_the_probability_of_improvement_counts_all_pairs_of_seeds() -> None:
+    a, b = [1.0, 2, 3, 5], [2.0, 2, 0, 4]
+    by_hand = np.mean([[1.0 if x > y else 0.5 if x == y else 0.0 for y in b] for x in a])
+    assert paired(a, b).improvement == by_hand
+    assert paired(b, a).improvement == 1 - by_hand
+    (verdict,) = judge([("a", [1.0, 2], [3.0, 4], "lower")])
+    assert verdict.difference.improvement == 1
+
+
+def test_the_bootstrap_interval_holds_the_mean_and_narrows_with_seeds() -> None:
+    rng = np.random.default_rng(0)
+    few, many = rng.normal(1, 1, size=6), rng.normal(1, 1, size=200)
+    for d in (few, many):
+        low, high = bootstrap_interval(d, np.zeros_like(d))
+        assert low < d.mean() < high
+        assert bootstrap_interval(d, np.zeros_like(d)) == (low, high)
+    # For many seeds the central limit theorem holds, and it is Student's.
+    student = paired(many, np.zeros(200))
+    assert (low, high) == pytest.approx((student.low, student.high), abs=0.02)
+    assert bootstrap_interval([1.0, 2.0], [0.0, 1.0]) == (1, 1)
+    assert bootstrap_interval([1.0], [0.0]) == (-np.inf, np.inf)

@@ -78,7 +78,7 @@ def test_it_answers_to_its_own_names_only_and_shows_the_study(mlflow_store, tmp_
     tracker = MlflowTracker("loss_ablation", "default", "Does it show?")
     spec = TrialSpec(epochs=1)
     for number, arm in enumerate(("bce", "mse")):
-        run = tracker.begin(spec.derive(seed=number), arm, number, 1, "digest", "cpu")
+        run = tracker.begin(spec.derive(seed=number), arm, number, 1, {"dataset.digest": "digest"})
         for epoch in (1, 2):
             tracker.log(run, epoch, {"elbo/validation": -150.0 + epoch, "kl/validation": 5.0})
         files = tmp_path / str(number)

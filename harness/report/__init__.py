@@ -3,11 +3,9 @@
 import base64
 import json
 import shutil
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 from rich import box
@@ -15,97 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import manifest, paths
-from harness.report import pictures
+from harness.report import pictures, tables
 from harness.report.findings import Findings
-from harness.stats import Paired, Verdict, summary
-from harness.study import SCORES, Ablation, question
+from harness.study import Ablation, question
 from harness.tracking import Tracker
 
 __all__ = ["Findings", "folder", "note", "publish", "show"]
-
-FAIR = tuple(name for name, s in SCORES.items() if name.startswith("test/") and not s.native)
-BRIEF = ("test/squared_error", "test/ssim", "test/knn15_accuracy", "test/kl")  # what 80 columns hold
-WIDE = 120
-NATIVE = ("test/elbo", "test/recon")
-COST = {
-    "perf/step_ms_p50": ("step (ms, median)", 2),
-    "perf/images_per_s": ("images/s", 0),
-    "perf/train_s": ("training (s)", 1),
-}
-MARKS = {"confirmed": ("yes", "green"), "refuted": ("no", "red"), "not shown": ("open", "yellow")}
-
-
-def number(value: float, digits: int) -> str:
-    """A number to read; a dash where there is none."""
-    return f"{value:.{digits}f}" if np.isfinite(value) else "-"
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Mean and standard deviation over seeds."""
-    s = summary(values)
-    return number(s.mean, digits) + (f" ± {number(s.spread, digits)}" if s.n > 1 else "")
-
-
-def interval(d: Paired, digits: int) -> str:
-    """A paired difference with its interval."""
-    bounds = f" [{d.low:+.{digits}f}, {d.high:+.{digits}f}]" if np.isfinite(d.low) else ""
-    return f"{d.mean:+.{digits}f}{bounds}"
-
-
-def heading(metric: str) -> str:
-    """A score's label with the way that is better."""
-    s = SCORES[metric]
-    return s.label + {"lower": " ↓", "higher": " ↑", "": ""}[s.better]
-
-
-def score_rows(f: Findings, metrics: Sequence[str]) -> list[list[str]]:
-    """Per arm: its name, number of seeds, and these scores."""
-    return [
-        [arm, str(len(f.by_seed(arm, FAIR[0]))), *(spread(f.by_seed(arm, m), SCORES[m].digits) for m in metrics)] for arm in f.arms
-    ]
-
-
-def varying(f: Findings) -> list[str]:
-    """The scores that are not the same for every trial: at z = 2 all latents are active, and a column of zeros says nothing."""
-    return [m for m in FAIR if f.table[m].nunique() > 1]
-
-
-def difference_rows(f: Findings, metrics: Sequence[str]) -> list[list[str]]:
-    """Per arm but the first: paired differences to the first."""
-    return [
-        [f"{arm} - {f.arms[0]}", *(interval(f.difference(arm, f.arms[0], m), SCORES[m].digits) for m in metrics)]
-        for arm in f.arms[1:]
-    ]
-
-
-def native_rows(f: Findings) -> list[tuple[str, list[list[str]]]]:
-    """Per scale: its arms with ELBO, reconstruction, the ELBO's Monte Carlo error, and the model's own pixel noise."""
-    return [
-        (
-            scale,
-            [
-                [
-                    arm,
-                    *(spread(f.by_seed(arm, m), SCORES[m].digits) for m in NATIVE),
-                    number(max(f.by_seed(arm, "test/elbo_mc_error")), 3),
-                    spread(f.by_seed(arm, "test/noise_scale"), 4) if f.has(arm, "test/noise_scale") else "-",
-                ]
-                for arm in arms
-            ],
-        )
-        for scale, arms in f.scales.items()
-    ]
-
-
-def cost_rows(f: Findings) -> list[list[str]]:
-    """Per arm: what a trial costs."""
-    return [[arm, *(spread(f.by_seed(arm, m), digits) for m, (_, digits) in COST.items())] for arm in f.arms]
-
-
-def verdict_words(f: Findings) -> list[tuple[str, str, Verdict, str]]:
-    """Per hypothesis: yes/no/open, its colour, the verdict, and by how much better, with the interval."""
-    digits = [SCORES[h.metric].digits for h in f.judged]
-    return [(*MARKS[v.outcome], v, interval(v.difference, d)) for v, d in zip(f.verdicts, digits, strict=True)]
 
 
 def show(f: Findings, console: Console) -> None:
@@ -113,17 +26,19 @@ def show(f: Findings, console: Console) -> None:
     if not f.arms:
         console.print("no trial has a result")
         return
-    metrics = FAIR if console.width >= WIDE else BRIEF
+    metrics = tables.to_show(f, console.width)
     console.print(f"\n{f.name} ({f.budget} budget): test scores, mean ± sd over n seeds", highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("arm", no_wrap=True)
-    for name in ("n", *(heading(m) for m in metrics)):
+    for name in ("n", *(tables.heading(m) for m in metrics)):
         table.add_column(name.replace(" ↓", "\u00a0↓").replace(" ↑", "\u00a0↑"), justify="right")
-    for row in score_rows(f, metrics):
+    for row in tables.score_rows(f, metrics):
         table.add_row(*(cell.replace(" ± ", "±") for cell in row))
     console.print(table)
-    for word, colour, verdict, by in verdict_words(f):
-        console.print(f" [{colour}]{word:>4}[/]  {verdict.sentence}; better by {by}", highlight=False, soft_wrap=True)
+    for word, colour, verdict, by in tables.verdict_words(f):
+        console.print(
+            f" [{colour}]{word:>4}[/]  {verdict.sentence}; better by {by}{tables.odds(verdict)}", highlight=False, soft_wrap=True
+        )
     for cell in f.cells:
         if cell.spec.id in f.failures:
             why = f.failures[cell.spec.id]
@@ -155,25 +70,34 @@ def publish(f: Findings, tracker: Tracker) -> None:
 
 
 def _write(f: Findings, into: Path) -> None:
-    headings = ["arm", "n", *(heading(m) for m in FAIR)]
+    there = [m for m in tables.FAIR if m in f.table]
+    headings = ["arm", "n", *(tables.heading(m) for m in there)]
     f.table.to_csv(into / "trials.csv", index=False)
-    pd.DataFrame(score_rows(f, FAIR), columns=headings).to_csv(into / "arms.csv", index=False)
-    plain = [{"claim": v.sentence, "outcome": v.outcome, "p_holm": v.p_adjusted} for v in f.verdicts]
+    pd.DataFrame(tables.score_rows(f, there), columns=headings).to_csv(into / "arms.csv", index=False)
+    plain = [
+        {"claim": v.sentence, "outcome": v.outcome, "p_holm": v.p_adjusted, "improvement": v.difference.improvement}
+        for v in f.verdicts
+    ]
     (into / "verdicts.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
-    pictures.scores(f.table, f.arms, [m for m in FAIR if SCORES[m].better], into / "scores.png")
+    pictures.scores(f.table, f.arms, [m for m in tables.PLOTTED if m in f.table], into / "scores.png")
     pictures.gallery(f.pictures, into / "gallery.png")
     page = Environment(loader=PackageLoader("harness.report", "."), autoescape=True).get_template("page.html")
     html = page.render(
         f=f,
         question=question(f.name),
-        headings=headings,
-        fair=score_rows(f, FAIR),
-        differences=difference_rows(f, varying(f)),
-        difference_headings=["difference", *(heading(m) for m in varying(f))],
-        native=native_rows(f),
-        cost=cost_rows(f),
-        cost_headings=[label for label, _ in COST.values()],
-        verdicts=verdict_words(f),
+        tables=[(title, tables.table_of(f, metrics)) for title, metrics in tables.GROUPS.items()],
+        differences=[(title, tables.difference_of(f, tables.varying(f, metrics))) for title, metrics in tables.GROUPS.items()]
+        if f.arms[1:]
+        else [],
+        own=tables.own_rows(f) if any(m in f.table for m in tables.OWN) else [],
+        own_headings=["arm", *(tables.heading(m) for m in tables.OWN)],
+        native_headings=[*tables.NATIVE_HEADINGS, *(label for label, _ in tables.NOTES.values())],
+        native=tables.native_rows(f),
+        cost=tables.cost_rows(f),
+        cost_headings=[label for label, _ in tables.COST.values()],
+        verdicts=[
+            (*words, tables.odds(words[2]), b) for words, b in zip(tables.verdict_words(f), tables.bootstraps(f), strict=True)
+        ],
         images={p: base64.b64encode((into / f"{p}.png").read_bytes()).decode() for p in ("scores", "gallery")},
         facts={
             "command": manifest.command(),
@@ -193,6 +117,6 @@ def note(name: str, budget: str, study: Ablation) -> str:
         f"**{question(name)}**\n\nBudget `{budget}`: {len(study.arms)} arms x {len(study.budgets[budget].seeds)} seeds, "
         f"{study.budgets[budget].epochs} epochs. Hypotheses, stated before the runs:{claims}\n\n"
         "ELBO = reconstruction - KL, nats per image, beta = 1. Native ELBOs of different likelihoods live on different scales: "
-        "compare arms by `test/squared_error`, `test/ssim`, `test/knn15_accuracy`. "
+        "compare arms by `test/common_bits`, `test/squared_error`, `test/frechet`, `test/knn15_accuracy`. "
         "The verdicts are in `report.html` among the files of the parent run."
     )

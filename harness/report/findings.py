@@ -77,23 +77,33 @@ class Findings:
 
     @property
     def judged(self) -> list[Hypothesis]:
-        """The hypotheses whose arms have a seed in common."""
+        """The hypotheses whose arms have a seed in common and the score."""
         arms = set(self.arms)
-        return [h for h in self.study.hypotheses if {h.better, h.worse} <= arms and self.common_seeds(h.better, h.worse)]
+        return [
+            h
+            for h in self.study.hypotheses
+            if {h.better, h.worse} <= arms
+            and self.common_seeds(h.better, h.worse)
+            and all(self.has(arm, h.metric) for arm in (h.better, h.worse))
+        ]
 
     def has(self, arm: str, metric: str) -> bool:
         """Whether every result of an arm has this score."""
         return metric in self.table and bool(self.table.loc[self.table["arm"] == arm, metric].notna().all())
 
+    @property
+    def claimed(self) -> list[tuple[list[float], list[float]]]:
+        """Per judged hypothesis: the scores of 'better' and of 'worse' over their common seeds."""
+        pairs = []
+        for h in self.judged:
+            seeds = self.common_seeds(h.better, h.worse)
+            pairs.append((self.by_seed(h.better, h.metric, seeds), self.by_seed(h.worse, h.metric, seeds)))
+        return pairs
+
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """The study's hypotheses, judged together."""
-        claims = []
-        for h in self.judged:
-            seeds = self.common_seeds(h.better, h.worse)
-            better, worse = (self.by_seed(arm, h.metric, seeds) for arm in (h.better, h.worse))
-            claims.append((str(h), better, worse, SCORES[h.metric].better))
-        return judge(claims)
+        return judge([(str(h), *scores, SCORES[h.metric].better) for h, scores in zip(self.judged, self.claimed, strict=True)])
 
     @property
     def winner(self) -> Cell | None:

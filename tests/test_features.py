@@ -1,0 +1,252 @@
+import math
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness import data
+from harness.data import Data
+from harness.errors import DataError
+from harness.metrics import features
+from harness.metrics.features import Classifier, classifier, frechet, precision_recall
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def template(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Classifier]:
+    """A folder with the classifier of digits, trained once for all tests, and the classifier."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_DATA", str(folder))
+        return folder, classifier(digits, lambda line: None)
+
+
+def only_file(folder: Path) -> Path:
+    (file,) = folder.glob("features/*.pt")
+    return file
+
+
+# -------------------------------------------------------------------------------- the classifier
+
+
+def test_it_knows_the_digits(template: tuple[Path, Classifier], digits: Data) -> None:
+    found = template[1]
+    assert found.accuracy > 0.9
+    seen = found.features(digits.test.levels / 255)
+    assert seen.shape == (len(digits.test), 64)
+    assert (seen.std(0) > 1e-3).all(), "a feature that never changes"
+    guess = found.network[-1](seen).argmax(1)
+    assert (guess == digits.test.labels).double().mean().item() == pytest.approx(found.accuracy)
+
+
+def test_features_do_not_depend_on_batches(
+    template: tuple[Path, Classifier], digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = digits.test.levels / 255
+    whole = template[1].features(images)
+    monkeypatch.setattr(features, "BATCH", 7)
+    torch.testing.assert_close(template[1].features(images), whole)
+
+
+def test_the_second_call_does_not_train(template: tuple[Path, Classifier], digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, trained = template
+    monkeypatch.setenv("HARNESS_DATA", str(folder))
+    state = torch.get_rng_state()
+    again = classifier(digits, pytest.fail)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (again.digest, again.accuracy) == (trained.digest, trained.accuracy)
+    images = digits.test.levels / 255
+    assert torch.equal(again.features(images), trained.features(images))
+
+
+def test_a_second_training_gives_the_same_weights_and_leaves_the_process_as_it_was(
+    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    torch.manual_seed(99)
+    before, threads, said = torch.get_rng_state(), torch.get_num_threads(), list[str]()
+    torch.set_num_threads(2)
+    try:
+        again = classifier(digits, said.append)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert said[0] == "training the feature classifier for digits ..."
+    assert again.digest == template[1].digest
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:5_000])
+
+
+def of_other_weights(file: Path) -> None:
+    kept = torch.load(file, weights_only=True)
+    kept["weights"]["8.bias"][0] += 1
+    torch.save(kept, file)
+
+
+def of_another_shape(file: Path) -> None:
+    torch.save([1, 2, 3], file)
+
+
+def no_archive(file: Path) -> None:
+    file.write_bytes(b"<html>not found</html>")
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [cut_short, of_other_weights, of_another_shape, no_archive, empty])
+def test_a_damaged_file_is_not_loaded(template: tuple[Path, Classifier], digits: Data, tmp_path: Path, damage) -> None:
+    file = tmp_path / "copy.pt"
+    file.write_bytes(only_file(template[0]).read_bytes())
+    assert features._load(file, digits) is not None
+    damage(file)
+    assert features._load(file, digits) is None
+
+
+def test_a_damaged_file_is_trained_again(
+    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    file = tmp_path / "features" / only_file(template[0]).name
+    file.parent.mkdir()
+    file.write_bytes(b"PK")
+    said: list[str] = []
+    assert classifier(digits, said.append).digest == template[1].digest
+    assert "damaged" in said[0]
+    assert classifier(digits, pytest.fail).digest == template[1].digest
+
+
+def test_who_meets_at_an_empty_folder_trains_once(
+    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    monkeypatch.setattr(features, "_train", lambda data: (trainings.append(data.name), template[1])[1])
+    trainings: list[str] = []
+    digests: list[str] = []
+    threads = [threading.Thread(target=lambda: digests.append(classifier(digits, lambda line: None).digest)) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert trainings == ["digits"]
+    assert digests == [template[1].digest] * 4
+
+
+def test_another_recipe_or_other_bytes_are_another_file(
+    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    monkeypatch.setattr(features, "_train", lambda data: template[1])
+    classifier(digits, lambda line: None)
+    classifier(Data("digits", 8, digits.train, digits.validation, digits.test, "0" * 64), lambda line: None)
+    monkeypatch.setattr(features, "RECIPE", 999)
+    classifier(digits, lambda line: None)
+    assert len(list(tmp_path.glob("features/*.pt"))) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_told(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "features").write_text("a file where the folder should be")
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="HARNESS_DATA"):
+        classifier(digits, lambda line: None)
+
+
+def test_the_network_fits_mnist() -> None:
+    network = features._network(28, 10)
+    assert network(torch.zeros(2, 784)).shape == (2, 10)
+    assert network[:-1](torch.zeros(2, 784)).shape == (2, 64)
+
+
+# -------------------------------------------------------------------------------- Frechet distance
+
+
+def of_moments(mean: Tensor, covariance: Tensor, n: int = 500, seed: int = 0) -> Tensor:
+    """n points whose sample mean and (unbiased) sample covariance are exactly these."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, len(mean), generator=g, dtype=torch.float64)
+    x -= x.mean(0)
+    white = torch.linalg.solve_triangular(torch.linalg.cholesky(torch.cov(x.T).reshape(len(mean), -1)), x.T, upper=False).T
+    return mean + white @ torch.linalg.cholesky(covariance).T
+
+
+def test_frechet_of_gaussians_with_shared_axes() -> None:
+    """sum_j (m_j - n_j)^2 + (s_j - t_j)^2."""
+    m, n, s, t = torch.tensor([[0.0, 1, 2], [3, 1, -1], [1, 2, 3], [2, 2, 0.5]], dtype=torch.float64)
+    a, b = of_moments(m, torch.diag(s**2)), of_moments(n, torch.diag(t**2), n=700, seed=1)
+    want = ((m - n).square() + (s - t).square()).sum().item()
+    assert frechet(a, b) == pytest.approx(want, rel=1e-10)
+    assert frechet(b, a) == pytest.approx(want, rel=1e-10)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 20])
+def test_frechet_of_any_gaussians(size: int) -> None:
+    """Against the trace of (S_a S_b)^(1/2) by the eigenvalues of the product, which is not symmetric."""
+    g = torch.Generator().manual_seed(size)
+    roots = torch.randn(2, size, size, generator=g, dtype=torch.float64)
+    s, t = roots @ roots.mT + 0.1 * torch.eye(size, dtype=torch.float64)
+    m, n = torch.randn(2, size, generator=g, dtype=torch.float64)
+    cross = torch.linalg.eigvals(s @ t).real.sqrt().sum()
+    want = ((m - n).square().sum() + s.trace() + t.trace() - 2 * cross).item()
+    assert frechet(of_moments(m, s), of_moments(n, t, seed=1)) == pytest.approx(want, rel=1e-9)
+
+
+def test_frechet_of_a_set_with_itself_is_zero() -> None:
+    x = torch.randn(300, 64, generator=torch.Generator().manual_seed(0))
+    x[:, 5] = 0  # a feature that never fires
+    assert frechet(x, x) == pytest.approx(0, abs=1e-10)
+    assert frechet(x, x.flip(0)) == pytest.approx(0, abs=1e-10)
+    assert frechet(x[:20], x[:20]) == pytest.approx(0, abs=1e-10)  # fewer points than features
+    assert frechet(x, x + 2) == pytest.approx(4 * 64, rel=1e-6)
+
+
+# -------------------------------------------------------------------------------- precision and recall
+
+
+def naive_precision_recall(real: Tensor, fake: Tensor, k: int) -> tuple[float, float]:
+    def share(points: Tensor, members: Tensor) -> float:
+        hits = 0
+        for p in points:
+            for i, q in enumerate(members):
+                others = sorted(math.dist(q, r) for j, r in enumerate(members) if j != i)
+                if math.dist(p, q) <= others[k - 1]:
+                    hits += 1
+                    break
+        return hits / len(points)
+
+    return share(fake, real), share(real, fake)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_precision_and_recall_are_the_naive_ones(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    g = torch.Generator().manual_seed(k)
+    real = torch.randn(31, 2, generator=g, dtype=torch.float64)
+    fake = 0.6 * torch.randn(23, 2, generator=g, dtype=torch.float64) + 0.5
+    want = naive_precision_recall(real, fake, k)
+    assert want[0] != want[1]
+    assert precision_recall(real, fake, k) == pytest.approx(want)
+    monkeypatch.setattr(features, "BATCH", 7)
+    assert precision_recall(real, fake, k) == pytest.approx(want)
+    assert precision_recall(fake, real, k) == pytest.approx(want[::-1])
+
+
+def test_precision_and_recall_of_the_same_set_and_of_sets_apart() -> None:
+    x = torch.randn(1_500, 64, generator=torch.Generator().manual_seed(0))
+    assert precision_recall(x, x) == (1, 1)
+    assert precision_recall(x, x + 100) == (0, 0)
+
+
+def test_one_repeated_fake_is_precise_and_recalls_nothing() -> None:
+    x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    precision, recall = precision_recall(x, x[:1].expand(200, -1))
+    assert precision == 1
+    assert recall <= 1 / 200
