@@ -10,8 +10,9 @@ from typing import Any
 VIEW_KEY = "default"
 SECTIONS = {
     "Scores that compare arms (test set)": [
+        "test/common_bits",
         "test/squared_error",
-        "test/ssim",
+        "test/frechet",
         "test/knn15_accuracy",
     ],
     "KL (nats per image)": ["kl/validation", "kl/train"],
@@ -20,6 +21,12 @@ SECTIONS = {
         "recon/validation",
         "elbo/train",
         "recon/train",
+    ],
+    "Diagnostics": [
+        "validation/dead_units",
+        "diagnostics/effective_beta",
+        "diagnostics/late_gain",
+        "test/inference_gap",
     ],
     "Cost": ["perf/step_ms_p50", "perf/images_per_s", "perf/train_s"],
 }
@@ -79,6 +86,7 @@ def shared_view() -> str:
             "selectedColumns": [
                 "params.`arm`",
                 "params.`seed`",
+                "metrics.`test/common_bits`",
                 "metrics.`test/squared_error`",
                 "metrics.`test/knn15_accuracy`",
                 "metrics.`test/kl`",

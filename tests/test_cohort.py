@@ -13,6 +13,7 @@ from harness.cohort import Cohort, generator
 from harness.data import Data, frozen_noise, load
 from harness.likelihoods import LEVELS, LIKELIHOODS
 from harness.networks import gain
+from harness.objectives import OBJECTIVES
 from harness.spec import TrialSpec
 
 CPU = torch.device("cpu")
@@ -176,14 +177,51 @@ def test_a_cohort_is_of_one_shape_and_different_trials(digits: Data) -> None:
 def test_the_weight_of_the_kl_ramps_up(digits: Data) -> None:
     c = Cohort([SMALL.derive(beta=2.0), SMALL.derive(beta=2.0, kl_warmup=2.0)], digits, CPU)
     n = c.steps_per_epoch
-    first = c._beta(range(n))[..., 0]
+    first = c._beta(range(n))
     c.epoch = 1
-    second = c._beta(range(n))[..., 0]
+    second = c._beta(range(n))
     c.epoch = 2
-    third = c._beta(range(n))[..., 0]
+    third = c._beta(range(n))
     assert (torch.stack([first, second, third])[:, :, 0] == 2).all()
     torch.testing.assert_close(torch.cat([first, second])[:, 1], 2 * torch.arange(1, 2 * n + 1) / (2 * n))
     assert (third[:, 1] == 2).all()
+
+
+def test_a_cycle_starts_the_warm_up_again(digits: Data) -> None:
+    c = Cohort([SMALL.derive(beta=2.0, kl_warmup=1.0, kl_cycle=2.0)], digits, CPU)
+    n, weights = c.steps_per_epoch, []
+    for epoch in range(4):
+        c.epoch = epoch
+        weights.append(c._beta(range(n))[:, 0])
+    rise = 2 * torch.arange(1, n + 1) / n
+    for epoch, wanted in enumerate((rise, torch.full((n,), 2.0), rise, torch.full((n,), 2.0))):
+        torch.testing.assert_close(weights[epoch], wanted)
+
+
+def test_the_learning_rate_falls_evenly_in_its_logarithm(digits: Data) -> None:
+    specs = [SMALL.derive(epochs=3, learning_rate_decay=d) for d in (1.0, 0.01)]
+    c = Cohort(specs, digits, CPU)
+    rates = []
+    for epoch in range(3):
+        c.epoch = epoch
+        rates.append(c.learning_rate)
+    torch.testing.assert_close(torch.stack(rates), torch.tensor([[1e-3, 1e-3], [1e-3, 1e-4], [1e-3, 1e-5]]))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_trains_and_the_elbo_on_record_is_at_beta_1(objective: str, digits: Data) -> None:
+    fields = {"beta": 3.0, "free_bits": 0.1} if objective == "elbo" else {}
+    specs = [SMALL.derive(objective=objective, num_samples=3, seed=s, **fields) for s in range(2)]
+    _, rows = trained(specs, digits, epochs=3)
+    for spec in specs:
+        first, last = rows[0][spec.id], rows[-1][spec.id]
+        assert last["objective/train"] > first["objective/train"]
+        assert last["elbo/train"] == pytest.approx(last["recon/train"] - last["kl/train"])
+        assert last["diagnostics/gradient_norm"] > 0
+        if objective == "elbo":
+            assert last["objective/train"] < last["elbo/train"]
+        else:
+            assert last["objective/train"] > last["elbo/train"]
 
 
 def test_a_warm_up_lets_the_kl_grow(digits: Data) -> None:
@@ -200,9 +238,9 @@ def seen(spec: TrialSpec, data: Data, epochs: int = 1) -> tuple[list[Tensor], li
     c.vae.encoder.register_forward_pre_hook(lambda _, x: images.append(x[0][0]))
     step = c._step
 
-    def spy(index: Tensor, *rest: Tensor) -> None:
+    def spy(index: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         indices.append(index[0])
-        step(index, *rest)
+        return step(index, *rest)
 
     c._step = spy
     c.eval_x = None
@@ -268,9 +306,9 @@ def test_the_step_of_a_failure_is_the_first_bad_one(digits: Data, monkeypatch: p
     c = Cohort([SMALL], digits, CPU)
     step, calls = c._step, []
 
-    def poisoned(index: Tensor, eps: Tensor, u: Tensor | float, beta: Tensor, history: Tensor) -> None:
+    def poisoned(index: Tensor, eps: Tensor, u: Tensor | float, beta: Tensor, history: Tensor) -> tuple[Tensor, ...]:
         calls.append(1)
-        step(index, eps * (math.nan if len(calls) == 35 else 1), u, beta, history)
+        return step(index, eps * (math.nan if len(calls) == 35 else 1), u, beta, history)
 
     monkeypatch.setattr(c, "_step", poisoned)
     assert c.run_epoch() == {}

@@ -11,7 +11,7 @@ from harness.networks import ACTIVATIONS, NETWORKS
 from harness.optim import OPTIMIZERS
 from harness.spec import CHOICES, FIELDS, LIKELIHOOD_SCALES, TrialSpec
 
-LANE_FIELDS = {"seed", "learning_rate", "beta", "weight_decay", "kl_warmup"}
+LANE_FIELDS = {"seed", "learning_rate", "beta", "weight_decay", "kl_warmup", "kl_cycle", "free_bits", "learning_rate_decay"}
 
 # A spec and one other value for every field.
 OTHERS = {
@@ -31,6 +31,13 @@ OTHERS = {
     "beta": (TrialSpec(), 2.0),
     "weight_decay": (TrialSpec(), 0.1),
     "kl_warmup": (TrialSpec(), 1.0),
+    "kl_cycle": (TrialSpec(kl_warmup=1.0), 2.0),
+    "free_bits": (TrialSpec(), 0.5),
+    "learning_rate_decay": (TrialSpec(), 0.1),
+    "sigma": (TrialSpec(likelihood="mse"), 0.5),
+    "objective": (TrialSpec(), "iwae"),
+    "num_samples": (TrialSpec(), 5),
+    "evaluation": (TrialSpec(), "full"),
 }
 
 BAD = [
@@ -55,6 +62,19 @@ BAD = [
     ({"network": "mlp", "hidden": (0,)}, "hidden"),
     ({"network": "mlp", "hidden": 256}, "hidden"),
     ({"network": "mlp", "hidden": "256"}, "hidden"),
+    ({"sigma": 0.5}, "sigma"),
+    ({"sigma": 0, "likelihood": "mse"}, "sigma"),
+    ({"sigma": "1", "likelihood": "mse"}, "sigma"),
+    ({"objective": "iwea"}, "objective"),
+    ({"num_samples": 0}, "num_samples"),
+    ({"evaluation": "deep"}, "evaluation"),
+    ({"free_bits": -1}, "free_bits"),
+    ({"learning_rate_decay": 0}, "learning_rate_decay"),
+    ({"kl_cycle": 5.0}, "kl_cycle"),
+    ({"kl_cycle": 5.0, "kl_warmup": 6.0}, "kl_cycle"),
+    ({"objective": "iwae", "beta": 2.0}, "beta"),
+    ({"objective": "dreg", "free_bits": 0.1}, "free_bits"),
+    ({"objective": "dreg", "kl_warmup": 1.0}, "kl_warmup"),
 ]
 
 

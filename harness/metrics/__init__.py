@@ -70,11 +70,13 @@ def evaluate(spec: TrialSpec, vae: VAE, data: Data) -> Evaluation:
     """
     depth = DEPTHS[spec.evaluation]
     scores: dict[str, float] = {}
+    dead: dict[str, Tensor] = {}
     if spec.fit_on == "train":
-        validation = codes(vae, observed(spec, vae, data.validation))
+        shown = observed(spec, vae, data.validation)
+        validation = codes(vae, shown)
         scores["validation/squared_error"] = _mean(squared_error(validation.image, _grey(data.validation.levels)))
-    dead = diagnostics.dead_units(vae, observed(spec, vae, data.validation), spec.latent)
-    scores["validation/dead_units"] = _mean(torch.cat(list(dead.values())))
+        dead = diagnostics.dead_units(vae, shown, spec.latent)
+        scores["validation/dead_units"] = _mean(torch.cat(list(dead.values())))
     x, levels = observed(spec, vae, data.test), data.test.levels.float()
     test = codes(vae, x)
     kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()
@@ -133,8 +135,8 @@ def _levels(spec: TrialSpec, vae: VAE, data: Data, x: Tensor, levels: Tensor, de
     scores: dict[str, float] = {}
     whole: dict[str, float] = {}
     for name, view in ({"common": common} | ({"own": own} if own else {})).items():
-        whole[name] = elbo(vae, view, 2).elbo
-        weighted = importance(vae, view.first(depth.images), YARDSTICK_DRAWS).bounds
+        whole[name] = elbo(vae, view, 1).elbo
+        weighted = importance(vae, view.first(depth.images // 2), YARDSTICK_DRAWS).bounds
         tighter = whole[name] + _mean(weighted[YARDSTICK_DRAWS] - weighted[1])
         scores[f"test/{name}_bits"] = bits_per_dimension(whole[name], x.shape[1])
         scores[f"test/{name}_bits_iw"] = bits_per_dimension(tighter, x.shape[1])

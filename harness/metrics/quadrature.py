@@ -17,15 +17,13 @@ from harness.metrics.bounds import View, batches
 from harness.vae import VAE
 
 ORDER = 4  # nodes along a cell's side
-EXTENT, BORDER = 6.0, 2.0  # the prior's own range, and what is added around the outermost codes
+EXTENT, BORDER, WIDTHS = 6.0, 1.0, 8.0  # the prior's own range; what is added around codes: so much, and so many widths of q
 SIDE, CELLS_ALONG = 0.5, 64  # of the cells on the first level: their width, unless that makes more than so many
 DEPTH = 16  # halvings; a posterior of width 1e-4 takes 13
 TOLERANCE = 1e-3  # of an image's integral, per cell
 MARGINS = (40.0, 25.0, 18.0)  # nats below an image's total at which a cell is left alone; wide while peaks are unresolved
 CELLS_AT_ONCE = 128
 ELEMENTS = 20_000_000  # of a block of images x nodes x pixels
-
-Pairs = Callable[[np.ndarray, tuple[Tensor, ...], int], Tensor]
 
 
 class Exact(NamedTuple):
@@ -42,12 +40,13 @@ def exact(vae: VAE, view: View) -> Exact:
     Raises:
         ValueError: more than two latents.
     """
-    codes, width = _encode(vae, view)
+    codes, spread = _encode(vae, view)
+    width = spread.min(1)
     latents = codes.shape[1]
     if latents > 2:
         raise ValueError(f"quadrature is for one or two latents, got {latents}")
-    low = np.minimum(codes.min(0) - BORDER, -EXTENT)
-    high = np.maximum(codes.max(0) + BORDER, EXTENT)
+    around = BORDER + WIDTHS * spread
+    low, high = np.minimum((codes - around).min(0), -EXTENT), np.maximum((codes + around).max(0), EXTENT)
     side = float(max(SIDE, (high - low).max() / CELLS_ALONG))
     along = [range(int(np.ceil((b - a) / side))) for a, b in zip(low, high, strict=True)]
     first = np.array(list(product(*along)))
@@ -79,10 +78,10 @@ def exact(vae: VAE, view: View) -> Exact:
 
 
 def _encode(vae: VAE, view: View) -> tuple[np.ndarray, np.ndarray]:
-    """q's mean (N, Z) and its least standard deviation (N,)."""
+    """q's mean and standard deviation, (N, Z) each."""
     parts = [vae.encoder(view.x[None, b]) for b in batches(len(view))]
     mean, log_var = (torch.cat([p[i][0] for p in parts]).double().cpu() for i in range(2))
-    return mean.numpy(), (log_var / 2).exp().min(1).values.numpy()
+    return mean.numpy(), (log_var / 2).exp().numpy()
 
 
 def _add(base: np.ndarray, image: np.ndarray, mass: np.ndarray) -> np.ndarray:

@@ -1,0 +1,61 @@
+"""Bounds by draws from q, held to a model that is known in closed form."""
+
+import math
+
+import linear_gaussian
+import pytest
+import torch
+
+from harness.metrics import bounds
+from harness.vae import kl_per_dimension
+
+
+def test_every_bound_is_exact_where_q_is() -> None:
+    vae, x, log_px = linear_gaussian.model()
+    view = bounds.native(vae, x)
+    weighted = bounds.importance(vae, view, 1_000)
+    for bound in weighted.bounds.values():
+        torch.testing.assert_close(bound, log_px, rtol=1e-10, atol=0)
+    torch.testing.assert_close(weighted.effective, torch.full((5,), 1_000.0, dtype=torch.float64))
+    mean, log_var = vae.encoder(x)
+    score = bounds.elbo(vae, view, 8)
+    assert score.kl == pytest.approx(kl_per_dimension(mean, log_var).sum(-1).mean().item(), rel=1e-12)
+
+
+def test_the_elbo_lacks_the_kl_to_the_true_posterior() -> None:
+    vae, x, log_px = linear_gaussian.model(shift=0.5, widen=1.5, images=400)
+    score = bounds.elbo(vae, bounds.native(vae, x), 64)
+    assert score.elbo == pytest.approx(log_px.mean().item() - linear_gaussian.gap(vae, 2), abs=4 * score.standard_error)
+
+
+def test_the_ladder_climbs_to_the_evidence() -> None:
+    vae, x, log_px = linear_gaussian.model(shift=0.7, widen=0.6, images=300)
+    weighted = bounds.importance(vae, bounds.native(vae, x), 5_000)
+    means = [weighted.bounds[k].mean().item() for k in bounds.LADDER]
+    assert means == sorted(means)
+    assert means[-1] == pytest.approx(log_px.mean().item(), abs=0.005)
+    assert means[0] == pytest.approx(log_px.mean().item() - linear_gaussian.gap(vae, 2), abs=0.02)
+    assert 100 < weighted.effective.median() < 5_000
+
+
+def test_importance_is_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae, x, _ = linear_gaussian.model(shift=1.0)
+    monkeypatch.setattr(bounds, "ROWS", 100)  # an image at a time
+    got = bounds.importance(vae, bounds.native(vae, x[:1]), 100, seed=3)
+    mean, log_var = vae.encoder(x[None, :1])
+    eps = torch.randn(1, 100, 1, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)[0, :, 0]
+    z = mean[0, 0] + (log_var[0, 0] / 2).exp() * eps
+    prior = torch.distributions.Normal(torch.zeros(2, dtype=torch.float64), 1.0).log_prob(z).sum(-1)
+    q = torch.distributions.Normal(mean[0, 0], (log_var[0, 0] / 2).exp()).log_prob(z).sum(-1)
+    log_w = vae.likelihood.log_prob(x[:1], *vae.decode(z)) + prior - q
+    assert got.bounds[100].item() == pytest.approx(log_w.exp().mean().log().item(), rel=1e-10)
+    assert got.bounds[1].item() == pytest.approx(log_w.mean().item(), rel=1e-10)
+    tens = log_w.view(10, 10).exp().mean(1).log().mean().item()
+    assert got.bounds[10].item() == pytest.approx(tens, rel=1e-10)
+    assert got.effective.item() == pytest.approx((log_w.exp().sum() ** 2 / (2 * log_w).exp().sum()).item(), rel=1e-10)
+
+
+def test_the_ladder_stops_at_what_was_asked_for() -> None:
+    vae, x, _ = linear_gaussian.model()
+    assert list(bounds.importance(vae, bounds.native(vae, x), 100).bounds) == [1, 10, 100]
+    assert math.isfinite(bounds.importance(vae, bounds.native(vae, x), 1).bounds[1].sum())
