@@ -9,7 +9,7 @@ PORT   ?= 5000
 DATASET ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report list ui test bench check data lock clean
+.PHONY: help install study report doctor list ui test bench check data lock clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n]"
@@ -31,6 +31,9 @@ study: $(READY) ## run a study and report: NAME=, BUDGET=, DEVICE=, WORKERS=
 
 report: $(READY) ## show a study's report again: NAME=, BUDGET=
 	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness report $(NAME) --budget $(BUDGET)
+
+doctor: $(READY) ## what is wrong with finished runs: NAME=, BUDGET=, or all of them
+	@$(BIN)/harness doctor $(if $(NAME),$(NAME) --budget $(BUDGET))
 
 list: $(READY) ## all studies with their questions
 	@$(BIN)/harness list

@@ -1,4 +1,4 @@
-"""`harness study|report|list|data|ui`: the command line. The Makefile's targets are one-liners over it."""
+"""`harness study|report|doctor|list|data|ui`: the command line. The Makefile's targets are one-liners over it."""
 
 import argparse
 import sys
@@ -22,9 +22,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
     run = commands.add_parser("study", help="run what is missing of a study, then report")
     again = commands.add_parser("report", help="show and rewrite the report of a study from what is on record")
-    for p in (run, again):
+    ill = commands.add_parser("doctor", help="say what is wrong with finished runs; exit code 1 if something is")
+    for p in (run, again, ill):
         p.add_argument("name", nargs="?", default="", help="a file of studies/, without .py")
+    for p in (run, again):
         p.add_argument("--budget", default="default", help="smoke, default, full, or another that the study defines")
+    ill.add_argument("--budget", help="default unless said; without a study, all that have runs")
     run.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:N")
     run.add_argument("--workers", type=int, help="worker processes on a CPU; all cores unless said")
     commands.add_parser("list", help="all studies with their questions")
@@ -60,6 +63,12 @@ def _run(chosen: argparse.Namespace, console: Console) -> int:
             if chosen.command == "report":
                 return run.report_study(chosen.name, chosen.budget, console)
             return run.run_study(chosen.name, chosen.budget, chosen.device, chosen.workers, console)
+        case "doctor":
+            if chosen.name:
+                study.cells_of(chosen.name, chosen.budget or "default")
+            from harness import doctor
+
+            return doctor.examine(chosen.name, chosen.budget, console)
         case "list":
             console.print(study.questions(), soft_wrap=True, highlight=False)
         case "data":

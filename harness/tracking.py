@@ -93,6 +93,11 @@ def store_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.mlruns() / 'mlflow.db'}"
 
 
+def experiment_name(study: str, budget: str) -> str:
+    """One per study and budget; the default budget's has the study's own name."""
+    return study if budget == "default" else f"{study}-{budget}"
+
+
 def study_page(experiment_id: str) -> str:
     """The path of an experiment in the MLflow UI, arranged as charts by arm."""
     return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW_KEY}&compareRunsMode=CHART"
@@ -119,7 +124,7 @@ class MlflowTracker:
 
     def __init__(self, study: str, budget: str, note: str) -> None:
         self.study, self.budget = study, budget
-        self.experiment = study if budget == "default" else f"{study}-{budget}"
+        self.experiment = experiment_name(study, budget)
         uri = ensure_store()
         self.client = mlflow.MlflowClient()
         try:
@@ -255,3 +260,37 @@ class MlflowTracker:
                 pip_requirements=requirements,
             )
         return info.model_uri
+
+
+def on_record(study: str, budget: str) -> tuple[dict[str, Record], dict[str, str]]:
+    """By cell id: the finished runs of a study and budget, and why the cells failed that have neither a result nor a run under way.
+
+    Writes nothing and takes no lock, so it may be asked beside a driver. Where a cell has several runs the newest counts.
+    """
+    uri = store_uri()
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():  # MLflow would make it
+        return {}, {}
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    runs: list = []
+    try:
+        experiment = client.get_experiment_by_name(experiment_name(study, budget))
+        token = None
+        while experiment is not None:
+            page = client.search_runs(
+                [experiment.experiment_id],
+                "tags.kind = 'trial'",
+                max_results=PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            runs += page
+            token = page.token
+            if not token:
+                break
+    except (MlflowException, OSError) as fault:
+        raise MachineError(f"cannot read the tracking store {uri}\n{str(fault).splitlines()[0][:300]}") from None
+    of = {status: {r.data.tags["cell"]: r for r in runs if r.info.status == status} for status in ("FINISHED", "RUNNING", "FAILED")}
+    records = {c: Record(r.info.run_id, r.data.metrics, r.data.tags) for c, r in of["FINISHED"].items()}
+    settled = {*of["FINISHED"], *of["RUNNING"]}
+    return records, {c: r.data.tags.get("failure", "unknown") for c, r in of["FAILED"].items() if c not in settled}

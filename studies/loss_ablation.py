@@ -20,7 +20,7 @@ STUDY = Ablation(
     },
     budgets={
         "smoke": Budget(epochs=1, seeds=range(1)),
-        "default": Budget(epochs=7, seeds=range(6)),
+        "default": Budget(epochs=6, seeds=range(6)),
         "full": Budget(epochs=50, seeds=range(6), evaluation="full"),
     },
     hypotheses=(

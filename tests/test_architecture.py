@@ -20,7 +20,7 @@ STAIRS = (
     {"objectives"},
     {"metrics", "desk", "tracking", "winner"},
     {"cohort", "figures"},
-    {"executors", "report", "ui"},
+    {"executors", "report", "doctor", "ui"},
     {"run"},
     {"cli"},
 )

@@ -18,6 +18,10 @@ FAULTS = {
     "no command": ([], 2, "COMMAND"),
     "unknown command": (["studdy"], 2, "studdy"),
     "unknown device": (["study", "loss_ablation", "--device", "gpu"], 2, "unknown device 'gpu'"),
+    "wrong name for the doctor": (["doctor", "loss_ablaton"], 2, "did you mean 'loss_ablation'"),
+    "wrong budget for the doctor": (["doctor", "loss_ablation", "--budget", "smok"], 2, "did you mean 'smoke'"),
+    "nothing of a study on record": (["doctor", "loss_ablation"], 2, "make study NAME=loss_ablation BUDGET=default"),
+    "nothing on record": (["doctor"], 2, "no trial is on record\nmake study NAME=..."),
     "no workers": (["study", "loss_ablation", "--device", "cpu", "--workers", "0"], 2, "WORKERS=0"),
     "too many workers": (["study", "loss_ablation", "--device", "cpu", "--workers", "100000"], 2, "WORKERS=100000"),
     "workers in words": (["study", "loss_ablation", "--workers", "two"], 2, "two"),
@@ -84,6 +88,7 @@ def test_commands_and_options_are_frozen() -> None:
     assert options == {
         "study": ["--budget", "--device", "--workers", "name"],
         "report": ["--budget", "name"],
+        "doctor": ["--budget", "name"],
         "list": [],
         "data": ["dataset"],
         "ui": ["--port"],

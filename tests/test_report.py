@@ -45,7 +45,15 @@ def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path) -> None:
     tracker = MemoryTracker()
     findings = findings_of(SMALL, tracker, tmp_path)
     report.publish(findings, tracker)
-    assert tracker.report == ["arms.csv", "gallery.png", "report.html", "scores.png", "trials.csv", "verdicts.json"]
+    assert tracker.report == [
+        "arms.csv",
+        "gallery.png",
+        "rate_distortion.png",
+        "report.html",
+        "scores.png",
+        "trials.csv",
+        "verdicts.json",
+    ]
     page = (report.folder("loss_ablation", "default") / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
     for part in ("bce beats mse", "density on v/255", "pseudo on grey levels", "15-NN accuracy", "mse - bce", "Cost"):

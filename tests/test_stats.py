@@ -127,3 +127,10 @@ def test_the_bootstrap_interval_holds_the_mean_and_narrows_with_seeds() -> None:
     assert (low, high) == pytest.approx((student.low, student.high), abs=0.02)
     assert bootstrap_interval([1.0, 2.0], [0.0, 1.0]) == (1, 1)
     assert bootstrap_interval([1.0], [0.0]) == (-np.inf, np.inf)
+
+
+def test_the_bootstrap_interval_is_scipys_of_paired_samples() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.exponential(size=12) + 1, rng.exponential(size=12)
+    other = scipy_stats.bootstrap((a, b), lambda a, b: np.mean(a - b, axis=-1), paired=True, rng=rng).confidence_interval
+    assert bootstrap_interval(a, b) == pytest.approx((other.low, other.high), abs=0.03)

@@ -80,6 +80,7 @@ def _write(f: Findings, into: Path) -> None:
     ]
     (into / "verdicts.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
     pictures.scores(f.table, f.arms, [m for m in tables.PLOTTED if m in f.table], into / "scores.png")
+    pictures.rate_distortion(f.table, f.arms, into / "rate_distortion.png")
     pictures.gallery(f.pictures, into / "gallery.png")
     page = Environment(loader=PackageLoader("harness.report", "."), autoescape=True).get_template("page.html")
     html = page.render(
@@ -98,7 +99,7 @@ def _write(f: Findings, into: Path) -> None:
         verdicts=[
             (*words, tables.odds(words[2]), b) for words, b in zip(tables.verdict_words(f), tables.bootstraps(f), strict=True)
         ],
-        images={p: base64.b64encode((into / f"{p}.png").read_bytes()).decode() for p in ("scores", "gallery")},
+        images={p: base64.b64encode((into / f"{p}.png").read_bytes()).decode() for p in ("scores", "rate_distortion", "gallery")},
         facts={
             "command": manifest.command(),
             "machine": f.origins("device"),

@@ -1,15 +1,22 @@
-"""The figures of a study: scores by arm and seed, and every arm's pictures side by side."""
+"""The figures of a study: scores by arm and seed, rate against distortion, and every arm's pictures side by side."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+from matplotlib.transforms import Bbox
 
 from harness import figures
 from harness.study import SCORES
+
+AROUND = ((1, 0), (0, 1), (-1, 0), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))  # where a label goes, by turns
+REACH = (12, 18, 25, 34, 46, 60)  # and how far from its point, in pixels
 
 
 def scores(table: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], path: Path) -> None:
@@ -20,18 +27,112 @@ def scores(table: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], pat
     height = 0.9 + 0.32 * len(arms)
     figure, axes = plt.subplots(rows, columns, figsize=(12, height * rows), layout="constrained", sharey=True, squeeze=False)
     for ax, metric in zip(axes.flat, metrics, strict=False):
-        sns.stripplot(table, x=metric, y="arm", hue="arm", order=arms, hue_order=arms, ax=ax, size=5, jitter=0.15, legend=False)
-        for i, arm in enumerate(arms):
-            mean = table.loc[table["arm"] == arm, metric].mean()
-            ax.plot([mean, mean], [i - 0.3, i + 0.3], color="black", linewidth=1.5)
+        _by_arm(ax, table, arms, metric)
         way = {"lower": " (lower is better)", "higher": " (higher is better)", "": ""}[SCORES[metric].better]
         ax.set(xlabel=SCORES[metric].label + way, ylabel="")
-        ax.grid(axis="x", color="0.9")
-        ax.set_axisbelow(True)
     for ax in axes.flat[len(metrics) :]:
         ax.set_axis_off()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _by_arm(ax: Axes, table: pd.DataFrame, arms: Sequence[str], metric: str) -> None:
+    """A row per arm: a dot per seed, a bar across them at their mean."""
+    sns.stripplot(table, x=metric, y="arm", hue="arm", order=arms, hue_order=arms, ax=ax, size=5, jitter=0.15, legend=False)
+    for i, arm in enumerate(arms):
+        mean = table.loc[table["arm"] == arm, metric].mean()
+        ax.plot([mean, mean], [i - 0.3, i + 0.3], color="black", linewidth=1.5)
+    ax.set(ylabel="")
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
+
+
+def dead_units(table: pd.DataFrame, arms: Sequence[str], path: Path) -> bool:
+    """The share of hidden units that are dead, by arm and seed. Returns whether there is any, else nothing is drawn."""
+    metric = "validation/dead_units"
+    if metric not in table or not table[metric].max() > 0:
+        return False
+    figure, ax = plt.subplots(figsize=(8, 1.2 + 0.32 * len(arms)), layout="constrained")
+    _by_arm(ax, table, arms, metric)
+    ax.set(xlabel="share of all hidden units that are dead on the whole validation set (lower is better)", xlim=(0, None))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return True
+
+
+def rate_distortion(table: pd.DataFrame, arms: Sequence[str], path: Path) -> None:
+    """Nats that codes spend against the error of what is decoded from them: a small dot per trial, a labelled one per arm.
+
+    Arms of one family, the first word of "mse beta=4", are joined in order of their rate.
+    """
+    rate, distortion = "test/kl", "test/squared_error"
+    mean = table.groupby("arm")[[rate, distortion]].mean().loc[list(arms)]
+    families: dict[str, list[str]] = {}
+    for arm in mean.sort_values(rate).index:
+        families.setdefault(arm.split(" ")[0], []).append(arm)
+    figure, ax = plt.subplots(figsize=(10, 6.5), layout="constrained")
+    labels: dict[str, str] = {}
+    colours: dict[str, tuple[float, float, float]] = {}
+    palette = sns.color_palette("tab10" if len(families) <= 10 else "husl", len(families))
+    for (family, mine), colour in zip(families.items(), palette, strict=True):
+        trials, line = table[table["arm"].isin(mine)], mean.loc[mine]
+        ax.scatter(trials[rate], trials[distortion], color=colour, s=14, alpha=0.5, linewidths=0)
+        joined = len(mine) > 1
+        ax.plot(line[rate], line[distortion], "-o", color=colour, markeredgecolor="black", label=family if joined else None)
+        labels |= {arm: arm.removeprefix(f"{family} ") if joined else arm for arm in mine}
+        colours |= dict.fromkeys(mine, colour)
+    if table[rate].min() > 0 and table[rate].max() > 10 * table[rate].min():
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+    ax.margins(0.12)
+    ax.set(
+        xlabel="rate: KL(q(z|x) || p(z)) on the test set, nats per image",
+        ylabel="distortion: squared error of the decoded mean, summed over pixels",
+        title="what codes cost against what they keep (lower left is better)",
+    )
+    ax.grid(color="0.92")
+    ax.set_axisbelow(True)
+    if len(families) < len(arms):
+        ax.legend(frameon=False, loc="upper right")
+    figure.canvas.draw()
+    _label(ax, [labels[arm] for arm in arms], [colours[arm] for arm in arms], mean.to_numpy())
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _label(ax: Axes, texts: Sequence[str], colours: Sequence[tuple[float, float, float]], points: np.ndarray) -> None:
+    """A text at each point (N, 2), moved to where it covers no point, line or other text; far ones get a thin leader."""
+    lines = [ax.transData.transform(line.get_xydata()) for line in ax.lines]
+    dense = [a + (b - a) * t for xy in lines for a, b in pairwise(xy) for t in np.linspace(0, 1, 25)]
+    dots = [xy for dots in ax.collections for xy in ax.transData.transform(dots.get_offsets())]
+    at = ax.transData.transform(points)
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in at]
+    taken += [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in (*dense, *dots)]
+    legend = ax.get_legend()
+    if legend:
+        taken.append(legend.get_window_extent())
+    for text, colour, point, (x, y) in zip(texts, colours, points, at, strict=True):
+        measured = ax.text(0, 0, text, fontsize=9)
+        width, height = measured.get_window_extent().size
+        measured.remove()
+        spots = [(r * dx + width / 2 * np.sign(dx), r * dy + height / 2 * np.sign(dy)) for r in REACH for dx, dy in AROUND]
+        boxes = [Bbox.from_bounds(x + dx - width / 2, y + dy - height / 2, width, height) for dx, dy in spots]
+        inside = [ax.bbox.contains(*box.min) and ax.bbox.contains(*box.max) for box in boxes]
+        best = int(np.argmin([box.count_overlaps(taken) + 1000 * (not within) for box, within in zip(boxes, inside, strict=True)]))
+        taken.append(boxes[best])
+        offset = (spots[best][0] * 72 / ax.figure.dpi, spots[best][1] * 72 / ax.figure.dpi)
+        ax.annotate(
+            text,
+            point,
+            offset,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkB": 5},
+        )
 
 
 def gallery(files: Mapping[str, Path], path: Path) -> None:

@@ -1,0 +1,59 @@
+"""What a model decodes: test images, draws from the prior, the plane of two latents."""
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+
+from harness.figures.drawing import GREY, Subject, decode, examples, show_images, tile
+
+GRID = 16  # images along a manifold's side
+EXTENT = 2.0
+
+
+def reconstructions(s: Subject) -> Figure:
+    """Two test images of each class over what the model makes of them."""
+    index = examples(s.data.test.labels, 2)
+    side = s.data.side
+    originals = s.data.test.levels[index].cpu().float().div(255).view(-1, side, side).numpy()
+    images = s.evaluation.test.image[index].cpu().view(-1, side, side).numpy()
+    figure, axes = plt.subplots(2, 1, figsize=(9, 1.5), layout="constrained")
+    for ax, sheet, label in zip(axes, (originals, images), ("test image", "decoded mean"), strict=True):
+        show_images(ax, tile(sheet, len(index)))
+        ax.set_ylabel(label, rotation=0, ha="right", va="center")
+    return figure
+
+
+@torch.no_grad()
+def samples(s: Subject) -> Figure:
+    """Mean images of 64 draws from the prior; the same draws for every trial."""
+    z = torch.randn(64, s.spec.latent, generator=torch.Generator().manual_seed(0))
+    figure, ax = plt.subplots(figsize=(4, 4.3), layout="constrained")
+    show_images(ax, tile(decode(s.vae, z, s.data.side), 8))
+    ax.set_title("decoded draws from the prior")
+    return figure
+
+
+def manifold(s: Subject) -> Figure:
+    """What the decoder makes of z on an even grid over [-2, 2]^2 (z = 2)."""
+    line = torch.linspace(-EXTENT, EXTENT, GRID)
+    return _manifold(s, line, "decoded z, even grid", [f"{t:g}" for t in (-EXTENT, 0, EXTENT)])
+
+
+def manifold_quantiles(s: Subject) -> Figure:
+    """The same at even quantiles of the prior: every cell holds as much of its mass (z = 2)."""
+    line = torch.special.ndtri((torch.arange(GRID) + 0.5) / GRID)
+    return _manifold(s, line, "decoded z, even prior quantiles", [f"{100 * q / GRID:.0f} %" for q in (0.5, GRID / 2, GRID - 0.5)])
+
+
+@torch.no_grad()
+def _manifold(s: Subject, line: torch.Tensor, title: str, ticks: list[str]) -> Figure:
+    z = torch.cartesian_prod(line.flip(0), line).flip(1)  # rows from the top: z2 falls downwards, z1 grows to the right
+    sheet = tile(decode(s.vae, z, s.data.side), GRID, gap=0)
+    figure, ax = plt.subplots(figsize=(5, 5.2), layout="constrained")
+    ax.imshow(sheet, **GREY)
+    half = s.data.side / 2
+    at = [half, sheet.shape[0] / 2, sheet.shape[0] - half]
+    ax.set(title=title, xlabel="z1", ylabel="z2", xticks=at, yticks=at)
+    ax.set_xticklabels(ticks)
+    ax.set_yticklabels(ticks[::-1])
+    return figure

@@ -1,0 +1,68 @@
+"""Numbers of a trial as curves and bars: its epochs, its bounds on log p(x), its dead hidden units."""
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from harness.figures.drawing import Subject
+
+
+def curves(s: Subject) -> Figure:
+    """ELBO, reconstruction and KL over epochs, train and validation."""
+    figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
+    epochs = range(1, len(s.history) + 1)
+    labels = {"elbo": "ELBO (beta = 1)", "recon": "reconstruction, E log p(x|z)", "kl": "KL(q || p)"}
+    for ax, (term, label) in zip(axes, labels.items(), strict=True):
+        for split, style in {"train": "--", "validation": "-"}.items():
+            values = [row[f"{term}/{split}"] for row in s.history if f"{term}/{split}" in row]
+            if values:
+                ax.plot(epochs, values, style, marker="." if len(values) < 30 else None, label=split)
+        ax.set(title=label, xlabel="epoch", ylabel="nats per image")
+        ax.legend(frameon=False, loc="center right")  # "best" searches for 0.3 s
+    return figure
+
+
+def bounds(s: Subject) -> Figure:
+    """IW-K over K, from the ELBO at K = 1, and the exact log p(x) where the trial has it."""
+    ladder = sorted(s.evaluation.ladder.items())
+    ks, values = [k for k, _ in ladder], [v for _, v in ladder]
+    exact = s.evaluation.scores.get("test/exact_log_px")
+    figure, ax = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
+    ax.plot(ks, values, marker="o", zorder=3)
+    ax.set_xscale("log")
+    ax.set_xlim(0.6, ks[-1] * 3)
+    ax.set_xticks(ks, [f"{k:,}" for k in ks])
+    ax.minorticks_off()
+    top = values[-1] if exact is None else exact
+    reached = f"IW-{ks[-1]:,}" if exact is None else "exact log p(x)"
+    ax.axhline(top, color="tab:orange", linestyle="--")
+    ax.annotate(
+        f"{reached}: {top:.2f}", (0.5, top), (0, 4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="center"
+    )
+    ax.annotate(f"ELBO: {values[0]:.2f}", (ks[0], values[0]), (8, -4), textcoords="offset points", va="top")
+    ax.annotate("", (ks[0], values[0]), (ks[0], top), arrowprops={"arrowstyle": "<->", "color": "0.4"})
+    gap = f"gap {'of' if exact is not None else 'at least'} {top - values[0]:.2f} nats"
+    ax.annotate(
+        gap, (ks[0], (top + values[0]) / 2), (-4, 0), textcoords="offset points", ha="right", va="center", rotation=90, fontsize=9
+    )
+    ax.margins(y=0.2)
+    ax.set(
+        xlabel="K, draws of z per image",
+        ylabel="nats per image",
+        title=f"bounds on log p(x), test set\n{s.spec.likelihood}, {s.spec.scale}",
+    )
+    return figure
+
+
+def dead_units(s: Subject) -> Figure:
+    """Share of units of each hidden layer that are dead on the whole validation set."""
+    shares = s.evaluation.dead_by_layer
+    figure, ax = plt.subplots(figsize=(max(4.6, 0.9 * len(shares) + 1), 3), layout="constrained")
+    bars = ax.bar([name.replace("_", "\n") for name in shares], list(shares.values()), color="tab:red")
+    ax.set(title="dead hidden units, validation set", ylabel="share of the layer", ylim=(0, 1))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    if any(shares.values()):
+        ax.bar_label(bars, [f"{v:.1%}" for v in shares.values()], padding=2)
+    else:
+        ax.text(0.5, 0.5, f"none of {len(shares)} layers has dead units", transform=ax.transAxes, ha="center")
+    return figure

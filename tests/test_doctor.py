@@ -1,0 +1,271 @@
+"""The doctor complains of what is wrong, of nothing else, and changes nothing on record."""
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness import cli, doctor, paths
+from harness.doctor import Complaint, diagnose, examine, show
+from harness.errors import MachineError, UserError
+from harness.spec import Result, TrialSpec
+from harness.study import SCORES, Ablation, Budget, Hypothesis, load
+from harness.tracking import MlflowTracker, Record, on_record
+
+HEALTHY = {
+    "test/kl": 6.5,
+    "test/active_units": 2.0,
+    "test/iw_effective_samples": 40.0,
+    "validation/dead_units": 0.0,
+    "test/exact_resolution": 0.001,
+    "diagnostics/nan_count": 0.0,
+    "diagnostics/scale_at_floor": 0.0,
+    "diagnostics/effective_beta": 1.0,
+    "diagnostics/late_gain": 0.1,
+}
+TAGS = {"device": "a CPU", "features.sha256": "f" * 64, "git.commit": "c" * 12, "git.dirty": "false"}
+STUDY = Ablation(
+    base=TrialSpec(dataset="digits"),
+    arms={"shared": {"likelihood": "gaussian_shared"}, "mse": {"likelihood": "mse"}},
+    budgets={"default": Budget(epochs=2, seeds=range(6))},
+    hypotheses=(Hypothesis(better="shared", worse="mse", metric="test/squared_error"),),
+)
+
+
+def complaints(
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+    *,
+    study: Ablation = STUDY,
+    bad: int = 3,
+    finished: int = 6,
+    failures: Mapping[str, str] | None = None,
+) -> list[Complaint]:
+    """Of a study in which the first seeds of the arm `mse` have other scores or tags, and only the first seeds finished."""
+    cells = study.cells("default")
+    records = {}
+    for c in cells:
+        odd = c.arm == "mse" and c.seed < bad
+        if c.seed < finished:
+            records[c.spec.id] = Record(
+                "run", HEALTHY | (metrics if odd and metrics else {}), TAGS | (tags if odd and tags else {})
+            )
+    return diagnose(study, "a_study", "default", cells, records, failures)
+
+
+def test_healthy_runs_get_no_complaint() -> None:
+    assert complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "well", "ill", "severity", "words"),
+    [
+        ("test/kl", 0.11, 0.09, "wrong", "3 of 6 seeds: posterior collapse, KL below 0.1 nats: 0.09"),
+        ("test/active_units", 1, 0, "wrong", "3 of 6 seeds: posterior collapse, no active unit: 0"),
+        ("diagnostics/nan_count", 0, 2, "wrong", "3 of 6 seeds: weights that are not finite: 2"),
+        ("diagnostics/scale_at_floor", 0.009, 0.02, "careful", "3 of 6 seeds: sigma on its floor (share of pixels): 0.02"),
+        ("diagnostics/effective_beta", 1.45, 26.0, "careful", "3 of 6 seeds: effective beta away from 1: 26"),
+        ("diagnostics/effective_beta", 0.7, 0.5, "careful", "3 of 6 seeds: effective beta away from 1: 0.5"),
+        ("test/iw_effective_samples", 10, 9, "careful", "3 of 6 seeds: few effective importance samples: 9"),
+        ("diagnostics/late_gain", 0.5, 0.6, "careful", "not converged, ELBO gained over the last fifth of the epochs (nats): 0.6"),
+        ("test/exact_resolution", 0.01, 0.02, "careful", "difference to cells twice as wide (nats): 0.02"),
+        ("validation/dead_units", 0.05, 0.06, "careful", "3 of 6 seeds: dead hidden units (share): 0.06"),
+    ],
+)
+def test_a_score_that_tells_of_trouble(metric: str, well: float, ill: float, severity: str, words: str) -> None:
+    assert complaints({metric: well}) == []
+    (found,) = complaints({metric: ill})
+    assert (found.severity, found.arm) == (severity, "mse")
+    assert words in found.what
+    assert found.advice
+
+
+def test_every_rule_is_tried_above_and_its_advice_names_scores_that_exist() -> None:
+    assert {rule.metric for rule in doctor.RULES} == HEALTHY.keys()
+    named = {name for rule in doctor.RULES for name in re.findall(r"(?:test|validation)/\w+", rule.advice)}
+    assert named <= SCORES.keys()
+
+
+def test_scores_of_several_seeds_are_one_complaint_with_their_range() -> None:
+    cells = STUDY.cells("default")
+    records = {c.spec.id: Record("run", HEALTHY | {"test/kl": 0.01 * (1 + c.seed)}, TAGS) for c in cells}
+    found = diagnose(STUDY, "a_study", "default", cells, records)
+    assert [(c.arm, c.what) for c in found] == [
+        (arm, "6 of 6 seeds: posterior collapse, KL below 0.1 nats: 0.01 to 0.06") for arm in ("shared", "mse")
+    ]
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
+    assert on_record("loss_ablation", "default") == ({}, {})
+    assert not other.exists()
+
+
+def test_older_runs_without_a_score_or_tag_are_passed_over() -> None:
+    cells = STUDY.cells("default")
+    assert diagnose(STUDY, "a_study", "default", cells, {c.spec.id: Record("run", {}, {}) for c in cells}) == []
+
+
+def with_mse(**changes: object) -> Ablation:
+    return replace(STUDY, arms=STUDY.arms | {"mse": {"likelihood": "mse", **changes}})
+
+
+def test_a_beta_on_purpose_is_said_and_its_effect_not_judged() -> None:
+    (found,) = complaints({"diagnostics/effective_beta": 4.0}, study=with_mse(beta=4.0))
+    assert (found.severity, found.arm) == ("careful", "mse")
+    assert "beta is 4 on purpose" in found.what
+
+
+def test_a_pseudo_likelihood_is_named() -> None:
+    study = replace(STUDY, arms=STUDY.arms | {"bce": {"likelihood": "bce"}})
+    (found,) = complaints(study=study)
+    assert (found.severity, found.arm) == ("careful", "bce")
+    assert "pseudo-likelihood" in found.what
+
+
+def test_few_seeds_for_a_claim() -> None:
+    found = complaints(finished=5)
+    assert [(c.severity, c.arm, c.what) for c in found] == [
+        ("careful", arm, "few seeds: 5 of 6 finished") for arm in ("shared", "mse")
+    ]
+    assert complaints(finished=5, study=replace(STUDY, hypotheses=())) == []
+
+
+@pytest.mark.parametrize(("seeds", "claims", "enough"), [(5, 1, True), (4, 1, False), (6, 3, True), (6, 4, False), (7, 4, True)])
+def test_more_hypotheses_than_the_planned_seeds_could_ever_confirm(seeds: int, claims: int, enough: bool) -> None:
+    study = replace(STUDY, hypotheses=STUDY.hypotheses * claims, budgets={"default": Budget(epochs=2, seeds=range(seeds))})
+    hopeless = [c for c in complaints(study=study) if c.arm is None]
+    assert [c.severity for c in hopeless] == ([] if enough else ["careful"])
+    assert all(f"{seeds} seeds cannot confirm any of {claims} hypotheses" in c.what for c in hopeless)
+
+
+def test_a_winner_chosen_on_the_test_set() -> None:
+    (found,) = complaints(study=replace(STUDY, objective="test/squared_error"))
+    assert (found.severity, found.arm) == ("wrong", None)
+    assert "test set" in found.what
+
+
+def test_a_winner_chosen_on_images_that_an_arm_fits_on() -> None:
+    study = with_mse(fit_on="train+validation")
+    (found,) = complaints(study=study)
+    assert (found.severity, found.arm) == ("wrong", "mse")
+    assert "validation/squared_error" in found.what
+    assert complaints(study=replace(study, objective=None)) == []
+
+
+def test_failures_come_with_their_reasons() -> None:
+    ids = [c.spec.id for c in STUDY.cells("default") if c.arm == "mse" and c.seed >= 3]
+    failures = dict(zip(ids, ["loss is not finite\nmore of it", "loss is not finite", "worker lost"], strict=True))
+    found = complaints(failures=failures)
+    assert [(c.severity, c.arm, c.what) for c in found] == [
+        ("wrong", "mse", "2 of 6 seeds failed: loss is not finite"),
+        ("wrong", "mse", "1 of 6 seeds failed: worker lost"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tags", "severity", "words"),
+    [
+        ({"features.sha256": "e" * 64}, "wrong", "2 feature extractors: eeeeeeeeeeee, ffffffffffff"),
+        ({"device": "a GPU"}, "careful", "2 devices: a CPU, a GPU"),
+        ({"git.commit": "d" * 12}, "careful", "2 states of the code: cccccccccccc, dddddddddddd"),
+        ({"git.dirty": "true"}, "careful", "2 states of the code: cccccccccccc, cccccccccccc+dirty"),
+    ],
+)
+def test_runs_of_one_study_that_differ_in_origin(tags: dict[str, str], severity: str, words: str) -> None:
+    (found,) = complaints(tags=tags)
+    assert (found.severity, found.arm, found.what) == (severity, None, words)
+
+
+def test_one_commit_with_changed_files_is_no_code_to_go_back_to() -> None:
+    cells = STUDY.cells("default")
+    (found,) = diagnose(
+        STUDY, "a_study", "default", cells, {c.spec.id: Record("run", HEALTHY, TAGS | {"git.dirty": "true"}) for c in cells}
+    )
+    assert found.what == "changed files: cccccccccccc+dirty"
+
+
+def test_complaints_are_shown_wrong_first_on_80_columns_with_arms_of_one_trouble_together() -> None:
+    screen = io.StringIO()
+    found = complaints({"test/kl": 0.0, "diagnostics/late_gain": 2.0}, {"device": "a [GPU]"}, finished=5)
+    assert [c.severity for c in found] == sorted((c.severity for c in found), reverse=True)
+    show(found, Console(file=screen, width=80))
+    lines = screen.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[0] == "wrong"
+    assert "  shared, mse: few seeds: 5 of 6 finished" in lines
+    assert "  2 devices: a CPU, a [GPU]" in lines
+
+
+def state_of(folder: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+SMOKE = load("activation_ablation").cells("smoke")
+
+
+@pytest.fixture
+def recorded(mlflow_store: Path, tmp_path: Path) -> MlflowTracker:
+    """The smoke budget of a real study: one arm finished, after a failure; one failed; one failed and under way; one cut off."""
+    tracker = MlflowTracker("activation_ablation", "smoke", "a note")
+    (tmp_path / "files").mkdir()
+    done, failed, again, stopped = SMOKE
+    runs = {}
+    for trial, cell in enumerate([done, done, failed, again, again, stopped]):
+        runs[trial] = tracker.begin(cell.spec, cell.arm, trial, 1, {"dataset.digest": "d", **TAGS})
+    tracker.fail(runs[0], "worker lost")
+    tracker.finish(runs[1], Result(done.spec, HEALTHY | {"validation/dead_units": 0.25}), tmp_path / "files")
+    tracker.fail(runs[2], "loss is not finite")
+    tracker.fail(runs[3], "worker lost")
+    tracker.fail(runs[5], "stopped", killed=True)
+    return tracker
+
+
+def test_what_is_on_record_is_read_and_left_as_it_is(
+    recorded: MlflowTracker, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = state_of(home)
+    assert cli.main(["doctor", "activation_ablation", "--budget", "smoke"]) == 1
+    said = capsys.readouterr().out
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().out == said
+    assert state_of(home) == before
+    said = " ".join(said.split())
+    assert said.startswith(
+        "1 of 4 trials of activation_ablation (smoke budget): wrong relu lr=3e-4: 1 of 1 seed failed: loss is not"
+    )
+    assert "elu lr=3e-4: 1 of 1 seed: dead hidden units (share): 0.25" in said
+    assert said.count("seed failed") == 1
+    assert "1 seed cannot confirm any of 4 hypotheses" in said
+
+
+def test_a_clean_study_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = {c.spec.id: Record("run", HEALTHY, TAGS) for c in STUDY.cells("default")} | {
+        "of an older plan": Record("run", {}, {})
+    }
+    monkeypatch.setattr(doctor, "load", lambda _: STUDY)
+    monkeypatch.setattr(doctor, "on_record", lambda *_: (records, {"of an older plan": "why"}))
+    screen = io.StringIO()
+    assert examine("a_study", None, Console(file=screen, width=80)) == 0
+    assert screen.getvalue() == "nothing to complain about: 12 trials of a_study (default budget)\n"
+
+
+def test_nothing_of_this_budget_on_record_says_what_to_run(recorded: MlflowTracker) -> None:
+    with pytest.raises(UserError, match="make study NAME=activation_ablation BUDGET=default"):
+        examine("activation_ablation", None, Console(file=io.StringIO()))
+    with pytest.raises(UserError, match=r"\(full budget\) is on record\nmake study NAME=\.\.\."):
+        examine("", "full", Console(file=io.StringIO()))
+
+
+def test_a_store_that_does_not_answer_is_told_without_a_traceback(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(MachineError, match=r"cannot read the tracking store http://127\.0\.0\.1:9"):
+        examine("activation_ablation", "smoke", Console(file=io.StringIO()))
+    assert not paths.mlruns().exists()

@@ -1,0 +1,98 @@
+"""Every figure of a trial draws where it fits, the true posterior is right, and a study's figures show what is there."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from harness import data, figures, metrics
+from harness.cohort import Cohort
+from harness.figures.posterior import posterior
+from harness.metrics.quadrature import exact
+from harness.report import pictures
+from harness.spec import TrialSpec
+from harness.vae import kl_per_dimension
+
+
+def subject(latent: int) -> figures.Subject:
+    """A trial of two epochs on digits, with scores by hand."""
+    spec = TrialSpec(dataset="digits", epochs=2, batch_size=64, learning_rate=3e-3, likelihood="bernoulli", latent=latent)
+    cohort = Cohort([spec], data.load("digits"), torch.device("cpu"))
+    history = [next(iter(cohort.run_epoch().values())) for _ in range(spec.epochs)]
+    vae = cohort.lane(0)
+    codes = metrics.codes(vae, metrics.observed(spec, vae, cohort.data.test))
+    kl = kl_per_dimension(codes.mean, codes.log_var).mean(0)
+    scores = {"test/exact_log_px": -30.0} if latent == 2 else {}
+    dead = {"encoder_1": 0.0, "decoder_1": 0.25}
+    evaluation = metrics.Evaluation(scores, codes, kl, dead_by_layer=dead, ladder={1: -33.0, 10: -31.5})
+    return figures.Subject(spec, vae, cohort.data, evaluation, history)
+
+
+@pytest.fixture(scope="module")
+def plane() -> figures.Subject:
+    return subject(2)
+
+
+@pytest.fixture(scope="module")
+def space() -> figures.Subject:
+    return subject(3)
+
+
+def test_every_figure_draws_at_two_latents(plane: figures.Subject, tmp_path: Path) -> None:
+    drawn = list(figures.draw(plane, tmp_path))
+    assert [p.stem for p in drawn] == list(figures.FIGURES)
+    assert all(p.stat().st_size > 1_000 for p in drawn)
+    assert not plt.get_fignums()
+
+
+def test_at_three_latents_those_of_a_plane_are_left_out(space: figures.Subject, tmp_path: Path) -> None:
+    assert {p.stem for p in figures.draw(space, tmp_path)} == set(figures.FIGURES) - set(figures.NEEDS_TWO_LATENTS)
+
+
+def test_a_figure_without_numbers_is_left_out(space: figures.Subject) -> None:
+    bare = replace(space, evaluation=replace(space.evaluation, ladder={}, dead_by_layer={}))
+    assert not figures.fits("bounds", bare)
+    assert not figures.fits("dead_units", bare)
+
+
+def test_no_dead_units_are_said_in_words(space: figures.Subject) -> None:
+    alive = replace(space, evaluation=replace(space.evaluation, dead_by_layer={"encoder_1": 0.0, "decoder_1": 0.0}))
+    figure = figures.FIGURES["dead_units"](alive)
+    assert "none of 2 layers has dead units" in [t.get_text() for t in figure.axes[0].texts]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("image", [0, 7, 50])
+def test_the_posterior_on_its_grid(plane: figures.Subject, image: int) -> None:
+    """It integrates to 1 under log p(x) by quadrature, and its KL is log p(x) less the ELBO, which draws estimate too."""
+    x = metrics.observed(plane.spec, plane.vae, plane.data.test)[[image]]
+    view = metrics.native(plane.vae, x)
+    found, log_px = posterior(plane.vae, view), exact(plane.vae, view).log_px.item()
+    cell = (found.z1[1] - found.z1[0]) * (found.z2[1] - found.z2[0])
+    assert np.exp(found.log_p + found.log_px - log_px).sum() * cell == pytest.approx(1, abs=5e-3)
+    by_draws = metrics.elbo(plane.vae, view, samples=2_000)
+    assert found.elbo == pytest.approx(by_draws.elbo, abs=4 * by_draws.standard_error + 1e-3)
+    assert found.kl >= 0
+    inside = found.log_p > found.level(0.5)
+    assert np.exp(found.log_p[inside]).sum() * cell == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_figures_of_a_study(tmp_path: Path) -> None:
+    arms = [f"{family} beta={beta}" for family in ("bce", "mse") for beta in (1, 4)] + ["laplace"]
+    rows = [
+        {"arm": a, "test/kl": 5.0 + i + s / 9, "test/squared_error": 40.0 - i - s, "validation/dead_units": 0.0}
+        for i, a in enumerate(arms)
+        for s in range(2)
+    ]
+    table = pd.DataFrame(rows)
+    pictures.rate_distortion(table, arms, tmp_path / "rate_distortion.png")
+    assert not pictures.dead_units(table, arms, tmp_path / "dead_units.png")
+    assert not pictures.dead_units(table.drop(columns="validation/dead_units"), arms, tmp_path / "dead_units.png")
+    table.loc[3, "validation/dead_units"] = 0.1
+    assert pictures.dead_units(table, arms, tmp_path / "dead_units.png")
+    assert {p.name for p in tmp_path.iterdir() if p.suffix} == {"rate_distortion.png", "dead_units.png"}
+    assert not plt.get_fignums()
