@@ -141,7 +141,9 @@ class Ablation:
         score = SCORES[metric]
         scales = {arm: str(spec.scale) for arm, spec in specs.items()}
         listed = ", ".join(f"{arm} is a {scale}" for arm, scale in scales.items())
-        fair = [name for name, s in SCORES.items() if s.better and s.tier in "CD" and name.startswith("test/")]
+        latents = max(spec.latent for spec in specs.values())
+        there = {name: s for name, s in SCORES.items() if s.most_latents is None or s.most_latents >= latents}
+        fair = [name for name, s in there.items() if s.better and s.tier in "CD" and name.startswith("test/")]
         would_do = {tier: ", ".join(n for n in fair if SCORES[n].tier == tier) for tier in "CD"}
         if all(spec.has_grey_pmf for spec in specs.values()):
             would_do = {"B": "test/own_bits"} | would_do
@@ -151,9 +153,8 @@ class Ablation:
         without = [arm for arm, spec in specs.items() if not spec.has_grey_pmf]
         if score.tier == "B" and without:
             raise UserError(f"{where}: {metric!r} (tier B) takes a pmf of grey levels, {' and '.join(without)} has none\n{advice}")
-        most = score.most_latents
-        if most is not None and any(spec.latent > most for spec in specs.values()):
-            raise UserError(f"{where}: {metric!r} exists up to {most} latents\n{advice}")
+        if metric not in there:
+            raise UserError(f"{where}: {metric!r} exists up to {score.most_latents} latents, got {latents}\n{advice}")
 
     def cells(self, budget: str) -> tuple[Cell, ...]:
         """The plan of a budget, seed by seed, so that whatever is done first is balanced over arms."""

@@ -55,6 +55,37 @@ def test_importance_is_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     assert got.effective.item() == pytest.approx((log_w.exp().sum() ** 2 / (2 * log_w).exp().sum()).item(), rel=1e-10)
 
 
+def test_groups_of_many_chunks_are_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "DRAWS", 10)
+    monkeypatch.setattr(bounds, "ROWS", 10)  # an image at a time
+    vae, x, _ = linear_gaussian.model(shift=1.0)
+    got = bounds.importance(vae, bounds.native(vae, x[:1]), 1_000, seed=3)
+    mean, log_var = vae.encoder(x[None, :1])
+    g = torch.Generator().manual_seed(3)
+    eps = torch.cat([torch.randn(1, 10, 1, 2, generator=g, dtype=torch.float64) for _ in range(100)], 1)[0, :, 0]
+    q = torch.distributions.Normal(mean[0, 0], (log_var[0, 0] / 2).exp())
+    z = q.mean + q.stddev * eps
+    prior = torch.distributions.Normal(torch.zeros(2, dtype=torch.float64), 1.0)
+    log_w = vae.likelihood.log_prob(x[:1], *vae.decode(z)) + (prior.log_prob(z) - q.log_prob(z)).sum(-1)
+    for k in (1, 10, 100, 1_000):
+        by_hand = log_w.view(-1, k).exp().mean(1).log().mean().item()
+        assert got.bounds[k].item() == pytest.approx(by_hand, rel=1e-10)
+    assert got.effective.item() == pytest.approx((log_w.exp().sum() ** 2 / (2 * log_w).exp().sum()).item(), rel=1e-10)
+
+
+def test_a_bound_does_not_depend_on_how_work_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae, x, _ = linear_gaussian.model(shift=0.7, widen=0.6, images=300)
+    view = bounds.native(vae, x)
+    whole = bounds.importance(vae, view, 1_000)
+    monkeypatch.setattr(bounds, "ROWS", 700)
+    monkeypatch.setattr(bounds, "DRAWS", 10)
+    cut = bounds.importance(vae, view, 1_000, seed=1)
+    assert list(cut.bounds) == list(whole.bounds)
+    for k, bound in whole.bounds.items():
+        apart = bound - cut.bounds[k]  # image by image, so only the draws differ
+        assert abs(apart.mean()) < 4 * apart.std() / len(apart) ** 0.5
+
+
 def test_the_ladder_stops_at_what_was_asked_for() -> None:
     vae, x, _ = linear_gaussian.model()
     assert list(bounds.importance(vae, bounds.native(vae, x), 100).bounds) == [1, 10, 100]

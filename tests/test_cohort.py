@@ -141,6 +141,21 @@ def test_a_trial_trains_alike_alone_and_in_company(change: dict, digits: Data) -
                 assert together[spec.id][term] == pytest.approx(by_itself[spec.id][term], rel=1e-3)
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_keeps_lanes_apart(objective: str, digits: Data) -> None:
+    base = SMALL.derive(objective=objective, num_samples=3)
+    specs = [base.derive(seed=1), base.derive(seed=2, learning_rate=3e-4), base.derive(seed=1, learning_rate=2e-3)]
+    if objective == "elbo":
+        own = {"free_bits": 2.0}, {"beta": 4.0, "free_bits": 0.2}, {"beta": 0.5, "kl_warmup": 0.5, "kl_cycle": 1.0}
+        specs = [s.derive(**fields) for s, fields in zip(specs, own, strict=True)]
+    fused, rows = trained(specs, digits)
+    for spec in specs:
+        alone, own_rows = trained([spec], digits)
+        assert_close(weights(fused, spec), weights(alone, spec))
+        for term in ("objective/train", "kl/train", "diagnostics/gradient_norm"):
+            assert rows[1][spec.id][term] == pytest.approx(own_rows[1][spec.id][term], rel=5e-3)
+
+
 def test_company_of_one_size_is_bitwise_no_matter_who(digits: Data) -> None:
     first, _ = trained(COMPANY, digits, epochs=1)
     second, _ = trained([COMPANY[2], COMPANY[1], SMALL.derive(seed=9)], digits, epochs=1)
@@ -224,6 +239,25 @@ def test_every_objective_trains_and_the_elbo_on_record_is_at_beta_1(objective: s
             assert last["objective/train"] > last["elbo/train"]
 
 
+def test_the_kl_on_record_is_not_weighted(digits: Data) -> None:
+    specs = [SMALL.derive(beta=beta) for beta in (0.0, 0.5, 3.0)]
+    _, (row, _) = trained(specs, digits)
+    for spec in specs:
+        terms = row[spec.id]
+        assert terms["objective/train"] == pytest.approx(terms["recon/train"] - spec.beta * terms["kl/train"], rel=1e-6)
+
+
+def test_the_gradient_norm_on_record_is_the_last_steps(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [SMALL, SMALL.derive(seed=1)]
+    c = Cohort(specs, digits, CPU)
+    step, seen = c._step, []
+    monkeypatch.setattr(c, "_step", lambda *given: seen.append(step(*given)) or seen[-1])
+    rows = c.run_epoch()
+    for lane, spec in enumerate(specs):
+        by_hand = torch.cat([g[lane].flatten() for g in seen[-1]]).double().norm().item()
+        assert rows[spec.id]["diagnostics/gradient_norm"] == pytest.approx(by_hand, rel=1e-5)
+
+
 def test_a_warm_up_lets_the_kl_grow(digits: Data) -> None:
     plain, warm = SMALL.derive(beta=4.0), SMALL.derive(beta=4.0, kl_warmup=20.0)
     _, rows = trained([plain, warm], digits, epochs=1)
@@ -300,6 +334,27 @@ def test_a_lane_that_diverges_stops_alone_with_step_and_reason(name: str, digits
     alone, own = trained([calm], digits)
     assert_close(weights(c, calm), weights(alone, calm))
     assert rows[1][calm.id]["elbo/train"] == pytest.approx(own[1][calm.id]["elbo/train"], rel=1e-3)
+
+
+def test_gradient_norms_stay_with_their_lanes_when_one_stops(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an epoch's last chunk too, after which nothing computes them anew."""
+    specs = [SMALL, SMALL.derive(seed=1), SMALL.derive(seed=2)]
+    whole, want = trained(specs, digits, epochs=1)
+    c = Cohort(specs, digits, CPU)
+    step, calls = c._step, []
+
+    def poisoned(index: Tensor, eps: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        calls.append(1)
+        bad = torch.tensor([math.nan if len(calls) == 35 else 1.0, 1.0, 1.0])[: len(eps)]
+        return step(index, eps * bad[:, None, None, None], *rest)
+
+    monkeypatch.setattr(c, "_step", poisoned)
+    rows = c.run_epoch()
+    assert list(rows) == [s.id for s in specs[1:]]
+    for spec in specs[1:]:
+        norm = "diagnostics/gradient_norm"
+        assert rows[spec.id][norm] == want[0][spec.id][norm]  # bitwise: the same step in the same company
+    assert torch.equal(c.gradient_norm, whole.gradient_norm[1:])
 
 
 def test_the_step_of_a_failure_is_the_first_bad_one(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:

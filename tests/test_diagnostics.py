@@ -45,6 +45,27 @@ def test_a_unit_that_nothing_listens_to_is_dead() -> None:
     assert found["decoder_1"].nonzero().flatten().tolist() == [3]
 
 
+@pytest.mark.parametrize("network", ["mlp", "reference"])
+def test_a_layer_without_an_activation_has_no_dead_unit(network: str) -> None:
+    _, vae, x = model(activation="identity", network=network)
+    with torch.no_grad():
+        for layer in (*vae.encoder.body.layers[:-1], *vae.decoder.body.layers[:-1]):
+            layer.bias[0, 0, 0] = -1e3  # what kills a relu
+    found = dead_units(vae, x, 3)
+    assert len(found) == {"mlp": 4, "reference": 6}[network]
+    assert not any(units.any() for units in found.values())
+
+
+def test_the_references_own_quirk_cannot_die() -> None:
+    _, vae, x = model(network="reference")
+    with torch.no_grad():
+        for layer in (0, 1):
+            vae.decoder.body.layers[layer].bias[0, 0, 5] = -1e3
+    found = dead_units(vae, x, 3)
+    assert not found["decoder_1"].any()  # nothing after it but the next map
+    assert found["decoder_2"][5]
+
+
 def test_looking_leaves_no_trace() -> None:
     _, vae, x = model()
     dead_units(vae, x, 3)
@@ -64,6 +85,15 @@ def test_effective_beta_is_one_where_sigma_fits() -> None:
     assert noise(fitted, same, x)["diagnostics/effective_beta"] == pytest.approx(1, rel=1e-5)
     assert noise(fitted.derive(beta=4.0), same, x)["diagnostics/effective_beta"] == pytest.approx(4, rel=1e-5)
     assert noise(*model("bce"))["diagnostics/effective_beta"] == 1
+
+
+def test_effective_beta_of_mse_is_one_over_the_mean_squared_residual() -> None:
+    spec, vae, x = model("mse")
+    mean, log_var = vae.encoder(x[None])
+    eps = torch.randn(mean.shape, generator=torch.Generator().manual_seed(7))
+    image = vae.decode(mean + (log_var / 2).exp() * eps)[0].sigmoid()
+    wanted = 1 / (x - image[0]).square().mean().item()
+    assert noise(spec, vae, x, seed=7)["diagnostics/effective_beta"] == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian_shared", "laplace"])

