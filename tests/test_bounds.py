@@ -22,6 +22,20 @@ def test_every_bound_is_exact_where_q_is() -> None:
     assert score.kl == pytest.approx(kl_per_dimension(mean, log_var).sum(-1).mean().item(), rel=1e-12)
 
 
+def test_the_elbo_is_the_formula() -> None:
+    vae, x, _ = linear_gaussian.model(shift=1.0)
+    score = bounds.elbo(vae, bounds.native(vae, x), 6, seed=3)
+    g = torch.Generator().manual_seed(3)
+    mean, log_var = vae.encoder(x)
+    z = [mean + (log_var / 2).exp() * torch.randn(1, 5, 2, generator=g, dtype=torch.float64)[0] for _ in range(6)]
+    recon = torch.stack([vae.likelihood.log_prob(x, *vae.decode(draw)) for draw in z])
+    kl = kl_per_dimension(mean, log_var).sum(-1).mean().item()
+    assert score.recon == pytest.approx(recon.mean().item(), rel=1e-12)
+    assert score.kl == pytest.approx(kl, rel=1e-12)
+    assert score.elbo == pytest.approx(recon.mean().item() - kl, rel=1e-12)
+    assert score.standard_error == pytest.approx((recon.var(0) / 6).sum().sqrt().item() / 5, rel=1e-12)
+
+
 def test_the_elbo_lacks_the_kl_to_the_true_posterior() -> None:
     vae, x, log_px = linear_gaussian.model(shift=0.5, widen=1.5, images=400)
     score = bounds.elbo(vae, bounds.native(vae, x), 64)
