@@ -99,6 +99,27 @@ def test_products_pairs_and_importance_agree_on_decoders_in_use(name: str) -> No
     assert ((found - weighted.bounds[5_000]).abs() < 5 * error + 1e-3).all()
 
 
+class Spike(nn.Module):
+    """1 around z = 1.237, 0 elsewhere: away from the spike nothing tells where it is."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
+        return ((-0.5 * ((z - 1.237) / 0.005).square()).exp(),)
+
+
+def test_a_spike_that_only_q_knows_of_is_found() -> None:
+    class AtSpike(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            mean = torch.full((*x.shape[:-1], 1), 1.237, dtype=x.dtype)
+            return mean, torch.full_like(mean, -12.0)
+
+    vae = VAE(AtSpike(), Spike(), linear_gaussian.LinearNormal(0.1))
+    x = torch.ones(1, 1, dtype=torch.float64)
+    z = torch.arange(-6, 6, 1e-5, dtype=torch.float64)[:, None]
+    log_p = vae.likelihood.log_prob(x, *vae.decode(z)) + torch.distributions.Normal(0.0, 1.0).log_prob(z[:, 0])
+    dense = torch.logsumexp(log_p, 0, keepdim=True) + torch.tensor(1e-5, dtype=torch.float64).log()
+    torch.testing.assert_close(quadrature.exact(vae, bounds.native(vae, x)).log_px, dense, rtol=0, atol=1e-3)
+
+
 class Folded(nn.Module):
     """An even function of z: every image has two codes, z and -z."""
 

@@ -87,7 +87,10 @@ def evaluate(spec: TrialSpec, vae: VAE, data: Data) -> Evaluation:
     scores |= _codes(spec, vae, data, test)
     scores |= diagnostics.noise(spec, vae, x)
     scores["diagnostics/nan_count"] = diagnostics.nan_count(vae)
-    return Evaluation(scores, test, kl, {name: _mean(units) for name, units in dead.items()}, ladder)
+    by_layer = {name: _mean(units) for name, units in dead.items()}
+    scores |= {f"dead_units/{name}": share for name, share in by_layer.items()}
+    scores |= {f"kl_per_latent/{j:02d}": nats for j, nats in enumerate(kl.tolist(), start=1)}
+    return Evaluation(scores, test, kl, by_layer, ladder)
 
 
 def _mean(values: Tensor) -> float:
