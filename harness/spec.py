@@ -176,7 +176,8 @@ class TrialSpec:
             for name, neutral in {"beta": 1, "kl_warmup": 0, "free_bits": 0}.items():
                 if getattr(self, name) != neutral:
                     faults.append(f"{name}={getattr(self, name)!r} is for the objective 'elbo', got {self.objective!r}")
-        if _is_number(self.kl_cycle) and self.kl_cycle > 0 and not 0 < self.kl_warmup <= self.kl_cycle:
+        timed = _is_number(self.kl_cycle) and _is_number(self.kl_warmup)
+        if timed and self.kl_cycle > 0 and not 0 < self.kl_warmup <= self.kl_cycle:
             faults.append(f"kl_cycle={self.kl_cycle!r} takes a kl_warmup above 0 and no longer than itself, got {self.kl_warmup!r}")
         return faults
 

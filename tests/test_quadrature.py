@@ -41,7 +41,6 @@ def test_a_peak_far_narrower_than_a_cell_is_not_missed(fields: dict, monkeypatch
     torch.testing.assert_close(quadrature.exact(vae, bounds.native(vae, x)).log_px, log_px, rtol=0, atol=0.01)
 
 
-@pytest.mark.xfail(strict=True, reason="the tail of a narrow peak in a cell beside the code's is dropped: up to 0.2 nats an image")
 @pytest.mark.parametrize(
     ("fields", "tolerance"),
     [
@@ -103,20 +102,20 @@ class Spike(nn.Module):
     """1 around z = 1.237, 0 elsewhere: away from the spike nothing tells where it is."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, ...]:
-        return ((-0.5 * ((z - 1.237) / 0.005).square()).exp(),)
+        return ((-0.5 * ((z - 1.237) / 5e-4).square()).exp(),)
 
 
 def test_a_spike_that_only_q_knows_of_is_found() -> None:
     class AtSpike(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             mean = torch.full((*x.shape[:-1], 1), 1.237, dtype=x.dtype)
-            return mean, torch.full_like(mean, -12.0)
+            return mean, torch.full_like(mean, -16.0)
 
     vae = VAE(AtSpike(), Spike(), linear_gaussian.LinearNormal(0.1))
     x = torch.ones(1, 1, dtype=torch.float64)
-    z = torch.arange(-6, 6, 1e-5, dtype=torch.float64)[:, None]
+    z = torch.arange(1.227, 1.247, 1e-6, dtype=torch.float64)[:, None]  # the rest is 50 nats below
     log_p = vae.likelihood.log_prob(x, *vae.decode(z)) + torch.distributions.Normal(0.0, 1.0).log_prob(z[:, 0])
-    dense = torch.logsumexp(log_p, 0, keepdim=True) + torch.tensor(1e-5, dtype=torch.float64).log()
+    dense = torch.logsumexp(log_p, 0, keepdim=True) + torch.tensor(1e-6, dtype=torch.float64).log()
     torch.testing.assert_close(quadrature.exact(vae, bounds.native(vae, x)).log_px, dense, rtol=0, atol=1e-3)
 
 

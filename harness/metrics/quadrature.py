@@ -21,6 +21,11 @@ EXTENT, BORDER, WIDTHS = 6.0, 1.0, 8.0  # the prior's own range; what is added a
 SIDE, CELLS_ALONG = 0.5, 64  # of the cells on the first level: their width, unless that makes more than so many
 DEPTH = 16  # halvings; a posterior of width 1e-4 takes 13
 TOLERANCE = 1e-3  # of an image's integral, per cell
+NEAR, RESOLVED = (
+    6.0,
+    8.0,
+)  # cells within so many widths of q around a code are cut until they are no wider than so many: a peak that
+# reaches over a border may lie between the nodes on its other side
 MARGINS = (40.0, 25.0, 18.0)  # nats below an image's total at which a cell is left alone; wide while peaks are unresolved
 CELLS_AT_ONCE = 128
 ELEMENTS = 20_000_000  # of a block of images x nodes x pixels
@@ -56,7 +61,8 @@ def exact(vae: VAE, view: View) -> Exact:
     settled, coarser = (np.full(len(view), -np.inf) for _ in range(2))
     for level in range(DEPTH):
         total = _add(settled, image, mass)
-        at_code = (cell == np.floor((codes[image] - low) / side)).all(1) & (side > 2 * width[image])
+        off = np.abs(low + (cell + 0.5) * side - codes[image])
+        at_code = (off <= side / 2 + NEAR * spread[image]).all(1) & (side > RESOLVED * width[image])
         live = at_code | (mass > total[image] - MARGINS[min(level, len(MARGINS) - 1)])
         settled = _add(settled, image[~live], mass[~live])
         coarser = _add(coarser, image[~live], mass[~live])
