@@ -36,9 +36,7 @@ def show(f: Findings, console: Console) -> None:
         table.add_row(*(cell.replace(" ± ", "±") for cell in row))
     console.print(table)
     for word, colour, verdict, by in tables.verdict_words(f):
-        console.print(
-            f" [{colour}]{word:>4}[/]  {verdict.sentence}; better by {by}{tables.odds(verdict)}", highlight=False, soft_wrap=True
-        )
+        console.print(f" [{colour}]{word:>4}[/]  {verdict.sentence}; {by}{tables.odds(verdict)}", highlight=False, soft_wrap=True)
     for cell in f.cells:
         if cell.spec.id in f.failures:
             why = f.failures[cell.spec.id]

@@ -1,6 +1,7 @@
 """The tables of a report: numbers of a study's findings as text to read."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -154,14 +155,21 @@ def cost_rows(f: Findings) -> list[list[str]]:
 
 
 def verdict_words(f: Findings) -> list[tuple[str, str, Verdict, str]]:
-    """Per hypothesis: yes/no/open, its colour, the verdict, and by how much better, with the interval."""
+    """Per hypothesis: yes/no/open, its colour, the verdict, and by how much better or worse, with the interval."""
     digits = [SCORES[h.metric].digits for h in f.judged]
-    return [(*MARKS[v.outcome], v, interval(v.difference, d)) for v, d in zip(f.verdicts, digits, strict=True)]
+    return [(*MARKS[v.outcome], v, margin(v.difference, d)) for v, d in zip(f.verdicts, digits, strict=True)]
+
+
+def margin(d: Paired, digits: int) -> str:
+    """By how much the arm that should be better is, in words; a negative bound is on the other side."""
+    if d.mean < 0:
+        return f"worse by {interval(replace(d, mean=-d.mean, low=-d.high, high=-d.low), digits)}"
+    return f"better by {interval(d, digits)}"
 
 
 def odds(v: Verdict) -> str:
     """The probability of improvement, in words."""
-    return f", in {v.difference.improvement:.0%} of all pairs of seeds"
+    return f", better in {v.difference.improvement:.0%} of all pairs of seeds"
 
 
 def bootstraps(f: Findings) -> list[str]:
