@@ -29,9 +29,9 @@ class Score(NamedTuple):
 
 
 SCORES: Mapping[str, Score] = {
-    "test/common_bits": Score("common head (bits/dim)", "lower", 4, "C"),
-    "test/common_bits_iw": Score("common head, IW-100 (bits/dim)", "lower", 4, "C"),
-    "test/common_bits_exact": Score("common head, exact (bits/dim)", "lower", 4, "C", most_latents=2),
+    "test/common_bits": Score("common head (bits/dim)", "lower", 3, "C"),
+    "test/common_bits_iw": Score("common head, IW-100 (bits/dim)", "lower", 3, "C"),
+    "test/common_bits_exact": Score("common head, exact (bits/dim)", "lower", 3, "C", most_latents=2),
     "test/squared_error": Score("squared error", "lower", 2),
     "test/psnr": Score("PSNR (dB)", "higher", 2),
     "test/ssim": Score("SSIM", "higher", 3),
