@@ -44,8 +44,8 @@ class Depth:
 
 DEPTHS: Mapping[str, Depth] = {
     "quick": Depth(draws=100, images=200, exact_images=100, other_images=0),
-    "full": Depth(draws=1_000, images=1_000, exact_images=10_000, other_images=200),
-    "thorough": Depth(draws=5_000, images=1_000, exact_images=10_000, other_images=1_000),
+    "full": Depth(draws=1_000, images=1_000, exact_images=10_000, other_images=50),
+    "thorough": Depth(draws=5_000, images=1_000, exact_images=10_000, other_images=500),
 }
 
 
