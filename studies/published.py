@@ -16,6 +16,7 @@ STUDY = Ablation(
     },
     budgets={
         "smoke": Budget(epochs=1, seeds=range(1)),
+        "early": Budget(epochs=40, seeds=range(1), evaluation="thorough"),
         "default": Budget(epochs=150, seeds=range(1), evaluation="thorough"),
         "full": Budget(epochs=500, seeds=range(1), evaluation="thorough"),
     },
