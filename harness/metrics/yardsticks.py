@@ -23,7 +23,7 @@ def bits_per_dimension(nats: float, pixels: int) -> float:
 
 def own_levels(spec: TrialSpec, vae: VAE, x: Tensor, v: Tensor) -> View | None:
     """Tier B: the model's own pmf of grey levels v (N, P) in 0..255, given what it is shown, x. None where it has none."""
-    return View(x, v, vae.likelihood.log_pmf) if spec.has_grey_pmf else None  # type: ignore[arg-type]  # it is one then
+    return View(x, v, vae.likelihood.log_pmf) if spec.has_grey_pmf else None  # type: ignore[arg-type]  # None only without one
 
 
 @dataclass(frozen=True)
