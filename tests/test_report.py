@@ -73,6 +73,17 @@ def test_two_seeds_are_told_apart_from_a_verdict(tmp_path: Path) -> None:
     assert all(len(line) <= 80 for line in table)
 
 
+def test_a_hypothesis_without_its_score_is_not_passed_over(tmp_path: Path) -> None:
+    deep = Hypothesis(better="bce", worse="mse", metric="test/common_bits_exact")  # a quick evaluation leaves it out
+    tracker = MemoryTracker()
+    findings = findings_of(replace(SMALL, hypotheses=(deep,)), tracker, tmp_path)
+    screen = io.StringIO()
+    report.show(findings, Console(file=screen, width=80))
+    assert "open  bce beats mse on common head, exact (bits/dim): no verdict" in screen.getvalue()
+    report.publish(findings, tracker)
+    assert "no verdict, no seed has the score" in (report.folder("loss_ablation", "default") / "report.html").read_text()
+
+
 def test_the_winner_is_chosen_on_validation(tmp_path: Path) -> None:
     findings = findings_of(SMALL, MemoryTracker(), tmp_path)
     means = findings.table.groupby("arm")["validation/squared_error"].mean()

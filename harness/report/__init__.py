@@ -37,6 +37,8 @@ def show(f: Findings, console: Console) -> None:
     console.print(table)
     for word, colour, verdict, by in tables.verdict_words(f):
         console.print(f" [{colour}]{word:>4}[/]  {verdict.sentence}; {by}{tables.odds(verdict)}", highlight=False, soft_wrap=True)
+    for h in f.unjudged:
+        console.print(f" [yellow]open[/]  {h}: {tables.NOT_JUDGED}", highlight=False, soft_wrap=True)
     for cell in f.cells:
         if cell.spec.id in f.failures:
             why = f.failures[cell.spec.id]
@@ -84,6 +86,7 @@ def _write(f: Findings, into: Path) -> None:
     html = page.render(
         f=f,
         question=question(f.name),
+        not_judged=[f"{h}: {tables.NOT_JUDGED}" for h in f.unjudged],
         tables=[(title, tables.table_of(f, metrics)) for title, metrics in tables.GROUPS.items()],
         differences=[(title, tables.difference_of(f, tables.varying(f, metrics))) for title, metrics in tables.GROUPS.items()]
         if f.arms[1:]

@@ -87,6 +87,11 @@ class Findings:
             and all(self.has(arm, h.metric) for arm in (h.better, h.worse))
         ]
 
+    @property
+    def unjudged(self) -> list[Hypothesis]:
+        """The hypotheses that cannot be judged: an arm, a seed in common or the score itself is missing."""
+        return [h for h in self.study.hypotheses if h not in self.judged]
+
     def has(self, arm: str, metric: str) -> bool:
         """Whether every result of an arm has this score."""
         return metric in self.table and bool(self.table.loc[self.table["arm"] == arm, metric].notna().all())

@@ -47,6 +47,7 @@ COST = {
     "perf/images_per_s": ("images/s", 0),
     "perf/train_s": ("training (s)", 1),
 }
+NOT_JUDGED = "no verdict, no seed has the score in both arms"
 MARKS = {"confirmed": ("yes", "green"), "refuted": ("no", "red"), "not shown": ("open", "yellow")}
 
 
