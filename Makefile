@@ -9,11 +9,11 @@ PORT   ?= 5000
 DATASET ?= mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report doctor list ui test bench check data lock clean
+.PHONY: help install study report doctor list ui test bench bench-ladder bench-compare bench-gpu check data lock clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n]"
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.11 ..." % v)'
@@ -54,6 +54,15 @@ test: check data ## lint, format, types and all tests
 
 bench: $(READY) data ## step times: pytest --benchmark-only
 	@$(BIN)/python -m pytest tests/bench --benchmark-only
+
+bench-ladder: $(READY) data ## every way of taking the step, side by side, into docs/performance.md
+	@$(BIN)/harness bench ladder
+
+bench-compare: $(READY) data ## has the step become slower? BASE=a revision
+	@$(BIN)/harness bench compare $(BASE)
+
+bench-gpu: $(READY) data ## what a GPU must show, in under 8 minutes
+	@$(BIN)/harness bench gpu
 
 lock: $(READY) ## write the versions of .venv into requirements.lock
 	@$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+(cpu|cu[0-9]+)$$//' > requirements.lock

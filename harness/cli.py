@@ -1,4 +1,4 @@
-"""`harness study|report|doctor|list|data|ui`: the command line. The Makefile's targets are one-liners over it."""
+"""`harness study|report|doctor|list|data|ui|bench`: the command line. The Makefile's targets are one-liners over it."""
 
 import argparse
 import sys
@@ -35,7 +35,23 @@ def parser() -> argparse.ArgumentParser:
     fetch.add_argument("dataset", nargs="?", default="mnist")
     ui = commands.add_parser("ui", help="browse all runs in MLflow, on this machine only")
     ui.add_argument("--port", type=int, default=5000)
+    _bench(commands.add_parser("bench", help="how fast a training step is here, and whether it became slower"))
     return top
+
+
+def _bench(bench: argparse.ArgumentParser) -> None:
+    kinds = bench.add_subparsers(dest="kind", required=True, parser_class=_Parser, metavar="KIND")
+    ladder = kinds.add_parser("ladder", help="every way of taking the step, side by side; writes docs/performance.md")
+    compare = kinds.add_parser("compare", help="the working tree against a revision: REGRESSION, OK, IMPROVEMENT or INCONCLUSIVE")
+    counts = kinds.add_parser("counts", help="operations, FLOPs and bytes of a step against the file of record")
+    gpu = kinds.add_parser("gpu", help="what a GPU must show: parity, no synchronisation, step times against the goals")
+    compare.add_argument("base", nargs="?", default="", help="a revision of this repository")
+    counts.add_argument("--refresh", action="store_true", help="write today's counts into the file")
+    for p in (ladder, compare, counts):
+        p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
+    gpu.add_argument("--device", default="cuda", help="cuda, cuda:N")
+    ladder.add_argument("--threads", type=int, default=1, help="of this process on a CPU; 1 unless said")
+    ladder.add_argument("--rounds", type=int, default=16, help="of all rungs, one after another; 16 unless said")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,6 +100,37 @@ def _run(chosen: argparse.Namespace, console: Console) -> int:
             from harness import ui
 
             ui.serve(chosen.port, console)
+        case "bench":
+            return _run_bench(chosen, console)
+    return 0
+
+
+def _run_bench(chosen: argparse.Namespace, console: Console) -> int:
+    match chosen.kind:
+        case "ladder":
+            from harness import paths
+            from harness.bench import ladder, ladder_page
+
+            lanes, compiled = ladder.default_lanes(chosen.device)
+            found = ladder.ladder(chosen.device, chosen.threads, chosen.rounds, lanes, console, compiled=compiled)
+            ladder_page.show(found, console)
+            console.print(f"written: {ladder_page.write(found, paths.PROJECT / 'docs')}", soft_wrap=True, highlight=False)
+        case "compare":
+            if not chosen.base:
+                raise UserError("compare with which revision? make bench-compare BASE=main")
+            from harness.bench import gate
+
+            return gate.compare(chosen.base, console, device=chosen.device)
+        case "counts":
+            from harness.bench import counts
+
+            if not chosen.refresh:
+                return int(counts.report(console, chosen.device))
+            console.print(f"written: {counts.refresh(chosen.device)}", soft_wrap=True, highlight=False)
+        case "gpu":
+            from harness.bench import gpu
+
+            return gpu.check(chosen.device, console)
     return 0
 
 

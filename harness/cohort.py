@@ -16,12 +16,23 @@ from harness.data import Data, frozen_noise
 from harness.likelihoods import LEVELS
 from harness.objectives import OBJECTIVES
 from harness.optim import OPTIMIZERS
+from harness.program import Bound, Chunk, Compiled, Lanes, Recipe, gradients
 from harness.spec import TrialSpec
-from harness.vae import VAE, build, kl_per_dimension
+from harness.vae import VAE, build, likelihood_of, mixable, side_by_side
 
 CHUNK = 32  # steps between two looks at the results; it also fixes how noise is drawn, so changing it changes every run
 
 Row = dict[str, float]
+_PROGRAMS: dict[tuple, Compiled] = {}  # of this process; equal shapes share one
+
+
+def _whole(rows: Tensor) -> Tensor:
+    """Rows of a chunk, filled up to CHUNK of them."""
+    if len(rows) == CHUNK:
+        return rows.contiguous()
+    filled = rows.new_zeros(CHUNK, *rows.shape[1:])
+    filled[: len(rows)] = rows
+    return filled
 
 
 def generator(seed: int, stream: str, epoch: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -31,55 +42,74 @@ def generator(seed: int, stream: str, epoch: int, device: torch.device | str = "
 
 
 class Cohort:
-    """S trials whose specs differ in lane fields only.
+    """S trials that one program can train: they differ in lane fields, activation and likelihood only (`harness.vae.mixable`).
 
     Noise is data: order, initial weights and all draws come from a lane's own seed, so a trial trains alike alone and in company:
     bitwise in cohorts of equal size on a CPU, else to rounding (weights to 1e-3 relative over two epochs in the tests), since one
-    lane takes another Adam kernel than several.
+    lane takes another Adam kernel than several. `compiled` runs the steps as one graph each (harness/program.py), to rounding too;
+    the last step of an epoch, whose batch is smaller, is taken as single operations in either case.
+
+    A trial that meets a value that is not finite is masked: its lane is computed on but looked at no more, until at the end of the
+    epoch the lanes left are compacted (compiled: when they fit into the next smaller bucket, so that programs are used again).
 
     Attributes:
-        specs: the trials still in training, one per lane.
+        specs: the trials still in training.
         failures: reason by spec id, for trials that met a value that is not finite.
+        compile_s: seconds that compiling took, no part of any step's time; 0 where nothing was compiled.
     """
 
-    def __init__(self, specs: Sequence[TrialSpec], data: Data, device: torch.device) -> None:
-        if len({s.cohort for s in specs}) != 1 or len({s.id for s in specs}) != len(specs):
-            raise ValueError("a cohort is made of different trials whose structure fields are equal")
+    def __init__(
+        self, specs: Sequence[TrialSpec], data: Data, device: torch.device, compiled: bool = False, fuse: bool = True
+    ) -> None:
+        if not mixable(specs) or len({s.id for s in specs}) != len(specs):
+            raise ValueError("a cohort is made of different trials that one program can train")
         self.specs = list(specs)
         self.shape = specs[0].cohort
         self.device = device
+        self.compiled, self.fuse = compiled, fuse
         self.data = data.to(device)
         self.epoch = 0
+        self.compile_s = 0.0
         self.failures: dict[str, str] = {}
         fit = self.data.fit_on(self.shape.fit_on)
         self.levels = fit.levels
         if self.shape.binarisation == "static":
             self.levels = (frozen_noise(fit) < fit.levels / LEVELS).to(torch.uint8) * LEVELS
         self.steps_per_epoch = math.ceil(len(self.levels) / self.shape.batch_size)
-        self.optimizer = OPTIMIZERS[self.shape.optimizer]
-        self.objective = OBJECTIVES[self.shape.objective]
-        self.gradient_norm: Tensor = torch.zeros(len(specs))  # of the newest step, (S,)
-        vae = build(self.shape, self.levels.shape[1], len(specs))
+        self.gradient_norm: Tensor = torch.zeros(len(specs))  # of the newest epoch's last step, (S,)
+        vae = side_by_side(specs, self.levels.shape[1])
         for lane, spec in enumerate(specs):
             vae.reset(lane, generator(spec.seed, "weights", 0))
-        self._adopt(vae)
-        self.state = self.optimizer.init(self.params)
-        self.eval_x = metrics.observed(self.shape, vae, self.data.validation) if self.shape.fit_on == "train" else None
+        self._adopt(vae, self.specs)
+        self.state = self.recipe.optimizer.init(self.params)
+        self._validation: dict[tuple, Tensor] = {}
+        self.eval_x = {s.id: self._shown(s) for s in specs} if self.shape.fit_on == "train" else None
 
-    def _adopt(self, vae: VAE) -> None:
+    def _adopt(self, vae: VAE, lanes: Sequence[TrialSpec]) -> None:
+        """Go on with this model; `lanes` are the trials in its lanes, masked ones too."""
         self.vae = vae.to(self.device)
+        self.lanes = list(lanes)
         self.params = list(self.vae.parameters())
+        self.recipe = Recipe(self.vae, OBJECTIVES[self.shape.objective], OPTIMIZERS[self.shape.optimizer], self.shape.precision)
         self.first_rate, self.decay = self._lanes("learning_rate"), self._lanes("learning_rate_decay")
         self.weight_decay = self._lanes("weight_decay")
         self.free_bits = self._lanes("free_bits")
+        self.bound: Bound | None = None
 
     def _lanes(self, field: str) -> Tensor:
-        return torch.tensor([getattr(s, field) for s in self.specs], dtype=torch.float32, device=self.device)
+        return torch.tensor([getattr(s, field) for s in self.lanes], dtype=torch.float32, device=self.device)
+
+    def _shown(self, spec: TrialSpec) -> Tensor:
+        """The validation images as spec's likelihood sees them; kept once for all lanes that see them alike."""
+        key = (likelihood_of(spec), spec.binarisation)
+        if key not in self._validation:
+            self._validation[key] = metrics.observed(spec, build(spec, self.levels.shape[1]), self.data.validation)
+        return self._validation[key]
 
     @property
-    def fresh_noise(self) -> bool:
-        """Whether each use of an image draws new pixel noise: dequantisation, dynamic binarisation."""
-        return self.vae.likelihood.noisy and self.shape.binarisation not in ("static", "threshold")
+    def noisy(self) -> list[bool]:
+        """Whether each lane draws new pixel noise at every use of an image: dequantisation, dynamic binarisation."""
+        return [likelihood_of(s).noisy and s.binarisation not in ("static", "threshold") for s in self.lanes]
 
     @property
     def learning_rate(self) -> Tensor:
@@ -91,90 +121,117 @@ class Cohort:
         """An upper estimate of a lane's memory on the device: parameters, moments, gradients and a chunk of inputs."""
         state = 6 * sum(p[0].numel() for p in self.params) * 4
         batch = self.shape.batch_size * self.levels.shape[1] * 4 * self.shape.num_samples * self.vae.likelihood.params
-        return state + batch * (12 + CHUNK * self.fresh_noise) + 8 * len(self.levels)
+        return state + batch * (12 + 2 * CHUNK * any(self.noisy)) + 8 * len(self.levels)
 
     def run_epoch(self) -> dict[str, Row]:
         """Train every lane for one epoch and score it on validation. Returns a row per trial still finite, by spec id."""
-        order = torch.stack([self._order(s) for s in self.specs])
-        streams = [generator(s.seed, "latent", self.epoch, self.device) for s in self.specs]
-        pixel_streams = [generator(s.seed, "pixels", self.epoch, self.device) for s in self.specs]
+        with engine.tensor_cores(self.shape.precision == "tf32"):
+            terms, seconds = self._train_epoch()
+        self.epoch += 1
+        rows = self._rows(terms, seconds) if self.specs else {}
+        if len(self.specs) < len(self.lanes) and self.specs:
+            self._compact()
+        return rows
+
+    def _train_epoch(self) -> tuple[Tensor, list[float]]:
+        """(T, 3, S) of all steps, and the seconds of each."""
+        order = torch.stack([self._order(s) for s in self.lanes])
+        streams = [generator(s.seed, "latent", self.epoch, self.device) for s in self.lanes]
+        pixel_streams = [generator(s.seed, "pixels", self.epoch, self.device) for s in self.lanes]
         timer = engine.StepTimer(self.device)
         terms = []
         for start in range(0, self.steps_per_epoch, CHUNK):
             steps = range(start, min(start + CHUNK, self.steps_per_epoch))
-            terms.append(self._run_chunk(steps, order, streams, pixel_streams, timer))
-            if self._check(terms[-1], steps.start):
-                keep = [i for i, s in enumerate(self.specs) if s.id not in self.failures]
-                if not keep:
-                    self.specs = []
-                    return {}
-                order = order[keep]
-                streams, pixel_streams = ([g[i] for i in keep] for g in (streams, pixel_streams))
-                terms = [t[:, :, keep] for t in terms]
-                self.keep(keep)
-        self.epoch += 1
-        return self._rows(torch.cat(terms), timer.seconds())
+            chunk = self._chunk(steps, order, streams, pixel_streams)
+            timer.mark(0)
+            self._take(chunk, steps, timer)
+            terms.append(chunk.history[: len(steps)].cpu())
+            self._check(terms[-1], steps.start)
+            if not self.specs:
+                break
+        return torch.cat(terms), timer.seconds()
 
     def _order(self, spec: TrialSpec) -> Tensor:
+        """This epoch's order, padded to whole batches."""
         shuffled = torch.randperm(len(self.levels), generator=generator(spec.seed, "order", self.epoch))
-        return shuffled.to(self.device)
+        missing = math.ceil(len(self.levels) / self.shape.batch_size) * self.shape.batch_size - len(shuffled)
+        return torch.nn.functional.pad(shuffled, (0, missing)).to(self.device)
 
-    def _run_chunk(
-        self,
-        steps: range,
-        order: Tensor,
-        streams: list[torch.Generator],
-        pixel_streams: list[torch.Generator],
-        timer: engine.StepTimer,
-    ) -> Tensor:
-        """Train for `steps` of this epoch.
+    def _chunk(
+        self, steps: range, order: Tensor, streams: Sequence[torch.Generator], pixel_streams: Sequence[torch.Generator]
+    ) -> Chunk:
+        """All that `steps` of this epoch read; CHUNK rows where compiled, shapes being fixed: a short chunk leaves some idle."""
+        size, pixels, samples = self.shape.batch_size, self.levels.shape[1], self.shape.num_samples
+        used, lanes = len(steps), len(self.lanes)
+        batch = order[:, steps.start * size : steps.stop * size].view(lanes, used, size).transpose(0, 1)
+        eps = torch.empty(used, lanes, samples, size, self.shape.latent, device=self.device)
+        for lane, g in enumerate(streams):
+            eps[:, lane] = torch.randn(used, samples, size, self.shape.latent, generator=g, device=self.device)
+        u = torch.full((used, lanes, size, pixels) if any(self.noisy) else (used, lanes, 1, 1), 0.5, device=self.device)
+        for lane, g in enumerate(pixel_streams):
+            if self.noisy[lane]:
+                u[:, lane] = torch.rand(used, size, pixels, generator=g, device=self.device)
+        before = self.epoch * self.steps_per_epoch + steps.start + 1
+        numbers = torch.arange(before, before + used, device=self.device)
+        rate, spread = self.recipe.optimizer.corrections(numbers, self.learning_rate)
+        history = torch.zeros(used, 3, lanes, device=self.device)
+        rows = Chunk(batch, eps, u, self._beta(steps), rate, spread, history)
+        return Chunk(*(_whole(r) for r in rows)) if self.compiled else rows
 
-        Returns (T, 3, S) on the host: log p(x|z), KL and objective of every step, mean over its batch.
-        """
-        size, latents = self.shape.batch_size, self.shape.latent
-        draw = (len(steps), self.shape.num_samples, size)
-        eps = torch.stack([torch.randn(*draw, latents, generator=g, device=self.device) for g in streams], 1)
-        u = None
-        if self.fresh_noise:
-            pixels = self.levels.shape[1]
-            u = torch.stack([torch.rand(len(steps), size, pixels, generator=g, device=self.device) for g in pixel_streams], 1)
-        beta = self._beta(steps)
-        history = torch.empty(len(steps), 3, len(self.specs), device=self.device)
-        for t, step in enumerate(steps):
-            index = order[:, step * size : (step + 1) * size]
-            images = index.shape[1]
-            grads = self._step(index, eps[t, :, :, :images], 0.5 if u is None else u[t, :, :images], beta[t], history[t])
+    def _take(self, chunk: Chunk, steps: range, timer: engine.StepTimer) -> None:
+        """Take the steps, the epoch's last as single operations: its batch is smaller, and its gradients are looked at."""
+        single = range(len(steps))
+        if self.compiled:
+            bound = self.bound or self._compile(chunk)
+            timer.mark(0)
+            program = len(steps) - (steps.stop == self.steps_per_epoch)
+            bound.run(self._constants(), chunk, program, timer.mark)
+            self.state.step += program
+            single = range(program, len(steps))
+        size = self.shape.batch_size
+        for t in single:
+            images = min(size, len(self.levels) - steps[t] * size)
+            eps, u = chunk.eps[t, :, :, :images], chunk.u[t, :, :images]
+            grads = self._step(chunk.batch[t, :, :images], eps, u, chunk.beta[t], chunk.history[t])
             timer.mark()
-        self.gradient_norm = torch.stack([g.flatten(1).square().sum(1) for g in grads]).sum(0).sqrt()
-        return history.cpu()
+            if steps[t] == self.steps_per_epoch - 1:
+                self.gradient_norm = torch.stack([g.flatten(1).square().sum(1) for g in grads]).sum(0).sqrt()
+
+    def _constants(self) -> Lanes:
+        return Lanes(self.levels, self.learning_rate, self.weight_decay, self.free_bits)
+
+    def _compile(self, chunk: Chunk) -> Bound:
+        state = (self.params, self.state.mean, self.state.square)
+        key = (tuple(s.cohort.derive(epochs=1, evaluation="quick") for s in self.lanes), len(self.levels), self.device, self.fuse)
+        if key not in _PROGRAMS:
+            _PROGRAMS[key] = Compiled(self.recipe, state, self._constants(), chunk, fuse=self.fuse)
+            self.compile_s += _PROGRAMS[key].seconds
+        self.bound = Bound(_PROGRAMS[key], state, self._constants(), chunk)
+        return self.bound
 
     def _beta(self, steps: range) -> Tensor:
         """The weight of the KL at each step, (T, S): it rises linearly to beta over `kl_warmup` epochs, anew every `kl_cycle`."""
         before = self.epoch * self.steps_per_epoch + np.arange(steps.start, steps.stop)[:, None]
-        ramp, cycle = (np.array([getattr(s, f) for s in self.specs]) * self.steps_per_epoch for f in ("kl_warmup", "kl_cycle"))
+        ramp, cycle = (np.array([getattr(s, f) for s in self.lanes]) * self.steps_per_epoch for f in ("kl_warmup", "kl_cycle"))
         done = np.where(cycle > 0, before % np.maximum(cycle, 1), before) + 1
-        weight = np.array([s.beta for s in self.specs]) * np.minimum(1, done / np.maximum(ramp, 1))
+        weight = np.array([s.beta for s in self.lanes]) * np.minimum(1, done / np.maximum(ramp, 1))
         return torch.tensor(weight, dtype=torch.float32, device=self.device)
 
-    def _step(self, index: Tensor, eps: Tensor, u: Tensor | float, beta: Tensor, history: Tensor) -> tuple[Tensor, ...]:
-        """One step of every lane: index (S, B) into the images, eps (S, L, B, Z), u (S, B, P) or a constant, beta (S,).
+    def _step(self, batch: Tensor, eps: Tensor, u: Tensor, beta: Tensor, history: Tensor) -> tuple[Tensor, ...]:
+        """One step of every lane: batch (S, B) of the images, eps (S, L, B, Z), u (S, B, P) or (S, 1, 1), beta (S,).
 
         Writes log p(x|z), KL and objective into history (3, S); returns the gradients.
         """
-        v = self.levels.index_select(0, index.flatten()).view(*index.shape, -1).float()
-        x = self.vae.likelihood.observe(v, u)
-        p = self.vae(x, eps)
-        bound = self.objective(p, beta, self.free_bits)
-        grads = torch.autograd.grad(-bound.sum(), self.params)  # lanes share no parameter, so it is each lane's own gradient
-        self.optimizer.update(self.params, grads, self.state, self.learning_rate, self.weight_decay)
-        history[0], history[2] = p.log_px.detach().mean((1, 2)), bound.detach()
-        history[1] = kl_per_dimension(p.mean.detach(), p.log_var.detach()).sum(-1).mean(-1)
+        grads, terms = gradients(self.recipe, self.vae, self.params, self._constants(), batch, eps, u, beta)
+        self.recipe.optimizer.update(self.params, grads, self.state, self.learning_rate, self.weight_decay)
+        history.copy_(terms)
         return grads
 
-    def _check(self, terms: Tensor, start: int) -> bool:
-        """Note every lane whose loss stopped being finite, with the step and the term; True if there is one."""
+    def _check(self, terms: Tensor, start: int) -> None:
+        """Give up every trial whose loss stopped being finite, noting step and terms. terms is (T, 3, S), from step `start` on."""
         bad = ~terms.isfinite()
-        for lane, spec in enumerate(self.specs):
+        for spec in list(self.specs):
+            lane = self.lanes.index(spec)
             if bad[:, :, lane].any():
                 t = int(bad[:, :, lane].any(1).nonzero()[0])
                 step = self.epoch * self.steps_per_epoch + start + t + 1
@@ -185,26 +242,40 @@ class Cohort:
                     f"loss not finite at step {step} (epoch {self.epoch + 1}): {', '.join(values)}; "
                     f"learning_rate={spec.learning_rate:g}"
                 )
-        return bool(bad.any())
+                self.specs.remove(spec)
+
+    def _compact(self) -> None:
+        """Drop masked lanes; a compiled cohort keeps as many as fill its bucket."""
+        live = [self.lanes.index(s) for s in self.specs]
+        masked = [i for i in range(len(self.lanes)) if i not in live]
+        room = engine.bucket(len(live)) if self.compiled else len(live)
+        if room < len(self.lanes):
+            self.keep(sorted(live + masked[: room - len(live)]))
 
     @torch.no_grad()
     def keep(self, lanes: Sequence[int]) -> None:
         """Go on with these lanes only, in this order."""
-        self.specs = [self.specs[i] for i in lanes]
-        self.gradient_norm = self.gradient_norm[list(lanes)]
-        moments = [[m[list(lanes)] for m in ms] for ms in (self.state.mean, self.state.square)]
-        self._adopt(self._extract(lanes))
+        lanes = list(lanes)
+        self.gradient_norm = self.gradient_norm[lanes]
+        kept = [self.lanes[i] for i in lanes]
+        self.specs = [s for s in kept if s in self.specs]
+        moments = [[m[lanes] for m in ms] for ms in (self.state.mean, self.state.square)]
+        vae = self._extract(lanes)
+        if len(list(vae.parameters())) < len(moments[0]):  # no lane left has learned scalars, which stand first
+            moments = [ms[1:] for ms in moments]
+        self._adopt(vae, kept)
         self.state.mean, self.state.square = moments
 
-    def lane(self, index: int) -> VAE:
+    def trained(self, spec: TrialSpec) -> VAE:
         """One trial's model, alone."""
-        return self._extract([index])
+        return self._extract([self.lanes.index(spec)])
 
     @torch.no_grad()
     def _extract(self, lanes: Sequence[int]) -> VAE:
-        vae = build(self.shape, self.levels.shape[1], len(lanes)).to(self.device)
-        for new, old in zip(vae.parameters(), self.vae.parameters(), strict=True):
-            new.copy_(old[list(lanes)])
+        vae = side_by_side([self.lanes[i] for i in lanes], self.levels.shape[1]).to(self.device)
+        ours = dict(self.vae.named_parameters())
+        for name, new in vae.named_parameters():
+            new.copy_(ours[name][list(lanes)][..., : new.shape[-1]])
         return vae
 
     def _rows(self, terms: Tensor, seconds: list[float]) -> dict[str, Row]:
@@ -215,7 +286,8 @@ class Cohort:
         p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
         speed = len(self.levels) * len(self.specs) / sum(seconds)
         rows = {}
-        for lane, spec in enumerate(self.specs):
+        for spec in self.specs:
+            lane = self.lanes.index(spec)
             rows[spec.id] = {
                 "elbo/train": float(recon[lane] - kl[lane]),
                 "recon/train": float(recon[lane]),
@@ -227,8 +299,8 @@ class Cohort:
                 "perf/step_ms_p95": float(p95),
             }
             if self.eval_x is not None:
-                vae = self.lane(lane)
-                score = metrics.elbo(vae, metrics.native(vae, self.eval_x), samples=1)
+                vae = self.trained(spec)
+                score = metrics.elbo(vae, metrics.native(vae, self.eval_x[spec.id]), samples=1)
                 rows[spec.id] |= {
                     "elbo/validation": score.elbo,
                     "recon/validation": score.recon,

@@ -1,6 +1,6 @@
 """The desk remembers what is done: Optuna is the ledger, one trial per cell and attempt. Only a driver that holds the lock asks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import manifest, paths, stores
+from harness.spec import TrialSpec
 from harness.study import Cell
 
 ATTEMPTS = 3
@@ -89,13 +90,13 @@ class Desk:
                 self.study.enqueue_trial({"seed": cell.seed}, user_attrs=attributes)
         return len(self._trials(TrialState.WAITING))
 
-    def take(self, most: int) -> list[Ticket]:
-        """The next trials of one cohort, at most `most`, now RUNNING. Empty when nothing waits."""
+    def take(self, most: int, group: Callable[[TrialSpec], Hashable]) -> list[Ticket]:
+        """The next trials of one group, at most `most`, now RUNNING. Empty when nothing waits."""
         waiting = self._trials(TrialState.WAITING)
         tickets: list[Ticket] = []
         while len(tickets) < min(most, len(waiting)):
             following = self.cells[waiting[len(tickets)].user_attrs["cell"]]
-            if tickets and following.spec.cohort != tickets[0].cell.spec.cohort:
+            if tickets and group(following.spec) != group(tickets[0].cell.spec):
                 break
             trial = self.study.ask({"seed": SEEDS})
             cell = self.cells.get(trial.user_attrs.get("cell", ""))

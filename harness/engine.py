@@ -3,7 +3,10 @@
 import os
 import platform
 import resource
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -62,15 +65,72 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def lanes_that_fit(where: torch.device, bytes_per_lane: int) -> int:
-    """How many trials train together: one on a CPU (lanes there only amortise dispatch), as many as memory holds on a GPU.
-
-    At most 64: by estimate the step is bound by memory traffic from there on (docs/log.md; not yet measured on a GPU).
-    """
-    if where.type == "cpu":
-        return 1
+def memory_holds(where: torch.device, bytes_each: int) -> int:
+    """How many things of this size fit into 70 % of a GPU's free memory, at least one."""
     free, _ = torch.cuda.mem_get_info(where)
-    return max(1, min(64, int(0.7 * free) // bytes_per_lane))
+    return max(1, int(0.7 * free) // bytes_each)
+
+
+def wait(where: torch.device) -> None:
+    """Wait until the device has done all its work."""
+    if where.type == "cuda":
+        torch.cuda.synchronize(where)
+
+
+def has_compiler(where: torch.device) -> bool:
+    """Whether steps can be compiled: for a CPU torch needs a C++ compiler, for a GPU it brings its own but needs a C one beside."""
+    names = (os.environ.get("CXX"), "g++", "clang++") if where.type == "cpu" else (os.environ.get("CC"), "gcc", "clang")
+    return any(name and shutil.which(name) for name in names)
+
+
+def check_precision(name: str, where: torch.device) -> None:
+    """Refuse a precision that does not pay on this device.
+
+    Raises:
+        UserError: TF32 on a CPU, which has none; bf16 on a CPU where it measures slower than fp32, as it is without AMX or fast
+            AVX-512 bf16 instructions.
+    """
+    if name == "tf32" and where.type == "cpu":
+        raise UserError(f"precision 'tf32' is for a CUDA GPU, this is {describe(where)}\nuse precision='fp32'")
+    if name == "bf16" and where.type == "cpu":
+        fp32, bf16 = product_ms(torch.float32), product_ms(torch.bfloat16)
+        if bf16 >= fp32:
+            raise UserError(
+                f"precision 'bf16' does not pay on {describe(where)}: a layer of 784 x 256 with its gradients takes {bf16:.2f} ms "
+                f"in bf16, {fp32:.2f} ms in fp32, measured just now\nuse precision='fp32', or a GPU"
+            )
+
+
+def product_ms(precision: torch.dtype) -> float:
+    """Milliseconds of the reference model's widest layer for 128 images with both gradients, casts included; median, one thread."""
+    x, w = (torch.randn(*size).requires_grad_() for size in ((128, 784), (784, 256)))
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(25):
+            started = time.perf_counter()
+            y = (x.to(precision) @ w.to(precision)).float()
+            torch.autograd.grad(y.sum(), (x, w))
+            times.append(time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return 1e3 * sorted(times)[len(times) // 2]
+
+
+@contextmanager
+def tensor_cores(allowed: bool) -> Iterator[None]:
+    """Whether fp32 products in this block may be taken in TF32; strictly fp32 unless allowed."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def bucket(lanes: int) -> int:
+    """The lanes of the smallest program that holds this many: powers of 2, so that few programs serve all cohorts."""
+    return 1 << max(0, lanes - 1).bit_length()
 
 
 class StepTimer:
@@ -79,10 +139,12 @@ class StepTimer:
     def __init__(self, where: torch.device) -> None:
         self.cuda = where.type == "cuda"
         self.marks: list = []
-        self.mark()
+        self.steps: list[int] = []
+        self.mark(0)
 
-    def mark(self) -> None:
-        """Note the time now, on the device's own clock."""
+    def mark(self, steps: int = 1) -> None:
+        """Note the time now, on the device's own clock: `steps` steps have been taken since the last mark."""
+        self.steps.append(steps)
         if self.cuda:
             event = torch.cuda.Event(enable_timing=True)
             event.record()
@@ -91,11 +153,12 @@ class StepTimer:
             self.marks.append(time.perf_counter())
 
     def seconds(self) -> list[float]:
-        """Time between successive marks."""
+        """The time of each step: between successive marks, shared evenly by the steps taken there."""
         if self.cuda:
             self.marks[-1].synchronize()
-            return [a.elapsed_time(b) / 1e3 for a, b in zip(self.marks, self.marks[1:], strict=False)]
-        return [b - a for a, b in zip(self.marks, self.marks[1:], strict=False)]
+        pairs = zip(self.marks, self.marks[1:], self.steps[1:], strict=False)
+        spans = [(a.elapsed_time(b) / 1e3 if self.cuda else b - a, n) for a, b, n in pairs]
+        return [span / n for span, n in spans for _ in range(n)]
 
 
 def peak_memory_mib(where: torch.device) -> float:

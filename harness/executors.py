@@ -53,14 +53,14 @@ class Failed:
 Event = Epoch | Finished | Failed
 
 
-def train(specs: Sequence[TrialSpec], device: str, folder: Path, send: Callable[[Event], None]) -> None:
-    """Train trials of one cohort and tell everything through `send`. Files go to `folder`/spec id.
+def train(specs: Sequence[TrialSpec], device: str, folder: Path, send: Callable[[Event], None], *, compiled: bool = False) -> None:
+    """Train trials of one program and tell everything through `send`. Files go to `folder`/spec id.
 
-    Results are a function of the specs alone.
+    Results are a function of the specs alone, to rounding: `compiled` and company change the order of sums.
     """
     where = engine.device(device)
     data = _data(specs[0].dataset)
-    cohort = Cohort(specs, data, where)
+    cohort = Cohort(specs, data, where, compiled)
     history: dict[str, list[dict[str, float]]] = {s.id: [] for s in specs}
     reported: set[str] = set()
     started = time.perf_counter()
@@ -74,15 +74,16 @@ def train(specs: Sequence[TrialSpec], device: str, folder: Path, send: Callable[
             send(Epoch(trial, epoch, row))
         if not cohort.specs:
             return
-    trained_s = time.perf_counter() - started
-    for lane, spec in enumerate(cohort.specs):
-        vae = cohort.lane(lane)
+    trained_s = time.perf_counter() - started - cohort.compile_s
+    for spec in cohort.specs:
+        vae = cohort.trained(spec)
         evaluation = metrics.evaluate(spec, vae, cohort.data)
         scores = (
             evaluation.scores
             | _late_gain(history[spec.id])
             | {
                 "perf/train_s": trained_s,
+                "perf/compile_s": cohort.compile_s,
                 "perf/peak_memory_mib": engine.peak_memory_mib(where),
                 "model/parameters": parameters_of_one(vae),
             }
@@ -131,12 +132,12 @@ def _bytes(image: np.ndarray) -> np.ndarray:
 
 
 class Executor(Protocol):
-    """Takes jobs (the specs of one cohort) while it has a free place, and yields what happens."""
+    """Takes jobs (the specs of one program) while it has a free place, and yields what happens."""
 
     def free(self) -> int:
         """Jobs that would start at once."""
 
-    def submit(self, specs: Sequence[TrialSpec], folder: Path) -> None:
+    def submit(self, specs: Sequence[TrialSpec], folder: Path, *, compiled: bool) -> None:
         """Start a job."""
 
     def events(self) -> Iterator[Event]:
@@ -156,8 +157,8 @@ class InProcess:
     def free(self) -> int:
         return int(not self.happened)
 
-    def submit(self, specs: Sequence[TrialSpec], folder: Path) -> None:
-        train(specs, self.device, folder, self.happened.append)
+    def submit(self, specs: Sequence[TrialSpec], folder: Path, *, compiled: bool) -> None:
+        train(specs, self.device, folder, self.happened.append, compiled=compiled)
 
     def events(self) -> Iterator[Event]:
         while self.happened:
@@ -184,7 +185,7 @@ class Processes:
 
     def _start(self) -> _Worker:
         ours, theirs = self.context.Pipe()
-        with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"):
+        with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TORCHINDUCTOR_COMPILE_THREADS="1"):
             process = self.context.Process(target=_work, args=(theirs, self.device), daemon=True)
             process.start()
         theirs.close()
@@ -193,10 +194,10 @@ class Processes:
     def free(self) -> int:
         return sum(not w.job for w in self.workers)
 
-    def submit(self, specs: Sequence[TrialSpec], folder: Path) -> None:
+    def submit(self, specs: Sequence[TrialSpec], folder: Path, *, compiled: bool) -> None:
         worker = next(w for w in self.workers if not w.job)
         worker.job = [s.id for s in specs]
-        worker.pipe.send((list(specs), folder))
+        worker.pipe.send((list(specs), folder, compiled))
 
     def events(self) -> Iterator[Event]:
         busy = {w.pipe: w for w in self.workers if w.job}
@@ -248,7 +249,7 @@ def _work(pipe: Connection, device: str) -> None:
     engine.one_thread()
     while True:
         try:
-            specs, folder = pipe.recv()
+            specs, folder, compiled = pipe.recv()
         except (EOFError, ConnectionResetError):
             return
         left = {s.id for s in specs}
@@ -259,7 +260,7 @@ def _work(pipe: Connection, device: str) -> None:
             pipe.send(event)
 
         try:
-            train(specs, device, folder, send)
+            train(specs, device, folder, send, compiled=compiled)
         except BrokenPipeError:  # the driver is gone
             return
         except Exception as fault:  # whatever a trial raises fails that trial, with its reason; the study goes on

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.lanes import runs
+
 Activation = Callable[[Tensor], Tensor]
 
 
@@ -34,12 +36,12 @@ def gain(activation: str) -> float:
 class LaneLinear(nn.Module):
     """S affine maps side by side: (S, B, in) to (S, B, out), one batched product.
 
-    Lane s computes x[s] @ weight[s] + bias[s]. `gain` is that of the activation in front of the layer.
+    Lane s computes x[s] @ weight[s] + bias[s]. `gains`, one per lane, are those of the activations in front; 1 unless said.
     """
 
-    def __init__(self, lanes: int, inputs: int, outputs: int, gain: float = 1.0) -> None:
+    def __init__(self, lanes: int, inputs: int, outputs: int, gains: Sequence[float] | None = None) -> None:
         super().__init__()
-        self.gain = gain
+        self.gains = gains or [1.0] * lanes
         self.weight = nn.Parameter(torch.empty(lanes, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(lanes, 1, outputs))
 
@@ -52,23 +54,32 @@ class LaneLinear(nn.Module):
         """
         bound = self.weight.shape[1] ** -0.5
         weight = torch.empty(self.weight.shape[1:]).uniform_(-bound, bound, generator=generator)
-        self.weight[lane] = self.gain * weight
+        self.weight[lane] = self.gains[lane] * weight
         self.bias[lane] = torch.empty(self.bias.shape[1:]).uniform_(-bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-class MLP(nn.Module):
-    """Affine maps with an activation after each but the last: widths (w0, ..., wn), names of n - 1 activations."""
+def lanewise(names: Sequence[str]) -> Activation:
+    """The activation of every lane, by name: one function where all are equal, else each run of equal lanes takes its own."""
+    parts = [(ACTIVATIONS[name], where) for name, where in runs(names)]
+    if len(parts) == 1:
+        return parts[0][0]
+    return lambda x: torch.cat([f(x[where]) for f, where in parts])
 
-    def __init__(self, lanes: int, widths: Sequence[int], activations: Sequence[str]) -> None:
+
+class MLP(nn.Module):
+    """Affine maps with activations after each but the last: widths (w0, ..., wn), n - 1 times a name per lane."""
+
+    def __init__(self, widths: Sequence[int], activations: Sequence[Sequence[str]]) -> None:
         super().__init__()
-        before = ("identity", *activations)
+        lanes = len(activations[0])
+        before = (("identity",) * lanes, *activations)
         self.layers = nn.ModuleList(
-            LaneLinear(lanes, a, b, gain(f)) for a, b, f in zip(widths[:-1], widths[1:], before, strict=True)
+            LaneLinear(lanes, a, b, [gain(f) for f in names]) for a, b, names in zip(widths[:-1], widths[1:], before, strict=True)
         )
-        self.activations = [ACTIVATIONS[f] for f in activations] + [identity]
+        self.activations = [lanewise(names) for names in activations] + [identity]
 
     def forward(self, x: Tensor) -> Tensor:
         for layer, activation in zip(self.layers, self.activations, strict=True):
@@ -101,19 +112,18 @@ class Decoder(nn.Module):
 
 
 class Sizes(NamedTuple):
-    """What a network must fit: lanes, pixels per image, latents, outputs per pixel, the activation's name, hidden widths."""
+    """What a network must fit: pixels per image, latents, outputs per pixel, hidden widths, the activation's name in every lane."""
 
-    lanes: int
     pixels: int
     latent: int
     params: int
-    activation: str
     hidden: tuple[int, ...]
+    activations: tuple[str, ...]
 
 
 def mlp(sizes: Sizes) -> tuple[Encoder, Decoder]:
     """The regular pair: hidden widths in the encoder, mirrored in the decoder, an activation after every hidden layer."""
-    return _pair(sizes, sizes.hidden, [sizes.activation] * len(sizes.hidden))
+    return _pair(sizes, sizes.hidden, [sizes.activations] * len(sizes.hidden))
 
 
 def reference(sizes: Sizes) -> tuple[Encoder, Decoder]:
@@ -121,16 +131,13 @@ def reference(sizes: Sizes) -> tuple[Encoder, Decoder]:
 
     Its quirk is kept: the decoder's first layer (z to 32) has no activation after it.
     """
-    return _pair(sizes, (256, 64, 32), ["identity", sizes.activation, sizes.activation])
+    return _pair(sizes, (256, 64, 32), [("identity",) * len(sizes.activations), sizes.activations, sizes.activations])
 
 
-def _pair(sizes: Sizes, hidden: tuple[int, ...], decoder_activations: Sequence[str]) -> tuple[Encoder, Decoder]:
+def _pair(sizes: Sizes, hidden: tuple[int, ...], decoder_activations: Sequence[tuple[str, ...]]) -> tuple[Encoder, Decoder]:
     down = (sizes.pixels, *hidden, 2 * sizes.latent)
     up = (sizes.latent, *reversed(hidden), sizes.params * sizes.pixels)
-    return (
-        Encoder(MLP(sizes.lanes, down, [sizes.activation] * len(hidden))),
-        Decoder(MLP(sizes.lanes, up, decoder_activations), sizes.params),
-    )
+    return Encoder(MLP(down, [sizes.activations] * len(hidden))), Decoder(MLP(up, decoder_activations), sizes.params)
 
 
 ACTIVATIONS: Mapping[str, Activation] = {

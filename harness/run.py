@@ -13,12 +13,13 @@ from typing import Any
 
 from rich.console import Console
 
-from harness import data, engine, paths, report
+from harness import data, engine, paths, planner, report
 from harness.desk import Desk, Ticket, driver_lock
 from harness.display import Display, clock
 from harness.errors import MachineError, UserError
 from harness.executors import Epoch, Event, Executor, Failed, Finished, Processes
 from harness.metrics import features
+from harness.planner import Plan
 from harness.study import SCORES, Ablation, Cell, load
 from harness.tracking import MlflowTracker, Tracker, store_uri
 
@@ -53,7 +54,7 @@ class Driver:
     desk: Desk
     tracker: Tracker
     executor_of: Callable[[], Executor]
-    lanes: int
+    plan: Plan
     console: Console
     origin: Mapping[str, str]  # tags of every run
 
@@ -84,7 +85,11 @@ class Driver:
 
     def run(self, scratch: Path) -> None:
         """Train every cell that is not done."""
-        order = sorted(self.cells, key=lambda c: c.spec.cohort.id) if self.lanes > 1 else self.cells
+
+        def alike(cell: Cell) -> tuple[str, str]:
+            return self.plan.group(cell.spec).id, cell.spec.cohort.id
+
+        order = sorted(self.cells, key=alike) if self.plan.lanes > 1 else self.cells
         waiting = self.desk.plan(order)
         if not waiting:
             return
@@ -112,14 +117,15 @@ class Driver:
 
     def _fill(self, executor: Executor, scratch: Path, running: dict[str, Running]) -> None:
         while executor.free():
-            tickets = self.desk.take(self.lanes)
+            tickets = self.desk.take(self.plan.lanes, self.plan.group)
             if not tickets:
                 return
             for t in tickets:
                 run = self.tracker.begin(t.cell.spec, t.cell.arm, t.number, t.attempt, self.origin)
                 self.desk.note_run(t.number, run)
                 running[t.cell.spec.id] = Running(t, run)
-            executor.submit([t.cell.spec for t in tickets], scratch)
+            specs = [t.cell.spec for t in tickets]
+            executor.submit(specs, scratch, compiled=specs[0].cohort in self.plan.compiled)
 
     def _heed(self, event: Event, running: dict[str, Running], display: Display) -> None:
         trial = running[event.spec]
@@ -181,13 +187,13 @@ def run_study(name: str, budget: str, device: str, workers: int | None, console:
     started = time.monotonic()
     with driver_lock(f"{name}.{budget}"), _stop_signals():
         tracker, desk = _open(name, budget, study, cells)
-        lanes = _lanes(cells, dataset, where)
-        driver = Driver(study, cells, desk, tracker, lambda: Processes(count, device), lanes, console, origin)
+        plan = planner.plan([c.spec for c in cells], dataset, where, count)
+        driver = Driver(study, cells, desk, tracker, lambda: Processes(count, device), plan, console, origin)
         for line in driver.reconcile():
             console.print(line)
         missing = len(cells) - len(desk.done()) - len(desk.given_up())
         if missing:
-            console.print(f"{missing} trials to run on {words}: {count} at a time, {lanes} per program", highlight=False)
+            console.print(f"{missing} trials to run on {words}: {plan.why}", highlight=False)
             scratch = paths.mlruns() / "scratch" / f"{name}.{budget}"
             shutil.rmtree(scratch, ignore_errors=True)
             try:
@@ -235,17 +241,6 @@ def _say_where(name: str, budget: str, tracker: MlflowTracker, console: Console)
     uri = store_uri()
     where = uri if uri.startswith("http") else "make ui, then http://127.0.0.1:5000"
     console.print(f"browse: {where}{tracker.ui_path}", soft_wrap=True, highlight=False)
-
-
-def _lanes(cells: tuple[Cell, ...], dataset: data.Data, where: Any) -> int:
-    """Trials that train together: what fits, never more than the largest cohort of the plan."""
-    if where.type == "cpu":
-        return 1
-    from harness.cohort import Cohort
-
-    largest = max(sum(c.spec.cohort == d.spec.cohort for d in cells) for c in cells)
-    probe = Cohort([cells[0].spec], dataset, where)
-    return min(largest, engine.lanes_that_fit(where, probe.bytes_per_lane))
 
 
 def _check_disk(trials: int) -> None:

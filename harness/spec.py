@@ -60,6 +60,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     ),
     "optimizer": ("adam", "adamw"),
     "objective": ("elbo", "iwae", "dreg"),
+    "precision": ("fp32", "tf32", "bf16"),
     "evaluation": ("quick", "full", "thorough"),
 }
 
@@ -81,6 +82,8 @@ class TrialSpec:
         objective, num_samples: what is maximised, and how many z it draws per image: `elbo` (averaged over the draws), `iwae`
             (Burda et al., 2016, https://arxiv.org/abs/1509.00519) or `dreg`, the same bound with the encoder's gradient of
             Tucker et al. (2019, https://arxiv.org/abs/1810.04152).
+        precision: of the products in training: `fp32` in full, `tf32` (19 bits; a GPU's tensor cores) or `bf16` (16 bits;
+            parameters, moments, likelihood and all scores stay in fp32). Refused where the device has no use for it.
         evaluation: how deep the final scores go (docs/science.md): seconds, under a minute, or minutes per trial.
     Lane:
         seed: the only source of randomness: initial weights, order, noise.
@@ -120,6 +123,7 @@ class TrialSpec:
     optimizer: str = "adam"
     objective: str = "elbo"
     num_samples: int = 1
+    precision: str = "fp32"
     evaluation: str = "quick"
     seed: int = field(default=0, metadata=LANE)
     learning_rate: float = field(default=3e-4, metadata=LANE)
@@ -219,6 +223,14 @@ class TrialSpec:
         """This spec with its lane fields blanked: equal cohorts run the same program and train together."""
         blank: dict[str, Any] = {f.name: f.default for f in fields(self) if f.metadata.get("lane")}
         return replace(self, **blank)
+
+    @property
+    def mixed(self) -> "TrialSpec":
+        """`cohort` with the activation and the likelihood blanked too: equal ones can share the products of one program, each lane
+        keeping its own activation and likelihood, where their decoders are of one width (`harness.vae.mixable`)."""
+        static = self.binarisation == "static"
+        neutral = {"likelihood": "bernoulli", "binarisation": "static"} if static else {"likelihood": "bce", "binarisation": None}
+        return replace(self.cohort, activation="elu", sigma=None, **neutral)
 
 
 def _is_number(value: object) -> bool:

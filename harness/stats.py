@@ -52,6 +52,15 @@ def summary(values: Sequence[float]) -> Summary:
     return Summary(float(x.mean()), float(x.std(ddof=1)) if len(x) > 1 else float("nan"), len(x))
 
 
+def t_quantile(probability: float, freedom: int) -> float:
+    """Of Student's t.
+
+    >>> round(t_quantile(0.95, 23), 3)
+    1.714
+    """
+    return float(stats.t.ppf(probability, freedom))
+
+
 def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     """Compare two arms over the same seeds, in the same order.
 
@@ -68,7 +77,7 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     improvement = float((np.sign(first[:, None] - second) + 1).mean() / 2)
     if n < 2:
         return Paired(mean, -np.inf, np.inf, 1.0, 1.0, n, improvement)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * d.std(ddof=1) / n**0.5)
+    half = t_quantile((1 + LEVEL) / 2, n - 1) * float(d.std(ddof=1)) / n**0.5
     greater, less = (float(stats.wilcoxon(d, alternative=way).pvalue) if d.any() else 1.0 for way in ("greater", "less"))
     return Paired(mean, mean - half, mean + half, greater, less, n, improvement)
 

@@ -4,12 +4,13 @@ log p(x) >= E_q[log p(x|z)] - KL(q(z|x) || p(z)), q(z|x) = N(mean, diag(exp(log_
 (Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114).
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from harness.likelihoods import LIKELIHOODS, Gaussian, Likelihood
+from harness.likelihoods import LIKELIHOODS, Gaussian, Lanewise, Likelihood
 from harness.networks import NETWORKS, Decoder, Encoder, LaneLinear, Sizes
 from harness.spec import TrialSpec
 
@@ -45,13 +46,13 @@ class VAE(nn.Module):
 
     def decode(self, z: Tensor) -> tuple[Tensor, ...]:
         """z (S, B, Z) to all that p(x|z) needs."""
-        out = self.decoder(z)
+        out = tuple(o.float() if o.dtype == torch.bfloat16 else o for o in self.decoder(z))
         return out if self.shared is None else (*out, *self.shared.split(1, dim=-1))
 
     def forward(self, x: Tensor, eps: Tensor) -> Pass:
         """x (S, B, P), eps ~ N(0, 1) of (S, L, B, Z)."""
         lanes, draws, images, latents = eps.shape
-        mean, log_var = self.encoder(x)
+        mean, log_var = (q.float() if q.dtype == torch.bfloat16 else q for q in self.encoder(x))
         z = mean[:, None] + torch.exp(log_var / 2)[:, None] * eps
         target = x if draws == 1 else x.repeat(1, draws, 1)
         log_px = self.likelihood.log_prob(target, *self.decode(z.view(lanes, draws * images, latents)))
@@ -66,11 +67,26 @@ class VAE(nn.Module):
 
 def build(spec: TrialSpec, pixels: int, lanes: int = 1) -> VAE:
     """The VAE that spec describes, for `lanes` trials; its weights are not drawn yet."""
-    likelihood = LIKELIHOODS[spec.likelihood]
-    if spec.sigma is not None:
-        likelihood = Gaussian(sigma="fixed", value=spec.sigma)
-    sizes = Sizes(lanes, pixels, spec.latent, likelihood.params, spec.activation, spec.hidden or ())
-    return VAE(*NETWORKS[spec.network](sizes), likelihood, lanes)
+    return side_by_side([spec] * lanes, pixels)
+
+
+def side_by_side(specs: Sequence[TrialSpec], pixels: int) -> VAE:
+    """The VAEs of specs that are `mixable`, one lane each; their weights are not drawn yet."""
+    likelihoods = [likelihood_of(s) for s in specs]
+    likelihood = likelihoods[0] if len(set(likelihoods)) == 1 else cast(Likelihood, Lanewise(tuple(likelihoods)))
+    shape = specs[0]
+    sizes = Sizes(pixels, shape.latent, likelihood.params, shape.hidden or (), tuple(s.activation for s in specs))
+    return VAE(*NETWORKS[shape.network](sizes), likelihood, len(specs))
+
+
+def likelihood_of(spec: TrialSpec) -> Likelihood:
+    """The likelihood that spec names, with its own constants."""
+    return LIKELIHOODS[spec.likelihood] if spec.sigma is None else Gaussian(sigma="fixed", value=spec.sigma)
+
+
+def mixable(specs: Iterable[TrialSpec]) -> bool:
+    """Whether one program can train them: they differ in lane fields, activation and likelihood only, on decoders of one width."""
+    return len({(s.mixed, likelihood_of(s).params) for s in specs}) == 1
 
 
 def parameters_of_one(vae: VAE) -> int:

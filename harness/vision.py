@@ -12,6 +12,6 @@ if torch.version.cuda is None:
     for _name in ("nms", "qnms"):
         _library.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-from torchvision import datasets
+from torchvision import datasets, transforms
 
-__all__ = ["datasets"]
+__all__ = ["datasets", "transforms"]

@@ -13,14 +13,15 @@ HARNESS = paths.PROJECT / "harness"
 
 # From the cellar up. A room imports from lower steps only.
 STAIRS = (
-    {"errors", "paths", "likelihoods", "networks", "optim", "stats", "shared_view", "display", "vision"},
+    {"errors", "paths", "lanes"},
+    {"likelihoods", "networks", "optim", "stats", "shared_view", "display", "vision"},
     {"tables", "manifest", "stores", "engine"},
     {"spec"},
     {"vae", "data", "study"},
-    {"objectives"},
+    {"objectives", "program"},
     {"metrics", "desk", "tracking", "winner"},
     {"cohort", "figures"},
-    {"executors", "report", "doctor", "ui"},
+    {"executors", "planner", "report", "doctor", "ui", "bench"},
     {"run"},
     {"cli"},
 )

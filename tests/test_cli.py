@@ -92,4 +92,15 @@ def test_commands_and_options_are_frozen() -> None:
         "list": [],
         "data": ["dataset"],
         "ui": ["--port"],
+        "bench": ["kind"],
+    }
+    (kinds,) = (a.choices for a in commands["bench"]._actions if a.dest == "kind")
+    assert {
+        name: sorted(s for a in sub._actions for s in (a.option_strings or [a.dest]) if s not in ("-h", "--help"))
+        for name, sub in kinds.items()
+    } == {
+        "ladder": ["--device", "--rounds", "--threads"],
+        "compare": ["--device", "base"],
+        "counts": ["--device", "--refresh"],
+        "gpu": ["--device"],
     }

@@ -27,8 +27,7 @@ def digits() -> Data:
 
 
 def weights(c: Cohort, spec: TrialSpec) -> list[Tensor]:
-    lane = [s.id for s in c.specs].index(spec.id)
-    return [p[0].detach() for p in c.lane(lane).parameters()]
+    return [p[0].detach() for p in c.trained(spec).parameters()]
 
 
 def trained(specs: Sequence[TrialSpec], data: Data, epochs: int = 2) -> tuple[Cohort, list[dict]]:
@@ -361,7 +360,7 @@ def test_the_step_of_a_failure_is_the_first_bad_one(digits: Data, monkeypatch: p
     c = Cohort([SMALL], digits, CPU)
     step, calls = c._step, []
 
-    def poisoned(index: Tensor, eps: Tensor, u: Tensor | float, beta: Tensor, history: Tensor) -> tuple[Tensor, ...]:
+    def poisoned(index: Tensor, eps: Tensor, u: Tensor, beta: Tensor, history: Tensor) -> tuple[Tensor, ...]:
         calls.append(1)
         return step(index, eps * (math.nan if len(calls) == 35 else 1), u, beta, history)
 

@@ -23,7 +23,7 @@ def subject(latent: int) -> figures.Subject:
     spec = TrialSpec(dataset="digits", epochs=2, batch_size=64, learning_rate=3e-3, likelihood="bernoulli", latent=latent)
     cohort = Cohort([spec], data.load("digits"), torch.device("cpu"))
     history = [next(iter(cohort.run_epoch().values())) for _ in range(spec.epochs)]
-    vae = cohort.lane(0)
+    vae = cohort.trained(cohort.specs[0])
     codes = metrics.codes(vae, metrics.observed(spec, vae, cohort.data.test))
     kl = kl_per_dimension(codes.mean, codes.log_var).mean(0)
     scores = {"test/exact_log_px": -30.0} if latent == 2 else {}

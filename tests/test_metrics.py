@@ -30,7 +30,7 @@ def trained() -> tuple[TrialSpec, Cohort]:
 
 def test_monte_carlo_error_falls_with_the_root_of_samples(trained: tuple[TrialSpec, Cohort]) -> None:
     spec, cohort = trained
-    vae = cohort.lane(0)
+    vae = cohort.trained(cohort.specs[0])
     x = metrics.observed(spec, vae, cohort.data.test)
     few, many = metrics.elbo(vae, metrics.native(vae, x), samples=8), metrics.elbo(vae, metrics.native(vae, x), samples=512)
     assert few.standard_error / many.standard_error == pytest.approx(8, rel=0.2)
@@ -44,7 +44,7 @@ def test_monte_carlo_error_falls_with_the_root_of_samples(trained: tuple[TrialSp
 
 def test_an_elbo_does_not_depend_on_batches(trained: tuple[TrialSpec, Cohort], monkeypatch: pytest.MonkeyPatch) -> None:
     spec, cohort = trained
-    vae = cohort.lane(0)
+    vae = cohort.trained(cohort.specs[0])
     x = metrics.observed(spec, vae, cohort.data.test)
     whole = metrics.elbo(vae, metrics.native(vae, x), samples=64), metrics.codes(vae, x)
     monkeypatch.setattr(bounds, "BATCH", 64)
@@ -56,7 +56,7 @@ def test_an_elbo_does_not_depend_on_batches(trained: tuple[TrialSpec, Cohort], m
 
 def test_evaluation_noise_is_frozen(trained: tuple[TrialSpec, Cohort]) -> None:
     spec, cohort = trained
-    vae, test = cohort.lane(0), cohort.data.test
+    vae, test = cohort.trained(cohort.specs[0]), cohort.data.test
     x = metrics.observed(spec, vae, test)
     assert torch.equal(x, metrics.observed(spec, vae, test))
     assert x.unique().tolist() == [0, 1]
@@ -82,7 +82,7 @@ def test_bounds_of_a_trained_model_climb_to_its_exact_likelihood() -> None:
     cohort = Cohort([spec], data.load("digits"), torch.device("cpu"))
     for _ in range(spec.epochs):
         cohort.run_epoch()
-    scores = metrics.evaluate(spec, cohort.lane(0), cohort.data).scores
+    scores = metrics.evaluate(spec, cohort.trained(cohort.specs[0]), cohort.data).scores
     ladder = [scores[f"test/{name}"] for name in ("elbo", "iw_10", "iw_100", "iw_1000", "exact_log_px")]
     assert all(b > a - 0.02 for a, b in pairwise(ladder))  # a draw of importance weights may overshoot by a little
     assert ladder[-1] > ladder[0] + 0.1
@@ -95,7 +95,7 @@ def test_nothing_is_scored_on_validation_once_it_was_trained_on() -> None:
     spec = TrialSpec(dataset="digits", epochs=1, batch_size=600, fit_on="train+validation")
     cohort = Cohort([spec], data.load("digits"), torch.device("cpu"))
     (row,) = cohort.run_epoch().values()
-    scores = metrics.evaluate(spec, cohort.lane(0), cohort.data).scores
+    scores = metrics.evaluate(spec, cohort.trained(cohort.specs[0]), cohort.data).scores
     assert not any("validation" in name for name in (*row, *scores))
 
 

@@ -29,7 +29,7 @@ def test_the_reference_has_its_published_size() -> None:
 
 
 def test_the_reference_has_no_activation_after_the_decoders_first_layer() -> None:
-    sizes = Sizes(lanes=1, pixels=20, latent=2, params=1, activation="relu", hidden=(64, 32))
+    sizes = Sizes(pixels=20, latent=2, params=1, hidden=(64, 32), activations=("relu",))
     reference, mlp = NETWORKS["reference"](sizes)[1], NETWORKS["mlp"](sizes)[1]
     after = [[f is identity for f in decoder.body.activations] for decoder in (reference, mlp)]
     assert after == [[True, False, False, True], [False, False, True]]
@@ -37,7 +37,7 @@ def test_the_reference_has_no_activation_after_the_decoders_first_layer() -> Non
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_shapes_of_encoder_and_decoder(name: str) -> None:
-    encoder, decoder = NETWORKS[name](Sizes(lanes=3, pixels=20, latent=4, params=2, activation="elu", hidden=(16, 8)))
+    encoder, decoder = NETWORKS[name](Sizes(pixels=20, latent=4, params=2, hidden=(16, 8), activations=("elu",) * 3))
     for module in (*encoder.modules(), *decoder.modules()):
         if isinstance(module, LaneLinear):
             for lane in range(3):
@@ -58,7 +58,7 @@ def test_known_gains(name: str, value: float, digits: float) -> None:
 def test_the_gain_makes_up_for_what_an_activation_takes(name: str) -> None:
     """Behind every activation a layer's output has the size that it would have behind none."""
     width, g = 1024, torch.Generator().manual_seed(0)
-    layer, plain = LaneLinear(1, width, width, gain(name)), LaneLinear(1, width, width)
+    layer, plain = LaneLinear(1, width, width, [gain(name)]), LaneLinear(1, width, width)
     layer.reset(0, torch.Generator().manual_seed(1))
     plain.reset(0, torch.Generator().manual_seed(1))
     x = torch.randn(1, 256, width, generator=g)
@@ -66,7 +66,7 @@ def test_the_gain_makes_up_for_what_an_activation_takes(name: str) -> None:
 
 
 def test_a_layer_starts_as_torchs_does_times_the_gain() -> None:
-    layer, torchs = LaneLinear(1, 400, 300, gain=2.0), nn.Linear(400, 300)
+    layer, torchs = LaneLinear(1, 400, 300, [2.0]), nn.Linear(400, 300)
     layer.reset(0, torch.Generator().manual_seed(0))
     for ours, theirs in ((layer.weight / 2, torchs.weight), (layer.bias, torchs.bias)):
         assert ours.abs().max() <= 400**-0.5
@@ -86,7 +86,7 @@ def test_lanes_are_separate_affine_maps() -> None:
 
 
 def test_a_lanes_start_depends_on_its_generator_alone() -> None:
-    three, one = LaneLinear(3, 5, 4, gain=2.0), LaneLinear(1, 5, 4, gain=2.0)
+    three, one = LaneLinear(3, 5, 4, [2.0] * 3), LaneLinear(1, 5, 4, [2.0])
     for lane in range(3):
         three.reset(lane, torch.Generator().manual_seed(lane))
     one.reset(0, torch.Generator().manual_seed(2))

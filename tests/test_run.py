@@ -19,6 +19,7 @@ from harness import executors, figures, manifest, study
 from harness.desk import ATTEMPTS, Desk, driver_lock
 from harness.errors import MachineError
 from harness.executors import Executor, Failed, InProcess, Processes
+from harness.planner import Plan
 from harness.run import Driver
 from harness.spec import Result, TrialSpec
 from harness.study import Ablation, Budget
@@ -58,7 +59,16 @@ class Start:
         cells = plan.cells("default")
         self.desk = Desk("a_study.default", cells, "minimize")
         self.said = io.StringIO()
-        self.driver = Driver(plan, cells, self.desk, tracker, executor_of, lanes, Console(file=self.said), ORIGIN)
+        self.driver = Driver(
+            plan,
+            cells,
+            self.desk,
+            tracker,
+            executor_of,
+            Plan(1, lanes, frozenset(), frozenset(), ""),
+            Console(file=self.said),
+            ORIGIN,
+        )
 
     def go(self, scratch: Path) -> "Start":
         self.notes = self.driver.reconcile()
@@ -140,12 +150,20 @@ def test_a_study_that_grows_trains_what_is_new(tmp_path: Path, no_pictures: None
 def test_trials_of_one_shape_train_together(tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[list[TrialSpec]] = []
     train = executors.train
-    monkeypatch.setattr(executors, "train", lambda specs, *rest: (jobs.append(list(specs)), train(specs, *rest)))
+    monkeypatch.setattr(executors, "train", lambda specs, *rest, **how: (jobs.append(list(specs)), train(specs, *rest, **how)))
     tracker = MemoryTracker()
     start = Start(PAIR, tracker, lanes=8).go(tmp_path)
     assert one_result_per_cell(PAIR, start, tracker)
     assert sorted(len(j) for j in jobs) == [2, 2]
     assert all(len({s.cohort for s in j}) == 1 for j in jobs)
+
+
+def test_arms_of_a_mixed_group_train_together(tmp_path: Path, no_pictures: None) -> None:
+    tracker = MemoryTracker()
+    start = Start(PAIR, tracker, lanes=8)
+    start.driver.plan = Plan(1, 8, frozenset(), frozenset({PAIR.base.derive(epochs=1).mixed}), "")
+    start.go(tmp_path)
+    assert one_result_per_cell(PAIR, start, tracker)
 
 
 @pytest.mark.parametrize("after", range(4))
@@ -213,7 +231,7 @@ def test_a_cell_is_lost_at_most_three_times(tmp_path: Path, no_pictures: None) -
     tracker = MemoryTracker()
 
     class Mortal(InProcess):
-        def submit(self, specs: list[TrialSpec], folder: Path) -> None:
+        def submit(self, specs: list[TrialSpec], folder: Path, *, compiled: bool) -> None:
             self.happened += [Failed(s.id, "its worker died", final=False) for s in specs]
 
     start = Start(plan, tracker, Mortal).go(tmp_path)

@@ -7,6 +7,7 @@ the network, then `shared` learned scalars of shape (..., 1, 1). v are grey leve
 from collections.abc import Mapping
 
 from harness.likelihoods.binary import Bernoulli, ContinuousBernoulli
+from harness.likelihoods.lanewise import Lanewise
 from harness.likelihoods.levels import BetaBinomial, Categorical
 from harness.likelihoods.location import LOG_SCALE_FLOOR, SIGMA_FLOOR, DiscretizedLogistic, Gaussian, Laplace
 from harness.likelihoods.protocol import LEVELS, Likelihood, Product
@@ -22,6 +23,7 @@ __all__ = [
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "Gaussian",
+    "Lanewise",
     "Laplace",
     "Likelihood",
     "Product",

@@ -1,0 +1,170 @@
+"""The same model and steps in JAX, one jitted scan per chunk, in a process of its own: JAX takes its threads from the environment.
+
+The parent sends the job as a line of JSON, then a line per chunk; the child trains it and answers with what it took.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+from harness.errors import MachineError
+
+MISSING = "jax is not installed: pip install jax optax"
+HEADER = 16  # bytes in front of the images in their file
+
+
+def version() -> str:
+    """JAX's version, or nothing where it is not installed."""
+    try:
+        return metadata.version("jax")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+class Peer:
+    """A child that trains with JAX on `device` (torch's name of its kind) with as many threads; ends with its context.
+
+    `job` holds file, images, layers, batch, steps (of a chunk) and rate. `compile_s` is known after the start.
+
+    Raises:
+        MachineError: jax or optax is not installed, sees no GPU where one is asked for, or the child ended.
+    """
+
+    def __init__(self, device: str, threads: int, **job: Any) -> None:
+        if not (find_spec("jax") and find_spec("optax")):
+            raise MachineError(MISSING)
+        environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        if device == "cpu":
+            # The flag alone leaves XLA's own pool as large as the machine (measured: 1.8 cores busy), PJRT_NPROC sizes that.
+            flag = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
+            environment |= {"JAX_PLATFORMS": "cpu", "PJRT_NPROC": str(threads), "XLA_FLAGS": flag.strip()}
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "harness.bench.jax_peer"],
+            env=environment,
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            started = self._ask(job)
+            if device != "cpu" and started["backend"] == "cpu":
+                raise MachineError("jax sees no GPU here")
+        except BaseException:
+            self._end()
+            raise
+        self.compile_s: float = started["compile_s"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._end()
+
+    def call(self) -> tuple[float, float]:
+        """Train a chunk: seconds on the wall and on all cores."""
+        answer = self._ask({})
+        return answer["wall"], answer["cpu"]
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        into, out, errors = self._child.stdin, self._child.stdout, self._child.stderr
+        assert into is not None
+        assert out is not None
+        assert errors is not None
+        try:
+            print(json.dumps(question), file=into, flush=True)
+            answer = out.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            last = errors.read().strip().splitlines()[-1:]
+            raise MachineError(f"jax ended: {''.join(last) or 'without a word'}")
+        return json.loads(answer)
+
+    def _end(self) -> None:
+        self._child.kill()
+        self._child.communicate()
+
+
+def _chunk(job: dict[str, Any]) -> Any:
+    """A function of (weights, optimizer state, key, images, index (T, B)) that trains T steps and gives back the first three
+    and the loss of each step; and how to start."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    optimizer = optax.adam(job["rate"])
+    middle, last = len(job["layers"]) // 2, len(job["layers"]) - 1
+
+    def loss(weights: Any, x: Any, key: Any) -> Any:
+        h = x
+        for i, (w, b) in enumerate(weights):
+            h = h @ w + b
+            if i == middle - 1:
+                mean, log_var = jnp.split(h, 2, axis=-1)
+                h = mean + jnp.exp(log_var / 2) * jax.random.normal(key, mean.shape)
+            elif i not in (middle, last):
+                h = jax.nn.elu(h)
+        kl = -0.5 * jnp.sum(1 + log_var - mean**2 - jnp.exp(log_var))
+        return optax.sigmoid_binary_cross_entropy(h, x).sum() + kl
+
+    def step(images: Any, carry: Any, index: Any) -> Any:
+        weights, state, key = carry
+        key, here = jax.random.split(key)
+        value, gradient = jax.value_and_grad(loss)(weights, images[index], here)
+        change, state = optimizer.update(gradient, state, weights)
+        return (optax.apply_updates(weights, change), state, key), value
+
+    def chunk(weights: Any, state: Any, key: Any, images: Any, index: Any) -> Any:
+        return jax.lax.scan(partial(step, images), (weights, state, key), index)
+
+    def start(key: Any) -> Any:
+        weights = []
+        for inputs, outputs in job["layers"]:
+            key, a, b = jax.random.split(key, 3)
+            uniform = partial(jax.random.uniform, minval=-(inputs**-0.5), maxval=inputs**-0.5)
+            weights.append((uniform(a, (inputs, outputs)), uniform(b, (outputs,))))
+        return weights, optimizer.init(weights), key
+
+    return jax.jit(chunk, donate_argnums=(0, 1, 2)), start
+
+
+def main() -> None:
+    """The child: a job, then a chunk per line until the parent ends it."""
+    job = json.loads(sys.stdin.readline())
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    jax.config.update("jax_default_matmul_precision", "float32")  # as torch's default; JAX's own would be TF32 on a GPU
+    pixels = np.fromfile(job["file"], np.uint8, offset=HEADER).reshape(-1, job["layers"][0][0])[: job["images"]]
+    images = jnp.asarray(pixels, jnp.float32) / 255
+    steps, batch, random = job["steps"], job["batch"], np.random.default_rng(0)
+
+    def order() -> Any:
+        return jnp.asarray(random.permutation(len(pixels))[: steps * batch].reshape(steps, batch))
+
+    chunk, start = _chunk(job)
+    carry = start(jax.random.key(0))
+    began = time.perf_counter()
+    compiled = chunk.lower(*carry, images, order()).compile()
+    compile_s = time.perf_counter() - began
+    print(json.dumps({"compile_s": compile_s, "backend": jax.default_backend()}), flush=True)
+    while sys.stdin.readline():
+        wall, cpu = time.perf_counter(), time.process_time()
+        carry, losses = compiled(*carry, images, order())
+        loss = float(losses[-1]) / batch
+        spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "loss": loss}
+        print(json.dumps(spent), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What a step costs on paper and what the machine can do: FLOP, bytes, the rate of a large product, and a clock for a call."""
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+
+from harness import engine
+
+BATCH = 128
+LAYERS = (*pairwise((784, 256, 64, 32, 4)), *pairwise((2, 32, 64, 256, 784)))  # of the reference model, (inputs, outputs)
+SIDE, PRODUCTS = 768, 10  # of the matrices whose product is the yardstick, and how many products a call has
+
+Layers = Sequence[tuple[int, int]]
+
+
+class Spent(NamedTuple):
+    """Seconds of a call: on the wall (on a GPU by its own clock), and on all cores that the process used."""
+
+    wall: float
+    cpu: float
+
+
+def timed(where: torch.device, run: Callable[[], None]) -> Spent:
+    """What a call of `run` takes, work that it leaves on the device included."""
+    timer, cpu = engine.StepTimer(where), time.process_time()
+    run()
+    timer.mark()
+    return Spent(timer.seconds()[0], time.process_time() - cpu)
+
+
+def parameters(layers: Layers = LAYERS) -> int:
+    """Weights and biases."""
+    return sum(a * b + b for a, b in layers)
+
+
+def flop_per_sample(layers: Layers = LAYERS) -> int:
+    """Of the matrix products of a training step: forward, gradient of the weights, gradient of the inputs but the first layer's.
+
+    >>> flop_per_sample()
+    2229376
+    """
+    weights = [a * b for a, b in layers]
+    return 4 * sum(weights) + 2 * sum(weights[1:])
+
+
+def bytes_per_step(layers: Layers = LAYERS, batch: int = BATCH) -> int:
+    """fp32 traffic of a step whose products and optimizer read and write each operand once: a floor without any cache.
+
+    Adam reads and writes p, m and v; the gradient is written and read; products read weights forward and, but for the first
+    layer, backward; activations and their gradients are read and written by the three products of each layer.
+    """
+    weights = [a * b for a, b in layers]
+    state = (6 + 2) * parameters(layers)
+    reads = sum(weights) + sum(weights[1:])
+    forward_and_weights = 2 * sum(a + b for a, b in layers)
+    inputs = sum(a + b for a, b in layers[1:])
+    return 4 * (state + reads + batch * (forward_and_weights + inputs))
+
+
+def product(where: torch.device) -> Callable[[], None]:
+    """A call that multiplies two square fp32 matrices `PRODUCTS` times: what any step of products could at best reach."""
+    a, b, out = (torch.randn(SIDE, SIDE, device=where) for _ in range(3))
+
+    def run() -> None:
+        for _ in range(PRODUCTS):
+            torch.mm(a, b, out=out)
+
+    return run
+
+
+def flop_of_product() -> int:
+    """FLOP of a call of `product`."""
+    return PRODUCTS * 2 * SIDE**3

@@ -1,0 +1,153 @@
+"""Ways to train the reference model on MNIST, each from the usual loop upwards: one thing is added from rung to rung."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness import paths, vision
+from harness.bench import machine
+from harness.bench.jax_peer import Peer
+from harness.bench.machine import BATCH, LAYERS, Spent
+from harness.cohort import CHUNK, Cohort
+from harness.data import FILES, Data, load
+from harness.spec import TrialSpec
+
+REFERENCE, EAGER, GRAPH, JAX = "reference loop", "our step, eager", "our step, one graph", "JAX: jit, scan"
+LEAST_STEPS = 8  # of a call, so that an epoch's shuffle weighs little
+RATE = 3e-4
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A way to train: `call` trains `lanes` models for `steps` steps and says what it took; `compile_s` came before."""
+
+    name: str
+    call: Callable[[], Spent]
+    steps: int
+    lanes: int = 1
+    compile_s: float | None = None
+
+
+class ReferenceModel(nn.Module):
+    """The reference VAE as ordinary layers, ending in probabilities or in their logits."""
+
+    def __init__(self, logits: bool = False) -> None:
+        super().__init__()
+        a, b, c, d, e, f, g, h = (nn.Linear(*widths) for widths in LAYERS)
+        self.encoder = nn.Sequential(a, nn.ELU(), b, nn.ELU(), c, nn.ELU(), d)
+        self.decoder = nn.Sequential(e, f, nn.ELU(), g, nn.ELU(), h, nn.Identity() if logits else nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, P) to the decoder's output (B, P), mean and log variance of q(z|x) (B, Z)."""
+        mean, log_var = self.encoder(x).chunk(2, dim=1)
+        return self.decoder(mean + torch.exp(log_var / 2) * torch.randn_like(mean)), mean, log_var
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The usual loop, with what is changed in it."""
+
+    resident: bool = False  # images lie on the device as one float tensor; else a DataLoader brings them, with ToTensor
+    fused: bool = False  # Adam's update in one kernel
+    logits: bool = False  # binary cross-entropy of logits; else of probabilities
+    bf16: bool = False  # forward products in bfloat16
+
+    def loss(self, model: ReferenceModel, x: Tensor) -> Tensor:
+        """Binary cross-entropy plus KL, summed over the batch."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            out, mean, log_var = model(x)
+        mean, log_var = mean.float(), log_var.float()
+        kl = -0.5 * torch.sum(1 + log_var - mean.pow(2) - log_var.exp())
+        entropy = F.binary_cross_entropy_with_logits if self.logits else F.binary_cross_entropy
+        return entropy(out.float(), x, reduction="sum") + kl
+
+    def steps(self, where: torch.device) -> Iterator[float]:
+        """The loop without an end: a step per `next`, which gives the loss so far in its epoch."""
+        model = ReferenceModel(self.logits).to(where)
+        optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=self.fused or None)
+        epoch = _resident(where) if self.resident else _loaded(where)
+        while True:
+            total = 0.0
+            for x in epoch():
+                loss = self.loss(model, x)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += loss.item()
+                yield total
+
+
+USUAL = Recipe()
+RECIPES = {
+    REFERENCE: USUAL,
+    "+ resident data": replace(USUAL, resident=True),
+    "+ fused Adam": replace(USUAL, resident=True, fused=True),
+    "+ logits": replace(USUAL, resident=True, fused=True, logits=True),
+    "+ bf16 autocast": replace(USUAL, resident=True, fused=True, logits=True, bf16=True),
+}
+
+
+def _loaded(where: torch.device) -> Callable[[], Iterator[Tensor]]:
+    """An epoch of batches as most programs read them."""
+    transforms = vision.transforms
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Lambda(torch.flatten)])
+    images = vision.datasets.MNIST(paths.data(), transform=transform)
+    loader = torch.utils.data.DataLoader(images, batch_size=BATCH, shuffle=True)
+    return lambda: (x.to(where) for x, _ in loader)
+
+
+def _resident(where: torch.device) -> Callable[[], Iterator[Tensor]]:
+    """An epoch of batches out of one tensor on the device."""
+    images = mnist().train.levels.to(where).float() / 255
+    return lambda: (images[index] for index in torch.randperm(len(images), device=where).split(BATCH))
+
+
+@cache
+def mnist() -> Data:
+    """The images, read once."""
+    return load("mnist")
+
+
+def usual(name: str, where: torch.device) -> Rung:
+    """The recipe called `name`."""
+    steps = RECIPES[name].steps(where)
+
+    def run() -> None:
+        for _ in islice(steps, CHUNK):
+            pass
+
+    return Rung(name, partial(machine.timed, where, run), CHUNK)
+
+
+def ours(name: str, where: torch.device, lanes: int, compiled: bool) -> Rung:
+    """This harness's own step for `lanes` trials, by operation or compiled to one graph."""
+    specs = [TrialSpec(seed=s) for s in range(lanes)]
+    cohort = Cohort(specs, mnist(), where, compiled=True) if compiled else Cohort(specs, mnist(), where)
+    cohort.steps_per_epoch, cohort.eval_x = max(LEAST_STEPS, CHUNK // lanes), None  # an epoch of one call, without its evaluation
+
+    def run() -> None:
+        if not cohort.run_epoch():
+            raise RuntimeError(f"{name}: the loss is not finite")
+
+    run()
+    compile_s = cohort.compile_s if compiled else None
+    return Rung(name, partial(machine.timed, where, run), cohort.steps_per_epoch, lanes, compile_s)
+
+
+def jax_peer(where: torch.device, threads: int) -> Peer:
+    """A process that trains the same model on the same images with JAX."""
+    images = mnist().train
+    file = str(paths.data() / "MNIST" / "raw" / FILES[0])
+    return Peer(where.type, threads, file=file, images=len(images), layers=LAYERS, batch=BATCH, steps=CHUNK, rate=RATE)
+
+
+def jax(where: torch.device, threads: int, stack: ExitStack) -> Rung:
+    """The same steps in JAX, in a process of its own that ends with `stack`."""
+    peer = stack.enter_context(jax_peer(where, threads))
+    return Rung(JAX, lambda: Spent(*peer.call()), CHUNK, compile_s=peer.compile_s)

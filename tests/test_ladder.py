@@ -1,0 +1,165 @@
+"""The ladder: arithmetic against counted FLOP, rungs that must agree, a page that keeps what others wrote, a peer not there."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice, pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.bench import jax_peer, ladder, ladder_page, machine, rungs
+from harness.bench.ladder import Ladder, Row
+from harness.bench.machine import BATCH, LAYERS, Spent
+from harness.bench.rungs import RECIPES, REFERENCE, ReferenceModel, Rung
+from harness.cohort import CHUNK
+from harness.errors import MachineError
+from harness.spec import TrialSpec
+from harness.vae import build, parameters_of_one
+
+
+def made() -> Ladder:
+    """A ladder by hand."""
+    return Ladder(
+        rows=(
+            Row(REFERENCE, 1, 14.6, 14.6, 8767, 1.0, 1.0, 1.0, 0.12),
+            Row("8 lanes, eager", 8, 5.1, 5.0, 25600, 2.9, 2.8, 3.0, 0.35),
+            Row(rungs.GRAPH, 1, 3.7, 3.6, 35555, 4.0, 3.9, 4.1, 0.48, 21.0),
+            Row(rungs.JAX, reason=jax_peer.MISSING),
+        ),
+        device="A Processor (R), 2 cores",
+        threads=1,
+        rounds=4,
+        by_threads=True,
+        by_cpu=True,
+        gflops=160.0,
+        versions="torch 2, Python 3",
+        commit="0123456789ab",
+        load=(0.1, 0.2),
+        date="2026-11-23",
+    )
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_flop_are_those_that_torch_counts(logits: bool) -> None:
+    model, x = ReferenceModel(logits), torch.rand(BATCH, 784)
+    with FlopCounterMode(display=False) as counter:
+        RECIPES["+ logits" if logits else REFERENCE].loss(model, x).backward()
+    assert counter.get_total_flops() == BATCH * machine.flop_per_sample()
+
+
+def test_layers_are_those_of_the_reference_model() -> None:
+    assert machine.parameters() == parameters_of_one(build(TrialSpec(), 784)) == 439_956
+    assert [tuple(m.weight.shape[::-1]) for m in ReferenceModel().modules() if isinstance(m, torch.nn.Linear)] == list(LAYERS)
+
+
+def test_bytes_of_one_layer_by_hand() -> None:
+    state, weight, batch = (3 * 5 + 5) * (6 + 2), 3 * 5, 7
+    activations = 2 * batch * (3 + 5)  # forward: x in, y out; gradient of the weights: x and dy in
+    assert machine.bytes_per_step([(3, 5)], batch) == 4 * (state + weight + activations)
+    second = (5 * 2 + 2) * (6 + 2) + 2 * 5 * 2 + 3 * batch * (5 + 2)  # it also has a gradient of its inputs
+    assert machine.bytes_per_step([(3, 5), (5, 2)], batch) == 4 * (state + weight + activations + second)
+
+
+def test_rungs_have_the_same_loss_and_gradient() -> None:
+    """Probabilities or logits: equal to rounding. In bfloat16: to its 8 bits."""
+    x = torch.rand(BATCH, 784)
+    weights = ReferenceModel().state_dict()
+    losses, gradients = {}, {}
+    for name, recipe in RECIPES.items():
+        model = ReferenceModel(recipe.logits)
+        model.load_state_dict(weights)
+        torch.manual_seed(0)
+        loss = recipe.loss(model, x)
+        loss.backward()
+        losses[name] = loss.item()
+        gradients[name] = torch.cat([p.grad.flatten() for p in model.parameters()])
+    for name, recipe in RECIPES.items():
+        tolerance = 1e-2 if recipe.bf16 else 1e-6
+        assert losses[name] == pytest.approx(losses[REFERENCE], rel=tolerance)
+        distance = (gradients[name] - gradients[REFERENCE]).norm() / gradients[REFERENCE].norm()
+        assert distance < (5e-2 if recipe.bf16 else 1e-4)
+
+
+def test_each_rung_adds_one_thing() -> None:
+    for before, after in pairwise(RECIPES.values()):
+        assert sum(before.__dict__[field] != after.__dict__[field] for field in before.__dict__) == 1
+
+
+def test_race_takes_turns_and_counts_per_step_of_one_trial() -> None:
+    calls: list[str] = []
+
+    def contender(name: str, steps: int, lanes: int) -> Rung:
+        return Rung(name, lambda: calls.append(name) or Spent(8.0, 4.0), steps, lanes)
+
+    times = ladder.race([contender("a", 4, 1), contender("b", 2, 8)], 3)
+    assert calls == ["a", "b", "b", "a", "a", "b"]
+    assert times == {"a": [Spent(2.0, 1.0)] * 3, "b": [Spent(0.5, 0.25)] * 3}
+
+
+def test_missing_jax_is_a_row_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax_peer, "find_spec", lambda name: None)
+    with pytest.raises(MachineError, match="pip install jax optax"):
+        jax_peer.Peer("cpu", 1)
+    with ExitStack() as stack, ladder._progress(ladder.Console(quiet=True)) as progress:
+        every = ladder.plan(torch.device("cpu"), 1, [], [], stack)
+        standing, absent = ladder._build({rungs.JAX: every[rungs.JAX]}, progress, 1.0)
+    assert not standing
+    assert absent == {rungs.JAX: jax_peer.MISSING}
+    assert jax_peer.MISSING in ladder_page._section(made(), "name")
+
+
+@pytest.mark.slow
+def test_jax_learns_as_fast_as_the_usual_loop() -> None:
+    pytest.importorskip("jax")
+    pytest.importorskip("optax")
+    calls, where = 4, torch.device("cpu")
+    torch.manual_seed(0)
+    totals = list(islice(RECIPES["+ logits"].steps(where), calls * CHUNK))
+    with rungs.jax_peer(where, 1) as peer:
+        losses = [peer._ask({})["loss"] for _ in range(calls)]
+    assert losses[-1] == pytest.approx((totals[-1] - totals[-2]) / BATCH, rel=0.1)
+    assert losses[-1] < losses[0]
+
+
+def test_lanes_that_take_too_long_are_left_out() -> None:
+    quick, slow = Rung("quick", lambda: Spent(1.0, 1.0), 1, 2), Rung("slow", lambda: Spent(9.0, 9.0), 1, 4)
+    with ladder._progress(ladder.Console(quiet=True)) as progress:
+        standing, absent = ladder._build({"quick": lambda: quick, "slow": lambda: slow}, progress, 5.0)
+    assert standing == {quick: 1.0}
+    assert absent == {"slow": "left out for time: 9.0 s a round"}
+
+
+def test_the_page_replaces_its_own_section_only(tmp_path: Path) -> None:
+    first = made()
+    page = ladder_page.write(first, tmp_path)
+    name = ladder_page.slug(first)
+    assert name == "a-processor-r-2-cores-1-thread"
+    assert (tmp_path / f"performance-{name}.png").exists()
+    page.write_text(f"{page.read_text()}\nwritten by hand\n")
+    ladder_page.write(replace(first, threads=2), tmp_path)
+    other = page.read_text().partition("written by hand")[2]
+    ladder_page.write(replace(first, commit="fedcba987654"), tmp_path)
+    text = page.read_text()
+    assert text.startswith("# Performance\n")
+    assert text.count(f"<!-- ladder:{name} -->") == text.count(f"<!-- /ladder:{name} -->") == 1
+    assert "0123456789ab" not in text.partition("written by hand")[0]
+    assert "fedcba987654" in text.partition("written by hand")[0]
+    assert text.partition("written by hand")[2] == other
+    assert "2-cores-2-threads" in other
+
+
+def test_a_row_names_what_a_step_costs() -> None:
+    cells = ladder_page._cells(made().rows[1])
+    assert cells[0] == "8 lanes, eager"
+    assert cells[6] == "2.28"  # GFLOP: 8 x 128 x 2,229,376
+    assert made().rows[0].flop == 285_360_128
+
+
+def test_a_busy_machine_is_said() -> None:
+    quiet = made()
+    assert "busy" not in ladder_page._provenance(quiet)
+    waited = replace(quiet, rows=[replace(r, wall_ms=1.5 * r.cpu_ms) for r in quiet.rows])
+    assert "50% above CPU time" in ladder_page._provenance(waited)
+    assert "wait for one another" in ladder_page._provenance(replace(quiet, threads=2, by_cpu=False, load=(2.0, 3.0)))

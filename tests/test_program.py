@@ -1,0 +1,148 @@
+"""The compiled step equals the same operations taken one by one, for every likelihood and activation, alone and mixed."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from harness.cohort import Cohort
+from harness.data import Data, load
+from harness.likelihoods import LIKELIHOODS
+from harness.networks import ACTIVATIONS
+from harness.objectives import OBJECTIVES
+from harness.spec import TrialSpec
+from harness.vae import likelihood_of, mixable
+
+CPU = torch.device("cpu")
+SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=2, learning_rate=1e-3)
+TERMS = ("elbo/train", "kl/train", "objective/train", "diagnostics/gradient_norm", "elbo/validation", "kl/validation")
+ONE_OUTPUT = [name for name in LIKELIHOODS if LIKELIHOODS[name].params == 1]
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return load("digits")
+
+
+def trained(specs: Sequence[TrialSpec], data: Data, epochs: int = 2, **how: bool) -> tuple[Cohort, list[dict]]:
+    cohort = Cohort(specs, data, CPU, **how)
+    return cohort, [cohort.run_epoch() for _ in range(epochs)]
+
+
+def assert_same(specs: Sequence[TrialSpec], data: Data, fuse: bool, tolerance: float = 2e-4) -> None:
+    """After two epochs, of a chunk of 32 steps and one of 6 with a last batch of 13: weights, moments and every score."""
+    plain, rows = trained(specs, data)
+    one, own = trained(specs, data, compiled=True, fuse=fuse)
+    for spec in specs:
+        for a, b in zip(plain.trained(spec).parameters(), one.trained(spec).parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=tolerance)
+        for before, after in zip(rows, own, strict=True):
+            assert [after[spec.id][t] for t in TERMS] == pytest.approx([before[spec.id][t] for t in TERMS], rel=1e-3)
+    for a, b in zip(plain.state.mean + plain.state.square, one.state.mean + one.state.square, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-2 * float(a.abs().max()) + 1e-12)
+    assert plain.state.step == one.state.step == 2 * plain.steps_per_epoch
+
+
+@pytest.mark.parametrize("change", [{"likelihood": n} for n in LIKELIHOODS] + [{"activation": n} for n in ACTIVATIONS], ids=str)
+def test_the_graph_is_the_step(change: dict, digits: Data) -> None:
+    assert_same([SMALL.derive(**change)], digits, fuse=False)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_the_graph_is_the_step_for_every_objective_and_optimizer(objective: str, optimizer: str, digits: Data) -> None:
+    fields = {"beta": 2.0, "free_bits": 0.3, "kl_warmup": 1.0} if objective == "elbo" else {}
+    base = SMALL.derive(
+        objective=objective, num_samples=2, optimizer=optimizer, weight_decay=1e-2, learning_rate_decay=0.1, **fields
+    )
+    assert_same([base, base.derive(seed=1, learning_rate=3e-4)], digits, fuse=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change", [{"likelihood": n} for n in LIKELIHOODS if n not in ONE_OUTPUT] + [{"objective": "dreg"}], ids=str
+)
+def test_compiled_is_the_same(change: dict, digits: Data) -> None:
+    assert_same([SMALL.derive(**change)], digits, fuse=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arms", [[{"activation": n} for n in ACTIVATIONS], [{"likelihood": n} for n in ONE_OUTPUT]], ids=["activations", "likelihoods"]
+)
+def test_compiled_is_the_same_with_all_arms_in_one_program(arms: list[dict], digits: Data) -> None:
+    assert_same([SMALL.derive(**arm) for arm in arms], digits, fuse=True)
+
+
+@pytest.mark.slow
+def test_equal_shapes_share_a_program(digits: Data) -> None:
+    first, _ = trained([SMALL], digits, compiled=True)
+    second, _ = trained([SMALL.derive(seed=3, learning_rate=1e-4, epochs=9)], digits, compiled=True)
+    assert second.compile_s == 0
+    assert first.bound is not None
+    assert second.bound is not None
+    assert first.bound.call is second.bound.call
+
+
+@pytest.mark.parametrize(
+    "arms",
+    [
+        [{"likelihood": "bce"}, {"likelihood": "mse"}, {"likelihood": "mse", "sigma": 0.5}, {"likelihood": "gaussian_shared"}],
+        [
+            {"likelihood": "continuous_bernoulli"},
+            {"likelihood": "bernoulli"},
+            {"likelihood": "bernoulli", "binarisation": "threshold"},
+        ],
+        [{"activation": "relu"}, {"activation": "tanh", "likelihood": "mse"}, {"activation": "elu"}],
+    ],
+    ids=["shared scalars", "pixel noise", "activations"],
+)
+def test_arms_in_one_program_train_as_alone(arms: list[dict], digits: Data) -> None:
+    specs = [SMALL.derive(**arm, seed=seed) for arm in arms for seed in range(2)]
+    together, rows = trained(specs, digits)
+    for spec in specs:
+        alone, own = trained([spec], digits)
+        ours, theirs = together.trained(spec), alone.trained(spec)
+        assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-4)
+        assert [rows[1][spec.id][t] for t in TERMS] == pytest.approx([own[1][spec.id][t] for t in TERMS], rel=5e-3)
+
+
+def test_what_cannot_share_a_program() -> None:
+    assert mixable([SMALL, SMALL.derive(likelihood="mse", activation="relu", seed=4)])
+    for other in ({"latent": 3}, {"likelihood": "gaussian_per_pixel"}, {"epochs": 3}, {"precision": "bf16"}):
+        assert not mixable([SMALL, SMALL.derive(**other)])
+    dynamic, static = (SMALL.derive(likelihood="bernoulli", binarisation=way) for way in ("dynamic", "static"))
+    assert not mixable([dynamic, static])
+    assert likelihood_of(SMALL.derive(likelihood="mse", sigma=0.5)) != likelihood_of(SMALL.derive(likelihood="mse"))
+
+
+def test_a_masked_lane_is_compacted_at_the_end_of_the_epoch(digits: Data) -> None:
+    calm = [SMALL.derive(likelihood="mse", seed=s) for s in range(2)]
+    mad = [SMALL.derive(likelihood="mse", seed=s, learning_rate=1e6) for s in range(2)]
+    specs = [mad[0], calm[0], mad[1], calm[1]]
+    cohort, rows = trained(specs, digits, epochs=1, compiled=True, fuse=False)
+    assert list(rows[0]) == [s.id for s in calm]
+    assert cohort.specs == cohort.lanes == calm
+    assert set(cohort.failures) == {s.id for s in mad}
+    rows.append(cohort.run_epoch())
+    _, own = trained(calm, digits)
+    for spec in calm:
+        assert rows[1][spec.id]["elbo/train"] == pytest.approx(own[1][spec.id]["elbo/train"], rel=1e-3)
+
+
+def test_a_compiled_cohort_stays_in_its_bucket(digits: Data) -> None:
+    specs = [SMALL.derive(likelihood="mse", seed=s, learning_rate=1e6 if s == 1 else 1e-3) for s in range(4)]
+    cohort, rows = trained(specs, digits, compiled=True, fuse=False)
+    assert [len(r) for r in rows] == [3, 3]
+    assert (len(cohort.specs), len(cohort.lanes)) == (3, 4)  # three need the program of four: nothing is built anew
+
+
+def test_bf16_is_near_and_leaves_scores_alone(digits: Data) -> None:
+    _, rows = trained([SMALL], digits)
+    half, own = trained([SMALL.derive(precision="bf16")], digits)
+    assert all(p.dtype == torch.float32 for p in half.params)
+    a, b = (next(iter(r[1].values()))["elbo/train"] for r in (rows, own))
+    assert a != b
+    assert a == pytest.approx(b, rel=0.02)
