@@ -49,7 +49,7 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     counts.add_argument("--refresh", action="store_true", help="write today's counts into the file")
     for p in (ladder, compare, counts):
         p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
-    gpu.add_argument("--device", default="cuda", help="cuda, cuda:N")
+    gpu.add_argument("--device", default="auto", help="the first GPU unless said; cuda:N")
     ladder.add_argument("--threads", type=int, default=1, help="of this process on a CPU; 1 unless said")
     ladder.add_argument("--rounds", type=int, default=16, help="of all rungs, one after another; 16 unless said")
 

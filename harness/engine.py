@@ -5,7 +5,7 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,6 +75,35 @@ def wait(where: torch.device) -> None:
     """Wait until the device has done all its work."""
     if where.type == "cuda":
         torch.cuda.synchronize(where)
+
+
+def can_capture(where: torch.device) -> bool:
+    """Whether steps can be captured once and launched again as a whole: on a GPU."""
+    return where.type == "cuda"
+
+
+def captured(step: Callable[[], object], times: int) -> Callable[[], None]:
+    """`times` steps in a row as one launch of a CUDA graph. One step is taken before; undoing it is left to the caller."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()  # what runs for the first time may allocate or wait, which a capture must not
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(times):
+            step()
+    return graph.replay
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """An operation in this block that waits for the GPU raises RuntimeError."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def has_compiler(where: torch.device) -> bool:

@@ -5,6 +5,7 @@ Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk, N i
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.func import functional_call
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from harness import engine
 from harness.objectives import Objective
 from harness.optim import Adam, Correction
 from harness.vae import VAE, Pass, kl_per_dimension
@@ -145,19 +147,24 @@ class Compiled:
 class Bound:
     """A compiled step and a cohort's tensors. On a GPU it owns the chunk's buffers, for a captured graph reads fixed places."""
 
+    @torch.no_grad()
     def __init__(self, compiled: Compiled, state: Sequence[Sequence[Tensor]], lanes: Lanes, chunk: Chunk) -> None:
         self.call, self.state, self.lanes = compiled.call, state, lanes
         self.at = torch.zeros(1, dtype=torch.long, device=lanes.levels.device)
-        self.cuda = lanes.levels.is_cuda
         self.chunk = chunk
-        if self.cuda:
+        self.graphs: dict[int, Callable[[], None]] = {}  # by the steps that one takes; none on a CPU
+        if engine.can_capture(lanes.levels.device):
             self.lanes = Lanes(*(t.clone() for t in lanes))._replace(levels=lanes.levels)
             self.chunk = Chunk(*(t.clone() for t in chunk))
-            self.graphs = {steps: self._capture(steps) for steps in (REPLAY, 1)}
+            before = [[t.clone() for t in group] for group in state]
+            tensors = flat(self.state, self.lanes, self.chunk, self.at)
+            self.graphs = {steps: engine.captured(lambda: self.call(*tensors), steps) for steps in (REPLAY, 1)}
+            for now, then in zip(chain(*state), chain(*before), strict=True):
+                now.copy_(then)
 
     def run(self, lanes: Lanes, chunk: Chunk, steps: int, mark: Callable[[int], None]) -> None:
         """Take the chunk's first `steps` steps, with a `mark` (of how many steps) after each piece."""
-        if not self.cuda:
+        if not self.graphs:
             self.lanes, self.chunk = lanes, chunk
             self.again(steps, mark)
             return
@@ -170,31 +177,12 @@ class Bound:
     def again(self, steps: int, mark: Callable[[int], None]) -> None:
         """Take the first `steps` steps of the chunk it holds. On a GPU nothing in here waits for the device."""
         self.at.zero_()
-        if not self.cuda:
+        if not self.graphs:
             tensors = flat(self.state, self.lanes, self.chunk, self.at)
             for _ in range(steps):
                 self.call(*tensors)
                 mark(1)
             return
         for piece in [REPLAY] * (steps // REPLAY) + [1] * (steps % REPLAY):
-            self.graphs[piece].replay()
+            self.graphs[piece]()
             mark(piece)
-
-    @torch.no_grad()
-    def _capture(self, steps: int) -> torch.cuda.CUDAGraph:
-        tensors = flat(self.state, self.lanes, self.chunk, self.at)
-        before = [[t.clone() for t in group] for group in self.state]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self.at.zero_()
-            self.call(*tensors)  # what runs for the first time may allocate or wait, which a capture must not
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for _ in range(steps):
-                self.call(*tensors)
-        for group, kept in zip(self.state, before, strict=True):
-            for now, then in zip(group, kept, strict=True):
-                now.copy_(then)
-        return graph

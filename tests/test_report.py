@@ -16,6 +16,7 @@ from rich.console import Console
 from harness import report
 from harness.desk import Desk
 from harness.executors import InProcess
+from harness.planner import Plan
 from harness.run import Driver
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Hypothesis, load
@@ -37,7 +38,9 @@ SMALL = replace(
 def findings_of(study: Ablation, tracker: Tracker, scratch: Path) -> report.Findings:
     cells = study.cells("default")
     desk = Desk("loss_ablation.default", cells, "minimize")
-    Driver(study, cells, desk, tracker, InProcess, 1, Console(file=io.StringIO()), ORIGIN).run(scratch)
+    Driver(
+        study, cells, desk, tracker, InProcess, Plan(1, 1, frozenset(), frozenset(), ""), Console(file=io.StringIO()), ORIGIN
+    ).run(scratch)
     return report.Findings.collect("loss_ablation", "default", study, cells, desk.done(), desk.given_up(), tracker)
 
 

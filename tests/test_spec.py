@@ -40,6 +40,7 @@ OTHERS = {
     "sigma": (TrialSpec(likelihood="mse"), 0.5),
     "objective": (TrialSpec(), "iwae"),
     "num_samples": (TrialSpec(), 5),
+    "precision": (TrialSpec(), "bf16"),
     "evaluation": (TrialSpec(), "full"),
 }
 

@@ -53,7 +53,7 @@ def check(device: str, console: Console) -> int:
         UserError: a device that is no GPU.
     """
     where = engine.device(device)
-    if where.type != "cuda":
+    if not engine.can_capture(where):
         raise UserError(f"these checks are for a CUDA GPU, got {device!r}\nfor a CPU: make bench")
     started = time.monotonic()
     console.print(f"{engine.describe(where)}, torch {torch.__version__}", highlight=False)
@@ -75,15 +75,13 @@ def check(device: str, console: Console) -> int:
 def _sync_free(report: _Report, data: Data, where: torch.device, spec: TrialSpec) -> None:
     """A chunk of captured steps, under torch's own alarm for operations that wait for the device."""
     bound = _ready(Cohort([spec, spec.derive(seed=1)], data, where, compiled=True), 2 * CHUNK)
-    torch.cuda.set_sync_debug_mode("error")
     try:
-        bound.again(CHUNK, lambda steps: None)
+        with engine.no_waiting():
+            bound.again(CHUNK, lambda steps: None)
     except RuntimeError as fault:
         report.line(False, f"a chunk waits for the device: {fault}")
     else:
         report.line(True, f"a chunk of {CHUNK} steps never waits for the device")
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def _parity(report: _Report, data: Data, where: torch.device, specs: Sequence[TrialSpec]) -> None:

@@ -1,33 +1,48 @@
-"""Time of a training step of the reference model: by likelihood, by activation, by lanes. One round is a chunk of 32 steps."""
+"""Time of a training step: by likelihood, activation, network and lanes. One round is a chunk of 32 steps."""
 
 import pytest
 
+from harness import engine
 from harness.cohort import CHUNK
 from harness.likelihoods import LIKELIHOODS
 from harness.networks import ACTIVATIONS
 from harness.spec import TrialSpec
 
-pytestmark = pytest.mark.usefixtures("provenance")
 
-
-def measure(benchmark, run, trials: int = 1) -> None:
-    benchmark.extra_info["images_per_round"] = CHUNK * TrialSpec().batch_size * trials
-    benchmark.pedantic(run, rounds=10, iterations=1, warmup_rounds=2)
+def measure(benchmark, run) -> None:
+    benchmark.extra_info.update(units=CHUNK, unit="step")
+    benchmark.pedantic(run, rounds=5, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_likelihood(benchmark, chunk_of, likelihood):
-    benchmark.group = "step by likelihood"
+    benchmark.group = "32 steps by likelihood"
     measure(benchmark, chunk_of(TrialSpec(likelihood=likelihood)))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activation(benchmark, chunk_of, activation):
-    benchmark.group = "step by activation"
+    benchmark.group = "32 steps by activation"
     measure(benchmark, chunk_of(TrialSpec(activation=activation)))
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 4])
+@pytest.mark.parametrize("latent", [2, 20, 50])
+@pytest.mark.parametrize("hidden", [None, (256, 128), (200, 200)], ids=["reference", "256-128", "200-200"])
+def test_network(benchmark, chunk_of, hidden, latent):
+    benchmark.group = "32 steps by network and latents"
+    measure(benchmark, chunk_of(TrialSpec(network="mlp" if hidden else "reference", hidden=hidden, latent=latent)))
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4, 8])
 def test_lanes(benchmark, chunk_of, lanes):
-    benchmark.group = "chunk by lanes (a round trains as many trials)"
-    measure(benchmark, chunk_of(*(TrialSpec(seed=s) for s in range(lanes))), trials=lanes)
+    """A step of all lanes together."""
+    benchmark.group = "32 steps by lanes"
+    measure(benchmark, chunk_of(*(TrialSpec(seed=s) for s in range(lanes))))
+
+
+def test_compiled(benchmark, chunk_of, where):
+    """One lane, compiled in the warm-up; beside `test_lanes[1]`."""
+    benchmark.group = "32 steps by lanes"
+    if not engine.has_compiler(where):
+        pytest.skip("no compiler here")
+    measure(benchmark, chunk_of(TrialSpec(), compiled=True))

@@ -1,0 +1,38 @@
+"""Time of scoring a trained trial: all of the quick evaluation, and the bounds on log p(x) by themselves."""
+
+import pytest
+
+from harness import metrics
+from harness.metrics.bounds import elbo, importance, native
+from harness.metrics.quadrature import exact
+from harness.metrics.shown import observed
+
+IMAGES = 100
+
+
+@pytest.fixture
+def view(trained, mnist, where):
+    """The test set under the trial's own likelihood."""
+    return native(trained.vae, observed(trained.spec, trained.vae, mnist.to(where).test))
+
+
+def test_quick(benchmark, trained, mnist, where):
+    benchmark.group = "evaluation"
+    benchmark.pedantic(metrics.evaluate, args=(trained.spec, trained.vae, mnist.to(where)), rounds=2)
+
+
+def test_elbo(benchmark, trained, view):
+    """10,000 images, 1 draw of z."""
+    benchmark.group = "evaluation"
+    benchmark.pedantic(elbo, args=(trained.vae, view, 1), rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("draws", [10, 100, 1_000])
+def test_importance(benchmark, trained, view, draws):
+    benchmark.group = f"bounds, {IMAGES} images"
+    benchmark.pedantic(importance, args=(trained.vae, view.first(IMAGES), draws), rounds=3, warmup_rounds=1)
+
+
+def test_exact(benchmark, trained, view):
+    benchmark.group = f"bounds, {IMAGES} images"
+    benchmark.pedantic(exact, args=(trained.vae, view.first(IMAGES)), rounds=3, warmup_rounds=1)

@@ -1,0 +1,121 @@
+"""What a study costs beside training: bookkeeping per epoch and per trial, figures, files."""
+
+import io
+import itertools
+import os
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness import executors, study
+from harness.desk import Desk
+from harness.executors import Epoch, Finished, InProcess
+from harness.planner import Plan
+from harness.run import Driver
+from harness.spec import Result
+from harness.tracking import MlflowTracker
+
+ORIGIN = {"dataset.digest": "d" * 64, "device": "a CPU"}
+BESIDE = ("tracking", "figures", "saving")
+AT_MOST = 0.02  # of training time
+ROUNDS = 5
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+
+@pytest.fixture
+def tracker() -> MlflowTracker:
+    return MlflowTracker("a_study", "default", "")
+
+
+def test_log(benchmark, tracker, trained):
+    """An epoch of one trial, as the driver pays for it."""
+    benchmark.group = "tracking"
+    run = tracker.begin(trained.spec, "bce", 0, 1, ORIGIN)
+    epochs = itertools.count(1)
+    benchmark.pedantic(lambda: tracker.log(run, next(epochs), trained.rows[-1]), rounds=30, warmup_rounds=3)
+
+
+def test_begin(benchmark, tracker, trained):
+    benchmark.group = "tracking"
+    benchmark.pedantic(tracker.begin, args=(trained.spec, "bce", 0, 1, ORIGIN), rounds=10, warmup_rounds=1)
+
+
+def test_finish(benchmark, tracker, trained):
+    """Scores, all files, and the commit."""
+    benchmark.group = "tracking"
+
+    def begun():
+        return (tracker.begin(trained.spec, "bce", 0, 1, ORIGIN), trained.result, trained.files), {}
+
+    benchmark.pedantic(tracker.finish, setup=begun, rounds=10, warmup_rounds=1)
+
+
+def test_desk(benchmark):
+    """The ledger: take a trial, note its run, tell its value."""
+    benchmark.group = "a trial's bookkeeping"
+    cells = study.load("loss_ablation").cells("default")
+    desk = Desk("a_study.default", cells, "minimize")
+    desk.plan(cells)
+
+    def keep_books():
+        (ticket,) = desk.take(1, lambda spec: spec.cohort)
+        desk.note_run(ticket.number, "run")
+        desk.tell(ticket.number, 0.0)
+
+    benchmark.pedantic(keep_books, rounds=20, warmup_rounds=1)
+
+
+def test_driver(benchmark, trained, tmp_path, monkeypatch):
+    """All that the driver does for a trial, where training takes no time."""
+    benchmark.group = "a trial's bookkeeping"
+    plan = study.load("loss_ablation")
+    cells = plan.cells("default")[: len(plan.arms)]
+    alone = Plan(workers=1, lanes=1, compiled=frozenset(), mixed=frozenset(), why="")
+    numbers = itertools.count()
+
+    def replay(specs, device, folder, send, compiled):
+        for spec in specs:
+            for epoch, row in enumerate(trained.rows, 1):
+                send(Epoch(spec.id, epoch, row))
+            files = Path(shutil.copytree(trained.files, folder / spec.id, copy_function=os.link))
+            send(Finished(spec.id, Result(spec, trained.result.metrics), files))
+
+    def new_study():
+        name = f"study_{next(numbers)}"
+        desk, tracker = Desk(f"{name}.default", cells, "minimize"), MlflowTracker(name, "default", "")
+        driver = Driver(plan, cells, desk, tracker, InProcess, alone, Console(file=io.StringIO()), ORIGIN)
+        return (driver, tmp_path / name), {}
+
+    monkeypatch.setattr(executors, "train", replay)
+    benchmark.extra_info.update(units=len(cells), unit="trial")
+    benchmark.pedantic(Driver.run, setup=new_study, rounds=3, warmup_rounds=1)
+
+
+def test_share_of_training(benchmark, tracker, trained):
+    """Tracking, figures and files of a trial at the default budget, beside its training."""
+    benchmark.group = "a trial's tracking"
+
+    def track():
+        run = tracker.begin(trained.spec, "bce", 0, 1, ORIGIN)
+        for epoch, row in enumerate(trained.rows, 1):
+            tracker.log(run, epoch, row)
+        tracker.finish(run, trained.result, trained.files)
+
+    started = time.process_time()
+    benchmark.pedantic(track, rounds=ROUNDS, warmup_rounds=1)
+    cpu = {name: spent.cpu for name, spent in trained.parts.items()}
+    cpu["tracking"] = (time.process_time() - started) / (ROUNDS + 1)
+    seconds = {name: spent.wall for name, spent in trained.parts.items()}
+    seconds["tracking"] = statistics.median(benchmark.stats.stats.data)
+    figures = {name: spent.wall for name, spent in trained.figures.items()}
+    share, cpu_share = (sum(took[name] for name in BESIDE) / took["training"] for took in (seconds, cpu))
+    benchmark.extra_info.update(share=share, cpu_share=cpu_share, seconds=seconds, cpu_seconds=cpu, figure_seconds=figures)
+    print(f"\nbeside training: {share:.1%} of its time, {cpu_share:.1%} of its CPU time")
+    print(", ".join(f"{name} {seconds[name]:.2f} s ({cpu[name]:.2f} s CPU)" for name in ("training", "evaluation", *BESIDE)))
+    print(", ".join(f"{name} {took:.2f} s" for name, took in sorted(figures.items(), key=lambda f: -f[1])))
+    assert share <= AT_MOST
