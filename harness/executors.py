@@ -5,7 +5,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -53,8 +53,18 @@ class Failed:
 Event = Epoch | Finished | Failed
 
 
-def train(specs: Sequence[TrialSpec], device: str, folder: Path, send: Callable[[Event], None], *, compiled: bool = False) -> None:
+def train(
+    specs: Sequence[TrialSpec],
+    device: str,
+    folder: Path,
+    send: Callable[[Event], None],
+    *,
+    compiled: bool = False,
+    pictured: Container[str] = (),
+) -> None:
     """Train trials of one program and tell everything through `send`. Files go to `folder`/spec id.
+
+    All figures are drawn of the trials whose ids are `pictured`, those at a glance of the others: drawing all takes 3 s a trial.
 
     Results are a function of the specs alone, to rounding: `compiled` and company change the order of sums.
     """
@@ -90,7 +100,8 @@ def train(specs: Sequence[TrialSpec], device: str, folder: Path, send: Callable[
         )
         files = folder / spec.id
         subject = figures.Subject(spec, vae, data, evaluation, history[spec.id])
-        list(figures.draw(subject, files / "figures"))
+        names = tuple(figures.FIGURES) if spec.id in pictured else figures.AT_A_GLANCE
+        list(figures.draw(subject, files / "figures", names))
         torch.save({k: v.cpu() for k, v in vae.state_dict().items()}, files / "state_dict.pt")
         arrays: dict[str, Any] = _pictures(subject)
         np.savez_compressed(files / "pictures.npz", **arrays)
@@ -137,8 +148,8 @@ class Executor(Protocol):
     def free(self) -> int:
         """Jobs that would start at once."""
 
-    def submit(self, specs: Sequence[TrialSpec], folder: Path, *, compiled: bool) -> None:
-        """Start a job."""
+    def submit(self, specs: Sequence[TrialSpec], folder: Path, *, compiled: bool, pictured: Collection[str]) -> None:
+        """Start a job: a program, compiled or not; `pictured` are the ids of trials to draw all figures of."""
 
     def events(self) -> Iterator[Event]:
         """What has happened; waits for the first thing to happen while jobs are running."""
@@ -157,8 +168,8 @@ class InProcess:
     def free(self) -> int:
         return int(not self.happened)
 
-    def submit(self, specs: Sequence[TrialSpec], folder: Path, *, compiled: bool) -> None:
-        train(specs, self.device, folder, self.happened.append, compiled=compiled)
+    def submit(self, specs: Sequence[TrialSpec], folder: Path, *, compiled: bool, pictured: Collection[str]) -> None:
+        train(specs, self.device, folder, self.happened.append, compiled=compiled, pictured=pictured)
 
     def events(self) -> Iterator[Event]:
         while self.happened:
@@ -194,10 +205,10 @@ class Processes:
     def free(self) -> int:
         return sum(not w.job for w in self.workers)
 
-    def submit(self, specs: Sequence[TrialSpec], folder: Path, *, compiled: bool) -> None:
+    def submit(self, specs: Sequence[TrialSpec], folder: Path, *, compiled: bool, pictured: Collection[str]) -> None:
         worker = next(w for w in self.workers if not w.job)
         worker.job = [s.id for s in specs]
-        worker.pipe.send((list(specs), folder, compiled))
+        worker.pipe.send((list(specs), folder, compiled, list(pictured)))
 
     def events(self) -> Iterator[Event]:
         busy = {w.pipe: w for w in self.workers if w.job}
@@ -249,7 +260,7 @@ def _work(pipe: Connection, device: str) -> None:
     engine.one_thread()
     while True:
         try:
-            specs, folder, compiled = pipe.recv()
+            specs, folder, compiled, pictured = pipe.recv()
         except (EOFError, ConnectionResetError):
             return
         left = {s.id for s in specs}
@@ -260,7 +271,7 @@ def _work(pipe: Connection, device: str) -> None:
             pipe.send(event)
 
         try:
-            train(specs, device, folder, send, compiled=compiled)
+            train(specs, device, folder, send, compiled=compiled, pictured=pictured)
         except BrokenPipeError:  # the driver is gone
             return
         except Exception as fault:  # whatever a trial raises fails that trial, with its reason; the study goes on

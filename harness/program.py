@@ -138,6 +138,7 @@ class Compiled:
         graph = trace(recipe, copies, lanes, chunk, at)
         # Shapes are fixed by construction, so the checks that torch.compile makes at each call (0.5 ms of a step of 4) are off.
         unchecked: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+        unchecked |= {"size_asserts": False, "alignment_asserts": False}
         self.call = torch.compile(graph, fullgraph=True, dynamic=False, options=unchecked) if fuse else graph
         with torch.no_grad():
             self.call(*flat(copies, lanes, chunk, at.zero_()))

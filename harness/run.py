@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from harness.errors import MachineError, UserError
 from harness.executors import Epoch, Event, Executor, Failed, Finished, Processes
 from harness.metrics import features
 from harness.planner import Plan
+from harness.spec import TrialSpec
 from harness.study import SCORES, Ablation, Cell, load
 from harness.tracking import MlflowTracker, Tracker, store_uri
 
@@ -125,7 +126,12 @@ class Driver:
                 self.desk.note_run(t.number, run)
                 running[t.cell.spec.id] = Running(t, run)
             specs = [t.cell.spec for t in tickets]
-            executor.submit(specs, scratch, compiled=specs[0].cohort in self.plan.compiled)
+            executor.submit(specs, scratch, compiled=specs[0].cohort in self.plan.compiled, pictured=self._pictured(specs))
+
+    def _pictured(self, specs: Sequence[TrialSpec]) -> list[str]:
+        """Those to draw all figures of: the first seed of every arm."""
+        first = {cell.arm: cell.spec.id for cell in sorted(self.cells, key=lambda c: -c.seed)}
+        return [s.id for s in specs if s.id in first.values()]
 
     def _heed(self, event: Event, running: dict[str, Running], display: Display) -> None:
         trial = running[event.spec]

@@ -20,7 +20,9 @@ from harness.vae import kl_per_dimension
 
 def subject(latent: int) -> figures.Subject:
     """A trial of two epochs on digits, with scores by hand."""
-    spec = TrialSpec(dataset="digits", epochs=2, batch_size=64, learning_rate=3e-3, likelihood="bernoulli", latent=latent)
+    spec = TrialSpec(
+        dataset="digits", evaluation="full", epochs=2, batch_size=64, learning_rate=3e-3, likelihood="bernoulli", latent=latent
+    )
     cohort = Cohort([spec], data.load("digits"), torch.device("cpu"))
     history = [next(iter(cohort.run_epoch().values())) for _ in range(spec.epochs)]
     vae = cohort.trained(cohort.specs[0])
@@ -51,6 +53,12 @@ def test_every_figure_draws_at_two_latents(plane: figures.Subject, tmp_path: Pat
 
 def test_at_three_latents_those_of_a_plane_are_left_out(space: figures.Subject, tmp_path: Path) -> None:
     assert {p.stem for p in figures.draw(space, tmp_path)} == set(figures.FIGURES) - set(figures.NEEDS_TWO_LATENTS)
+
+
+def test_a_glance_is_two_figures_and_a_quick_evaluation_has_no_grids(plane: figures.Subject, tmp_path: Path) -> None:
+    assert [p.stem for p in figures.draw(plane, tmp_path, figures.AT_A_GLANCE)] == ["reconstructions", "samples"]
+    assert figures.fits("posteriors", plane)
+    assert not figures.fits("posteriors", replace(plane, spec=plane.spec.derive(evaluation="quick")))
 
 
 def test_a_figure_without_numbers_is_left_out(space: figures.Subject) -> None:

@@ -4,7 +4,7 @@ import io
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class Kill(BaseException):
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes most of a tiny trial's time."""
 
-    def draw(subject: figures.Subject, folder: Path) -> Iterator[Path]:
+    def draw(subject: figures.Subject, folder: Path, names: Collection[str]) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         return iter(())
 
@@ -158,6 +158,19 @@ def test_trials_of_one_shape_train_together(tmp_path: Path, no_pictures: None, m
     assert all(len({s.cohort for s in j}) == 1 for j in jobs)
 
 
+def test_the_first_seed_of_every_arm_gets_all_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[int, set[int]] = {}
+
+    def draw(subject: figures.Subject, folder: Path, names: Collection[str]) -> Iterator[Path]:
+        drawn.setdefault(subject.spec.seed, set()).add(len(names))
+        folder.mkdir(parents=True, exist_ok=True)
+        return iter(())
+
+    monkeypatch.setattr(executors.figures, "draw", draw)
+    Start(PAIR, MemoryTracker()).go(tmp_path)
+    assert drawn == {0: {len(figures.FIGURES)}, 1: {len(figures.AT_A_GLANCE)}}
+
+
 def test_arms_of_a_mixed_group_train_together(tmp_path: Path, no_pictures: None) -> None:
     tracker = MemoryTracker()
     start = Start(PAIR, tracker, lanes=8)
@@ -231,7 +244,7 @@ def test_a_cell_is_lost_at_most_three_times(tmp_path: Path, no_pictures: None) -
     tracker = MemoryTracker()
 
     class Mortal(InProcess):
-        def submit(self, specs: list[TrialSpec], folder: Path, *, compiled: bool) -> None:
+        def submit(self, specs: list[TrialSpec], folder: Path, *, compiled: bool, pictured: list[str]) -> None:
             self.happened += [Failed(s.id, "its worker died", final=False) for s in specs]
 
     start = Start(plan, tracker, Mortal).go(tmp_path)

@@ -1,6 +1,6 @@
 """Pictures of one trained trial, drawn from its evaluation. Each is a matplotlib figure; `draw` makes all that fit the trial."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,6 +13,7 @@ from harness.figures.posterior import posteriors
 from harness.figures.scores import bounds, curves, dead_units
 
 __all__ = [
+    "AT_A_GLANCE",
     "FIGURES",
     "NEEDS_TWO_LATENTS",
     "Subject",
@@ -40,20 +41,25 @@ FIGURES: Mapping[str, Callable[[Subject], Figure]] = {
     "bounds": bounds,
     "dead_units": dead_units,
 }
+AT_A_GLANCE = ("reconstructions", "samples")
 NEEDS_TWO_LATENTS = ("manifold", "manifold_quantiles", "aggregate_posterior", "posteriors")
 
 
 def fits(name: str, subject: Subject) -> bool:
     """Whether a trial has what a figure of the table shows."""
-    there = {"bounds": subject.evaluation.ladder, "dead_units": subject.evaluation.dead_by_layer}
+    there = {
+        "bounds": subject.evaluation.ladder,
+        "dead_units": subject.evaluation.dead_by_layer,
+        "posteriors": subject.spec.evaluation != "quick",  # they integrate p(x, z) over grids, as the exact likelihood does
+    }
     return bool(there.get(name, True)) and (subject.spec.latent == 2 or name not in NEEDS_TWO_LATENTS)
 
 
-def draw(subject: Subject, folder: Path) -> Iterator[Path]:
-    """Every figure that fits the trial, as PNG files in `folder`."""
+def draw(subject: Subject, folder: Path, names: Collection[str] = tuple(FIGURES)) -> Iterator[Path]:
+    """Those of the named figures that fit the trial, as PNG files in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, make in FIGURES.items():
-        if fits(name, subject):
+        if name in names and fits(name, subject):
             path = folder / f"{name}.png"
             figure = make(subject)
             figure.savefig(path, dpi=100)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,11 +141,11 @@ def trained(mnist: data.Data, where: torch.device, tmp_path_factory: pytest.Temp
         with spending(parts, "evaluation"):
             return evaluate(spec, vae, images)
 
-    def timed_draw(subject: figures.Subject, folder: Path) -> Iterator[Path]:
+    def timed_draw(subject: figures.Subject, folder: Path, names: Collection[str]) -> Iterator[Path]:
         list(draw(subject, folder))
         with spending(parts, "figures"):
             start = timer(), time.process_time()
-            for path in draw(subject, folder):
+            for path in draw(subject, folder, names):
                 now = timer(), time.process_time()
                 each[path.stem], start = Spent(now[0] - start[0], now[1] - start[1]), now
                 yield path
@@ -166,5 +166,5 @@ def trained(mnist: data.Data, where: torch.device, tmp_path_factory: pytest.Temp
         patch.setattr(executors.figures, "draw", timed_draw)
         engine.one_thread()
         start = timer(), time.process_time()
-        executors.train([spec], str(where), tmp_path_factory.mktemp("trial"), send)
+        executors.train([spec], str(where), tmp_path_factory.mktemp("trial"), send, pictured=[spec.id])
     return Trained(spec, found["vae"], found["result"], found["files"], rows, parts, each)
