@@ -45,8 +45,8 @@ class Cohort:
     """S trials that one program can train: they differ in lane fields, activation and likelihood only (`harness.vae.mixable`).
 
     Noise is data: order, initial weights and all draws come from a lane's own seed, so a trial trains alike alone and in company:
-    bitwise in cohorts of equal size on a CPU, else to rounding (weights to 1e-3 relative over two epochs in the tests), since one
-    lane takes another Adam kernel than several. `compiled` runs the steps as one graph each (harness/program.py), to rounding too;
+    bitwise in cohorts of equal size on a CPU, else to rounding (weights to 1e-3 relative over two epochs in the tests), since
+    products of several sum in another order. `compiled` runs the steps as one graph each (harness/program.py), to rounding too;
     the last step of an epoch, whose batch is smaller, is taken as single operations in either case.
 
     A trial that meets a value that is not finite is masked: its lane is computed on but looked at no more, until at the end of the

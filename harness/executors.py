@@ -93,6 +93,7 @@ def train(
             | _late_gain(history[spec.id])
             | {
                 "perf/train_s": trained_s,
+                "perf/compiled": float(compiled),
                 "perf/compile_s": cohort.compile_s,
                 "perf/peak_memory_mib": engine.peak_memory_mib(where),
                 "model/parameters": parameters_of_one(vae),

@@ -1,8 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
-from harness.optim import OPTIMIZERS
+from harness.optim import OPTIMIZERS, Correction
 
 SHAPES = [(6, 4), (1, 4), (1, 1)]
 RATES = [1e-3, 3e-2, 0.5]
@@ -39,10 +41,24 @@ def problem() -> tuple[list[Tensor], list[list[Tensor]]]:
     return start, [[s * torch.randn(p.shape, generator=g) for p in start] for s in size]
 
 
+def by_operations(name: str, start: list[Tensor], grads: list[list[Tensor]], lanes: list[int]) -> list[Tensor]:
+    params = [p[lanes].clone() for p in start]
+    optimizer = OPTIMIZERS[name]
+    state = optimizer.init(params)
+    rate, decay = torch.tensor(RATES)[lanes], torch.tensor(DECAYS)[lanes]
+    rates, spreads = optimizer.corrections(torch.arange(1, len(grads) + 1), rate)
+    for step, *correction in zip(grads, rates, spreads, strict=True):
+        optimizer.apply(params, [g[lanes] for g in step], state.mean, state.square, Correction(*correction), rate, decay)
+    return params
+
+
+@pytest.mark.parametrize("way", [ours, by_operations])
 @pytest.mark.parametrize("lanes", [[0], [1], [2], [0, 1, 2]], ids=str)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_ours_is_torchs_in_every_lane(name: str, lanes: list[int], problem: tuple[list[Tensor], list[list[Tensor]]]) -> None:
-    got = ours(name, *problem, lanes)
+def test_ours_is_torchs_in_every_lane(
+    name: str, lanes: list[int], way: Callable[..., list[Tensor]], problem: tuple[list[Tensor], list[list[Tensor]]]
+) -> None:
+    got = way(name, *problem, lanes)
     for i, lane in enumerate(lanes):
         for mine, reference in zip(got, theirs(name, *problem, lane), strict=True):
             torch.testing.assert_close(mine[i], reference, rtol=1e-4, atol=2e-5)  # fp32, 20 steps of up to 0.5
