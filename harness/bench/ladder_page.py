@@ -29,6 +29,7 @@ HEADINGS = (
     "MB/step",
     "compile, s",
 )
+PAGE_ONLY = (1, 6, 7)  # wall time, FLOP and bytes
 BUSY = 0.05  # more waiting than this is said
 LOADED = 0.5  # and a load average above this, where several threads run
 USUAL, OURS, PEER = "0.6", "tab:blue", "tab:orange"
@@ -41,13 +42,14 @@ def slug(ladder: Ladder) -> str:
 
 
 def show(ladder: Ladder, console: Console) -> None:
-    """Print the table, and what it was measured on."""
+    """Print the columns that fit a terminal, and what was measured on what."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if i else "left", no_wrap=not i)
+        if i not in PAGE_ONLY:
+            table.add_column(heading, justify="right" if i else "left", no_wrap=not i)
     for row in ladder.rows:
         if not row.reason:
-            table.add_row(*_cells(row))
+            table.add_row(*(cell for i, cell in enumerate(_cells(row)) if i not in PAGE_ONLY))
     console.print(table)
     for row in ladder.rows:
         if row.reason:
