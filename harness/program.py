@@ -160,8 +160,8 @@ class Bound:
             before = [[t.clone() for t in group] for group in state]
             tensors = flat(self.state, self.lanes, self.chunk, self.at)
             self.graphs = {steps: engine.captured(lambda: self.call(*tensors), steps) for steps in (REPLAY, 1)}
-            for now, then in zip(chain(*state), chain(*before), strict=True):
-                now.copy_(then)
+            for changed, kept in zip(chain(*state), chain(*before), strict=True):
+                changed.copy_(kept)
 
     def run(self, lanes: Lanes, chunk: Chunk, steps: int, mark: Callable[[int], None]) -> None:
         """Take the chunk's first `steps` steps, with a `mark` (of how many steps) after each piece."""

@@ -79,7 +79,7 @@ def side(link: Connection, folder: str, steps: int, levels: Tensor, device: torc
         link.send(None)
         while link.recv():
             link.send(timed(run))
-    except Exception:
+    except Exception:  # whatever the side raises goes to the gate, which names the side and shows it
         link.send(traceback.format_exc())
 
 
