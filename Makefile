@@ -7,12 +7,20 @@ BUDGET ?= default
 DEVICE ?= auto
 PORT   ?= 5000
 DATASET ?= mnist
+EXECUTOR ?= processes
+STORAGE ?=
+KILLS  ?= 200
+WHERE = $(if $(STORAGE),--storage '$(STORAGE)')
+# What only some need is installed when it is asked for: EXECUTOR=ray, EXECUTOR=slurm, STORAGE=postgresql+psycopg://...
+EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(MLFLOW_TRACKING_URI)),postgres)
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report doctor list ui test bench bench-ladder bench-compare bench-gpu check data lock clean
+.PHONY: help install study report doctor list ui test chaos bench bench-ladder bench-compare bench-gpu check data lock clean
+.SECONDEXPANSION:
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n]"
+	@echo "           [EXECUTOR=local|processes|ray|slurm] [STORAGE=postgresql+psycopg://user@host/database]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml requirements.lock
@@ -24,13 +32,18 @@ $(READY): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip install --quiet --progress-bar on --constraint requirements.lock --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.extra-%: $(READY)
+	@echo "adding what '$*' needs"
+	@$(BIN)/python -m pip install --quiet --progress-bar on --constraint requirements.lock --editable '.[$*]'
+	@touch $@
+
 install: $(READY) ## the environment in .venv, at the locked versions
 
-study: $(READY) ## run a study and report: NAME=, BUDGET=, DEVICE=, WORKERS=
-	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness study $(NAME) --budget $(BUDGET) --device $(DEVICE) $(if $(WORKERS),--workers $(WORKERS))
+study: $(READY) $$(EXTRAS:%=$(VENV)/.extra-%) ## run a study and report: NAME=, BUDGET=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=
+	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness study $(NAME) --budget $(BUDGET) --device $(DEVICE) --executor $(EXECUTOR) $(if $(WORKERS),--workers $(WORKERS)) $(WHERE)
 
-report: $(READY) ## show a study's report again: NAME=, BUDGET=
-	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness report $(NAME) --budget $(BUDGET)
+report: $(READY) $$(EXTRAS:%=$(VENV)/.extra-%) ## show a study's report again: NAME=, BUDGET=
+	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness report $(NAME) --budget $(BUDGET) $(WHERE)
 
 doctor: $(READY) ## what is wrong with finished runs: NAME=, BUDGET=, or all of them
 	@$(BIN)/harness doctor $(if $(NAME),$(NAME) --budget $(BUDGET))
@@ -49,8 +62,11 @@ check: $(READY) ## lint, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-test: check data ## lint, format, types and all tests
+test: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres check data ## lint, format, types and all tests
 	@$(BIN)/python -m pytest --durations=8
+
+chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
+	@$(BIN)/python tests/chaos.py --kills $(KILLS)
 
 bench: $(READY) data ## step times: pytest --benchmark-only
 	@$(BIN)/python -m pytest tests/bench --benchmark-only

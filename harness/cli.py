@@ -27,9 +27,14 @@ def parser() -> argparse.ArgumentParser:
         p.add_argument("name", nargs="?", default="", help="a file of studies/, without .py")
     for p in (run, again):
         p.add_argument("--budget", default="default", help="smoke, default, full, or another that the study defines")
+    for p in (run, again):
+        p.add_argument(
+            "--storage", default="", help="postgresql+psycopg://user@host/database, for several drivers; else a file in mlruns/"
+        )
     ill.add_argument("--budget", help="default unless said; without a study, all that have runs")
     run.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:N")
-    run.add_argument("--workers", type=int, help="worker processes on a CPU; all cores unless said")
+    run.add_argument("--workers", type=int, help="trainings at a time; unless said one per core, or per GPU")
+    run.add_argument("--executor", default="processes", help="local, processes, ray, slurm")
     commands.add_parser("list", help="all studies with their questions")
     fetch = commands.add_parser("data", help="fetch and check a data set")
     fetch.add_argument("dataset", nargs="?", default="mnist")
@@ -73,15 +78,16 @@ def _run(chosen: argparse.Namespace, console: Console) -> int:
         case "study" | "report":
             if not chosen.name:
                 raise UserError(f"which study? make {chosen.command} NAME=...\n{study.questions()}")
-            study.cells_of(chosen.name, chosen.budget)
+            study.check(chosen.name, chosen.budget)
             from harness import run
 
             if chosen.command == "report":
-                return run.report_study(chosen.name, chosen.budget, console)
-            return run.run_study(chosen.name, chosen.budget, chosen.device, chosen.workers, console)
+                return run.report_study(chosen.name, chosen.budget, console, storage=chosen.storage)
+            how = {"executor": chosen.executor, "storage": chosen.storage}
+            return run.run_study(chosen.name, chosen.budget, chosen.device, chosen.workers, console, **how)
         case "doctor":
             if chosen.name:
-                study.cells_of(chosen.name, chosen.budget or "default")
+                study.check(chosen.name, chosen.budget or "default")
             from harness import doctor
 
             return doctor.examine(chosen.name, chosen.budget, console)

@@ -3,15 +3,15 @@
 Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk.
 """
 
-import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from harness import engine, metrics
+from harness import borders, chunks, engine, metrics
+from harness.borders import Border, Snapshot
+from harness.chunks import CHUNK, Feed, Row, generator
 from harness.data import Data, frozen_noise
 from harness.likelihoods import LEVELS
 from harness.objectives import OBJECTIVES
@@ -20,25 +20,7 @@ from harness.program import Bound, Chunk, Compiled, Lanes, Recipe, gradients
 from harness.spec import TrialSpec
 from harness.vae import VAE, build, likelihood_of, mixable, side_by_side
 
-CHUNK = 32  # steps between two looks at the results; it also fixes how noise is drawn, so changing it changes every run
-
-Row = dict[str, float]
 _PROGRAMS: dict[tuple, Compiled] = {}  # of this process; equal shapes share one
-
-
-def _whole(rows: Tensor) -> Tensor:
-    """Rows of a chunk, filled up to CHUNK of them."""
-    if len(rows) == CHUNK:
-        return rows.contiguous()
-    filled = rows.new_zeros(CHUNK, *rows.shape[1:])
-    filled[: len(rows)] = rows
-    return filled
-
-
-def generator(seed: int, stream: str, epoch: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The source of one kind of randomness of one trial in one epoch: a function of these alone, never of its company."""
-    digest = hashlib.sha256(f"{seed}/{stream}/{epoch}".encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7]))
 
 
 class Cohort:
@@ -108,8 +90,8 @@ class Cohort:
 
     @property
     def noisy(self) -> list[bool]:
-        """Whether each lane draws new pixel noise at every use of an image: dequantisation, dynamic binarisation."""
-        return [likelihood_of(s).noisy and s.binarisation not in ("static", "threshold") for s in self.lanes]
+        """Whether each lane draws new pixel noise at every use of an image."""
+        return [chunks.noisy(s) for s in self.lanes]
 
     @property
     def learning_rate(self) -> Tensor:
@@ -118,8 +100,8 @@ class Cohort:
 
     @property
     def bytes_per_lane(self) -> int:
-        """An upper estimate of a lane's memory on the device: parameters, moments, gradients and a chunk of inputs."""
-        state = 6 * sum(p[0].numel() for p in self.params) * 4
+        """An upper estimate of a lane's memory on the device: parameters and moments twice (`border`), gradients, inputs."""
+        state = 9 * sum(p[0].numel() for p in self.params) * 4
         batch = self.shape.batch_size * self.levels.shape[1] * 4 * self.shape.num_samples * self.vae.likelihood.params
         return state + batch * (12 + 2 * CHUNK * any(self.noisy)) + 8 * len(self.levels)
 
@@ -129,20 +111,18 @@ class Cohort:
             terms, seconds = self._train_epoch()
         self.epoch += 1
         rows = self._rows(terms, seconds) if self.specs else {}
-        if len(self.specs) < len(self.lanes) and self.specs:
+        if self.specs:
             self._compact()
         return rows
 
     def _train_epoch(self) -> tuple[Tensor, list[float]]:
         """(T, 3, S) of all steps, and the seconds of each."""
-        order = torch.stack([self._order(s) for s in self.lanes])
-        streams = [generator(s.seed, "latent", self.epoch, self.device) for s in self.lanes]
-        pixel_streams = [generator(s.seed, "pixels", self.epoch, self.device) for s in self.lanes]
+        feed = Feed(self.lanes, self.levels, self.steps_per_epoch, self.epoch)
         timer = engine.StepTimer(self.device)
         terms = []
         for start in range(0, self.steps_per_epoch, CHUNK):
             steps = range(start, min(start + CHUNK, self.steps_per_epoch))
-            chunk = self._chunk(steps, order, streams, pixel_streams)
+            chunk = feed.chunk(steps, self.recipe.optimizer, self.learning_rate, whole=self.compiled)
             timer.mark(0)
             self._take(chunk, steps, timer)
             terms.append(chunk.history[: len(steps)].cpu())
@@ -150,33 +130,6 @@ class Cohort:
             if not self.specs:
                 break
         return torch.cat(terms), timer.seconds()
-
-    def _order(self, spec: TrialSpec) -> Tensor:
-        """This epoch's order, padded to whole batches."""
-        shuffled = torch.randperm(len(self.levels), generator=generator(spec.seed, "order", self.epoch))
-        missing = math.ceil(len(self.levels) / self.shape.batch_size) * self.shape.batch_size - len(shuffled)
-        return torch.nn.functional.pad(shuffled, (0, missing)).to(self.device)
-
-    def _chunk(
-        self, steps: range, order: Tensor, streams: Sequence[torch.Generator], pixel_streams: Sequence[torch.Generator]
-    ) -> Chunk:
-        """All that `steps` of this epoch read; CHUNK rows where compiled, shapes being fixed: a short chunk leaves some idle."""
-        size, pixels, samples = self.shape.batch_size, self.levels.shape[1], self.shape.num_samples
-        used, lanes = len(steps), len(self.lanes)
-        batch = order[:, steps.start * size : steps.stop * size].view(lanes, used, size).transpose(0, 1)
-        eps = torch.empty(used, lanes, samples, size, self.shape.latent, device=self.device)
-        for lane, g in enumerate(streams):
-            eps[:, lane] = torch.randn(used, samples, size, self.shape.latent, generator=g, device=self.device)
-        u = torch.full((used, lanes, size, pixels) if any(self.noisy) else (used, lanes, 1, 1), 0.5, device=self.device)
-        for lane, g in enumerate(pixel_streams):
-            if self.noisy[lane]:
-                u[:, lane] = torch.rand(used, size, pixels, generator=g, device=self.device)
-        before = self.epoch * self.steps_per_epoch + steps.start + 1
-        numbers = torch.arange(before, before + used, device=self.device)
-        rate, spread = self.recipe.optimizer.corrections(numbers, self.learning_rate)
-        history = torch.zeros(used, 3, lanes, device=self.device)
-        rows = Chunk(batch, eps, u, self._beta(steps), rate, spread, history)
-        return Chunk(*(_whole(r) for r in rows)) if self.compiled else rows
 
     def _take(self, chunk: Chunk, steps: range, timer: engine.StepTimer) -> None:
         """Take the steps, the epoch's last as single operations: its batch is smaller, and its gradients are looked at."""
@@ -208,14 +161,6 @@ class Cohort:
             self.compile_s += _PROGRAMS[key].seconds
         self.bound = Bound(_PROGRAMS[key], state, self._constants(), chunk)
         return self.bound
-
-    def _beta(self, steps: range) -> Tensor:
-        """The weight of the KL at each step, (T, S): it rises linearly to beta over `kl_warmup` epochs, anew every `kl_cycle`."""
-        before = self.epoch * self.steps_per_epoch + np.arange(steps.start, steps.stop)[:, None]
-        ramp, cycle = (np.array([getattr(s, f) for s in self.lanes]) * self.steps_per_epoch for f in ("kl_warmup", "kl_cycle"))
-        done = np.where(cycle > 0, before % np.maximum(cycle, 1), before) + 1
-        weight = np.array([s.beta for s in self.lanes]) * np.minimum(1, done / np.maximum(ramp, 1))
-        return torch.tensor(weight, dtype=torch.float32, device=self.device)
 
     def _step(self, batch: Tensor, eps: Tensor, u: Tensor, beta: Tensor, history: Tensor) -> tuple[Tensor, ...]:
         """One step of every lane: batch (S, B) of the images, eps (S, L, B, Z), u (S, B, P) or (S, 1, 1), beta (S,).
@@ -259,45 +204,43 @@ class Cohort:
         self.gradient_norm = self.gradient_norm[lanes]
         kept = [self.lanes[i] for i in lanes]
         self.specs = [s for s in kept if s in self.specs]
-        moments = [[m[lanes] for m in ms] for ms in (self.state.mean, self.state.square)]
+        now = borders.groups(self.vae, self.state)
         vae = self._extract(lanes)
-        if len(list(vae.parameters())) < len(moments[0]):  # no lane left has learned scalars, which stand first
-            moments = [ms[1:] for ms in moments]
+        names = [name for name, _ in vae.named_parameters()]
         self._adopt(vae, kept)
-        self.state.mean, self.state.square = moments
+        self.state.mean, self.state.square = ([now[g][name][lanes] for name in names] for g in ("mean", "square"))
+
+    def drop(self, ids: Collection[str]) -> None:
+        """Give up these trials, between two epochs: their lanes take no time any more."""
+        self.specs = [s for s in self.specs if s.id not in ids]
+        if self.specs:
+            self._compact()
+
+    def border(self) -> Border:
+        """What every trial needs to go on from here. Between two epochs only."""
+        return Border.of(self.epoch, self.lanes, self.levels.shape[1], self.vae, self.state)
+
+    def restore(self, snapshots: Sequence[Snapshot]) -> None:
+        """Go on from these, one per trial and all of one epoch: bitwise in a cohort of the size they come from, on a CPU."""
+        self.epoch = borders.restore(self.vae, self.state, snapshots)
+        self.state.step.fill_(self.epoch * self.steps_per_epoch)
 
     def trained(self, spec: TrialSpec) -> VAE:
         """One trial's model, alone."""
         return self._extract([self.lanes.index(spec)])
 
-    @torch.no_grad()
     def _extract(self, lanes: Sequence[int]) -> VAE:
-        vae = side_by_side([self.lanes[i] for i in lanes], self.levels.shape[1]).to(self.device)
-        ours = dict(self.vae.named_parameters())
-        for name, new in vae.named_parameters():
-            new.copy_(ours[name][list(lanes)][..., : new.shape[-1]])
-        return vae
+        return borders.extract(self.vae, lanes, [self.lanes[i] for i in lanes], self.levels.shape[1])
 
     def _rows(self, terms: Tensor, seconds: list[float]) -> dict[str, Row]:
-        """What an epoch shows, by spec id. terms (T, 3, S); the train means weigh every step by its images."""
-        images = np.full(self.steps_per_epoch, self.shape.batch_size)
-        images[-1] = len(self.levels) - images[:-1].sum()
-        recon, kl, objective = np.einsum("tks,t->ks", terms.double().numpy(), images / images.sum())
-        p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
+        """What an epoch shows, by spec id. terms (T, 3, S)."""
+        by_lane = chunks.rows(terms, seconds, len(self.levels), self.shape.batch_size)
         speed = len(self.levels) * len(self.specs) / sum(seconds)
         rows = {}
         for spec in self.specs:
             lane = self.lanes.index(spec)
-            rows[spec.id] = {
-                "elbo/train": float(recon[lane] - kl[lane]),
-                "recon/train": float(recon[lane]),
-                "kl/train": float(kl[lane]),
-                "objective/train": float(objective[lane]),
-                "diagnostics/gradient_norm": float(self.gradient_norm[lane]),
-                "perf/images_per_s": speed,
-                "perf/step_ms_p50": float(p50),
-                "perf/step_ms_p95": float(p95),
-            }
+            norm = float(self.gradient_norm[lane])
+            rows[spec.id] = by_lane[lane] | {"diagnostics/gradient_norm": norm, "perf/images_per_s": speed}
             if self.eval_x is not None:
                 vae = self.trained(spec)
                 score = metrics.elbo(vae, metrics.native(vae, self.eval_x[spec.id]), samples=1)

@@ -11,8 +11,8 @@ from rich.text import Text
 from harness.errors import UserError
 from harness.spec import TrialSpec
 from harness.stats import ALPHA
-from harness.study import Ablation, Cell, load, names, questions
-from harness.tracking import Record, on_record
+from harness.study import Ablation, Cell, Search, load, names, questions
+from harness.tracking import Record, on_record, refitted
 
 ENOUGH_SEEDS = 6
 OFF_BETA = 1.5  # a factor
@@ -274,9 +274,12 @@ def examine(name: str, budget: str | None, console: Console) -> int:
 
 
 def _plans(name: str, budget: str | None) -> Iterator[tuple[str, str, Ablation]]:
-    """The study and budget that were named; without a name, every study with every budget, or with that budget."""
+    """The study and budget that were named; without a name, every study with every budget, or with that budget.
+
+    Of a search: its test, in which the base and the best were trained on new seeds.
+    """
     for one in [name] if name else names():
         study = load(one)
         for each in [budget or "default"] if name else study.budgets:
             if budget in (None, each):
-                yield one, each, study
+                yield one, each, study.refit(each, refitted(one, each)) if isinstance(study, Search) else study

@@ -14,6 +14,7 @@ import torch
 from harness.errors import MachineError, UserError
 
 MEBI = 2**20
+MOST_WORKERS = 1_000  # of one driver on a cluster
 
 
 def device(name: str) -> torch.device:
@@ -41,6 +42,33 @@ def device(name: str) -> torch.device:
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_gpu(name: str) -> bool:
+    """Whether a device called so is a GPU, whatever this machine has."""
+    return name.partition(":")[0] == "cuda"
+
+
+def places(name: str, workers: int | None, here: bool) -> list[str]:
+    """The device of each place to train at: every core of a CPU or every GPU of this machine, or as many as asked for.
+
+    `cuda` and `auto` take all GPUs there are, `cuda:1` that one. Not `here`: on other machines, of which this one knows nothing.
+
+    Raises:
+        UserError: fewer than one, or more than this machine has cores or GPUs.
+    """
+    where = device(name)
+    if where.type == "cuda":
+        every = name in ("auto", "cuda")
+        found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if every else [str(where)]
+    else:
+        found = ["cpu"] * cores()
+    count = len(found) if workers is None else workers
+    if not 1 <= count <= (len(found) if here else MOST_WORKERS):
+        raise UserError(
+            f"WORKERS={count}: from 1 to {len(found) if here else MOST_WORKERS} for {describe(where) if here else 'a cluster'}"
+        )
+    return found[:count] if here else [where.type] * count
 
 
 def describe(where: torch.device) -> str:

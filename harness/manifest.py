@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import socket
@@ -57,5 +58,6 @@ def tags() -> dict[str, str]:
 
 
 def command() -> str:
-    """The command as the user typed it: what make says it ran, or this process's own arguments."""
-    return os.environ.get("HARNESS_COMMAND") or shlex.join(["harness", *sys.argv[1:]])
+    """The command as the user typed it, but for passwords: what make says it ran, or this process's own arguments."""
+    typed = os.environ.get("HARNESS_COMMAND") or shlex.join(["harness", *sys.argv[1:]])
+    return re.sub(r"(://[^/:@\s]+):[^@\s]*@", r"\1@", typed)

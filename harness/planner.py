@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from harness import engine
-from harness.cohort import CHUNK, Cohort
+from harness.chunks import CHUNK
+from harness.cohort import Cohort
 from harness.data import Data
 from harness.spec import TrialSpec
 from harness.vae import mixable

@@ -61,7 +61,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("adam", "adamw"),
     "objective": ("elbo", "iwae", "dreg"),
     "precision": ("fp32", "tf32", "bf16"),
-    "evaluation": ("quick", "full", "thorough"),
+    "evaluation": ("validation", "quick", "full", "thorough"),
 }
 
 
@@ -84,7 +84,8 @@ class TrialSpec:
             Tucker et al. (2019, https://arxiv.org/abs/1810.04152).
         precision: of the products in training: `fp32` in full, `tf32` (19 bits; a GPU's tensor cores) or `bf16` (16 bits;
             parameters, moments, likelihood and all scores stay in fp32). Refused where the device has no use for it.
-        evaluation: how deep the final scores go (docs/science.md): seconds, under a minute, or minutes per trial.
+        evaluation: how deep the final scores go (docs/science.md): `validation` alone (a search, which must not see the test set),
+            or with the test set: `quick`, `full` or `thorough`, which take seconds, under a minute, or minutes per trial.
     Lane:
         seed: the only source of randomness: initial weights, order, noise.
         learning_rate, learning_rate_decay: the first epoch's, and what part of it the last epoch's is; it falls evenly in its

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
@@ -18,6 +19,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")
 
 import mlflow
+from alembic.script import ScriptDirectory
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, Metric, Param, RunTag, ViewType
@@ -60,11 +62,20 @@ class Tracker(Protocol):
     def fail(self, run: str, why: str, *, killed: bool = False) -> None:
         """Close a run as FAILED, or KILLED where its process ended."""
 
-    def finished(self, trial: int) -> tuple[str, Mapping[str, float]] | None:
-        """Run id and last metrics of the FINISHED run of a trial, if it has one."""
+    def prune(self, run: str, epoch: int) -> None:
+        """Close the run of a trial that was pruned after this epoch."""
 
-    def close_orphans(self, keep: set[str]) -> int:
-        """Mark runs still RUNNING, but for those in `keep`, as KILLED; returns how many."""
+    def reopen(self, run: str) -> int | None:
+        """RUNNING again; returns the last epoch on record, or None where there is no such run to go on with."""
+
+    def look(self, run: str) -> tuple[str, Mapping[str, float]]:
+        """A run's status and last metrics; no status where there is no such run."""
+
+    def finished_runs(self, ledger: str) -> set[str]:
+        """Runs of a ledger that are FINISHED."""
+
+    def close_orphans(self, ledger: str, keep: set[str], older_than_s: float) -> int:
+        """Mark runs of a ledger still RUNNING, but for those in `keep` and younger ones, as KILLED; returns how many."""
 
     def results(self, runs: Mapping[str, str]) -> dict[str, Record]:
         """Records by cell id, for cells and their run ids."""
@@ -104,19 +115,33 @@ def study_page(experiment_id: str) -> str:
 
 
 def ensure_store() -> str:
-    """Make the default database whole if it is not there, and return the tracking URI."""
-    uri = store_uri()
-    default = paths.mlruns() / "mlflow.db"
-    if uri == f"sqlite:///{default}":
-        stores.make_whole(default, _build_schema)
+    """Make a database that is SQLite or PostgreSQL whole if it is not, and return the tracking URI."""
+    uri = stores.prepare(store_uri(), SCHEMA, "MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     return uri
+
+
+def artifact_location(experiment: str) -> str | None:
+    """Where a new experiment's files go: `$HARNESS_ARTIFACTS`, or mlruns/artifacts; None where a server over HTTP keeps them."""
+    if store_uri().startswith("http"):
+        return None
+    chosen = os.environ.get("HARNESS_ARTIFACTS") or str(paths.mlruns() / "artifacts")
+    root = chosen if "://" in chosen else Path(chosen).resolve().as_uri()
+    return f"{root.rstrip('/')}/{quote(experiment)}"
 
 
 def _build_schema(uri: str) -> None:
     engine = mlflow_db.create_sqlalchemy_engine(uri)
     mlflow_db._initialize_tables(engine)
     engine.dispose()
+
+
+def _revisions() -> list[str]:
+    script = ScriptDirectory.from_config(mlflow_db._get_alembic_config(db_url=""))
+    return [step.revision for step in script.walk_revisions()]
+
+
+SCHEMA = stores.Schema("MLflow", _build_schema, _revisions, "mlflow db upgrade")
 
 
 class MlflowTracker:
@@ -130,7 +155,7 @@ class MlflowTracker:
         try:
             self.experiment_id = self._experiment(uri)
         except (MlflowException, OSError) as fault:
-            raise MachineError(f"cannot use the tracking store {uri}\n{str(fault).splitlines()[0][:300]}") from None
+            raise MachineError(f"cannot use the tracking store {stores.shown(uri)}\n{str(fault).splitlines()[0][:300]}") from None
         wanted = {
             f"mlflow.sharedViewState.{VIEW_KEY}": shared_view(),
             "mlflow.note.content": note,
@@ -146,11 +171,14 @@ class MlflowTracker:
         found = self.client.get_experiment_by_name(self.experiment)
         if found is not None:
             return found.experiment_id
-        local = (paths.mlruns() / "artifacts" / self.experiment).as_uri() if uri.startswith("sqlite:") else None
-        return self.client.create_experiment(self.experiment, artifact_location=local)
+        return self.client.create_experiment(self.experiment, artifact_location=artifact_location(self.experiment))
 
     def _search(self, condition: str, most: int = PAGE) -> list:
         return list(self.client.search_runs([self.experiment_id], condition, ViewType.ACTIVE_ONLY, max_results=most))
+
+    def _all(self, condition: str) -> list:
+        """Every run that meets a condition, page by page."""
+        return _pages(self.client, self.experiment_id, condition)
 
     def _parent(self) -> str:
         found = self._search("tags.kind = 'study'", 1)
@@ -197,38 +225,51 @@ class MlflowTracker:
 
     def finish(self, run: str, result: Result, files: Path) -> None:
         self.client.log_artifacts(run, str(files))
-        self.log(run, result.spec.epochs, result.metrics)
+        there = self.client.get_run(run).data.metrics  # an earlier attempt may have been cut off right here
+        self.log(run, result.spec.epochs, {k: v for k, v in result.metrics.items() if k not in there})
         self.client.set_terminated(run, "FINISHED")
 
     def fail(self, run: str, why: str, *, killed: bool = False) -> None:
         self.client.set_tag(run, "failure", why[:TAG_LIMIT])
         self.client.set_terminated(run, "KILLED" if killed else "FAILED")
 
-    def finished(self, trial: int) -> tuple[str, Mapping[str, float]] | None:
-        found = self._search(f"tags.trial = '{trial}' and attributes.status = 'FINISHED'", 1)
-        return (found[0].info.run_id, found[0].data.metrics) if found else None
+    def prune(self, run: str, epoch: int) -> None:
+        self.client.set_tag(run, "pruned", f"after epoch {epoch}")
+        self.client.set_terminated(run, "KILLED")
 
-    def close_orphans(self, keep: set[str]) -> int:
-        running = self._search("attributes.status = 'RUNNING' and tags.kind = 'trial'")
-        lost = [r.info.run_id for r in running if r.info.run_id not in keep]
+    def reopen(self, run: str) -> int | None:
+        status, metrics = self.look(run)
+        if not status or status == "FINISHED":
+            return None
+        self.client.update_run(run, status="RUNNING")
+        epochs = self.client.get_metric_history(run, "elbo/train") if "elbo/train" in metrics else []
+        return max((m.step for m in epochs), default=0)
+
+    def look(self, run: str) -> tuple[str, Mapping[str, float]]:
+        if not run:
+            return "", {}
+        try:
+            found = self.client.get_run(run)
+        except MlflowException as fault:
+            if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return "", {}
+            raise
+        return (found.info.status, found.data.metrics) if found.info.lifecycle_stage == "active" else ("", {})
+
+    def finished_runs(self, ledger: str) -> set[str]:
+        return {r.info.run_id for r in self._all(f"tags.ledger = '{ledger}' and attributes.status = 'FINISHED'")}
+
+    def close_orphans(self, ledger: str, keep: set[str], older_than_s: float) -> int:
+        before = (time.time() - older_than_s) * 1000
+        running = self._all(f"tags.ledger = '{ledger}' and attributes.status = 'RUNNING'")
+        lost = [r.info.run_id for r in running if r.info.run_id not in keep and r.info.start_time <= before]
         for run in lost:
             self.fail(run, "lost: its process ended", killed=True)
         return len(lost)
 
     def results(self, runs: Mapping[str, str]) -> dict[str, Record]:
-        records: dict[str, Record] = {}
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id],
-                "tags.kind = 'trial' and attributes.status = 'FINISHED'",
-                max_results=PAGE,
-                page_token=token,
-            )
-            records |= {r.info.run_id: Record(r.info.run_id, r.data.metrics, r.data.tags) for r in page}
-            token = page.token
-            if not token:
-                break
+        found = self._all("tags.kind = 'trial' and attributes.status = 'FINISHED'")
+        records = {r.info.run_id: Record(r.info.run_id, r.data.metrics, r.data.tags) for r in found}
         return {cell: records[run] for cell, run in runs.items() if run in records}
 
     def file(self, run: str, name: str) -> Path:
@@ -262,6 +303,34 @@ class MlflowTracker:
         return info.model_uri
 
 
+def refitted(study: str, budget: str) -> dict[str, TrialSpec]:
+    """The trials that a search's best were trained again as, by arm; without a record none. Writes nothing and takes no lock."""
+    uri = store_uri()
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return {}
+    ensure_store()
+    client = mlflow.MlflowClient()
+    try:
+        experiment = client.get_experiment_by_name(experiment_name(study, budget))
+        runs = _pages(client, experiment.experiment_id, f"tags.ledger = '{study}.{budget}.refit'") if experiment else []
+        newest = {r.data.tags["arm"]: r.info.artifact_uri for r in reversed(runs) if r.data.tags["arm"] != "base"}
+        specs = {arm: mlflow.artifacts.load_dict(f"{files}/spec.json") for arm, files in newest.items()}
+    except (MlflowException, OSError) as fault:
+        raise MachineError(f"cannot read the tracking store {stores.shown(uri)}\n{str(fault).splitlines()[0][:300]}") from None
+    return {arm: TrialSpec.from_dict(spec) for arm, spec in specs.items()}
+
+
+def _pages(client: mlflow.MlflowClient, experiment: str, condition: str, order: list[str] | None = None) -> list:
+    runs: list = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], condition, max_results=PAGE, order_by=order, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
 def on_record(study: str, budget: str) -> tuple[dict[str, Record], dict[str, str]]:
     """By cell id: the finished runs of a study and budget, and why the cells failed that have neither a result nor a run under way.
 
@@ -270,26 +339,14 @@ def on_record(study: str, budget: str) -> tuple[dict[str, Record], dict[str, str
     uri = store_uri()
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():  # MLflow would make it
         return {}, {}
-    mlflow.set_tracking_uri(uri)
+    ensure_store()
     client = mlflow.MlflowClient()
-    runs: list = []
     try:
         experiment = client.get_experiment_by_name(experiment_name(study, budget))
-        token = None
-        while experiment is not None:
-            page = client.search_runs(
-                [experiment.experiment_id],
-                "tags.kind = 'trial'",
-                max_results=PAGE,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            runs += page
-            token = page.token
-            if not token:
-                break
+        oldest_first = ["attributes.start_time ASC"]
+        runs = _pages(client, experiment.experiment_id, "tags.kind = 'trial'", oldest_first) if experiment else []
     except (MlflowException, OSError) as fault:
-        raise MachineError(f"cannot read the tracking store {uri}\n{str(fault).splitlines()[0][:300]}") from None
+        raise MachineError(f"cannot read the tracking store {stores.shown(uri)}\n{str(fault).splitlines()[0][:300]}") from None
     of = {status: {r.data.tags["cell"]: r for r in runs if r.info.status == status} for status in ("FINISHED", "RUNNING", "FAILED")}
     records = {c: Record(r.info.run_id, r.data.metrics, r.data.tags) for c, r in of["FINISHED"].items()}
     settled = {*of["FINISHED"], *of["RUNNING"]}

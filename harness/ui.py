@@ -32,7 +32,6 @@ def command(port: int) -> list[str]:
     return [
         sys.executable,
         *("-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", tracking.store_uri()),
         *("--default-artifact-root", (paths.mlruns() / "artifacts").as_uri()),
         *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
         *("--cors-allowed-origins", f"http://{HOST}:{port},http://localhost:{port}"),
@@ -40,18 +39,23 @@ def command(port: int) -> list[str]:
     ]
 
 
+def environment(uri: str) -> dict[str, str]:
+    """The server's variables. The store may hold a password, and all users of a machine may read command lines."""
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {**os.environ, **settings, "MLFLOW_BACKEND_STORE_URI": uri}
+
+
 def serve(port: int, console: Console) -> None:
     """Print the studies' pages and become the server."""
-    tracking.ensure_store()
+    uri = tracking.ensure_store()
     chosen = free_port(port)
     if chosen != port:
         console.print(f"port {port} is taken, using {chosen}")
     console.print(f"MLflow on http://{HOST}:{chosen} (some seconds to start; Ctrl-C ends it)")
     for name, page in study_pages():
         console.print(f"  {name}: http://{HOST}:{chosen}{page}", soft_wrap=True, highlight=False)
-    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     arguments = command(chosen)
-    os.execve(arguments[0], arguments, os.environ | settings)
+    os.execve(arguments[0], arguments, environment(uri))
 
 
 def study_pages() -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from servers import postgres  # noqa: F401  (a fixture)
 
 from harness import paths
 

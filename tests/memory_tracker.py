@@ -19,7 +19,14 @@ class MemoryTracker:
 
     def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, origin: Mapping[str, str]) -> str:
         run = f"run-{len(self.runs)}"
-        self.runs[run] = {"cell": spec.id, "trial": trial, "rows": [], "status": "RUNNING", "metrics": {}}
+        self.runs[run] = {
+            "cell": spec.id,
+            "trial": trial,
+            "rows": [],
+            "status": "RUNNING",
+            "metrics": {},
+            "ledger": origin["ledger"],
+        }
         return run
 
     def log(self, run: str, step: int, row: Mapping[str, float]) -> None:
@@ -36,14 +43,24 @@ class MemoryTracker:
     def fail(self, run: str, why: str, *, killed: bool = False) -> None:
         self.runs[run].update(status="KILLED" if killed else "FAILED", failure=why)
 
-    def finished(self, trial: int) -> tuple[str, Mapping[str, float]] | None:
-        for run, kept in self.runs.items():
-            if kept["trial"] == trial and kept["status"] == "FINISHED":
-                return run, kept["metrics"]
-        return None
+    def prune(self, run: str, epoch: int) -> None:
+        self.runs[run].update(status="KILLED", pruned=epoch)
 
-    def close_orphans(self, keep: set[str]) -> int:
-        lost = [r for r, kept in self.runs.items() if kept["status"] == "RUNNING" and r not in keep]
+    def reopen(self, run: str) -> int | None:
+        if self.runs[run]["status"] == "FINISHED":
+            return None
+        self.runs[run]["status"] = "RUNNING"
+        return max((step for step, _ in self.runs[run]["rows"]), default=0)
+
+    def look(self, run: str) -> tuple[str, Mapping[str, float]]:
+        kept = self.runs.get(run, {"status": "", "metrics": {}})
+        return kept["status"], kept["metrics"]
+
+    def finished_runs(self, ledger: str) -> set[str]:
+        return {r for r, kept in self.runs.items() if kept["ledger"] == ledger and kept["status"] == "FINISHED"}
+
+    def close_orphans(self, ledger: str, keep: set[str], older_than_s: float) -> int:
+        lost = [r for r, k in self.runs.items() if k["ledger"] == ledger and k["status"] == "RUNNING" and r not in keep]
         for run in lost:
             self.fail(run, "lost", killed=True)
         return len(lost)

@@ -19,8 +19,9 @@ STAIRS = (
     {"spec"},
     {"vae", "data", "study"},
     {"objectives"},
-    {"metrics", "desk", "tracking", "winner", "program"},
-    {"cohort", "figures"},
+    {"metrics", "desk", "tracking", "winner", "program", "checkpoints", "borders"},
+    {"figures", "chunks"},
+    {"cohort"},
     {"executors", "planner", "report", "doctor", "ui", "bench"},
     {"run"},
     {"cli"},
@@ -31,6 +32,11 @@ DOORS = {
     "mlflow": {"tracking"},
     "scipy": {"stats"},
     "torchvision": {"vision"},
+    "ray": {"executors"},
+    "submitit": {"executors"},
+    "sqlalchemy": {"stores"},
+    "psycopg": {"stores"},
+    "alembic": {"tracking"},
 }
 
 

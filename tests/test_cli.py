@@ -24,6 +24,8 @@ FAULTS = {
     "nothing on record": (["doctor"], 2, "no trial is on record\nmake study NAME=..."),
     "no workers": (["study", "loss_ablation", "--device", "cpu", "--workers", "0"], 2, "WORKERS=0"),
     "too many workers": (["study", "loss_ablation", "--device", "cpu", "--workers", "100000"], 2, "WORKERS=100000"),
+    "unknown executor": (["study", "loss_ablation", "--executor", "rey"], 2, "unknown executor 'rey'; did you mean 'ray'"),
+    "unknown storage": (["study", "loss_ablation", "--storage", "mysql://localhost/x"], 2, "STORAGE: unknown scheme 'mysql'"),
     "workers in words": (["study", "loss_ablation", "--workers", "two"], 2, "two"),
     "port in words": (["ui", "--port", "http"], 2, "http"),
     "unknown data set": (["data", "mnits"], 2, "did you mean 'mnist'"),
@@ -86,8 +88,8 @@ def test_commands_and_options_are_frozen() -> None:
         for name, sub in commands.items()
     }
     assert options == {
-        "study": ["--budget", "--device", "--workers", "name"],
-        "report": ["--budget", "name"],
+        "study": ["--budget", "--device", "--executor", "--storage", "--workers", "name"],
+        "report": ["--budget", "--storage", "name"],
         "doctor": ["--budget", "name"],
         "list": [],
         "data": ["dataset"],

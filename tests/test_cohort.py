@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import cohort as rooms
-from harness.cohort import Cohort, generator
+from harness.chunks import CHUNK, beta, generator
+from harness.cohort import Cohort
 from harness.data import Data, frozen_noise, load
 from harness.likelihoods import LEVELS, LIKELIHOODS
 from harness.networks import gain
@@ -95,11 +95,11 @@ def oracle(spec: TrialSpec, data: Data) -> Oracle:
         order = torch.randperm(len(v), generator=generator(spec.seed, "order", epoch))
         latent, pixels = generator(spec.seed, "latent", epoch), generator(spec.seed, "pixels", epoch)
         for step, index in enumerate(order.split(spec.batch_size)):
-            if step % rooms.CHUNK == 0:
-                drawn = min(rooms.CHUNK, steps - step), spec.batch_size
+            if step % CHUNK == 0:
+                drawn = min(CHUNK, steps - step), spec.batch_size
                 eps = torch.randn(*drawn, spec.latent, generator=latent)
                 u = torch.rand(*drawn, v.shape[1], generator=pixels) if likelihood.noisy else None
-            t, images = step % rooms.CHUNK, len(index)
+            t, images = step % CHUNK, len(index)
             x = likelihood.observe(v[index], 0.5 if u is None else u[t, :images])
             optimizer.zero_grad()
             model.loss(spec, x, eps[t, :images]).backward()
@@ -185,28 +185,126 @@ def test_a_cohort_is_of_one_shape_and_different_trials(digits: Data) -> None:
             Cohort(specs, digits, CPU)
 
 
+# -------------------------------------------------------------------------------- going on from a border
+
+
+def all_of(c: Cohort, spec: TrialSpec) -> str:
+    """SHA-256 of a trial's weights and moments."""
+    kept = c.border().snapshot(spec)
+    return digest([t for group in ("parameters", "mean", "square") for t in kept[group].values()])
+
+
+PLANNED = {"epochs": 3, "learning_rate_decay": 0.1, "weight_decay": 1e-2, "kl_warmup": 2.0}
+CREWS = {
+    "alone": [SMALL.derive(**PLANNED)],
+    "seeds": [s.derive(epochs=3) for s in COMPANY],
+    "pixel noise": [SMALL.derive(likelihood="bernoulli", seed=i, **PLANNED) for i in range(2)],
+    "shared scalars beside none": [SMALL.derive(likelihood=n, **PLANNED) for n in ("mse", "gaussian_shared")],
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("crew", CREWS)
+def test_a_cohort_that_goes_on_is_the_one_that_never_stopped(crew: str, compiled: bool, digits: Data) -> None:
+    """Bitwise, from every border on. Compiled here means the traced graph; tests/test_executors.py has the rest."""
+    specs = CREWS[crew]
+    whole = Cohort(specs, digits, CPU, compiled, fuse=False)
+    at_the_start = all_of(whole, specs[0])
+    borders, rows = [], []
+    for _ in range(3):
+        borders.append(whole.border())
+        rows.append(whole.run_epoch())
+    for epoch in (1, 2):
+        c = Cohort(specs, digits, CPU, compiled, fuse=False)
+        c.restore([borders[epoch].snapshot(s) for s in specs])
+        again = [c.run_epoch() for _ in range(epoch, 3)]
+        assert c.state.step == whole.state.step
+        for spec in specs:
+            assert all_of(c, spec) == all_of(whole, spec) != at_the_start
+            for theirs, ours in zip(rows[epoch:], again, strict=True):
+                for term in theirs[spec.id]:
+                    assert term.startswith("perf/") or ours[spec.id][term] == theirs[spec.id][term]
+
+
+def test_a_snapshot_is_of_the_trial_alone(digits: Data) -> None:
+    """So that any company will do later."""
+    specs = CREWS["shared scalars beside none"]
+    together, _ = trained(specs, digits, epochs=1)
+    for spec in specs:
+        alone, _ = trained([spec], digits, epochs=1)
+        ours, theirs = together.border().snapshot(spec), alone.border().snapshot(spec)
+        assert ours["epoch"] == theirs["epoch"] == 1
+        for group in ("parameters", "mean", "square"):
+            assert list(ours[group]) == list(theirs[group])
+            assert_close(list(ours[group].values()), list(theirs[group].values()))
+    stranger = SMALL.derive(**PLANNED, seed=8)
+    other, _ = trained([stranger], digits, epochs=1)
+    crew = [stranger, specs[1]]
+    mixed = Cohort(crew, digits, CPU)
+    mixed.restore([other.border().snapshot(stranger), together.border().snapshot(specs[1])])
+    mixed.run_epoch()
+    undisturbed, _ = trained([specs[1]], digits)
+    assert_close(weights(mixed, specs[1]), weights(undisturbed, specs[1]))
+
+
+def test_a_border_is_a_copy(digits: Data) -> None:
+    c, _ = trained([SMALL], digits, epochs=1)
+    border, before = c.border(), all_of(c, SMALL)
+    c.run_epoch()
+    assert all_of(c, SMALL) != before
+    kept = border.snapshot(SMALL)
+    assert digest([t for group in ("parameters", "mean", "square") for t in kept[group].values()]) == before
+
+
+def test_snapshots_of_different_epochs_do_not_mix(digits: Data) -> None:
+    c = Cohort(COMPANY, digits, CPU)
+    start = c.border()
+    c.run_epoch()
+    kept = [start.snapshot(COMPANY[0]), *(c.border().snapshot(s) for s in COMPANY[1:])]
+    with pytest.raises(ValueError, match=r"different epochs.*\[0, 1\]"):
+        Cohort(COMPANY, digits, CPU).restore(kept)
+
+
+def test_a_dropped_trial_takes_no_time_and_leaves_the_others_as_they_are(digits: Data) -> None:
+    c, _ = trained(COMPANY, digits, epochs=1)
+    before = {s.id: all_of(c, s) for s in COMPANY}
+    c.drop([COMPANY[1].id])
+    assert c.specs == c.lanes == [COMPANY[0], COMPANY[2]]
+    assert all(len(t) == 2 for t in (*c.params, *c.state.mean, *c.state.square))
+    assert all(all_of(c, s) == before[s.id] for s in c.specs)
+    rows = c.run_epoch()
+    assert set(rows) == {s.id for s in c.specs}
+    alone, _ = trained([COMPANY[2]], digits)
+    assert_close(weights(c, COMPANY[2]), weights(alone, COMPANY[2]))
+    c.drop([s.id for s in c.specs])
+    assert c.specs == []
+
+
+def test_a_compiled_cohort_drops_to_its_next_smaller_program(digits: Data) -> None:
+    specs = [SMALL.derive(seed=i) for i in range(4)]
+    c = Cohort(specs, digits, CPU, compiled=True, fuse=False)
+    c.run_epoch()
+    c.drop([specs[0].id])
+    assert (len(c.specs), len(c.lanes)) == (3, 4)
+    c.drop([specs[2].id])
+    assert c.lanes == c.specs == [specs[1], specs[3]]
+    assert set(c.run_epoch()) == {specs[1].id, specs[3].id}
+
+
 # -------------------------------------------------------------------------------- objective and data
 
 
-def test_the_weight_of_the_kl_ramps_up(digits: Data) -> None:
-    c = Cohort([SMALL.derive(beta=2.0), SMALL.derive(beta=2.0, kl_warmup=2.0)], digits, CPU)
-    n = c.steps_per_epoch
-    first = c._beta(range(n))
-    c.epoch = 1
-    second = c._beta(range(n))
-    c.epoch = 2
-    third = c._beta(range(n))
+def test_the_weight_of_the_kl_ramps_up() -> None:
+    lanes, n = [SMALL.derive(beta=2.0), SMALL.derive(beta=2.0, kl_warmup=2.0)], 38
+    first, second, third = (beta(lanes, range(n), n, epoch) for epoch in range(3))
     assert (torch.stack([first, second, third])[:, :, 0] == 2).all()
     torch.testing.assert_close(torch.cat([first, second])[:, 1], 2 * torch.arange(1, 2 * n + 1) / (2 * n))
     assert (third[:, 1] == 2).all()
 
 
-def test_a_cycle_starts_the_warm_up_again(digits: Data) -> None:
-    c = Cohort([SMALL.derive(beta=2.0, kl_warmup=1.0, kl_cycle=2.0)], digits, CPU)
-    n, weights = c.steps_per_epoch, []
-    for epoch in range(4):
-        c.epoch = epoch
-        weights.append(c._beta(range(n))[:, 0])
+def test_a_cycle_starts_the_warm_up_again() -> None:
+    n = 38
+    weights = [beta([SMALL.derive(beta=2.0, kl_warmup=1.0, kl_cycle=2.0)], range(n), n, epoch)[:, 0] for epoch in range(4)]
     rise = 2 * torch.arange(1, n + 1) / n
     for epoch, wanted in enumerate((rise, torch.full((n,), 2.0), rise, torch.full((n,), 2.0))):
         torch.testing.assert_close(weights[epoch], wanted)

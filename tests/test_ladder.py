@@ -13,7 +13,7 @@ from harness.bench import jax_peer, ladder, ladder_page, machine, rungs
 from harness.bench.ladder import Ladder, Row
 from harness.bench.machine import BATCH, LAYERS, Spent
 from harness.bench.rungs import RECIPES, REFERENCE, ReferenceModel, Rung
-from harness.cohort import CHUNK
+from harness.chunks import CHUNK
 from harness.errors import MachineError
 from harness.spec import TrialSpec
 from harness.vae import build, parameters_of_one

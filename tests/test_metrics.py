@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -71,7 +72,8 @@ def test_an_evaluation_scores_everything_a_study_may_name(trained: tuple[TrialSp
     vae = build(spec, cohort.data.train.levels.shape[1])
     vae.reset(0, torch.Generator().manual_seed(0))
     result = metrics.evaluate(spec, vae, cohort.data)
-    assert {s for s in SCORES if s != "elbo/validation"} <= set(result.scores)
+    beside = {"elbo/validation", "perf/throughput", "perf/step_ms"}  # of training; tests/test_executors.py has them
+    assert set(SCORES) <= set(result.scores) | set(metrics.validate(spec, vae, cohort.data)) | beside
     assert all(math.isfinite(v) for v in result.scores.values())
     assert result.kl_per_dimension.sum().item() == pytest.approx(result.scores["test/kl"], rel=1e-5)
 
@@ -97,6 +99,24 @@ def test_nothing_is_scored_on_validation_once_it_was_trained_on() -> None:
     (row,) = cohort.run_epoch().values()
     scores = metrics.evaluate(spec, cohort.trained(cohort.specs[0]), cohort.data).scores
     assert not any("validation" in name for name in (*row, *scores))
+
+
+def test_a_search_selects_by_what_an_evaluation_scores_on_the_test_set(trained: tuple[TrialSpec, Cohort]) -> None:
+    """The same two scores, of other images: with validation in the test set's place they agree."""
+    spec, cohort = trained
+    vae, images = cohort.trained(cohort.specs[0]), cohort.data
+    found = metrics.validate(spec, vae, replace(images, test=None))  # which is then not looked at
+    scores = metrics.evaluate(spec, vae, replace(images, test=images.validation)).scores
+    assert found == {
+        "validation/squared_error": pytest.approx(scores["test/squared_error"], rel=1e-6),
+        "validation/common_bits": pytest.approx(scores["test/common_bits"], rel=1e-6),
+    }
+
+
+def test_what_was_trained_on_validates_nothing(trained: tuple[TrialSpec, Cohort]) -> None:
+    spec, cohort = trained
+    with pytest.raises(ValueError, match="fit_on='train'"):
+        metrics.validate(spec.derive(fit_on="train+validation"), cohort.trained(cohort.specs[0]), cohort.data)
 
 
 def test_anchors_on_mnist() -> None:

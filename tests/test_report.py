@@ -10,14 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from drivers import desk_of, driver_of
 from memory_tracker import MemoryTracker
 from rich.console import Console
 
 from harness import report
-from harness.desk import Desk
-from harness.executors import InProcess
-from harness.planner import Plan
-from harness.run import Driver
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Hypothesis, load
 from harness.tracking import MlflowTracker, Tracker
@@ -37,10 +34,9 @@ SMALL = replace(
 
 def findings_of(study: Ablation, tracker: Tracker, scratch: Path) -> report.Findings:
     cells = study.cells("default")
-    desk = Desk("loss_ablation.default", cells, "minimize")
-    Driver(
-        study, cells, desk, tracker, InProcess, Plan(1, 1, frozenset(), frozenset(), ""), Console(file=io.StringIO()), ORIGIN
-    ).run(scratch)
+    desk = desk_of(study, "loss_ablation")
+    desk.prepare(cells)
+    driver_of(desk, tracker, scratch).run()
     return report.Findings.collect("loss_ablation", "default", study, cells, desk.done(), desk.given_up(), tracker)
 
 

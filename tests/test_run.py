@@ -10,22 +10,20 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from drivers import ALONE, ORIGIN, desk_of, driver_of
 from memory_tracker import MemoryTracker
 from optuna.trial import TrialState
-from rich.console import Console
 
-from harness import desk as desks
-from harness import executors, figures, manifest, study
-from harness.desk import ATTEMPTS, Desk, driver_lock
+from harness import figures, manifest, paths, study
+from harness.desk import ATTEMPTS, Ticket, driver_lock
 from harness.errors import MachineError
-from harness.executors import Executor, Failed, InProcess, Processes
+from harness.executors import Executor, Failed, InProcess, Job, Places, Processes, training
 from harness.planner import Plan
-from harness.run import Driver
 from harness.spec import Result, TrialSpec
 from harness.study import Ablation, Budget
 from harness.tracking import TAG_LIMIT, MlflowTracker
 
-ORIGIN = {"dataset.digest": "d" * 64, "device": "a CPU"}
+FACTS = ORIGIN | {"ledger": "a_study.default"}
 
 TWO_STEPS = {"dataset": "digits", "batch_size": 600}
 PAIR = Ablation(
@@ -47,36 +45,29 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         return iter(())
 
-    monkeypatch.setattr(executors.figures, "draw", draw)
+    monkeypatch.setattr(training.figures, "draw", draw)
 
 
 class Start:
     """A start of `harness study`, without its report: a new driver and desk over the same ledger and records."""
 
     def __init__(
-        self, plan: Ablation, tracker: MemoryTracker, executor_of: Callable[[], Executor] = InProcess, lanes: int = 1
+        self, plan: Ablation, tracker: MemoryTracker, executor_of: Callable[[Places], Executor] = InProcess, lanes: int = 1
     ) -> None:
-        cells = plan.cells("default")
-        self.desk = Desk("a_study.default", cells, "minimize")
-        self.said = io.StringIO()
-        self.driver = Driver(
-            plan,
-            cells,
-            self.desk,
-            tracker,
-            executor_of,
-            Plan(1, lanes, frozenset(), frozenset(), ""),
-            Console(file=self.said),
-            ORIGIN,
-        )
+        self.cells, self.desk, self.said = plan.cells("default"), desk_of(plan), io.StringIO()
+        self.plan = replace(ALONE, lanes=lanes)
+        self.driver_in = lambda scratch: driver_of(self.desk, tracker, scratch, executor_of, self.plan, self.said)
 
     def go(self, scratch: Path) -> "Start":
-        self.notes = self.driver.reconcile()
-        self.driver.run(scratch)
+        driver = self.driver_in(scratch)
+        self.notes = driver.reconcile()
+        alike = sorted(self.cells, key=lambda c: self.plan.group(c.spec).id)
+        self.desk.prepare(alike if self.plan.lanes > 1 else self.cells)
+        driver.run()
         return self
 
     def states(self) -> Counter[str]:
-        return Counter(t.state.name for t in self.desk.study.get_trials())
+        return Counter(t.state.name for t in self.desk.ledger.trials())
 
 
 def statuses(tracker: MemoryTracker) -> Counter[str]:
@@ -85,7 +76,7 @@ def statuses(tracker: MemoryTracker) -> Counter[str]:
 
 def one_result_per_cell(plan: Ablation, start: Start, tracker: MemoryTracker) -> bool:
     finished = Counter(run["cell"] for run in tracker.runs.values() if run["status"] == "FINISHED")
-    complete = Counter(t.user_attrs["cell"] for t in start.desk.study.get_trials(states=(TrialState.COMPLETE,)))
+    complete = Counter(t.user_attrs["cell"] for t in start.desk.ledger.trials(TrialState.COMPLETE))
     wanted = Counter(c.spec.id for c in plan.cells("default"))
     agree = all(tracker.runs[run]["cell"] == cell for cell, run in start.desk.done().items())
     return finished == complete == wanted and agree
@@ -120,7 +111,7 @@ def test_a_second_start_does_nothing(tmp_path: Path, no_pictures: None) -> None:
     tracker = MemoryTracker()
     first = Start(PAIR, tracker).go(tmp_path)
 
-    def never() -> Executor:
+    def never(places: Places) -> Executor:
         raise AssertionError("nothing is left to train")
 
     second = Start(PAIR, tracker, never).go(tmp_path)
@@ -132,7 +123,7 @@ def test_a_second_start_does_nothing(tmp_path: Path, no_pictures: None) -> None:
 def test_what_the_ledger_remembers_is_the_objective(tmp_path: Path, no_pictures: None) -> None:
     tracker = MemoryTracker()
     start = Start(PAIR, tracker).go(tmp_path)
-    for trial in start.desk.study.get_trials():
+    for trial in start.desk.ledger.trials():
         run = tracker.runs[trial.user_attrs["run"]]
         assert trial.value == run["metrics"]["validation/squared_error"]
         assert run["trial"] == trial.number
@@ -148,14 +139,14 @@ def test_a_study_that_grows_trains_what_is_new(tmp_path: Path, no_pictures: None
 
 
 def test_trials_of_one_shape_train_together(tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs: list[list[TrialSpec]] = []
-    train = executors.train
-    monkeypatch.setattr(executors, "train", lambda specs, *rest, **how: (jobs.append(list(specs)), train(specs, *rest, **how)))
+    jobs: list[Job] = []
+    submit = InProcess.submit
+    monkeypatch.setattr(InProcess, "submit", lambda self, job: (jobs.append(job), submit(self, job)))
     tracker = MemoryTracker()
     start = Start(PAIR, tracker, lanes=8).go(tmp_path)
     assert one_result_per_cell(PAIR, start, tracker)
-    assert sorted(len(j) for j in jobs) == [2, 2]
-    assert all(len({s.cohort for s in j}) == 1 for j in jobs)
+    assert sorted(len(j.specs) for j in jobs) == [2, 2]
+    assert all(len({s.cohort for s in j.specs}) == 1 for j in jobs)
 
 
 def test_the_first_seed_of_every_arm_gets_all_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +157,7 @@ def test_the_first_seed_of_every_arm_gets_all_figures(tmp_path: Path, monkeypatc
         folder.mkdir(parents=True, exist_ok=True)
         return iter(())
 
-    monkeypatch.setattr(executors.figures, "draw", draw)
+    monkeypatch.setattr(training.figures, "draw", draw)
     Start(PAIR, MemoryTracker()).go(tmp_path)
     assert drawn == {0: {len(figures.FIGURES)}, 1: {len(figures.AT_A_GLANCE)}}
 
@@ -174,7 +165,7 @@ def test_the_first_seed_of_every_arm_gets_all_figures(tmp_path: Path, monkeypatc
 def test_arms_of_a_mixed_group_train_together(tmp_path: Path, no_pictures: None) -> None:
     tracker = MemoryTracker()
     start = Start(PAIR, tracker, lanes=8)
-    start.driver.plan = Plan(1, 8, frozenset(), frozenset({PAIR.base.derive(epochs=1).mixed}), "")
+    start.plan = Plan(1, 8, frozenset(), frozenset({PAIR.base.derive(epochs=1).mixed}), "")
     start.go(tmp_path)
     assert one_result_per_cell(PAIR, start, tracker)
 
@@ -187,11 +178,11 @@ def test_a_kill_between_finish_and_tell_loses_nothing(
     start = Start(PAIR, tracker)
     tell, told = start.desk.tell, []
 
-    def killed(number: int, value: float) -> None:
+    def killed(ticket: Ticket, metrics: Mapping[str, float]) -> bool:
         if len(told) == after:
             raise Kill
-        told.append(number)
-        tell(number, value)
+        told.append(ticket)
+        return tell(ticket, metrics)
 
     monkeypatch.setattr(start.desk, "tell", killed)
     with pytest.raises(Kill):
@@ -219,7 +210,7 @@ def test_a_kill_before_finish_runs_the_cell_again_once(tmp_path: Path, no_pictur
     again = Start(PAIR, tracker).go(tmp_path)
     assert one_result_per_cell(PAIR, again, tracker)
     assert statuses(tracker) == {"FINISHED": 4, "KILLED": 1}
-    assert again.states() == {"COMPLETE": 4, "FAIL": 1}
+    assert again.states() == {"COMPLETE": 4}
     (killed_run,) = (r for r in tracker.runs.values() if r["status"] == "KILLED")
     assert [r["cell"] for r in tracker.runs.values()].count(killed_run["cell"]) == 2
 
@@ -228,7 +219,7 @@ def test_a_kill_before_the_run_is_noted_is_mended(tmp_path: Path, no_pictures: N
     tracker = MemoryTracker()
     start = Start(PAIR, tracker)
 
-    def killed(number: int, run: str) -> None:
+    def killed(ticket: Ticket, run: str) -> None:
         raise Kill
 
     monkeypatch.setattr(start.desk, "note_run", killed)
@@ -244,8 +235,8 @@ def test_a_cell_is_lost_at_most_three_times(tmp_path: Path, no_pictures: None) -
     tracker = MemoryTracker()
 
     class Mortal(InProcess):
-        def submit(self, specs: list[TrialSpec], folder: Path, *, compiled: bool, pictured: list[str]) -> None:
-            self.happened += [Failed(s.id, "its worker died", final=False) for s in specs]
+        def submit(self, job: Job) -> None:
+            self.training = (Failed(s.id, "its worker died", final=False) for s in job.specs)
 
     start = Start(plan, tracker, Mortal).go(tmp_path)
     assert statuses(tracker) == {"FAILED": ATTEMPTS}
@@ -277,18 +268,18 @@ def test_a_diverging_arm_fails_with_its_reason_and_the_rest_completes(
     tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = MemoryTracker()
-    start = Start(replace(DIVERGING, budgets={"default": Budget(epochs=3, seeds=range(2))}), tracker).go(tmp_path)
+    plan = replace(DIVERGING, budgets={"default": Budget(epochs=3, seeds=range(2))})
+    start = Start(plan, tracker).go(tmp_path)
     assert statuses(tracker) == {"FINISHED": 2, "FAILED": 2}
     for run in tracker.runs.values():
         assert ("loss not finite at step" in run.get("failure", "")) == (run["status"] == "FAILED")
     assert "mad / seed 0: FAILED: loss not finite" in start.said.getvalue()
     assert len(start.desk.given_up()) == 2
 
-    plan = start.driver.study
     again = Start(plan, tracker).go(tmp_path)
     assert again.states() == start.states() == {"COMPLETE": 2, "FAIL": 2}  # trying again would fail again
 
-    monkeypatch.setattr(desks.manifest, "code", lambda: "mended")
+    monkeypatch.setattr(manifest, "code", lambda: "mended")
     assert len(Start(plan, tracker).desk.given_up()) == 0
     mended = Start(plan, tracker).go(tmp_path)
     assert mended.states() == {"COMPLETE": 2, "FAIL": 4}
@@ -297,7 +288,7 @@ def test_a_diverging_arm_fails_with_its_reason_and_the_rest_completes(
 @pytest.mark.slow
 def test_a_killed_worker_loses_its_trial_only_and_it_is_tried_again(tmp_path: Path) -> None:
     plan = replace(PAIR, budgets={"default": Budget(epochs=100, seeds=(0,))})
-    pool = Processes(2, "cpu")
+    pool = Processes(["cpu", "cpu"], Places(tmp_path, paths.mlruns() / "checkpoints"))
     victims: list[int] = []
 
     class Sniper(MemoryTracker):
@@ -305,12 +296,12 @@ def test_a_killed_worker_loses_its_trial_only_and_it_is_tried_again(tmp_path: Pa
             super().log(run, step, row)
             if not victims:
                 cell = self.runs[run]["cell"]
-                (worker,) = (w for w in pool.workers if cell in w.job)
+                (worker,) = (w for w in pool.workers if cell in w.left)
                 victims.append(worker.process.pid or 0)
                 os.kill(victims[0], signal.SIGKILL)
 
     tracker = Sniper()
-    start = Start(plan, tracker, lambda: pool).go(tmp_path)
+    start = Start(plan, tracker, lambda places: pool).go(tmp_path)
     assert one_result_per_cell(plan, start, tracker)
     assert statuses(tracker) == {"FINISHED": 2, "FAILED": 1}
     (lost,) = (r for r in tracker.runs.values() if r["status"] == "FAILED")
@@ -334,9 +325,9 @@ def test_mlflow_holds_a_trial_from_begin_to_finish(mlflow_store: Path, tmp_path:
     spec = TrialSpec(dataset="digits", seed=3)
     tracker = MlflowTracker("a_study", "default", "a note")
     client = mlflow.MlflowClient()
-    run = tracker.begin(spec, "bce", 7, 1, ORIGIN)
+    run = tracker.begin(spec, "bce", 7, 1, FACTS)
     assert client.get_run(run).info.status == "RUNNING"
-    assert tracker.finished(7) is None
+    assert tracker.finished_runs("a_study.default") == set()
     tracker.log(run, 1, {"elbo/train": -200.0})
     tracker.log(run, 2, {"elbo/train": -150.0})
     tracker.finish(run, Result(spec, {"test/squared_error": 30.0}), folder_of_a_result(tmp_path))
@@ -359,20 +350,24 @@ def test_mlflow_holds_a_trial_from_begin_to_finish(mlflow_store: Path, tmp_path:
     assert [(m.step, m.value) for m in client.get_metric_history(run, "elbo/train")] == [(1, -200.0), (2, -150.0)]
     assert tracker.file(run, "pictures.npz").read_bytes() == b"arrays"
     assert TrialSpec.from_dict(mlflow.artifacts.load_dict(f"{kept.info.artifact_uri}/spec.json")) == spec
-    assert tracker.finished(7) == (run, {"elbo/train": -150.0, "test/squared_error": 30.0})
+    assert tracker.look(run) == ("FINISHED", {"elbo/train": -150.0, "test/squared_error": 30.0})
+    assert tracker.finished_runs("a_study.default") == {run}
+    assert tracker.finished_runs("another") == set()
     (record,) = tracker.results({spec.id: run, "another": "missing"}).values()
     assert (record.run, record.metrics["test/squared_error"]) == (run, 30.0)
 
 
 def test_mlflow_tells_failed_killed_and_orphaned_apart(mlflow_store: Path) -> None:
     tracker = MlflowTracker("a_study", "default", "")
-    failed, stopped, orphan, mine = (tracker.begin(TrialSpec(seed=i), "bce", i, 1, ORIGIN) for i in range(4))
+    failed, stopped, orphan, mine = (tracker.begin(TrialSpec(seed=i), "bce", i, 1, FACTS) for i in range(4))
     tracker.fail(failed, "x" * 100_000)
     tracker.fail(stopped, "stopped", killed=True)
-    assert tracker.close_orphans({mine}) == 1
+    assert tracker.close_orphans("another", set(), 0) == 0
+    assert tracker.close_orphans("a_study.default", {mine}, 3600) == 0
+    assert tracker.close_orphans("a_study.default", {mine}, 0) == 1
     assert [mlflow.get_run(r).info.status for r in (failed, stopped, orphan, mine)] == ["FAILED", "KILLED", "KILLED", "RUNNING"]
     assert mlflow.get_run(failed).data.tags["failure"] == "x" * TAG_LIMIT
-    assert [tracker.finished(i) for i in range(4)] == [None] * 4
+    assert tracker.finished_runs("a_study.default") == set()
 
 
 def test_mlflow_keeps_one_parent_per_study_and_budget(mlflow_store: Path, tmp_path: Path) -> None:
@@ -394,7 +389,7 @@ def test_a_study_on_record_in_mlflow_is_resumed(
     tracker = MlflowTracker("a_study", "default", "")
     start = Start(PAIR, tracker)
 
-    def killed(number: int, value: float) -> None:
+    def killed(ticket: Ticket, metrics: Mapping[str, float]) -> bool:
         raise Kill
 
     monkeypatch.setattr(start.desk, "tell", killed)
@@ -402,6 +397,6 @@ def test_a_study_on_record_in_mlflow_is_resumed(
         start.go(tmp_path)
     again = Start(PAIR, MlflowTracker("a_study", "default", "")).go(tmp_path)
     assert "took over 1 trial" in again.notes[0]
-    found = tracker._search("tags.kind = 'trial'")
+    found = tracker._all("tags.kind = 'trial'")
     assert Counter(r.info.status for r in found) == {"FINISHED": 4}
     assert set(again.desk.done().values()) == {r.info.run_id for r in found}

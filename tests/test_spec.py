@@ -90,7 +90,7 @@ MESSAGES = [
         for s in (-0.5, math.inf, True, "1")
     ],
     ({"objective": "iwea"}, "unknown objective 'iwea'; did you mean 'iwae'?\nknown: elbo, iwae, dreg"),
-    ({"evaluation": "ful"}, "unknown evaluation 'ful'; did you mean 'full'?\nknown: quick, full, thorough"),
+    ({"evaluation": "ful"}, "unknown evaluation 'ful'; did you mean 'full'?\nknown: validation, quick, full, thorough"),
     *[
         ({"num_samples": n}, f"num_samples must be a whole number from 1 to 2**31 - 1, got {n!r}")
         for n in (0, 2.0, True, 2**31, "3")
@@ -212,7 +212,7 @@ def test_choices_are_the_tables() -> None:
         "dataset": DATASETS,
         "optimizer": OPTIMIZERS,
         "objective": OBJECTIVES,
-        "evaluation": DEPTHS,
+        "evaluation": {"validation", *DEPTHS},
     }
     assert {f: set(CHOICES[f]) for f in tables} == {f: set(t) for f, t in tables.items()}
     assert set(LIKELIHOOD_SCALES) == set(LIKELIHOODS)

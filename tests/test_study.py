@@ -8,6 +8,8 @@ from harness.errors import UserError
 from harness.spec import TrialSpec
 from harness.study import SCORES, Ablation, Budget, Hypothesis
 
+ABLATIONS = [n for n in study.names() if isinstance(study.load(n), Ablation)]
+
 HEAD = '''"""Is it so?"""
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Hypothesis
@@ -36,17 +38,16 @@ def test_every_study_loads_and_asks(name: str) -> None:
     assert study.question(name).rstrip().endswith(("?", "."))
     assert "?" in study.question(name)
     assert {"smoke", "default"} <= set(found.budgets)
-    assert str(found.hypotheses)
 
 
 def test_there_are_studies() -> None:
     assert "loss_ablation" in study.names()
 
 
-@pytest.mark.parametrize(("name", "budget"), [(n, b) for n in study.names() for b in study.load(n).budgets])
+@pytest.mark.parametrize(("name", "budget"), [(n, b) for n in ABLATIONS for b in study.load(n).budgets])
 def test_the_plan_holds_every_arm_and_seed_once(name: str, budget: str) -> None:
     found = study.load(name)
-    cells = study.cells_of(name, budget)
+    cells = found.cells(budget)
     chosen = found.budgets[budget]
     assert [(c.seed, c.arm) for c in cells] == [(s, a) for s in chosen.seeds for a in found.arms]  # seed by seed
     assert len({c.spec.id for c in cells}) == len(cells)
@@ -93,7 +94,7 @@ FAULTS = {
     "name": ("STUDY = Ablashun()", r":4: NameError: name 'Ablashun' is not defined"),
     "crash": ("x = 1\nSTUDY = {}['no']", r":5: KeyError: 'no'"),
     "nothing": ("x = 1", r":1: AttributeError: .*STUDY"),
-    "other": ("STUDY = 3", r"STUDY must be an Ablation, got int"),
+    "other": ("STUDY = 3", r"STUDY must be an Ablation or a Search, got int"),
     "module": ("import no_such_module", r":4: ModuleNotFoundError: No module named 'no_such_module'"),
 }
 

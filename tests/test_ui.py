@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import ui
+from harness import tracking, ui
 from harness.shared_view import SECTIONS, shared_view
 from harness.spec import Result, TrialSpec
 from harness.tracking import MlflowTracker
@@ -37,7 +37,8 @@ def test_the_view_is_small_enough_for_a_tag_and_charts_every_section():
 
 @contextmanager
 def _server(port: int):
-    server = subprocess.Popen(ui.command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = ui.environment(tracking.store_uri())
+    server = subprocess.Popen(ui.command(port), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(START_S * 4):
             try:

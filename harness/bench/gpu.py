@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 
 from harness import engine, metrics
-from harness.cohort import CHUNK, Cohort
+from harness.chunks import CHUNK
+from harness.cohort import Cohort
 from harness.data import Data, load
 from harness.errors import UserError
 from harness.likelihoods import LIKELIHOODS

@@ -14,7 +14,8 @@ from harness import paths, vision
 from harness.bench import machine
 from harness.bench.jax_peer import Peer
 from harness.bench.machine import BATCH, LAYERS, Spent
-from harness.cohort import CHUNK, Cohort
+from harness.chunks import CHUNK
+from harness.cohort import Cohort
 from harness.data import FILES, Data, load
 from harness.spec import TrialSpec
 

@@ -54,13 +54,12 @@ def save(session: Session, into: Path) -> Path:
 
 def log(session: Session) -> str:
     """Record a session as a finished run, one metric per benchmark and statistic. Returns the experiment's name."""
-    uri = tracking.ensure_store()
+    tracking.ensure_store()
     client = tracking.mlflow.MlflowClient()
     name = f"bench/{machine()}"
     found = client.get_experiment_by_name(name)
     if found is None:
-        local = (paths.mlruns() / "artifacts" / name).as_uri() if uri.startswith("sqlite:") else None
-        experiment = client.create_experiment(name, artifact_location=local)
+        experiment = client.create_experiment(name, artifact_location=tracking.artifact_location(name))
     else:
         experiment = found.experiment_id
     facts = session["origin"]

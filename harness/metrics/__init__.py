@@ -20,7 +20,7 @@ from harness.metrics.yardsticks import CommonHead, bits_per_dimension, own_level
 from harness.spec import TrialSpec
 from harness.vae import VAE, kl_per_dimension
 
-__all__ = ["Evaluation", "codes", "drawn", "elbo", "evaluate", "native", "observed"]
+__all__ = ["Evaluation", "codes", "drawn", "elbo", "evaluate", "native", "observed", "validate"]
 
 SAMPLES = 8  # draws of z per image in a final score
 YARDSTICK_DRAWS = 100  # importance draws under tiers B and C
@@ -93,6 +93,26 @@ def evaluate(spec: TrialSpec, vae: VAE, data: Data) -> Evaluation:
     return Evaluation(scores, test, kl, by_layer, ladder)
 
 
+def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
+    """What a search may select by: scores of the validation images. The test set is not looked at.
+
+    Raises:
+        ValueError: the trial was trained on these images.
+    """
+    if spec.fit_on != "train":
+        raise ValueError(f"evaluation='validation' takes fit_on='train', got {spec.fit_on!r}: it was trained on these images")
+    x, levels = observed(spec, vae, data.validation), data.validation.levels.float()
+    common = _counted(spec, vae, data).view(vae, x, levels)
+    return {
+        "validation/squared_error": _mean(squared_error(codes(vae, x).image, levels / 255)),
+        "validation/common_bits": bits_per_dimension(elbo(vae, common, 1).elbo, x.shape[1]),
+    }
+
+
+def _counted(spec: TrialSpec, vae: VAE, data: Data) -> CommonHead:
+    return CommonHead.count(vae, by_batch(spec, vae, data.fit_on(spec.fit_on)))
+
+
 def _mean(values: Tensor) -> float:
     return values.double().mean().item()
 
@@ -133,8 +153,7 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[s
 
 def _levels(spec: TrialSpec, vae: VAE, data: Data, x: Tensor, levels: Tensor, depth: Depth) -> dict[str, float]:
     """Tiers B and C in bits/dim: by the ELBO, by IW, and for tier C exactly at one or two latents."""
-    head = CommonHead.count(vae, by_batch(spec, vae, data.fit_on(spec.fit_on)))
-    common, own = head.view(vae, x, levels), own_levels(spec, vae, x, levels)
+    common, own = _counted(spec, vae, data).view(vae, x, levels), own_levels(spec, vae, x, levels)
     scores: dict[str, float] = {}
     whole: dict[str, float] = {}
     for name, view in ({"common": common} | ({"own": own} if own else {})).items():

@@ -96,12 +96,12 @@ def rate_distortion(table: pd.DataFrame, arms: Sequence[str], path: Path) -> Non
     if len(families) < len(arms):
         ax.legend(frameon=False, loc="upper right")
     figure.canvas.draw()
-    _label(ax, [labels[arm] for arm in arms], [colours[arm] for arm in arms], mean.to_numpy())
+    label(ax, [labels[arm] for arm in arms], [colours[arm] for arm in arms], mean.to_numpy())
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _label(ax: Axes, texts: Sequence[str], colours: Sequence[tuple[float, float, float]], points: np.ndarray) -> None:
+def label(ax: Axes, texts: Sequence[str], colours: Sequence[tuple[float, float, float]], points: np.ndarray) -> None:
     """A text at each point (N, 2), moved to where it covers no point, line or other text; far ones get a thin leader."""
     lines = [ax.transData.transform(line.get_xydata()) for line in ax.lines]
     dense = [a + (b - a) * t for xy in lines for a, b in pairwise(xy) for t in np.linspace(0, 1, 25)]

@@ -14,7 +14,10 @@ from torch.utils.benchmark.utils.timer import timer
 
 from harness import data, engine, executors, figures, metrics, study
 from harness.bench import store
-from harness.cohort import CHUNK, Cohort
+from harness.checkpoints import Checkpoints
+from harness.chunks import CHUNK
+from harness.cohort import Cohort
+from harness.executors import training
 from harness.metrics import features
 from harness.spec import Result, TrialSpec
 from harness.vae import VAE
@@ -151,20 +154,20 @@ def trained(mnist: data.Data, where: torch.device, tmp_path_factory: pytest.Temp
                 yield path
         found["drawn"] = timer(), time.process_time()
 
-    def send(event: executors.Event) -> None:
-        now = timer(), time.process_time()
-        match event:
-            case executors.Epoch(row=row):
-                rows.append(row)
-                parts["training"] = Spent(now[0] - start[0], now[1] - start[1])
-            case executors.Finished(result=result, files=files):
-                found.update(result=result, files=files)
-                parts["saving"] = Spent(now[0] - found["drawn"][0], now[1] - found["drawn"][1])
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(executors.metrics, "evaluate", timed_evaluate)
-        patch.setattr(executors.figures, "draw", timed_draw)
+        patch.setattr(training.metrics, "evaluate", timed_evaluate)
+        patch.setattr(training.figures, "draw", timed_draw)
         engine.one_thread()
         start = timer(), time.process_time()
-        executors.train([spec], str(where), tmp_path_factory.mktemp("trial"), send, pictured=[spec.id])
+        scratch = tmp_path_factory.mktemp("trial")
+        job = executors.Job((spec,), pictured=frozenset({spec.id}))
+        for event in executors.train(job, str(where), scratch, Checkpoints(scratch / "checkpoints")):
+            now = timer(), time.process_time()
+            match event:
+                case executors.Epoch(row=row):
+                    rows.append(row)
+                    parts["training"] = Spent(now[0] - start[0], now[1] - start[1])
+                case executors.Finished(result=result, files=files):
+                    found.update(result=result, files=files)
+                    parts["saving"] = Spent(now[0] - found["drawn"][0], now[1] - found["drawn"][1])
     return Trained(spec, found["vae"], found["result"], found["files"], rows, parts, each)

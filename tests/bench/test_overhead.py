@@ -1,26 +1,24 @@
 """What a study costs beside training: bookkeeping per epoch and per trial, figures, files."""
 
-import io
 import itertools
 import os
 import shutil
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from drivers import ORIGIN, desk_of, driver_of
 
-from harness import executors, study
-from harness.desk import Desk
-from harness.executors import Epoch, Finished, InProcess
+from harness import study
+from harness.executors import Epoch, Finished, local
 from harness.figures import AT_A_GLANCE
-from harness.planner import Plan
-from harness.run import Driver
+from harness.run.driver import Driver
 from harness.spec import Result
 from harness.tracking import MlflowTracker
 
-ORIGIN = {"dataset.digest": "d" * 64, "device": "a CPU"}
+FACTS = ORIGIN | {"ledger": "a_study.default"}
 BESIDE = ("tracking", "figures", "saving")
 AT_MOST = 0.02  # of training time
 ROUNDS = 5
@@ -36,14 +34,14 @@ def tracker() -> MlflowTracker:
 def test_log(benchmark, tracker, trained):
     """An epoch of one trial, as the driver pays for it."""
     benchmark.group = "tracking"
-    run = tracker.begin(trained.spec, "bce", 0, 1, ORIGIN)
+    run = tracker.begin(trained.spec, "bce", 0, 1, FACTS)
     epochs = itertools.count(1)
     benchmark.pedantic(lambda: tracker.log(run, next(epochs), trained.rows[-1]), rounds=30, warmup_rounds=3)
 
 
 def test_begin(benchmark, tracker, trained):
     benchmark.group = "tracking"
-    benchmark.pedantic(tracker.begin, args=(trained.spec, "bce", 0, 1, ORIGIN), rounds=10, warmup_rounds=1)
+    benchmark.pedantic(tracker.begin, args=(trained.spec, "bce", 0, 1, FACTS), rounds=10, warmup_rounds=1)
 
 
 def test_finish(benchmark, tracker, trained):
@@ -51,7 +49,7 @@ def test_finish(benchmark, tracker, trained):
     benchmark.group = "tracking"
 
     def begun():
-        return (tracker.begin(trained.spec, "bce", 0, 1, ORIGIN), trained.result, trained.files), {}
+        return (tracker.begin(trained.spec, "bce", 0, 1, FACTS), trained.result, trained.files), {}
 
     benchmark.pedantic(tracker.finish, setup=begun, rounds=10, warmup_rounds=1)
 
@@ -60,13 +58,13 @@ def test_desk(benchmark):
     """The ledger: take a trial, note its run, tell its value."""
     benchmark.group = "a trial's bookkeeping"
     cells = study.load("loss_ablation").cells("default")
-    desk = Desk("a_study.default", cells, "minimize")
-    desk.plan(cells)
+    desk = desk_of(study.load("loss_ablation"))
+    desk.prepare(cells)
 
     def keep_books():
-        (ticket,) = desk.take(1, lambda spec: spec.cohort)
-        desk.note_run(ticket.number, "run")
-        desk.tell(ticket.number, 0.0)
+        (ticket,) = desk.take(1, lambda cell: cell.spec.cohort)
+        desk.note_run(ticket, "run")
+        desk.tell(ticket, {"validation/squared_error": 0.0})
 
     benchmark.pedantic(keep_books, rounds=20, warmup_rounds=1)
 
@@ -75,24 +73,24 @@ def test_driver(benchmark, trained, tmp_path, monkeypatch):
     """All that the driver does for a trial, where training takes no time."""
     benchmark.group = "a trial's bookkeeping"
     plan = study.load("loss_ablation")
-    cells = plan.cells("default")[: len(plan.arms)]
-    alone = Plan(workers=1, lanes=1, compiled=frozenset(), mixed=frozenset(), why="")
+    one_seed = replace(plan, budgets={"default": replace(plan.budgets["default"], seeds=(0,))})
+    cells = one_seed.cells("default")
     numbers = itertools.count()
 
-    def replay(specs, device, folder, send, compiled, pictured):
-        for spec in specs:
+    def replay(job, device, scratch, checkpoints, dropped):
+        for spec in job.specs:
             for epoch, row in enumerate(trained.rows, 1):
-                send(Epoch(spec.id, epoch, row))
-            files = Path(shutil.copytree(trained.files, folder / spec.id, copy_function=os.link))
-            send(Finished(spec.id, Result(spec, trained.result.metrics), files))
+                yield Epoch(spec.id, epoch, row)
+            files = Path(shutil.copytree(trained.files, scratch / spec.id, copy_function=os.link))
+            yield Finished(spec.id, Result(spec, trained.result.metrics), files)
 
     def new_study():
         name = f"study_{next(numbers)}"
-        desk, tracker = Desk(f"{name}.default", cells, "minimize"), MlflowTracker(name, "default", "")
-        driver = Driver(plan, cells, desk, tracker, InProcess, alone, Console(file=io.StringIO()), ORIGIN)
-        return (driver, tmp_path / name), {}
+        desk = desk_of(one_seed, name)
+        desk.prepare(cells)
+        return (driver_of(desk, MlflowTracker(name, "default", ""), tmp_path / name),), {}
 
-    monkeypatch.setattr(executors, "train", replay)
+    monkeypatch.setattr(local, "train", replay)
     benchmark.extra_info.update(units=len(cells), unit="trial")
     benchmark.pedantic(Driver.run, setup=new_study, rounds=3, warmup_rounds=1)
 
@@ -102,7 +100,7 @@ def test_share_of_training(benchmark, tracker, trained):
     benchmark.group = "a trial's tracking"
 
     def track():
-        run = tracker.begin(trained.spec, "bce", 0, 1, ORIGIN)
+        run = tracker.begin(trained.spec, "bce", 0, 1, FACTS)
         for epoch, row in enumerate(trained.rows, 1):
             tracker.log(run, epoch, row)
         tracker.finish(run, trained.result, trained.files)

@@ -3,7 +3,7 @@
 import pytest
 
 from harness import engine
-from harness.cohort import CHUNK
+from harness.chunks import CHUNK
 from harness.likelihoods import LIKELIHOODS
 from harness.networks import ACTIVATIONS
 from harness.spec import TrialSpec

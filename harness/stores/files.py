@@ -1,0 +1,132 @@
+"""SQLite databases in the home folder: made whole or not at all, locked by the kernel."""
+
+import errno
+import fcntl
+import functools
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from harness.errors import MachineError
+from harness.stores.schema import REVISION_TABLE, Schema
+
+SQLITE_PATIENCE_S = 60
+POLL_S = 0.02
+# Before, several writers could corrupt a write-ahead log (https://sqlite.org/wal.html, "the WAL-reset bug").
+WAL_SOUND = (3, 51, 3)
+NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "gpfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "virtiofs"}
+NETWORK |= {f"fuse.{kind}" for kind in ("ceph", "glusterfs", "juicefs", "rclone", "s3fs", "sshfs")}
+
+
+@contextmanager
+def lock(path: Path, busy: str | None = None, patience_s: float = float("inf")) -> Iterator[None]:
+    """Hold `path` as a lock; the kernel frees it however this process ends.
+
+    Waits for another holder, at most `patience_s`, or raises MachineError(busy) at once where `busy` is given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + (0 if busy else patience_s)
+    with path.open("a+") as file:
+        while not _taken(file.fileno(), wait=deadline == float("inf")):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                waited = busy or f"waited {patience_s:.0f} s for another driver's turn to end"
+                raise MachineError(f"{waited} (process {file.read().strip() or 'unknown'} holds {path})")
+            time.sleep(POLL_S)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _taken(file: int, *, wait: bool) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def make_whole(path: Path, schema: Schema) -> None:
+    """Make sure that the SQLite database `path` exists and is of this schema.
+
+    MLflow builds its schema in dozens of steps; a kill in between leaves a file that never works again, and so do several
+    processes that meet at an empty folder. So: under a lock, in a file of another name, renamed when it is whole.
+    """
+    caution(path.parent)
+    try:
+        with lock(path.with_suffix(".lock")):
+            if not path.exists() or path.stat().st_size == 0:
+                _build(path, schema)
+            _check(path, schema)
+    except OSError as fault:
+        raise MachineError(f"cannot write {fault.filename or path}: {os.strerror(fault.errno or errno.EIO)}") from None
+
+
+def _build(path: Path, schema: Schema) -> None:
+    scratch = path.with_suffix(".building")
+    for leftover in path.parent.glob(f"{scratch.name}*"):
+        leftover.unlink()
+    schema.build(f"sqlite:///{scratch}")
+    with scratch.open("rb+") as file:
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _check(path: Path, schema: Schema) -> None:
+    try:
+        with closing(sqlite3.connect(path, timeout=SQLITE_PATIENCE_S)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            found = connection.execute(f"SELECT version_num FROM {REVISION_TABLE}").fetchone() if REVISION_TABLE in tables else None
+            schema.check(str(path), tables, found[0] if found else None)
+            _choose_journal(connection, path)
+    except sqlite3.OperationalError as fault:  # locked, read-only, unreadable: the file itself may be fine
+        raise MachineError(f"cannot use {path}: {fault}") from None
+    except sqlite3.DatabaseError as fault:
+        broken = "is not a SQLite database" if "not a database" in str(fault) else f"is damaged: {fault}"
+        raise MachineError(f"{path} {broken}\nmove it away and start again, or put a backup in its place") from None
+
+
+def _choose_journal(connection: sqlite3.Connection, path: Path) -> None:
+    """A write-ahead log where it is sound, else the rollback journal. The choice stays in the file."""
+    wanted = "wal" if sqlite3.sqlite_version_info >= WAL_SOUND and network_file_system(path) is None else "delete"
+    (now,) = connection.execute("PRAGMA journal_mode").fetchone()
+    if now != wanted:
+        connection.execute("PRAGMA busy_timeout = 0")  # where another process has it open it stays as it is
+        try:
+            connection.execute(f"PRAGMA journal_mode = {wanted}")
+        except sqlite3.OperationalError:
+            return
+
+
+def network_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str | None:
+    """The kind of network file system that a path lies on; None where it is a local one, or this system does not say."""
+    if not mounts.exists():
+        return None
+    here, kind, depth = path.resolve(), None, -1
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, point, system, *_ = line.split()
+        folder = Path(point.replace("\\040", " "))
+        if here.is_relative_to(folder) and len(folder.parts) >= depth:  # of mounts on one point the last is seen
+            kind, depth = system, len(folder.parts)
+    return kind if kind in NETWORK else None
+
+
+@functools.cache
+def caution(folder: Path) -> None:
+    """Say once that SQLite and a network file system go together on one host only."""
+    kind = network_file_system(folder)
+    if kind is not None:
+        print(
+            f"{folder} lies on {kind}: its SQLite databases are safe for one host at a time; for several, see docs/scaling.md",
+            file=sys.stderr,
+        )

@@ -1,0 +1,228 @@
+"""A search: a space, objectives on validation, a budget of trials. The best is trained again on new seeds and tested. No torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harness.errors import UserError
+from harness.spec import TrialSpec
+from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
+from harness.study.scores import SCORES, comparable
+from harness.study.space import Space, Suggest, check, conditional, corners, fields
+from harness.tables import look_up, unknown
+
+SAMPLERS: Mapping[str, str] = {
+    "gp": "a Gaussian process with expected improvement: the best of few trials; not for conditional spaces",
+    "tpe": "tree-structured Parzen estimators, multivariate and grouped (Bergstra et al., 2011; Falkner et al., 2018)",
+    "random": "independent draws, what any other has to beat",
+    "qmc": "a scrambled Sobol sequence: draws that fill the space evenly",
+    "nsga2": "NSGA-II (Deb et al., 2002): evolution, for several objectives and many trials",
+}
+MODEL_BASED = ("gp", "tpe")  # they learn from what is told, so a large batch asks blindly
+PRUNERS: Mapping[str, str] = {
+    "asha": "successive halving, asynchronous (Li et al., 2020, https://arxiv.org/abs/1810.05934)",
+    "hyperband": "several brackets of it (Li et al., 2018, https://arxiv.org/abs/1603.06560)",
+    "median": "worse than the median of finished trials at the same epoch",
+    "wilcoxon": "worse than the best trial over seeds, by Wilcoxon's signed-rank test; a trial is all of `seeds`",
+}
+QUALITY = ("elbo/validation", "validation/squared_error", "validation/common_bits")  # what may be searched for,
+COST = ("perf/throughput", "perf/step_ms", "model/parameters")  # and against what it may be held
+FIXED = ("dataset", "fit_on", "seed", "epochs", "evaluation")  # these say what is compared, so they are not searched
+GP_TRIALS = 200  # beyond this many a Gaussian process takes seconds to fit
+BATCH = 8  # most trials that a model-based sampler is asked for at once
+MOST_REFITS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruner:
+    """How hopeless trials are ended early.
+
+    Attributes:
+        name: one of `PRUNERS`.
+        first: epochs (`wilcoxon`: seeds) that every trial gets.
+        factor: of `factor` trials one goes on, at rungs that lie that far apart; `asha` and `hyperband`.
+        p: `wilcoxon` prunes below this p-value. It is looked at after every seed, so keep it small.
+    """
+
+    name: str
+    first: int = 1
+    factor: int = 3
+    p: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """A cost that a winner must keep: a score of `COST` of at most, or at least, a number."""
+
+    score: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __str__(self) -> str:
+        bound = f"at most {self.at_most:g}" if self.at_most is not None else f"at least {self.at_least:g}"
+        return f"{SCORES[self.score].label} {bound}"
+
+    def excess(self, value: float) -> float:
+        """By how much a value breaks it; 0 or less where it keeps it."""
+        return value - self.at_most if self.at_most is not None else (self.at_least or 0) - value
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchBudget:
+    """How much a search spends: trials, epochs of each, and the seeds on which the best is trained again and tested."""
+
+    trials: int
+    epochs: int
+    refit_seeds: Sequence[int] = range(1, 7)
+    evaluation: str = "quick"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Looks for the best point of a space, on validation only; then trains it and the base on new seeds and tests both.
+
+    Attributes:
+        space: axes by field of a trial; later ones may depend on earlier ones by `when`.
+        objectives: one score of `QUALITY`, or it and scores of `COST`: then the report shows what one costs in terms of others.
+        seeds: a trial trains once on each, and its value is their mean.
+        sampler: one of `SAMPLERS`; unless said `gp` up to 200 trials and `tpe` beyond or in a conditional space.
+        batch: trials asked for at once; unless said as many as train at a time, of model-based samplers at most 8.
+
+    A point that is asked for again is trained on the next seed. Raises:
+        UserError: an unknown name, a bound that makes no sense, an objective that cannot rank; before anything runs.
+    """
+
+    base: TrialSpec
+    space: Space
+    objectives: Sequence[str]
+    budgets: Mapping[str, SearchBudget]
+    seeds: Sequence[int] = (0,)
+    sampler: str | None = None
+    pruner: Pruner | None = None
+    constraints: tuple[Constraint, ...] = ()
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if "default" not in self.budgets:
+            raise unknown("budget (every study has one)", "default", self.budgets)
+        base = asdict(self.base)
+        for name in self.space:
+            look_up(base, name, "field of a trial")
+            if name in FIXED:
+                raise UserError(f"space {name!r}: it says what is compared and cannot be searched")
+        if not self.space:
+            raise UserError("a search needs a space")
+        check(self.space, base)
+        points = [self._derive(point) for point in corners(self.space, base)]
+        self._check_objectives(points)
+        self._check_sampler()
+        self._check_pruner()
+        for c in self.constraints:
+            look_up(dict.fromkeys(COST), c.score, "score of cost")
+            if (c.at_most is None) == (c.at_least is None):
+                raise UserError(f"constraint on {c.score!r}: give at_most or at_least")
+        for name, budget in self.budgets.items():
+            if budget.trials < 1 or len(set(budget.refit_seeds)) < 5:
+                raise UserError(f"budget {name!r}: at least 1 trial, and 5 different seeds to train the best again")
+            if set(budget.refit_seeds) & set(self.seeds):
+                raise UserError(f"budget {name!r}: the best must be tested on seeds that it was not chosen on")
+            self.refit(name, {})
+
+    def _derive(self, point: Mapping[str, Any]) -> TrialSpec:
+        try:
+            return self.base.derive(**point, evaluation="validation")
+        except UserError as fault:
+            raise UserError(f"the space holds {point}: {fault}") from None
+
+    def _check_objectives(self, points: Sequence[TrialSpec]) -> None:
+        known = dict.fromkeys((*QUALITY, *COST))
+        for name in self.objectives:
+            if name.startswith("test/"):
+                raise UserError(f"objective {name!r}: the test set must not select\nknown: {', '.join(known)}")
+            look_up(known, name, "objective")
+        quality = [o for o in self.objectives if o in QUALITY]
+        if len(quality) != 1 or len(set(self.objectives)) < len(self.objectives):
+            raise UserError(f"objectives: one of {', '.join(QUALITY)}, and beside it scores of cost; got {list(self.objectives)}")
+        if self.base.fit_on != "train":
+            raise UserError(f"fit_on={self.base.fit_on!r}: nothing is left to select on")
+        if SCORES[quality[0]].tier == "A":
+            names = {spec.likelihood + (f", {spec.binarisation}" if spec.binarisation else ""): spec for spec in points}
+            try:
+                comparable(quality[0], names, f"objective {quality[0]!r}")
+            except UserError as fault:
+                better = [q for q in QUALITY if SCORES[q].tier != "A"]
+                raise UserError(f"{str(fault).splitlines()[0]}\nany likelihood can be ranked by {' or '.join(better)}") from None
+
+    def _check_sampler(self) -> None:
+        if self.sampler is not None:
+            look_up(SAMPLERS, self.sampler, "sampler")
+        if self.sampler == "gp" and conditional(self.space):
+            raise UserError("sampler 'gp' takes no conditional space (`when`, Widths of several layers)\n'tpe' would do")
+        if self.batch is not None and self.batch < 1:
+            raise UserError(f"batch must be at least 1, got {self.batch}")
+
+    def _check_pruner(self) -> None:
+        if self.pruner is None:
+            if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
+                raise UserError(f"seeds must be given and differ, got {list(self.seeds)}")
+            return
+        look_up(PRUNERS, self.pruner.name, "pruner")
+        if len(self.objectives) > 1:
+            raise UserError("a pruner ends trials by one objective, and this search has several")
+        if self.pruner.name == "wilcoxon":
+            if len(self.seeds) < 5:
+                raise UserError(f"pruner 'wilcoxon' compares trials over seeds: give 5 or more, got {len(self.seeds)}")
+        elif self.objectives[0] != "elbo/validation" or len(self.seeds) > 1:
+            raise UserError(
+                f"pruner {self.pruner.name!r} looks at every epoch of one seed, where only 'elbo/validation' is known; "
+                f"got {self.objectives[0]!r} on {len(self.seeds)} seeds"
+            )
+
+    def sampler_of(self, budget: str) -> str:
+        """The sampler of a budget by name: the one asked for, or the one that fits."""
+        if self.sampler is not None:
+            return self.sampler
+        few = look_up(self.budgets, budget, "budget").trials <= GP_TRIALS
+        return "gp" if few and not conditional(self.space) else "tpe"
+
+    def batch_of(self, budget: str, places: int) -> int:
+        """Trials to ask for at once where `places` train at a time."""
+        return self.batch or (min(places, BATCH) if self.sampler_of(budget) in MODEL_BASED else places)
+
+    @property
+    def timed(self) -> bool:
+        """Whether a trial's time is judged, so that it must train alone in its program."""
+        return any(s.startswith("perf/") for s in (*self.objectives, *(c.score for c in self.constraints)))
+
+    def point(self, budget: str, suggest: Suggest) -> TrialSpec:
+        """The trial at the point that `suggest` gives, parameter by parameter, on the first seed."""
+        epochs = look_up(self.budgets, budget, "budget").epochs
+        return self._derive(fields(self.space, asdict(self.base), suggest) | {"epochs": epochs, "seed": self.seeds[0]})
+
+    def cells(self, number: int, spec: TrialSpec, repeat: int = 0) -> tuple[Cell, ...]:
+        """A trial's runs, one per seed. `repeat` says how often the point was asked for before: it then takes seeds of its own."""
+        shift = repeat * (max(self.seeds) + 1)
+        return tuple(Cell(f"#{number}", s + shift, spec.derive(seed=s + shift)) for s in self.seeds)
+
+    def refit(self, budget: str, winners: Mapping[str, TrialSpec]) -> Ablation:
+        """The base and the winners, by name, as an ablation on new seeds: the search's test."""
+        chosen = look_up(self.budgets, budget, "budget")
+        arms: dict[str, Mapping[str, Any]] = {"base": {}}
+        for name, spec in winners.items():
+            changed = {f: v for f, v in asdict(spec).items() if v != getattr(self.base, f) and f not in FIXED}
+            if changed and changed not in arms.values():
+                arms[name] = changed
+        one = Budget(epochs=chosen.epochs, seeds=chosen.refit_seeds, evaluation=chosen.evaluation)
+        tested = {"elbo/validation": "test/elbo"}.get(self.quality, self.quality.replace("validation/", "test/"))
+        return Ablation(
+            base=self.base,
+            arms=arms,
+            budgets={"default": one, budget: one},
+            hypotheses=tuple(Hypothesis(better=a, worse="base", metric=tested) for a in list(arms)[1:2]),
+            objective=self.quality,
+        )
+
+    @property
+    def quality(self) -> str:
+        """The objective that says how good a model is."""
+        return next(o for o in self.objectives if o in QUALITY)

@@ -1,0 +1,195 @@
+"""Whatever ends a driver, and wherever: every result counts once, nothing acknowledged is lost, the same results in the end."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from harness import paths
+from harness.desk import Desk, Ledger, SearchDesk, database
+from harness.spec import TrialSpec
+from harness.study import Ablation, Budget, Real, Search, SearchBudget
+from harness.tracking import MlflowTracker
+
+TESTS = Path(__file__).parent
+
+
+@pytest.mark.slow
+def test_20_kills_across_an_ablation_and_a_search_change_nothing() -> None:
+    program = [sys.executable, str(TESTS / "chaos.py"), "--kills", "20", "--seed", "7"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(program, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "20 kills, seed 7: nothing wrong" in done.stdout
+
+
+# -------------------------------------------------------------------------------- orphans
+
+PLAN = Ablation(
+    base=TrialSpec(dataset="digits"),
+    arms={"bce": {}, "mse": {"likelihood": "mse"}, "laplace": {"likelihood": "laplace"}, "z=4": {"latent": 4}},
+    budgets={"default": Budget(epochs=1, seeds=range(10))},
+)
+ORIGIN = {"dataset.digest": "d" * 64, "device": "a CPU", "ledger": "a_study.default"}
+
+
+def cells_desk() -> Desk:
+    return Desk(Ledger("a_study.default", ["minimize"], database()), PLAN.cells("default"), lambda m: m["validation/squared_error"])
+
+
+def books(tracker: MlflowTracker, ledger: Ledger) -> tuple:
+    """Everything that both databases say of the trials."""
+    runs = {r.info.run_id: (r.info.status, r.info.end_time, dict(r.data.tags)) for r in tracker._all("tags.kind = 'trial'")}
+    trials = [(t.number, t.state, t.values, t.user_attrs) for t in ledger.trials()]
+    return runs, trials
+
+
+def test_40_orphans_are_repaired_and_a_second_call_changes_nothing(mlflow_store: Path) -> None:
+    """Eight of each kind: killed before and after its run began, before and after the result, and failed by something else."""
+    tracker, desk = MlflowTracker("a_study", "default", ""), cells_desk()
+    cells = PLAN.cells("default")
+    desk.prepare(cells)
+    tickets = desk.take(40, lambda cell: 0)
+    kinds = ["no run", "a run", "a run that nobody named", "a finished run", "failed"]
+    for i, ticket in enumerate(tickets):
+        kind = kinds[i % 5]
+        run = tracker.begin(ticket.cell.spec, ticket.cell.arm, ticket.number, 1, ORIGIN) if kind not in ("no run", "failed") else ""
+        if run and kind != "a run that nobody named":
+            desk.note_run(ticket, run)
+        if kind == "a finished run":
+            tracker.log(run, 1, {"validation/squared_error": float(i)})
+            tracker.client.set_terminated(run, "FINISHED")
+        if kind == "failed":
+            desk.ledger.study.tell(ticket.number, state=TrialState.FAIL)
+
+    def repair() -> tuple[Desk, int, int]:
+        again = cells_desk()
+        finished = tracker.finished_runs("a_study.default")
+        repairs = again.reconcile(tracker.look, finished)
+        closed = tracker.close_orphans("a_study.default", set(), 0)
+        again.prepare(cells)
+        return again, sum(repairs), closed
+
+    repaired, trials, runs = repair()
+    assert (trials, runs) == (32, 16)
+    states = Counter(t.state.name for t in repaired.ledger.trials())
+    assert states == {"COMPLETE": 8, "WAITING": 32, "FAIL": 8}
+    assert len(repaired.done()) == 8
+    waiting = [t.user_attrs["cell"] for t in repaired.ledger.trials(TrialState.WAITING)]
+    assert Counter([*waiting, *repaired.done()]) == Counter(c.spec.id for c in cells)
+    statuses = Counter(r.info.status for r in tracker._all("tags.kind = 'trial'"))
+    assert statuses == {"KILLED": 16, "FINISHED": 8}
+    before = books(tracker, repaired.ledger)
+    again, trials, runs = repair()
+    assert (trials, runs) == (0, 0)
+    assert books(tracker, again.ledger) == before
+
+
+def test_a_search_trial_that_something_else_failed_is_asked_for_again_once() -> None:
+    search = Search(
+        base=TrialSpec(dataset="digits"),
+        space={"learning_rate": Real(1e-4, 1e-1, log=True)},
+        objectives=("elbo/validation",),
+        sampler="random",
+        budgets={"default": SearchBudget(trials=4, epochs=1)},
+    )
+
+    def start() -> SearchDesk:
+        desk = SearchDesk(Ledger("a_search", ["maximize"], database()), search, "default", 2)
+        desk.reconcile(lambda run: ("", {}), set())
+        return desk
+
+    desk = start()
+    desk.prepare()
+    (ticket, *_) = desk.take(2, lambda cell: 0)
+    desk.ledger.study.tell(ticket.number, state=TrialState.FAIL)
+    for _ in range(2):
+        desk = start()
+        failed, again = desk.ledger.trial(ticket.number), desk.ledger.trials(TrialState.WAITING)
+        mine = [t for t in again if t.user_attrs.get("again") == ticket.number]
+        assert [t.params for t in mine] == [failed.params]
+    assert ticket.number not in [a.number for a in desk.history()]
+
+
+def test_a_run_that_is_gone_does_not_count(mlflow_store: Path) -> None:
+    tracker, desk = MlflowTracker("a_study", "default", ""), cells_desk()
+    desk.prepare(PLAN.cells("default")[:1])
+    (ticket,) = desk.take(1, lambda cell: 0)
+    run = tracker.begin(ticket.cell.spec, "bce", ticket.number, 1, ORIGIN)
+    desk.note_run(ticket, run)
+    desk.ledger.complete(ticket.number, [1.0])
+    tracker.client.delete_run(run)
+    again = cells_desk()
+    again.reconcile(tracker.look, tracker.finished_runs("a_study.default"))
+    assert again.done() == {}
+    again.prepare(PLAN.cells("default")[:1])
+    assert [t.user_attrs["attempt"] for t in again.ledger.trials(TrialState.WAITING)] == [1]
+
+
+# -------------------------------------------------------------------------------- signals
+
+STUDY = '''"""Is it so?"""
+from harness.spec import TrialSpec
+from harness.study import Ablation, Budget
+
+STUDY = Ablation(
+    base=TrialSpec(dataset="digits", network="mlp", hidden=(64,), batch_size=64, evaluation="validation"),
+    arms={"bce": {}, "mse": {"likelihood": "mse"}},
+    budgets={"default": Budget(epochs=400, seeds=range(2), evaluation="validation")},
+    objective="validation/squared_error",
+)
+'''
+PROGRAM = """
+import sys
+from pathlib import Path
+from harness import cli, paths
+paths.studies = lambda: Path(sys.argv[1])
+sys.exit(cli.main(["study", "long", "--device", "cpu"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_keeps_the_work_and_ends_in_time(number: int, code: int, tmp_path: Path, home: Path, mlflow_store: Path) -> None:
+    (tmp_path / "long.py").write_text(STUDY)
+    said = tmp_path / "said"
+    with said.open("w") as out:
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=out, stderr=subprocess.STDOUT, text=True)
+    try:
+        until = time.monotonic() + 90
+        ledger = home / "mlruns" / "optuna.db"
+        while time.monotonic() < until and process.poll() is None:
+            time.sleep(0.5)
+            if ledger.exists() and max(steps_on_record(), default=0) >= 3:
+                break
+        else:
+            pytest.fail(said.read_text())
+        process.send_signal(number)
+        started = time.monotonic()
+        assert process.wait(timeout=30) == code, said.read_text()
+        assert time.monotonic() - started <= 10
+    finally:
+        process.kill()
+    lines = said.read_text()
+    assert "the same command goes on where it left off" in lines
+    assert "Traceback" not in lines
+    kept = list((paths.mlruns() / "checkpoints" / "cpu").glob("*/*.json"))
+    assert {json.loads(k.read_text())["spec"]["dataset"] for k in kept} == {"digits"}
+    trials = Ledger("long.default", ["minimize"], database()).trials()
+    assert Counter(t.state.name for t in trials) == {"WAITING": 4}
+    statuses = Counter(r.info.status for r in MlflowTracker("long", "default", "")._all("tags.kind = 'trial'"))
+    assert set(statuses) == {"KILLED"}
+
+
+def steps_on_record() -> list[int]:
+    with closing(sqlite3.connect(paths.mlruns() / "mlflow.db", timeout=60)) as connection:
+        return [n for (n,) in connection.execute("SELECT MAX(step) FROM metrics") if n]

@@ -1,0 +1,187 @@
+"""The desk of a search: what it asks for depends on the history alone, whoever is killed when."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from harness.desk import Ledger, SearchDesk, Ticket, database
+from harness.spec import TrialSpec
+from harness.study import OneOf, Real, Search, SearchBudget, Whole
+
+BASE = TrialSpec(dataset="digits", network="mlp")
+SPACE = {"learning_rate": Real(1e-4, 1e-1, log=True), "latent": Whole(2, 16), "activation": OneOf(("elu", "relu", "tanh"))}
+
+
+def search(trials: int = 14, **changes: object) -> Search:
+    values: dict = {"base": BASE, "space": SPACE, "objectives": ("elbo/validation",)}
+    values |= {"budgets": {"default": SearchBudget(trials=trials, epochs=9)}}
+    return Search(**(values | changes))
+
+
+def quality(spec: TrialSpec, epoch: int = 9) -> float:
+    """A smooth landscape with a best point, and a little luck of the seed."""
+    import math
+
+    away = (math.log10(spec.learning_rate) + 2.5) ** 2 + 0.01 * (spec.latent - 9) ** 2 + 0.2 * (spec.activation != "elu")
+    return -100 - 10 * away - 20 / epoch + 0.1 * math.sin(1e3 * spec.seed + spec.latent)
+
+
+class Killed(BaseException):
+    """The driver ends here; nothing catches it."""
+
+
+class Runs:
+    """A tracker's side of the protocol: statuses and metrics of runs, which survive a kill."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, tuple[str, dict[str, float]]] = {}
+
+    def begin(self) -> str:
+        run = f"run-{len(self.runs)}"
+        self.runs[run] = ("RUNNING", {})
+        return run
+
+    def look(self, run: str) -> tuple[str, Mapping[str, float]]:
+        return self.runs.get(run, ("", {}))
+
+    def finished(self) -> set[str]:
+        return {r for r, (status, _) in self.runs.items() if status == "FINISHED"}
+
+
+def metrics(spec: TrialSpec) -> dict[str, float]:
+    return {"elbo/validation": quality(spec), "perf/throughput": 1e5 / spec.latent, "model/parameters": 1e3 * spec.latent}
+
+
+desks: list[SearchDesk] = []
+
+
+def drive(plan: Search, runs: Runs, order: random.Random, places: int = 3, batch: int = 3) -> SearchDesk:
+    """One start of a driver: runs end in any order, at most `places` at a time."""
+    ledger = Ledger("a_search", ["maximize" if o != "model/parameters" else "minimize" for o in plan.objectives], database())
+    desk = SearchDesk(ledger, plan, "default", batch)
+    desks.append(desk)
+    desk.reconcile(runs.look, runs.finished())
+    desk.prepare()
+    training: dict[tuple[int, int], tuple[Ticket, int]] = {}
+    while True:
+        while len(training) < places:
+            tickets = desk.take(1, lambda cell: cell.spec.cohort)
+            if not tickets:
+                break
+            run = runs.begin()
+            desk.note_run(tickets[0], run)
+            ticket = Ticket(tickets[0].number, tickets[0].cell, tickets[0].attempt, run, tickets[0].part)
+            training[ticket.number, ticket.part] = (ticket, 0)
+        if not training:
+            if desk.busy():
+                time.sleep(0.01)
+                continue
+            return desk
+        key = order.choice(sorted(training))
+        ticket, epoch = training[key]
+        epoch += 3
+        training[key] = (ticket, epoch)
+        if desk.report(ticket, epoch, {"elbo/validation": quality(ticket.cell.spec, epoch)}):
+            runs.runs[ticket.run] = ("KILLED", {})
+            del training[key]
+            desk.prune(ticket)
+        elif epoch == 9:
+            runs.runs[ticket.run] = ("FINISHED", metrics(ticket.cell.spec))
+            assert desk.tell(ticket, metrics(ticket.cell.spec))
+            del training[key]
+
+
+def path(desk: SearchDesk) -> list[tuple]:
+    return [(a.number, a.state, tuple(a.params.items()), a.values and tuple(a.values.values())) for a in desk.history()]
+
+
+@pytest.fixture
+def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Arms a kill at the n-th change of the database from now on."""
+    left = [-10_000]
+    storage = optuna.storages.RDBStorage
+
+    def mortal(name: str) -> None:
+        inner = getattr(storage, name)
+
+        def method(self: object, *arguments: object, **named: object) -> object:
+            left[0] -= 1
+            if 0 >= left[0] > -10_000:  # a dead driver changes nothing more, not in its thread that asks either
+                raise Killed
+            return inner(self, *arguments, **named)
+
+        monkeypatch.setattr(storage, name, method)
+
+    for name in ("set_trial_state_values", "set_trial_user_attr", "_create_new_trial", "set_trial_intermediate_value"):
+        mortal(name)
+
+    def arm(n: int) -> None:
+        for desk in desks:
+            if desk.asking:
+                desk.asking.exception()  # its thread must not outlive it by much
+        desks.clear()
+        left[0] = n
+
+    return arm
+
+
+def undisturbed(plan: Search, home: Path, seed: int, **how: int) -> list[tuple]:
+    return path(drive(plan, Runs(), random.Random(seed), **how))
+
+
+PLANS: dict[str, Callable[[], Search]] = {
+    "gp": lambda: search(sampler="gp"),
+    "tpe": lambda: search(sampler="tpe", trials=20),
+    "random": lambda: search(sampler="random"),
+    "qmc": lambda: search(sampler="qmc"),
+    "nsga2": lambda: search(sampler="nsga2", objectives=("elbo/validation", "model/parameters")),
+}
+
+
+@pytest.fixture
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A new home folder each time."""
+
+    def each() -> Iterator[Path]:
+        for i in range(1000):
+            home = tmp_path / str(i)
+            monkeypatch.setenv("HARNESS_HOME", str(home))
+            yield home
+
+    return each()
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_path_does_not_depend_on_timing(name: str, homes: Iterator[Path]) -> None:
+    paths = [undisturbed(PLANS[name](), next(homes), seed) for seed in (1, 2)]
+    assert paths[0] == paths[1]
+    assert [p[1] for p in paths[0]] == ["COMPLETE"] * len(paths[0])
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_killed_search_takes_the_path_of_an_undisturbed_one(
+    name: str, homes: Iterator[Path], dying: Callable[[int], None]
+) -> None:
+    plan = PLANS[name]()
+    wanted = undisturbed(plan, next(homes), 0)
+    chance = random.Random(name)
+    next(homes)
+    runs, kills = Runs(), 0
+    while True:
+        dying(chance.randint(5, 45))
+        try:
+            desk = drive(plan, runs, chance)
+        except Killed:
+            kills += 1
+            continue
+        break
+    assert kills >= 3
+    assert path(desk) == wanted
+    done = [t for t in desk.ledger.trials() if t.state == TrialState.COMPLETE]
+    assert len(done) == plan.budgets["default"].trials
+    assert {t.user_attrs["run.0"] for t in done} == desk.runs() == runs.finished() & desk.runs()

@@ -1,0 +1,74 @@
+"""What a search is for: better than luck for the same number of trials, and as good for half the epochs."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import data
+from harness.cohort import Cohort
+from harness.desk import Ledger, SearchDesk, database
+from harness.spec import TrialSpec
+from harness.study import Pruner, Real, Search, SearchBudget
+
+BASE = TrialSpec(dataset="digits", network="mlp", hidden=(32,), latent=4, batch_size=128, optimizer="adamw")
+SPACE = {
+    "learning_rate": Real(1e-5, 1.0, log=True),
+    "learning_rate_decay": Real(1e-3, 1.0, log=True),
+    "beta": Real(0.1, 10.0, log=True),
+    "kl_warmup": Real(0.0, 9.0),
+}
+TRIALS, EPOCHS = 40, 9
+
+
+def found(sampler: str, name: str, pruner: Pruner | None = None) -> tuple[float, int]:
+    """The best validation ELBO of a search, and the epochs that it took. Trials of a batch train side by side."""
+    budget = SearchBudget(trials=TRIALS, epochs=EPOCHS)
+    search = Search(
+        base=BASE, space=SPACE, objectives=("elbo/validation",), sampler=sampler, pruner=pruner, budgets={"default": budget}
+    )
+    digits = data.load("digits", say=lambda _: None)
+    desk = SearchDesk(Ledger(name, ["maximize"], database()), search, "default", 8)
+    desk.prepare()
+    spent = 0
+    while desk.busy():
+        tickets = desk.take(8, lambda cell: cell.spec.cohort)
+        if not tickets:
+            time.sleep(0.05)
+            continue
+        cohort = Cohort([t.cell.spec for t in tickets], digits, torch.device("cpu"))
+        open_tickets = {t.cell.spec.id: t for t in tickets}
+        rows: dict[str, dict[str, float]] = {}
+        for epoch in range(1, EPOCHS + 1):
+            spent += len(cohort.specs)
+            rows = cohort.run_epoch()
+            for spec in set(cohort.failures) & set(open_tickets):
+                desk.fail(open_tickets.pop(spec), cohort.failures[spec], final=True)
+            hopeless = [s for s, row in rows.items() if desk.report(open_tickets[s], epoch, row)]
+            cohort.drop(hopeless)
+            for spec in hopeless:
+                desk.prune(open_tickets.pop(spec))
+            if not open_tickets:
+                break
+        for spec, ticket in open_tickets.items():
+            desk.tell(ticket, rows[spec])
+    assert desk.missing == 0
+    (best, *_) = (a.values["elbo/validation"] for a in desk.best() if a.values)
+    return best, spent
+
+
+@pytest.mark.slow
+def test_40_trials_of_a_gaussian_process_beat_40_random_ones(home: Path) -> None:
+    pairs = [(found("gp", f"gp{i}")[0], found("random", f"random{i}")[0]) for i in range(5)]
+    assert sum(gp > luck for gp, luck in pairs) >= 4, pairs
+
+
+@pytest.mark.slow
+def test_a_pruned_search_is_as_good_for_half_the_epochs(home: Path) -> None:
+    whole, all_epochs = found("random", "the_same_points")
+    database_file = home / "mlruns" / "optuna.db"
+    database_file.unlink()  # equal names ask for equal points
+    pruned, epochs = found("random", "the_same_points", Pruner(name="asha", first=1, factor=3))
+    assert epochs <= all_epochs / 2
+    assert pruned >= whole - 0.01 * abs(whole)
