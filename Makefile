@@ -13,10 +13,10 @@ KILLS  ?= 200
 WHERE = $(if $(STORAGE),--storage '$(STORAGE)')
 # What only some need is installed when it is asked for: EXECUTOR=ray, EXECUTOR=slurm, STORAGE=postgresql+psycopg://...
 EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(MLFLOW_TRACKING_URI)),postgres)
+EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .PHONY: help install study report doctor list ui test chaos bench bench-ladder bench-compare bench-gpu check data lock clean
-.SECONDEXPANSION:
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n]"
@@ -39,10 +39,10 @@ $(VENV)/.extra-%: $(READY)
 
 install: $(READY) ## the environment in .venv, at the locked versions
 
-study: $(READY) $$(EXTRAS:%=$(VENV)/.extra-%) ## run a study and report: NAME=, BUDGET=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=
+study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=
 	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness study $(NAME) --budget $(BUDGET) --device $(DEVICE) --executor $(EXECUTOR) $(if $(WORKERS),--workers $(WORKERS)) $(WHERE)
 
-report: $(READY) $$(EXTRAS:%=$(VENV)/.extra-%) ## show a study's report again: NAME=, BUDGET=
+report: $(READY) $(EXTRA_FILES) ## show a study's report again: NAME=, BUDGET=
 	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness report $(NAME) --budget $(BUDGET) $(WHERE)
 
 doctor: $(READY) ## what is wrong with finished runs: NAME=, BUDGET=, or all of them

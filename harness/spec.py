@@ -173,6 +173,8 @@ class TrialSpec:
             faults.append(f"sigma={self.sigma!r} is for the likelihood 'mse', got {self.likelihood!r}")
         elif self.sigma is not None and not (_is_number(self.sigma) and self.sigma > 0):
             faults.append(f"sigma must be a finite number above 0, got {self.sigma!r}")
+        if self.evaluation == "validation" and self.fit_on != "train":
+            faults.append(f"evaluation='validation' takes fit_on='train', or nothing is left to validate on; got {self.fit_on!r}")
         if self.network != "mlp" and self.hidden is not None:
             faults.append(f"hidden={self.hidden!r} is for the network 'mlp', got {self.network!r}")
         if self.hidden is not None and not _are_widths(self.hidden):

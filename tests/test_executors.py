@@ -232,7 +232,8 @@ def test_final_scores_have_names_of_their_own(depth: str, places: Places, no_pic
     assert isinstance(finished, Finished)
     names = {name for e in events if isinstance(e, Epoch) for name in e.row}
     assert not names & set(finished.result.metrics)
-    assert set(finished.result.metrics) >= {"perf/throughput", "perf/step_ms", "perf/train_s", "diagnostics/late_gain"}
+    wanted = {"perf/throughput", "perf/step_ms", "perf/train_s", "model/parameters", "diagnostics/late_gain"}
+    assert set(finished.result.metrics) >= wanted
 
 
 def test_how_deep_a_trial_is_evaluated_does_not_change_it(places: Places, always_saved: None, no_pictures: None) -> None:

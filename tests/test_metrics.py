@@ -72,7 +72,7 @@ def test_an_evaluation_scores_everything_a_study_may_name(trained: tuple[TrialSp
     vae = build(spec, cohort.data.train.levels.shape[1])
     vae.reset(0, torch.Generator().manual_seed(0))
     result = metrics.evaluate(spec, vae, cohort.data)
-    beside = {"elbo/validation", "perf/throughput", "perf/step_ms"}  # of training; tests/test_executors.py has them
+    beside = {"elbo/validation", "perf/throughput", "perf/step_ms", "model/parameters"}  # of training: tests/test_executors.py
     assert set(SCORES) <= set(result.scores) | set(metrics.validate(spec, vae, cohort.data)) | beside
     assert all(math.isfinite(v) for v in result.scores.values())
     assert result.kl_per_dimension.sum().item() == pytest.approx(result.scores["test/kl"], rel=1e-5)

@@ -136,7 +136,8 @@ def _environment(**values: str) -> Iterator[None]:
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
     """Processes started in this block never see SIGINT, not even while they import; this process sees it after the block."""
-    resource_tracker.ensure_running()  # it would start within the block, and lets SIGINT through
+    with _environment(PYTHONWARNINGS="ignore:resource_tracker:UserWarning"):  # of what workers told to end leave to it
+        resource_tracker.ensure_running()  # it would start within the block, and lets SIGINT through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -151,7 +151,7 @@ def log_ticks(axis: Axis, low: float, high: float) -> None:
 
 def integers(axis: Axis) -> None:
     """Ticks at whole numbers."""
-    axis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    axis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
 
 
 def soften(ax: Axes) -> None:

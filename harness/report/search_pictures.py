@@ -88,7 +88,7 @@ def _history(ax: Axes, s: SearchFound, objective: str) -> None:
 def curves(s: SearchFound, path: Path) -> bool:
     """Every trial's reports, where trials are pruned by them; a pruned one ends in a cross."""
     told = [a for a in s.history if a.reports]
-    if s.search.pruner is None or not told:
+    if s.search.pruner is None or not any(len(a.reports) > 1 for a in told):
         return False
     objective, shift = s.search.quality, 1 if s.over_seeds else 0
     late = [a.reports[step] for a in told if a.state == "COMPLETE" for step in sorted(a.reports)[len(a.reports) // 2 :]]
@@ -209,7 +209,11 @@ FIGURES: Mapping[str, Figure] = {
         "In the order that points were asked for. A search that works finds its better points late; one whose line is still rising "
         "at the end wants more trials.",
     ),
-    "search_curves": ("Learning curves", curves, "What the pruner saw. A cross is where it ended a trial."),
+    "search_curves": (
+        "Learning curves",
+        curves,
+        "What the pruner saw. A cross, or a triangle where the axis is cut, is where it ended a trial.",
+    ),
     "search_importances": (
         "What matters",
         importances,

@@ -11,6 +11,7 @@ from harness.checkpoints import Checkpoints
 from harness.desk import Desk, SearchDesk, Ticket
 from harness.desk.ledger import GRACE_S
 from harness.display import Display, clock
+from harness.errors import HarnessError
 from harness.executors import Dropped, Epoch, Event, Executor, Failed, Finished, Job
 from harness.planner import Plan
 from harness.run.stopping import Stopped, Stops
@@ -95,8 +96,9 @@ class Driver:
                     self._idle()
                 else:
                     return
-        except Stopped:
-            display.say(f"stopping: {len(self.running)} trials cut off, {display.done} of {display.trials} kept")
+        except (Stopped, HarnessError) as end:
+            why = "stopping" if isinstance(end, Stopped) else "cannot go on"
+            display.say(f"{why}: {len(self.running)} trials cut off, {display.done} of {display.trials} kept")
             executor.close(CLOSING_S)
             self._stop()
             raise
@@ -194,7 +196,10 @@ class Driver:
             case Failed(why=why, final=final):
                 self.tracker.fail(ticket.run, why)
                 again = self.desk.fail(ticket, why, final=final)
-                del self.running[event.spec]
+                if again:
+                    del self.running[event.spec]
+                else:
+                    self._over(event.spec)
                 unspent = -trial.epoch if again else cell.spec.epochs - trial.epoch
                 display.trial(name, f"FAILED{', will try again' if again else ''}: {why}", unspent, over=not again)
 
