@@ -63,7 +63,7 @@ check: $(READY) ## lint, format and types
 	@$(BIN)/mypy
 
 test: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres check data ## lint, format, types and all tests
-	@$(BIN)/python -m pytest --durations=8
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations=12
 
 chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
 	@$(BIN)/python tests/chaos.py --kills $(KILLS)
