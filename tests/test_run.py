@@ -15,12 +15,12 @@ from memory_tracker import MemoryTracker
 from optuna.trial import TrialState
 
 from harness import figures, manifest, paths, study
-from harness.desk import ATTEMPTS, Ticket, driver_lock
+from harness.desk import ATTEMPTS, Ledger, SearchDesk, Ticket, database, driver_lock
 from harness.errors import MachineError
 from harness.executors import Executor, Failed, InProcess, Job, Places, Processes, training
 from harness.planner import Plan
 from harness.spec import Result, TrialSpec
-from harness.study import Ablation, Budget
+from harness.study import Ablation, Budget, Search, SearchBudget
 from harness.tracking import TAG_LIMIT, MlflowTracker
 
 FACTS = ORIGIN | {"ledger": "a_study.default"}
@@ -85,9 +85,35 @@ def one_result_per_cell(plan: Ablation, start: Start, tracker: MemoryTracker) ->
 # -------------------------------------------------------------------------------- studies of this project
 
 
+ABLATIONS = [n for n in study.names() if isinstance(study.load(n), Ablation)]
+SEARCHES = [n for n in study.names() if isinstance(study.load(n), Search)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", study.names())
-def test_every_study_runs_two_steps(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SEARCHES)
+def test_every_search_runs_three_small_trials_and_names_what_to_test(name: str, tmp_path: Path) -> None:
+    found = study.load(name)
+    small = replace(found, base=found.base.derive(**TWO_STEPS), budgets={"default": SearchBudget(trials=3, epochs=2)})
+    directions = ["maximize" if study.SCORES[o].better == "higher" else "minimize" for o in small.objectives]
+    tracker = MemoryTracker()
+    desk = SearchDesk(Ledger("a_search", directions, database()), small, "default", 2)
+    driver = driver_of(desk, tracker, tmp_path)
+    driver.shown = small.quality
+    driver.reconcile()
+    desk.prepare()
+    driver.run()
+    assert desk.missing == 0
+    assert {a.state for a in desk.history()} <= {"COMPLETE", "PRUNED"}
+    assert not any(name.startswith("test/") for run in tracker.runs.values() for name in run["metrics"])
+    best = desk.best()
+    assert best
+    arms = small.refit("default", {"tuned": best[0].spec}).arms
+    assert set(arms["tuned"]) <= set(small.space)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_ablation_runs_two_steps(name: str, tmp_path: Path) -> None:
     found = study.load(name)
     small = replace(found, base=found.base.derive(**TWO_STEPS), budgets={"default": Budget(epochs=1, seeds=(0,))})
     tracker = MemoryTracker()

@@ -68,8 +68,8 @@ def log(session: Session) -> str:
     now = run.start_time
     client.log_batch(
         run.run_id,
-        metrics=[tracking.Metric(key, value, now, 0) for key, value in values.items()],
-        params=[tracking.Param(key, str(value)) for key, value in facts.items()],
+        metrics=[tracking.mlflow.entities.Metric(key, value, now, 0) for key, value in values.items()],
+        params=[tracking.mlflow.entities.Param(key, str(value)) for key, value in facts.items()],
     )
     client.set_terminated(run.run_id, "FINISHED")
     return name
