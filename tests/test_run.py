@@ -220,6 +220,25 @@ def test_a_kill_between_finish_and_tell_loses_nothing(
     assert "took over 1 trial" in again.notes[0]
 
 
+def test_ten_kills_between_a_run_s_end_and_its_tell_leave_ten_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = replace(PAIR, budgets={"default": Budget(epochs=1, seeds=range(5), evaluation="validation")})
+    tracker = MemoryTracker()
+
+    def killed(ticket: Ticket, metrics: Mapping[str, float]) -> bool:
+        raise Kill
+
+    for done in range(10):
+        start = Start(plan, tracker)
+        monkeypatch.setattr(start.desk, "tell", killed)
+        with pytest.raises(Kill):
+            start.go(tmp_path)
+        assert statuses(tracker) == {"FINISHED": done + 1}
+    last = Start(plan, tracker)
+    assert "took over 1 trial" in driver_of(last.desk, tracker, tmp_path).reconcile()[0]
+    assert one_result_per_cell(plan, last, tracker)
+    assert len(tracker.runs) == 10
+
+
 def test_a_kill_before_finish_runs_the_cell_again_once(tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = MemoryTracker()
     finish, calls = tracker.finish, []
