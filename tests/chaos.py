@@ -76,6 +76,7 @@ class Acknowledged:
 def use(home: Path) -> None:
     """Make a home folder this process's."""
     os.environ["HARNESS_HOME"] = str(home)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow leaves there what it was told last
 
 
 def drive(home: Path) -> None:

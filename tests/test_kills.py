@@ -110,6 +110,8 @@ def test_a_search_trial_that_something_else_failed_is_asked_for_again_once() -> 
 
     desk = start()
     desk.prepare()
+    assert desk.asking is not None
+    desk.asking.result()
     (ticket, *_) = desk.take(2, lambda cell: 0)
     desk.ledger.study.tell(ticket.number, state=TrialState.FAIL)
     for _ in range(2):

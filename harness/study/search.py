@@ -105,6 +105,8 @@ class Search:
     def __post_init__(self) -> None:
         if "default" not in self.budgets:
             raise unknown("budget (every study has one)", "default", self.budgets)
+        if self.base.fit_on != "train":
+            raise UserError(f"fit_on={self.base.fit_on!r}: nothing is left to select on")
         base = asdict(self.base)
         for name in self.space:
             look_up(base, name, "field of a trial")
@@ -143,8 +145,6 @@ class Search:
         quality = [o for o in self.objectives if o in QUALITY]
         if len(quality) != 1 or len(set(self.objectives)) < len(self.objectives):
             raise UserError(f"objectives: one of {', '.join(QUALITY)}, and beside it scores of cost; got {list(self.objectives)}")
-        if self.base.fit_on != "train":
-            raise UserError(f"fit_on={self.base.fit_on!r}: nothing is left to select on")
         if SCORES[quality[0]].tier == "A":
             names = {spec.likelihood + (f", {spec.binarisation}" if spec.binarisation else ""): spec for spec in points}
             try:
