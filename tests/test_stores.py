@@ -67,7 +67,7 @@ def test_first_starts_that_are_cut_off_leave_stores_that_work(tmp_path: Path):
     with ThreadPoolExecutor() as pool:
         killed, stopped = pool.map(cut_off, ["SIGKILL", "SIGINT"], [10, 5])
     assert killed["failures"] + stopped["failures"] == []
-    assert killed["landed"] + stopped["landed"] >= 4, "too few were cut off while they were at it"
+    assert killed["landed"] + stopped["landed"] >= 10, "too few were cut off while they were at it"
     homes = [home for how in ("SIGKILL", "SIGINT") for home in (tmp_path / how).iterdir()]
     assert {verdict for home in homes for verdict in integrity(str(home))} == {"ok"}
     assert not [leftover for home in homes for leftover in (home / "mlruns").glob("*.building*")]
