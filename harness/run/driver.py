@@ -51,6 +51,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.running: dict[str, Running] = {}  # by spec id
+        self.ending: set[str] = set()  # ids of pruned trials that still hold their place
         self.looked = time.monotonic()
 
     @property
@@ -88,7 +89,7 @@ class Driver:
         try:
             while True:
                 self._fill(executor)
-                if self.running:
+                if self.running or self.ending:
                     for event in self._events(executor):
                         self._heed(event, executor, display)
                     self.desk.flush()
@@ -164,6 +165,8 @@ class Driver:
 
     def _heed(self, event: Event, executor: Executor, display: Display) -> None:
         trial = self.running.get(event.spec)
+        if not isinstance(event, Epoch):
+            self.ending.discard(event.spec)
         if trial is None or isinstance(event, Dropped):  # what is over may still be heard of
             return
         ticket, cell = trial.ticket, trial.ticket.cell
@@ -178,6 +181,7 @@ class Driver:
                 display.epoch(name, epoch, cell.spec.epochs, row)
                 if self.desk.report(ticket, epoch, row):
                     executor.drop([event.spec])
+                    self.ending.add(event.spec)
                     self.tracker.prune(ticket.run, epoch)
                     self._over(event.spec)
                     self.desk.prune(ticket)

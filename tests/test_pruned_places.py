@@ -1,0 +1,53 @@
+"""The place of a pruned trial is free again, even when no other trial is in training to be heard of."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from harness.desk import Ledger, SearchDesk, database
+from harness.executors import Places, Processes
+from harness.spec import TrialSpec
+from harness.study import Pruner, Real, Search, SearchBudget
+from tests.drivers import driver_of
+from tests.memory_tracker import MemoryTracker
+
+TRIALS = 8
+WAIT_S = 120  # a driver that waits for ever is ended
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    def ring(*_: object) -> None:
+        raise TimeoutError(f"still waiting after {WAIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(WAIT_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm")
+@pytest.mark.parametrize("places", [1, 2])
+def test_a_search_goes_on_when_all_that_trains_is_pruned(home: Path, places: int) -> None:
+    search = Search(
+        base=TrialSpec(dataset="digits", network="mlp", hidden=(8,)),
+        space={"learning_rate": Real(1e-6, 1e-1, log=True)},
+        objectives=("elbo/validation",),
+        sampler="random",
+        pruner=Pruner(name="asha", first=1, factor=4),
+        budgets={"default": SearchBudget(trials=TRIALS, epochs=3)},
+    )
+    desk = SearchDesk(Ledger("pruned", ["maximize"], database()), search, "default", places)
+    driver = driver_of(desk, MemoryTracker(), home / "scratch", lambda where: Processes(["cpu"] * places, where))
+    driver.shown = "elbo/validation"
+    desk.prepare()
+    driver.run()
+    assert desk.missing == 0
+    states = [t.state for t in desk.ledger.trials()]
+    assert len(states) == TRIALS
+    assert states.count(TrialState.PRUNED) >= 2
+    assert not driver.ending
