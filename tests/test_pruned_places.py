@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from harness.desk import Ledger, SearchDesk, database
-from harness.executors import Places, Processes
+from harness.executors import Processes
 from harness.spec import TrialSpec
 from harness.study import Pruner, Real, Search, SearchBudget
 from tests.drivers import driver_of
