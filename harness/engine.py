@@ -134,10 +134,21 @@ def no_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def has_compiler(where: torch.device) -> bool:
-    """Whether steps can be compiled: for a CPU torch needs a C++ compiler, for a GPU it brings its own but needs a C one beside."""
+def compiler(where: torch.device) -> str | None:
+    """What compiles steps, if it is there: a C++ compiler for a CPU; for a GPU torch brings its own, but needs a C one beside."""
     names = (os.environ.get("CXX"), "g++", "clang++") if where.type == "cpu" else (os.environ.get("CC"), "gcc", "clang")
-    return any(name and shutil.which(name) for name in names)
+    return next((name for name in names if name and shutil.which(name)), None)
+
+
+def slow_blas(where: torch.device) -> bool:
+    """Whether torch's products of small matrices are well below what this device can do: on AMD's cores with AVX-512."""
+    return where.type == "cpu" and _says("AuthenticAMD") and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def _says(word: str) -> bool:
+    """Whether the system's description of the processor has this word."""
+    info = Path("/proc/cpuinfo")
+    return word in (info.read_text() if info.exists() else platform.processor())
 
 
 def check_precision(name: str, where: torch.device) -> None:

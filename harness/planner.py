@@ -50,7 +50,7 @@ def plan(specs: Sequence[TrialSpec], data: Data, where: torch.device, workers: i
     """
     for precision in sorted({s.precision for s in specs}):
         engine.check_precision(precision, where)
-    if not engine.has_compiler(where):
+    if engine.compiler(where) is None:
         lanes = 1 if where.type == "cpu" else engine.memory_holds(where, Cohort(specs[:1], data, where).bytes_per_lane)
         lanes = min(lanes, MOST_LANES)
         return Plan(

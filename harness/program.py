@@ -14,9 +14,10 @@ from torch.func import functional_call
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from harness import engine
+from harness import engine, products
 from harness.objectives import Objective
 from harness.optim import Adam, Correction
+from harness.products import Products
 from harness.vae import VAE, Pass, kl_per_dimension
 
 REPLAY = 8  # steps of one launch of a CUDA graph
@@ -77,14 +78,18 @@ def gradients(
     return grads, torch.stack([p.log_px.detach().mean((1, 2)), kl, bound.detach()])
 
 
-def trace(recipe: Recipe, state: Sequence[Sequence[Tensor]], lanes: Lanes, chunk: Chunk, at: Tensor) -> GraphModule:
+def trace(
+    recipe: Recipe, state: Sequence[Sequence[Tensor]], lanes: Lanes, chunk: Chunk, at: Tensor, own: bool = False
+) -> GraphModule:
     """The whole step as one graph of aten operations, of which nothing is left out and in which nothing can break.
 
     The graph takes what `flat` makes of all but the recipe, changes parameters, moments and history in place, and moves `at`, the
     row of the chunk, on by one. `state` is parameters, first and second moments. Tracing takes the step, on the tensors given.
+    A lone lane's wide products are by our `own` kernel if asked for.
     """
     names = [name for name, _ in recipe.vae.named_parameters()]
     n = len(names)
+    lone = Products(own)
 
     def step(*tensors: Tensor) -> None:
         params, mean, square = (tensors[i * n : (i + 1) * n] for i in range(3))
@@ -94,24 +99,19 @@ def trace(recipe: Recipe, state: Sequence[Sequence[Tensor]], lanes: Lanes, chunk
         leaves = [p.detach().requires_grad_() for p in params]
 
         def model(x: Tensor, eps: Tensor) -> Pass:
-            return functional_call(recipe.vae, dict(zip(names, leaves, strict=True)), (x, eps))
+            return functional_call(recipe.vae, dict(zip(names, leaves, strict=True)), (lone.settle(x), eps))
 
         with torch.enable_grad():
             grads, terms = gradients(recipe, model, leaves, given, batch, eps, u, beta)
         with torch.no_grad():
-            recipe.optimizer.apply(params, grads, mean, square, Correction(rate, spread), given.learning_rate, given.weight_decay)
+            rates = (Correction(rate, spread), given.learning_rate, given.weight_decay)
+            for p, g, m, v in zip(params, grads, mean, square, strict=True):
+                if not lone.update(recipe.optimizer, p, g, m, v, *rates):
+                    recipe.optimizer.apply([p], [g], [m], [v], *rates)
             history.index_copy_(0, row, terms[None])
             row += 1
 
-    products: dict[Any, Callable] = {}
-    if len(lanes.learning_rate) == 1:  # a batched product of one is a plain one, and the bias then joins the activation
-        aten = torch.ops.aten
-        products = {aten.baddbmm.default: _affine, aten.bmm.default: lambda a, b: (a[0] @ b[0])[None]}
-    return make_fx(step, decomposition_table=products)(*flat(state, lanes, chunk, at))
-
-
-def _affine(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    return (x[0] @ weight[0])[None] + bias
+    return make_fx(step, decomposition_table=lone.table if len(lanes.learning_rate) == 1 else {})(*flat(state, lanes, chunk, at))
 
 
 def flat(state: Sequence[Sequence[Tensor]], lanes: Lanes, chunk: Chunk, at: Tensor) -> list[Tensor]:
@@ -135,7 +135,7 @@ class Compiled:
         at = torch.zeros(1, dtype=torch.long, device=lanes.levels.device)
         copies = [[t.clone() for t in group] for group in state]  # tracing and compiling take a step each
         chunk = chunk._replace(history=chunk.history.clone())
-        graph = trace(recipe, copies, lanes, chunk, at)
+        graph = trace(recipe, copies, lanes, chunk, at, own=products.pay(at.device))
         # Shapes are fixed by construction, so the checks that torch.compile makes at each call (0.5 ms of a step of 4) are off.
         unchecked: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
         unchecked |= {"size_asserts": False, "alignment_asserts": False}

@@ -16,7 +16,7 @@ STAIRS = (
     {"errors", "paths", "lanes"},
     {"likelihoods", "networks", "optim", "stats", "shared_view", "display", "vision"},
     {"tables", "manifest", "stores", "engine"},
-    {"spec"},
+    {"spec", "products"},
     {"vae", "data", "study"},
     {"objectives"},
     {"metrics", "desk", "tracking", "winner", "program", "checkpoints", "borders"},
