@@ -56,8 +56,8 @@ class Display:
         elif time.monotonic() - self.said > PLAIN_EVERY_S:
             self.say(f"{self._left()} | {self._speed()} | {self.newest}")
 
-    def trial(self, name: str, outcome: str, epochs_unspent: int = 0, *, over: bool = True) -> None:
-        """A trial ended; `over` unless it will be tried again."""
+    def trial(self, name: str, outcome: str, epochs_unspent: int = 0, *, over: int = 1) -> None:
+        """A trial ended; `over` is 0 where it will be tried again, and more than 1 where it ends others with it."""
         self.speeds.pop(name, None)
         self.epochs_left -= epochs_unspent
         self.done += over

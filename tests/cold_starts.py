@@ -36,15 +36,14 @@ def use(place: Place, name: str) -> None:
     study.tell(study.ask(), 1.0)
 
 
-def fork(work: Callable[[], None], errors: Path) -> int:
-    """The id of a child that does some work; why it failed is put into a file."""
+def fork(work: Callable[[], int | None], errors: Path) -> int:
+    """The id of a child that does some work and ends with its exit code; why it failed is put into a file."""
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        work()
-        code = 0
+        code = work() or 0
     except BaseException:
         errors.write_text(traceback.format_exc(), encoding="utf-8")
     finally:

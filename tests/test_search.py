@@ -49,7 +49,11 @@ FAULTS = {
         "only 'elbo/validation' is known",
     ),
     "pruning by several": ({"pruner": Pruner(name="median"), "objectives": SEVERAL}, "this search has several"),
-    "wilcoxon of a seed": ({"pruner": Pruner(name="wilcoxon")}, "give 5 or more, got 1"),
+    "wilcoxon of a seed": ({"pruner": Pruner(name="wilcoxon")}, "give 6 or more, got 1"),
+    "wilcoxon that could judge only after the last seed": (
+        {"pruner": Pruner(name="wilcoxon", p=0.01), "seeds": range(20, 27)},
+        "give 8 or more, got 7",
+    ),
     "constraint": ({"constraints": (Constraint(score="perf/step", at_most=1),)}, "did you mean 'perf/step_ms'"),
     "half a constraint": ({"constraints": (Constraint(score="perf/step_ms"),)}, "give at_most or at_least"),
     "batch": ({"batch": 0}, "batch must be at least 1"),
@@ -65,6 +69,12 @@ def test_a_fault_is_refused_with_its_reason(name: str) -> None:
     changes, message = FAULTS[name]
     with pytest.raises(UserError, match=message):
         replace(SEARCH, **changes)
+
+
+@pytest.mark.parametrize("numbers", [{"first": 0}, {"factor": 1}, {"p": 0.0}, {"p": 1.0}, {"p": float("nan")}])
+def test_a_pruner_of_impossible_numbers_is_refused(numbers: dict) -> None:
+    with pytest.raises(UserError, match=r"pruner 'asha': first from 1, factor from 2 and p between 0 and 1, got Pruner\("):
+        Pruner(name="asha", **numbers)
 
 
 def lowest(p: Parameter) -> object:

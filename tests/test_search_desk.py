@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from harness.desk import Ledger, SearchDesk, Ticket, database
 from harness.spec import TrialSpec
-from harness.study import OneOf, Real, Search, SearchBudget, Whole
+from harness.study import OneOf, Pruner, Real, Search, SearchBudget, Whole
 
 BASE = TrialSpec(dataset="digits", network="mlp")
 SPACE = {"learning_rate": Real(1e-4, 1e-1, log=True), "latent": Whole(2, 16), "activation": OneOf(("elu", "relu", "tanh"))}
@@ -185,3 +185,37 @@ def test_a_killed_search_takes_the_path_of_an_undisturbed_one(
     done = [t for t in desk.ledger.trials() if t.state == TrialState.COMPLETE]
     assert len(done) == plan.budgets["default"].trials
     assert {t.user_attrs["run.0"] for t in done} == desk.runs() == runs.finished() & desk.runs()
+
+
+PRUNED: dict[str, Callable[[], Search]] = {
+    "asha": lambda: search(pruner=Pruner(name="asha", first=3), sampler="tpe"),
+    "hyperband": lambda: search(pruner=Pruner(name="hyperband", first=3), sampler="tpe", trials=16),
+    "median": lambda: search(pruner=Pruner(name="median", first=3), sampler="gp"),
+    "wilcoxon": lambda: search(pruner=Pruner(name="wilcoxon", first=2, p=0.1), sampler="tpe", trials=9, seeds=range(100, 106)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRUNED)
+def test_a_pruned_search_at_one_place_takes_its_path_whoever_is_killed(
+    name: str, homes: Iterator[Path], dying: Callable[[int], None]
+) -> None:
+    plan = PRUNED[name]()
+    wanted = undisturbed(plan, next(homes), 0, places=1, batch=2)
+    assert sum(state == "PRUNED" for _, state, *_ in wanted) >= 3
+    chance = random.Random(name)
+    next(homes)
+    runs, kills = Runs(), 0
+    while True:
+        dying(chance.randint(5, 45))
+        try:
+            desk = drive(plan, runs, chance, places=1, batch=2)
+        except Killed:
+            kills += 1
+            continue
+        break
+    assert kills >= 3
+    assert path(desk) == wanted
+    over_seeds = len(plan.seeds) > 1
+    ends = [len(a.reports) if over_seeds else a.state == "COMPLETE" for a in desk.history()]
+    assert len(runs.finished() & desk.runs()) == sum(ends)  # a pruned trial's first seeds are not taken for strays

@@ -77,7 +77,9 @@ def pruner(asked: Pruner | None, epochs: int) -> optuna.pruners.BasePruner:
         case "asha":
             return optuna.pruners.SuccessiveHalvingPruner(min_resource=asked.first, reduction_factor=asked.factor)
         case "hyperband":
-            return optuna.pruners.HyperbandPruner(min_resource=asked.first, max_resource=epochs, reduction_factor=asked.factor)
+            found = optuna.pruners.HyperbandPruner(min_resource=asked.first, max_resource=epochs, reduction_factor=asked.factor)
+            found._try_initialization(None)  # else a sampler, which learns from one bracket only, has none before the first report
+            return found
         case "median":
             return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=asked.first)
         case _:

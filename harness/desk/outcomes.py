@@ -6,10 +6,13 @@ or failed. Optuna is told that outcome later, when the order of batches allows i
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from copy import copy
 from dataclasses import dataclass
 
-from optuna.trial import FrozenTrial
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from harness.desk.ledger import Ledger
 from harness.study import Search
@@ -41,7 +44,8 @@ class Outcomes:
         if step not in known:
             trial.report(value, step)
         last = len(self.search.seeds) - 1 if self.over_seeds else self.epochs
-        if step == last or not trial.should_prune():  # it has cost all that it can cost
+        study = self.ledger.study
+        if step == last or not study.pruner.prune(_AsNoted(study), self.ledger.trial(number)):  # the last: it has cost all it can
             return False
         where = f"after {step + 1} seeds" if self.over_seeds else f"at epoch {step}"
         self.ledger.note(number, {"outcome": "pruned", "pruned": f"pruned {where}"})
@@ -62,7 +66,8 @@ class Outcomes:
         t = self.ledger.trial(number)
         missing = self.missing(t)
         if self.over_seeds and len(self.search.objectives) == 1:
-            for part in sorted(set(range(len(self.search.seeds))) - set(missing) - set(t.intermediate_values)):
+            reported = max(t.intermediate_values, default=0)  # a kill may have come between that report and what it led to
+            for part in sorted(set(range(reported, len(self.search.seeds))) - set(missing)):
                 if self.judge(number, part, json.loads(t.user_attrs[f"values.{part}"])[0]):
                     return
         if not missing:
@@ -80,10 +85,51 @@ class Outcomes:
             case "failed":
                 self.ledger.fail(t.number, t.user_attrs["failure"], final=True)
             case _:
-                parts = range(len(self.search.seeds))
-                values = [json.loads(t.user_attrs[f"values.{i}"]) for i in parts]
                 trial = self.ledger.trial_object(t.number)
-                for c in self.search.constraints:
-                    if c.score not in trial.constraints:
-                        trial.set_constraint(c.score, max(json.loads(t.user_attrs[f"costs.{i}"])[c.score] for i in parts))
-                self.ledger.complete(t.number, [sum(v) / len(v) for v in zip(*values, strict=True)])
+                for score, excess in _excesses(t).items():
+                    if score not in trial.constraints:
+                        trial.set_constraint(score, excess)
+                self.ledger.complete(t.number, _means(t))
+
+
+class _AsNoted(optuna.Study):
+    """A study as a pruner sees it: an outcome counts once it is noted, for when Optuna is told is a matter of what it is asked."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        super().__init__(study.study_name, study._storage, study.sampler, study.pruner)
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        trials = map(_as_noted, super().get_trials(deepcopy=deepcopy))
+        return [t for t in trials if states is None or t.state in states]
+
+    @property
+    def best_trial(self) -> FrozenTrial:
+        able = [
+            t for t in self.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if max(_excesses(t).values(), default=0) <= 0
+        ]
+        return (max if self.direction == StudyDirection.MAXIMIZE else min)(able, key=lambda t: t.value)
+
+
+def _as_noted(t: FrozenTrial) -> FrozenTrial:
+    if t.state.is_finished() or t.user_attrs.get("outcome") != "complete":
+        return t
+    told = copy(t)
+    told.state, told.values = TrialState.COMPLETE, _means(t)
+    return told
+
+
+def _parts(t: FrozenTrial, kind: str) -> list:
+    """What is noted of a trial's seeds, in their order."""
+    noted = sorted(int(name.removeprefix(f"{kind}.")) for name in t.user_attrs if name.startswith(f"{kind}."))
+    return [json.loads(t.user_attrs[f"{kind}.{i}"]) for i in noted]
+
+
+def _means(t: FrozenTrial) -> list[float]:
+    """A trial's values: their means over its seeds."""
+    return [sum(v) / len(v) for v in zip(*_parts(t, "values"), strict=True)]
+
+
+def _excesses(t: FrozenTrial) -> dict[str, float]:
+    """By how much a trial breaks each constraint, on the seed on which it is worst."""
+    costs = _parts(t, "costs")
+    return {score: max(c[score] for c in costs) for score in costs[0]} if costs else {}

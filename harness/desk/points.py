@@ -199,6 +199,15 @@ class SearchDesk:
         self.flush()
         return again
 
+    def spared(self, ticket: Ticket) -> int:
+        """Runs that the end of this one spares, for its trial is pruned or has failed. Each is counted once."""
+        t = self.ledger.trial(ticket.number)
+        if t.user_attrs.get("outcome", "complete") == "complete":
+            return 0
+        gone = {(t.number, i) for i in self.outcomes.missing(t)} - self.handed
+        self.handed |= gone
+        return len(gone - {(ticket.number, ticket.part)})
+
     def flush(self) -> None:
         """Tell every outcome that the order of batches allows, by number; then ask on."""
         if self.asking is not None and not self.asking.done():
@@ -263,14 +272,17 @@ class SearchDesk:
                 self.ledger.queue(t.params, t.distributions, kept | {"again": t.number})
 
     def runs(self) -> set[str]:
-        """Runs that trials name and that may be FINISHED or RUNNING; any other is nobody's."""
-        named = self.ledger.trials(TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE)
-        return {run for t in named for key, run in t.user_attrs.items() if key.startswith("run.") and run}
+        """Runs that trials name and that may be FINISHED or RUNNING, as a pruned trial's first seeds are; any other is nobody's."""
+        return _named(self._current())
 
     def live_runs(self) -> set[str]:
         """Runs that somebody works on."""
-        named = self.ledger.trials(TrialState.RUNNING)
-        return {run for t in named for key, run in t.user_attrs.items() if key.startswith("run.") and run}
+        return _named(self.ledger.trials(TrialState.RUNNING))
+
+
+def _named(trials: Sequence[FrozenTrial]) -> set[str]:
+    """The runs of trials."""
+    return {run for t in trials for key, run in t.user_attrs.items() if key.startswith("run.") and run}
 
 
 def _size(batch: Sequence[FrozenTrial]) -> int:

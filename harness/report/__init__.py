@@ -3,7 +3,8 @@
 import base64
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,19 @@ def folder(name: str, budget: str) -> Path:
     return paths.mlruns() / "reports" / (name if budget == "default" else f"{name}-{budget}")
 
 
-def publish(f: Findings, tracker: Tracker, found: SearchFound | None = None) -> None:
-    """Write the report and close the study's parent run with it, and with the winner as a model."""
+def publish(
+    f: Findings,
+    tracker: Tracker,
+    found: SearchFound | None = None,
+    stoppable: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
+    """Write the report, which may be stopped; then close the study's parent run with it, and with the winner as a model."""
     into = folder(f.name, f.budget)
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
-    if f.arms or found:
-        _write(f, into, found)
+    with stoppable():
+        if f.arms or found:
+            _write(f, into, found)
     tags = {f"verdict.{i + 1}": v.sentence for i, v in enumerate(f.verdicts)}
     winner = f.winner
     if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:

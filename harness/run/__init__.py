@@ -37,34 +37,44 @@ def run_study(
     devices = engine.places(device, 1 if executor == "local" and workers is None else workers, executor in ("local", "processes"))
     _check_disk(_runs(study, budget))
     console.print(f"{name}, {budget} budget: {_shape(study, budget)}", highlight=False)
-    dataset = data.load(study.base.dataset, say=console.print)
-    classifier = features.classifier(dataset, say=console.print)
-    words = engine.describe(where)
-    started = time.monotonic()
-    origin = {"device": words, "dataset.digest": dataset.digest, "features.sha256": classifier.digest}
-    stops = Stops()
-    with _driving(name, budget, storage), stops.listening():
-        records = Records(name, budget, MlflowTracker(name, budget, report.note(name, budget, study)), storage)
-        site = Site(records, console, dataset, where, devices, executor, origin, stops)
-        found = None
+    stops, started = Stops(), time.monotonic()
+    with stops.listening():
         try:
-            if isinstance(study, Search):
-                findings, found, trained = run_search(site, study)
-            else:
-                findings, trained = run_ablation(site, study)
+            with stops.allowed():
+                dataset = data.load(study.base.dataset, say=console.print)
+                classifier = features.classifier(dataset, say=console.print)
+            origin = {"device": engine.describe(where), "dataset.digest": dataset.digest, "features.sha256": classifier.digest}
+            with _driving(name, budget, storage):
+                records = Records(name, budget, MlflowTracker(name, budget, report.note(name, budget, study)), storage)
+                failures = _run(study, Site(records, console, dataset, where, devices, executor, origin, stops), started)
         except Stopped as stop:
             console.print(f"stopped after {clock(time.monotonic() - started)}; the same command goes on where it left off")
             return stop.code
-        if not trained:
-            console.print("nothing to do: all trials are done")
-        if trained or not (report.folder(name, budget) / "report.html").exists():
-            console.print("writing the report")
-            report.publish(findings, records.tracker, found)
-        report.show(findings, console, found)
-        _say_where(name, budget, records.tracker, console)
-        if trained:
-            console.print(f"done in {clock(time.monotonic() - started)}", highlight=False)
-    return 1 if findings.failures else 0
+    return stops.code or failures
+
+
+def _run(study: Ablation | Search, site: Site, started: float) -> int:
+    """Train what is missing and report; 1 where a trial failed for good."""
+    records, console, found = site.records, site.console, None
+    name, budget, tracker = records.name, records.budget, records.tracker
+    if isinstance(study, Search):
+        findings, found, trained = run_search(site, study)
+    else:
+        findings, trained = run_ablation(site, study)
+    if not trained:
+        console.print("nothing to do: all trials are done")
+    if trained or not (tracker.study_finished and (report.folder(name, budget) / "report.html").exists()):
+        console.print("writing the report")
+        try:
+            report.publish(findings, tracker, found, site.stops.allowed)
+        except Stopped:
+            tracker.stop_study()
+            raise
+    report.show(findings, console, found)
+    _say_where(name, budget, tracker, console)
+    if trained:
+        console.print(f"done in {clock(time.monotonic() - started)}", highlight=False)
+    return int(bool(findings.failures))
 
 
 def report_study(name: str, budget: str, console: Console, *, storage: str = "") -> int:

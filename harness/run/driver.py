@@ -206,6 +206,8 @@ class Driver:
                     self._over(event.spec)
                 unspent = -trial.epoch if again else cell.spec.epochs - trial.epoch
                 display.trial(name, f"FAILED{', will try again' if again else ''}: {why}", unspent, over=not again)
+        if event.spec not in self.running and (spared := self.desk.spared(ticket)):
+            display.trial(cell.arm, f"over early, {spared} runs spared", spared * cell.spec.epochs, over=spared)
 
     def _over(self, spec: str) -> None:
         self.checkpoints.drop(self.running.pop(spec).ticket.cell.spec)

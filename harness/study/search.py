@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any
 
 from harness.errors import UserError
@@ -48,6 +49,19 @@ class Pruner:
     first: int = 1
     factor: int = 3
     p: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.first < 1 or self.factor < 2 or not 0 < self.p < 1:
+            raise UserError(f"pruner {self.name!r}: first from 1, factor from 2 and p between 0 and 1, got {self}")
+
+    @property
+    def seeds_to_judge(self) -> int:
+        """The fewest seeds after which `wilcoxon` may prune: n differences of one sign have the p-value 2^-n.
+
+        >>> Pruner(name="wilcoxon").seeds_to_judge, Pruner(name="wilcoxon", p=0.01, first=9).seeds_to_judge
+        (5, 9)
+        """
+        return max(self.first, next(n for n in count(2) if 0.5**n < self.p))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +184,9 @@ class Search:
         if len(self.objectives) > 1:
             raise UserError("a pruner ends trials by one objective, and this search has several")
         if self.pruner.name == "wilcoxon":
-            if len(self.seeds) < 5:
-                raise UserError(f"pruner 'wilcoxon' compares trials over seeds: give 5 or more, got {len(self.seeds)}")
+            fewest = self.pruner.seeds_to_judge + 1  # pruned after the last one a trial would have cost all that it can
+            if len(self.seeds) < fewest:
+                raise UserError(f"pruner 'wilcoxon' compares trials over seeds: give {fewest} or more, got {len(self.seeds)}")
         elif self.objectives[0] != "elbo/validation" or len(self.seeds) > 1:
             raise UserError(
                 f"pruner {self.pruner.name!r} looks at every epoch of one seed, where only 'elbo/validation' is known; "

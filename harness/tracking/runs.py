@@ -165,6 +165,11 @@ class MlflowTracker:
         self.client.log_batch(self.parent, tags=tags)
         self.client.set_terminated(self.parent, "FINISHED")
 
+    @property
+    def study_finished(self) -> bool:
+        """Whether the study's report is in the parent run: that is its end, unless something is trained after it."""
+        return self.look(self.parent)[0] == "FINISHED"
+
     def study_tag(self, key: str) -> str | None:
         return self.client.get_run(self.parent).data.tags.get(key)
 
