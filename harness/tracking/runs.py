@@ -17,7 +17,7 @@ from harness.errors import MachineError
 from harness.shared_view import VIEW_KEY, shared_view
 from harness.spec import Result, TrialSpec
 from harness.tracking.protocol import Record
-from harness.tracking.store import PAGE, artifact_location, ensure_store, experiment_name, pages, study_page
+from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, pages, study_page
 
 TAG_LIMIT = 4_900  # characters; MLflow would refuse more
 
@@ -29,7 +29,7 @@ class MlflowTracker:
         self.study, self.budget = study, budget
         self.experiment = experiment_name(study, budget)
         uri = ensure_store()
-        self.client = mlflow.MlflowClient()
+        self.client = PatientClient()
         try:
             self.experiment_id = self._experiment(uri)
         except (MlflowException, OSError) as fault:

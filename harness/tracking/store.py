@@ -2,20 +2,27 @@
 
 import logging
 import os
+import time
+from functools import wraps
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import mlflow
 from alembic.script import ScriptDirectory
+from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils as mlflow_db
 
 from harness import paths, stores
+from harness.errors import MachineError
 from harness.shared_view import VIEW_KEY
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.ERROR)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs below that, with a traceback, it also raises
 
 PAGE = 1_000
+LOCKED_S = 1.0  # between two tries
 
 
 def store_uri() -> str:
@@ -60,10 +67,39 @@ def _revisions() -> list[str]:
     return [step.revision for step in script.walk_revisions()]
 
 
+class PatientClient:
+    """MLflow's client, for a SQLite file that another process may lock.
+
+    It waits as long as the ledger does, where MLflow's gives up after 20 s. What could not be written then is written anew: a
+    transaction that met a lock has changed nothing.
+    """
+
+    def __init__(self) -> None:
+        self.client = mlflow.MlflowClient()
+
+    def __getattr__(self, name: str) -> Any:
+        ask = getattr(self.client, name)
+
+        @wraps(ask)
+        def patiently(*arguments: Any, **named: Any) -> Any:
+            until = time.monotonic() + stores.SQLITE_PATIENCE_S
+            while True:
+                try:
+                    return ask(*arguments, **named)
+                except MlflowException as fault:
+                    if "database is locked" not in str(fault):
+                        raise
+                    if time.monotonic() > until:
+                        raise MachineError(f"{stores.shown(store_uri())} has been locked by another process for too long") from None
+                time.sleep(LOCKED_S)
+
+        return patiently
+
+
 SCHEMA = stores.Schema("MLflow", _build_schema, _revisions, "mlflow db upgrade")
 
 
-def pages(client: mlflow.MlflowClient, experiment: str, condition: str, order: list[str] | None = None) -> list:
+def pages(client: "mlflow.MlflowClient | PatientClient", experiment: str, condition: str, order: list[str] | None = None) -> list:
     """Every run that meets a condition."""
     runs: list = []
     token = None

@@ -1,0 +1,27 @@
+"""Four drivers that ask at the same time never get the same point, nor more points than there are."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from asker import ledger
+
+PROGRAM = Path(__file__).parent / "asker.py"
+DRIVERS, POINTS = 4, 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "qmc"])
+def test_four_drivers_and_24_asked_points_are_24_distinct_points(home: Path, sampler: str) -> None:
+    books = ledger(sampler)  # made once, so that the four race for points only
+    program = [sys.executable, str(PROGRAM), sampler, str(POINTS)]
+    started = [subprocess.Popen(program, env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(DRIVERS)]
+    assert [p.wait(timeout=240) for p in started] == [0] * DRIVERS
+    trials = books.trials()
+    books.close()
+    assert len(trials) == POINTS
+    assert {t.state.name for t in trials} == {"COMPLETE"}
+    assert len({tuple(sorted(t.params.items())) for t in trials}) == POINTS
+    assert len({t.user_attrs["owner"] for t in trials}) > 1

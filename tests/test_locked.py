@@ -1,0 +1,75 @@
+"""A database that another process keeps locked for 30 s costs time and nothing else."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from shared_driver import PLAN
+
+from harness.desk import Ledger, database
+from harness.tracking import MlflowTracker
+
+PROGRAM = Path(__file__).parent / "shared_driver.py"
+LOCKED_S = 30
+DRIVERS = 2
+
+
+def rows(file: Path, question: str) -> list[tuple]:
+    with closing(sqlite3.connect(file, timeout=60)) as connection:
+        return connection.execute(question).fetchall()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locked", ["optuna.db", "mlflow.db"])
+def test_a_database_locked_for_30_s_costs_time_and_nothing_else(
+    locked: str, home: Path, tmp_path: Path, mlflow_store: Path
+) -> None:
+    MlflowTracker("shared", "default", "")
+    ledger = Ledger("shared.default", ["minimize"], database(), shared=True)
+    out = [tmp_path / f"said{i}" for i in range(DRIVERS)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    started = []
+    try:
+        for i in range(DRIVERS):  # no storage: both work on the files in this home
+            program = [sys.executable, str(PROGRAM), "", str(tmp_path / f"scratch{i}")]
+            with out[i].open("w") as said:
+                started.append(subprocess.Popen(program, env=environment, stdout=said, stderr=subprocess.STDOUT))
+        until = time.monotonic() + 120
+        while not all("training" in o.read_text() for o in out):
+            assert time.monotonic() < until, [o.read_text() for o in out]
+            time.sleep(0.1)
+        with closing(sqlite3.connect(home / "mlruns" / locked, timeout=60, isolation_level=None)) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            time.sleep(LOCKED_S)
+            assert [p.poll() for p in started] == [None] * DRIVERS, [o.read_text() for o in out]
+            connection.execute("ROLLBACK")
+        assert not any("done" in o.read_text() for o in out)
+        assert ledger.orphans() == []
+        assert [p.wait(timeout=240) for p in started] == [0] * DRIVERS, [o.read_text() for o in out]
+    finally:
+        ledger.close()
+        for process in started:
+            process.kill()
+            process.wait()
+    for o in out:
+        assert "Traceback" not in o.read_text(), o.read_text()
+
+    trials = ledger.trials()
+    cells = PLAN.cells("default")
+    assert Counter(t.user_attrs["cell"] for t in trials) == Counter(c.spec.id for c in cells)
+    assert {t.state.name for t in trials} == {"COMPLETE"}
+    assert {t.user_attrs["attempt"] for t in trials} == {1}
+    assert not [t.number for t in trials if "released" in t.user_attrs], "taken for dead"
+    assert all(t.user_attrs["beats"] == t.user_attrs["owner"] for t in trials)
+    assert len({t.user_attrs["owner"] for t in trials}) == DRIVERS
+    runs = MlflowTracker("shared", "default", "")._all("tags.kind = 'trial'")
+    assert {r.info.run_id: r.info.status for r in runs} == {t.user_attrs["run"]: "FINISHED" for t in trials}
+    epochs = rows(mlflow_store, "SELECT run_uuid, COUNT(*), COUNT(DISTINCT step) FROM metrics WHERE key = 'elbo/train' GROUP BY 1")
+    assert {(n, different) for _, n, different in epochs} == {(40, 40)}
+    assert len(epochs) == len(cells)
