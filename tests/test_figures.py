@@ -55,10 +55,10 @@ def test_at_three_latents_those_of_a_plane_are_left_out(space: figures.Subject, 
     assert {p.stem for p in figures.draw(space, tmp_path)} == set(figures.FIGURES) - set(figures.NEEDS_TWO_LATENTS)
 
 
-def test_a_glance_is_two_figures_and_a_quick_evaluation_has_no_grids(plane: figures.Subject, tmp_path: Path) -> None:
+def test_a_glance_is_two_figures_and_a_quick_evaluation_has_four(plane: figures.Subject, tmp_path: Path) -> None:
     assert [p.stem for p in figures.draw(plane, tmp_path, figures.AT_A_GLANCE)] == ["reconstructions", "samples"]
-    assert figures.fits("posteriors", plane)
-    assert not figures.fits("posteriors", replace(plane, spec=plane.spec.derive(evaluation="quick")))
+    quick = replace(plane, spec=plane.spec.derive(evaluation="quick"))
+    assert {p.stem for p in figures.draw(quick, tmp_path / "quick")} == set(figures.IN_QUICK)
 
 
 def test_a_figure_without_numbers_is_left_out(space: figures.Subject) -> None:

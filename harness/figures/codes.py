@@ -57,9 +57,10 @@ def aggregate_posterior(s: Subject) -> Figure:
     middle.set(xlabel="z1", ylabel="z2", xlim=(-reach, reach), ylim=(-reach, reach))
     line = np.linspace(-reach, reach, 200)
     normal = np.exp(-(line**2) / 2) / np.sqrt(2 * np.pi)
-    top.hist(z[:, 0], edges, density=True, color="tab:blue", alpha=0.6, label="q(z)")
+    sides = [np.histogram(z[:, i], edges, density=True)[0] for i in (0, 1)]
+    top.stairs(sides[0], edges, fill=True, color="tab:blue", alpha=0.6, label="q(z)")
     top.plot(line, normal, color="tab:orange", label="prior")
-    right.hist(z[:, 1], edges, density=True, color="tab:blue", alpha=0.6, orientation="horizontal")
+    right.stairs(sides[1], edges, fill=True, color="tab:blue", alpha=0.6, orientation="horizontal")
     right.plot(normal, line, color="tab:orange")
     top.set(yticks=[])
     right.set(xticks=[])
