@@ -2,13 +2,13 @@
 //
 // All matrices are row-major fp32; a is read by any two strides, so that it may be transposed. b is packed, a panel of columns at a
 // time, into memory without gaps; a tile of ROWS rows of the result by a panel's width then stays in registers from the first
-// multiplication to the last. Where a is sparse (images are), each tile leaves out what all its rows multiply by zero. Exists because the BLAS that torch brings reaches 85 to 90 % of an AMD core's peak at
-// these sizes, this 93 %.
+// multiplication to the last. Where a is sparse (images are), each tile leaves out what all its rows multiply by zero. Exists because
+// the BLAS that torch brings reaches 85 to 90 % of an AMD core's peak at these sizes, this 93 %.
 
 #include <cstdlib>
 #include <cstring>
 
-constexpr int WIDTH = 16, ROWS = 8;         // floats of an AVX-512 register, and rows of a tile: 24 sums, 3 of b, 32 registers
+constexpr int WIDTH = 16, ROWS = 8;     // floats of an AVX-512 register, and rows of a tile: 24 sums, 3 of b, 32 registers
 constexpr int WIDEST = 3, STRIDE = 16;  // vectors of a panel; multiplications between two looks at what to fetch next
 constexpr int LINE = 64;                // bytes that memory comes in
 

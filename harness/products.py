@@ -1,6 +1,6 @@
 """Products of one lane on a CPU by our own kernel, which also takes Adam's step on what it would else write down as a gradient.
 
-On AMD's cores with AVX-512 the BLAS that torch brings reaches 85 to 90 % of the peak at these sizes, the kernel (products.cpp) 93 %; a
+On AMD cores with AVX-512 the BLAS that torch brings reaches 85 to 90 % of the peak at these sizes, the kernel (products.cpp) 93; a
 gradient that is never written is not read again either; and where eight rows of the images are all zero, nothing is multiplied. The
 five wide products of the reference step on MNIST with Adam's update of their weights take 0.7 of the time (docs/log.md). Elsewhere
 torch's own products are used.
