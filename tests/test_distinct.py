@@ -1,0 +1,37 @@
+"""Points that are asked for at several places are different ones."""
+
+from pathlib import Path
+
+import pytest
+from drivers import driver_of
+from memory_tracker import MemoryTracker
+from optuna.trial import TrialState
+
+from harness.desk import Ledger, SearchDesk, database
+from harness.executors import Processes
+from harness.spec import TrialSpec
+from harness.study import OneOf, Real, Search, SearchBudget
+
+PLACES, POINTS = 4, 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+def test_24_points_for_4_workers_are_24_different_ones(sampler: str, home: Path) -> None:
+    search = Search(
+        base=TrialSpec(dataset="digits", network="mlp", hidden=(8,), batch_size=600),
+        space={"learning_rate": Real(1e-4, 1e-1, log=True), "activation": OneOf(("elu", "relu"))},
+        objectives=("elbo/validation",),
+        sampler=sampler,
+        budgets={"default": SearchBudget(trials=POINTS, epochs=1)},
+    )
+    desk = SearchDesk(Ledger("distinct", ["maximize"], database()), search, "default", search.batch_of("default", PLACES))
+    driver = driver_of(desk, MemoryTracker(), home / "scratch", lambda where: Processes(["cpu"] * PLACES, where))
+    driver.shown = "elbo/validation"
+    desk.prepare()
+    driver.run()
+    trials = desk.ledger.trials()
+    assert [t.state for t in trials] == [TrialState.COMPLETE] * POINTS
+    assert len({tuple(t.params.items()) for t in trials}) == POINTS
+    assert len({a.spec.id for a in desk.history()}) == POINTS
+    assert {t.user_attrs["of"] for t in trials} == {PLACES}, "asked for four at a time"
