@@ -1,11 +1,17 @@
-"""Ten SIGTERM and ten SIGINT at random moments: each ends a driver in time, in good order, and nothing is lost or done twice."""
+"""SIGTERM and SIGINT at any moment end a driver in time and in good order, and nothing is lost or done twice."""
 
+import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from harness import paths, report, run
+from harness.tracking import MlflowTracker
 
 TESTS = Path(__file__).parent
 
@@ -17,3 +23,58 @@ def test_ten_of_each_signal_at_random_moments() -> None:
     done = subprocess.run(program, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 x SIGTERM and SIGINT, seed 0: nothing wrong" in done.stdout
+
+
+STUDY = '''"""Is it so?"""
+from harness.spec import TrialSpec
+from harness.study import Ablation, Budget
+
+STUDY = Ablation(
+    base=TrialSpec(dataset="digits", network="mlp", hidden=(8,), batch_size=600),
+    arms={"bce": {}, "mse": {"likelihood": "mse"}},
+    budgets={"default": Budget(epochs=1, seeds=range(1))},
+)
+'''
+
+
+class Killed(BaseException):
+    """The process ends here; nothing catches it."""
+
+
+def test_a_report_that_was_stopped_or_killed_is_written_again(
+    tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.py").write_text(STUDY)
+    monkeypatch.setattr(paths, "studies", lambda: tmp_path)
+
+    def start() -> tuple[int, str]:
+        said = io.StringIO()
+        code = run.run_study("small", "default", "cpu", 1, Console(file=said, width=200), executor="local")
+        return code, said.getvalue()
+
+    def parent() -> str:
+        tracker = MlflowTracker("small", "default", "")
+        return tracker.look(tracker.parent)[0]
+
+    def stop(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "_write", stop)
+        code, said = start()
+    assert (code, parent()) == (143, "KILLED")
+    assert "the same command goes on where it left off" in said
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowTracker, "finish_study", kill)
+        with pytest.raises(Killed):
+            start()
+    assert parent() != "FINISHED"
+    assert (report.folder("small", "default") / "report.html").exists()
+    code, said = start()
+    assert (code, parent()) == (0, "FINISHED")
+    assert "nothing to do" in said
+    assert "writing the report" in said
+    assert "writing the report" not in start()[1]

@@ -174,13 +174,17 @@ class MlflowTracker:
         return self.client.get_run(self.parent).data.tags.get(key)
 
     def log_model(self, module: Any, example: Any, requirements: list[str]) -> str:
-        with warnings.catch_warnings(), mlflow.start_run(run_id=self.parent):
-            warnings.simplefilter("ignore")
-            info = mlflow.pytorch.log_model(
-                module,
-                name="winner",
-                input_example=example,
-                serialization_format="pt2",
-                pip_requirements=requirements,
-            )
+        mlflow.start_run(run_id=self.parent)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                info = mlflow.pytorch.log_model(
+                    module,
+                    name="winner",
+                    input_example=example,
+                    serialization_format="pt2",
+                    pip_requirements=requirements,
+                )
+        finally:
+            mlflow.end_run("RUNNING")  # not FINISHED: that is to say that the report is there
         return info.model_uri
