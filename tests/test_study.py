@@ -109,6 +109,13 @@ def test_a_fault_in_a_study_is_named_by_file_and_line(name: str, folder: Path) -
     assert study.question(name) == "Is it so?"  # read without running it
 
 
+def test_a_budget_without_a_look_at_the_test_set_is_refused(folder: Path) -> None:
+    budgets = "{'default': Budget(epochs=1, seeds=[0], evaluation='validation')}"
+    (folder / "untested.py").write_text(HEAD + f"STUDY = Ablation(base=TrialSpec(), arms={{'a': {{}}}}, budgets={budgets})\n")
+    with pytest.raises(UserError, match="evaluation='validation' leaves nothing to report"):
+        study.check("untested", "default")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

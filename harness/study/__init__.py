@@ -91,7 +91,11 @@ def load(name: str) -> Ablation | Search:
 
 def check(name: str, budget: str) -> None:
     """Raise the fault that keeps a study, or its budget, from running."""
-    look_up(load(name).budgets, budget, "budget")
+    if look_up(load(name).budgets, budget, "budget").evaluation == "validation":
+        raise UserError(
+            f"study {name!r}, budget {budget!r}: evaluation='validation' leaves nothing to report, for it never looks at the test set\n"
+            "use 'quick', 'full' or 'thorough'"
+        )
 
 
 def _path(name: str) -> Path:
