@@ -26,10 +26,7 @@ def rows(file: Path, question: str) -> list[tuple]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("locked", ["optuna.db", "mlflow.db"])
-def test_a_database_locked_for_30_s_costs_time_and_nothing_else(
-    locked: str, home: Path, tmp_path: Path, mlflow_store: Path
-) -> None:
+def test_each_database_locked_for_30_s_costs_time_and_nothing_else(home: Path, tmp_path: Path, mlflow_store: Path) -> None:
     MlflowTracker("shared", "default", "")
     ledger = Ledger("shared.default", ["minimize"], database(), shared=True)
     out = [tmp_path / f"said{i}" for i in range(DRIVERS)]
@@ -44,11 +41,12 @@ def test_a_database_locked_for_30_s_costs_time_and_nothing_else(
         while not all("training" in o.read_text() for o in out):
             assert time.monotonic() < until, [o.read_text() for o in out]
             time.sleep(0.1)
-        with closing(sqlite3.connect(home / "mlruns" / locked, timeout=60, isolation_level=None)) as connection:
-            connection.execute("BEGIN EXCLUSIVE")
-            time.sleep(LOCKED_S)
-            assert [p.poll() for p in started] == [None] * DRIVERS, [o.read_text() for o in out]
-            connection.execute("ROLLBACK")
+        for locked in ("optuna.db", "mlflow.db"):
+            with closing(sqlite3.connect(home / "mlruns" / locked, timeout=60, isolation_level=None)) as connection:
+                connection.execute("BEGIN EXCLUSIVE")
+                time.sleep(LOCKED_S)
+                assert [p.poll() for p in started] == [None] * DRIVERS, [o.read_text() for o in out]
+                connection.execute("ROLLBACK")
         assert not any("done" in o.read_text() for o in out)
         assert ledger.orphans() == []
         assert [p.wait(timeout=240) for p in started] == [0] * DRIVERS, [o.read_text() for o in out]

@@ -6,7 +6,7 @@ scores.py: which scores may rank what. ablation.py: arms x seeds. search.py, spa
 import ast
 import importlib.util
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from harness import paths
@@ -91,10 +91,11 @@ def load(name: str) -> Ablation | Search:
 
 def check(name: str, budget: str) -> None:
     """Raise the fault that keeps a study, or its budget, from running."""
-    if look_up(load(name).budgets, budget, "budget").evaluation == "validation":
+    budgets: Mapping[str, Budget | SearchBudget] = load(name).budgets
+    if look_up(budgets, budget, "budget").evaluation == "validation":
         raise UserError(
-            f"study {name!r}, budget {budget!r}: evaluation='validation' leaves nothing to report, for it never looks at the test set\n"
-            "use 'quick', 'full' or 'thorough'"
+            f"study {name!r}, budget {budget!r}: evaluation='validation' leaves nothing to report\n"
+            "it never looks at the test set; use 'quick', 'full' or 'thorough'"
         )
 
 
