@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from harness import engine
+from harness.errors import MachineError
 from harness.optim import Adam, Correction
 
 LEAST = 2**14  # weights of a layer that is worth a call
@@ -59,10 +60,17 @@ def pay(where: torch.device) -> bool:
     return engine.slow_blas(where) and kernel() is not None
 
 
+def _call(name: str, *arguments: float) -> None:
+    library = kernel()
+    if library is None:
+        raise MachineError("our own products cannot be compiled here, and this step was made of them")
+    getattr(library, name)(*arguments)
+
+
 def _product(a: Tensor, b: Tensor, sparse: bool) -> Tensor:
     (m, k), n = a.shape, b.shape[1]
     out = a.new_empty(m, n)
-    kernel().product(m, n, k, sparse, a.data_ptr(), *a.stride(), b.data_ptr(), *b.stride(), out.data_ptr())  # type: ignore[union-attr]
+    _call("product", m, n, k, sparse, a.data_ptr(), *a.stride(), b.data_ptr(), *b.stride(), out.data_ptr())
     return out
 
 
@@ -71,7 +79,7 @@ def _adam(
     weight_decay: Tensor, sparse: bool, decoupled: bool, *rates: float,
 ) -> None:  # fmt: skip
     tensors = (x, g, p, mean, square, rate, spread, learning_rate, weight_decay)
-    kernel().adam(x.shape[1], g.shape[1], len(x), sparse, *(t.data_ptr() for t in tensors), decoupled, *rates)  # type: ignore[union-attr]
+    _call("adam", x.shape[1], g.shape[1], len(x), sparse, *(t.data_ptr() for t in tensors), decoupled, *rates)
 
 
 _LIBRARY.impl("product", _product, "CPU")

@@ -95,7 +95,7 @@ def drive(home: Path) -> None:
         finish(run, *rest)
         acknowledged.note("finished", run)
 
-    tracker.log, tracker.finish = noted_log, noted_finish  # type: ignore[method-assign]
+    tracker.log, tracker.finish = noted_log, noted_finish  # type: ignore[method-assign]  # listened in on, in this process only
     digits = data.load("digits", say=lambda _: None)
     origin = {"device": "a CPU", "dataset.digest": digits.digest}
     records = Records("chaos", "default", tracker, "")

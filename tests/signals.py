@@ -42,7 +42,7 @@ def drive(home: Path, executor: str) -> int:
     """`harness study`, as a program that has loaded what it needs."""
     os.environ["HARNESS_HOME"] = str(home)
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow leaves there what it was told last
-    paths.studies = lambda: home  # type: ignore[assignment]
+    paths.studies = lambda: home  # type: ignore[assignment]  # its study lies in this home
     with (home / "said").open("a", buffering=1, encoding="utf-8") as sys.stdout, sys.stdout as sys.stderr:
         return cli.main(["study", "stopped", "--device", "cpu", "--executor", executor])
 

@@ -134,6 +134,17 @@ def undisturbed(plan: Search, home: Path, seed: int, **how: int) -> list[tuple]:
     return path(drive(plan, Runs(), random.Random(seed), **how))
 
 
+def killed_often(plan: Search, seed: str, dying: Callable[[int], None], **how: int) -> tuple[SearchDesk, Runs, int]:
+    """Starts that are killed at random changes of the database, until one gets to the end; and how many were."""
+    chance, runs, kills = random.Random(seed), Runs(), 0
+    while True:
+        dying(chance.randint(5, 45))
+        try:
+            return drive(plan, runs, chance, **how), runs, kills
+        except Killed:
+            kills += 1
+
+
 PLANS: dict[str, Callable[[], Search]] = {
     "gp": lambda: search(sampler="gp"),
     "tpe": lambda: search(sampler="tpe", trials=20),
@@ -169,17 +180,8 @@ def test_a_killed_search_takes_the_path_of_an_undisturbed_one(
 ) -> None:
     plan = PLANS[name]()
     wanted = undisturbed(plan, next(homes), 0)
-    chance = random.Random(name)
     next(homes)
-    runs, kills = Runs(), 0
-    while True:
-        dying(chance.randint(5, 45))
-        try:
-            desk = drive(plan, runs, chance)
-        except Killed:
-            kills += 1
-            continue
-        break
+    desk, runs, kills = killed_often(plan, name, dying)
     assert kills >= 3
     assert path(desk) == wanted
     done = [t for t in desk.ledger.trials() if t.state == TrialState.COMPLETE]
@@ -203,17 +205,8 @@ def test_a_pruned_search_at_one_place_takes_its_path_whoever_is_killed(
     plan = PRUNED[name]()
     wanted = undisturbed(plan, next(homes), 0, places=1, batch=2)
     assert sum(state == "PRUNED" for _, state, *_ in wanted) >= 3
-    chance = random.Random(name)
     next(homes)
-    runs, kills = Runs(), 0
-    while True:
-        dying(chance.randint(5, 45))
-        try:
-            desk = drive(plan, runs, chance, places=1, batch=2)
-        except Killed:
-            kills += 1
-            continue
-        break
+    desk, runs, kills = killed_often(plan, name, dying, places=1, batch=2)
     assert kills >= 3
     assert path(desk) == wanted
     over_seeds = len(plan.seeds) > 1
