@@ -144,9 +144,9 @@ from harness.spec import TrialSpec
 from harness.study import Ablation, Budget
 
 STUDY = Ablation(
-    base=TrialSpec(dataset="digits", network="mlp", hidden=(64,), batch_size=64, evaluation="validation"),
+    base=TrialSpec(dataset="digits", network="mlp", hidden=(64,), batch_size=64),
     arms={"bce": {}, "mse": {"likelihood": "mse"}},
-    budgets={"default": Budget(epochs=400, seeds=range(2), evaluation="validation")},
+    budgets={"default": Budget(epochs=400, seeds=range(2))},
     objective="validation/squared_error",
 )
 '''
