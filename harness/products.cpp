@@ -1,16 +1,20 @@
-// Products of small matrices, and Adam's update as the end of one, for one thread. harness/products.py compiles it and says what for.
+// Products of small matrices, and Adam's update as the end of one, for one thread: operators of torch. harness/products.py compiles it
+// and says what for.
 //
-// All matrices are row-major fp32; a is read by any two strides, so that it may be transposed. b is packed, a panel of columns at a
-// time, into memory without gaps; a tile of ROWS rows of the result by a panel's width then stays in registers from the first
-// multiplication to the last. Where a is sparse (images are), each tile leaves out what all its rows multiply by zero. Exists because
-// the BLAS that torch brings reaches 85 to 90 % of an AMD core's peak at these sizes, this 93 %.
+// All matrices are fp32; a and b are read by any two strides, so that they may be transposed. A tile of R rows by V vectors of the
+// result stays in registers from the first multiplication to the last. b is packed, a panel of V vectors of columns at a time, into
+// memory without gaps. Where a is sparse (images are), each tile leaves out what all its rows multiply by zero: it then has fewer rows,
+// which share more zeros, and more vectors. Exists because the BLAS that torch brings reaches 85 to 90 % of an AMD core's peak at
+// these sizes, this 93 %.
 
 #include <cstdlib>
 #include <cstring>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/tensor.h>
 
-constexpr int WIDTH = 16, ROWS = 8;     // floats of an AVX-512 register, and rows of a tile: 24 sums, 3 of b, 32 registers
-constexpr int WIDEST = 3, STRIDE = 16;  // vectors of a panel; multiplications between two looks at what to fetch next
-constexpr int LINE = 64;                // bytes that memory comes in
+constexpr int WIDTH = 16;  // floats of an AVX-512 register
+constexpr int SUMS = 24;   // registers for a tile's sums, of 32; a tile of 2 rows takes 16 of them
+constexpr int LINE = 64;   // bytes that memory comes in
 
 typedef float vec __attribute__((vector_size(WIDTH * sizeof(float)), may_alias));
 typedef float loose __attribute__((vector_size(WIDTH * sizeof(float)), may_alias, aligned(sizeof(float))));  // anywhere in memory
@@ -55,50 +59,67 @@ struct Steps {  // the multiplications that a tile takes: `count` of them, all w
     const int* which;
 };
 
-// Rows i .. i + R of a times a panel of V vectors. Into c (row-major, `wide` columns, of which `columns` are the panel's), or, with
-// `adam`, as the gradient of what lies there; `next` is where the tile after this one begins.
+// Where a product's operands lie, and its result: into c (m, n) without gaps, or, with `adam`, as the gradient of what it updates.
+struct Product {
+    long m, n, k;
+    const float* a;
+    long rows, steps;  // strides of a (m, k)
+    const float* b;
+    long down, across;  // strides of b (k, n)
+    bool sparse;
+    float* c;
+    const Adam* adam;
+};
+
+struct Panel {  // columns `at` and on, as many as there are, of b: its k rows `wide` apart
+    const float* b;
+    long wide, at;
+    int columns;
+};
+
+// Rows i .. i + R by a panel of V vectors; `next` is the row where the tile after this one begins.
 template <int R, int V, bool ADAM>
-static inline __attribute__((always_inline)) void tile(
-    Steps k, const float* a, long rows, long steps, const float* panel, float* c, long wide, int columns, const Adam* adam, long at, long next) {
+static inline __attribute__((always_inline)) void tile(const Product& is, Steps k, const Panel& panel, long i, long next) {
+    const float* a = is.a + i * is.rows;
     vec sum[R][V] = {};
-    for (long t0 = 0; t0 < k.count; t0 += STRIDE) {
-        if (ADAM && t0 < STRIDE * R) {
-            long q = next + t0 / STRIDE * wide;
-            for (int v = 0; v < V * WIDTH; v += LINE / (int)sizeof(float)) {
-                __builtin_prefetch(adam->p + q + v);
-                __builtin_prefetch(adam->mean + q + v);
-                __builtin_prefetch(adam->square + q + v);
-            }
+    long piece = k.count / R + 1;  // multiplications between two looks at what to fetch next
+    for (long t0 = 0, row = next; t0 < k.count; t0 += piece, row++) {
+        for (int v = 0; ADAM && v < V * WIDTH; v += LINE / (int)sizeof(float)) {
+            long q = row * is.n + panel.at + v;
+            __builtin_prefetch(is.adam->p + q);
+            __builtin_prefetch(is.adam->mean + q);
+            __builtin_prefetch(is.adam->square + q);
         }
-        for (long n = t0; n < (t0 + STRIDE < k.count ? t0 + STRIDE : k.count); n++) {
-            long t = k.which ? k.which[n] : n;
+        for (long s = t0; s < (t0 + piece < k.count ? t0 + piece : k.count); s++) {
+            long t = k.which ? k.which[s] : s;
             vec b[V];
-            for (int v = 0; v < V; v++) b[v] = ((const vec*)panel)[t * V + v];
-            for (int i = 0; i < R; i++) {
-                float f = a[i * rows + t * steps];
-                for (int v = 0; v < V; v++) sum[i][v] += f * b[v];
+            for (int v = 0; v < V; v++) b[v] = load(panel.b + t * panel.wide + v * WIDTH);
+            for (int r = 0; r < R; r++) {
+                float f = a[r * is.rows + t * is.steps];
+                for (int v = 0; v < V; v++) sum[r][v] += f * b[v];
             }
         }
     }
-    for (int i = 0; i < R; i++)
+    for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) {
-            int there = columns - v * WIDTH;
-            if (ADAM) adam->step(at + i * wide + v * WIDTH, sum[i][v], there);
-            else store(c + i * wide + v * WIDTH, sum[i][v], there);
+            long at = (i + r) * is.n + panel.at + v * WIDTH;
+            if (ADAM) is.adam->step(at, sum[r][v], panel.columns - v * WIDTH);
+            else store(is.c + at, sum[r][v], panel.columns - v * WIDTH);
         }
 }
 
-template <int V, bool ADAM>
-static void columns_of(
-    long m, const Steps* k, const float* a, long rows, long steps, const float* panel, float* c, long wide, int columns, const Adam* adam, long at) {
+// All rows by a panel of `vectors`, V at most.
+template <int R, int V, bool ADAM>
+static void columns_of(const Product& is, const Steps* k, const Panel& panel, int vectors) {
+    if constexpr (V > 1)
+        if (vectors < V) return columns_of<R, V - 1, ADAM>(is, k, panel, vectors);
     long i = 0;
-    for (; i + ROWS <= m; i += ROWS, k++) {
-        long next = at + (i + 2 * ROWS <= m ? i + ROWS : i) * wide;
-        if (k->which) tile<ROWS, V, ADAM>(*k, a + i * rows, rows, steps, panel, c + i * wide, wide, columns, adam, at + i * wide, next);
-        else tile<ROWS, V, ADAM>({k->count, nullptr}, a + i * rows, rows, steps, panel, c + i * wide, wide, columns, adam, at + i * wide, next);
+    for (; i + R <= is.m; i += R, k++) {
+        long next = i + 2 * R <= is.m ? i + R : i;
+        if (k->which) tile<R, V, ADAM>(is, *k, panel, i, next);
+        else tile<R, V, ADAM>(is, {k->count, nullptr}, panel, i, next);
     }
-    for (; i < m; i++)
-        tile<1, V, ADAM>(*k, a + i * rows, rows, steps, panel, c + i * wide, wide, columns, adam, at + i * wide, at + i * wide);
+    for (; i < is.m; i++) tile<1, V, ADAM>(is, *k, panel, i, i);
 }
 
 #define INTERLEAVED(x, y, i) \
@@ -134,21 +155,22 @@ static void pack(const float* b, long down, long across, long k, int columns, in
     }
 }
 
-// The steps of every tile's rows, m / ROWS times and once for what is left; with `sparse` those where not all rows of a are zero.
-static void steps_of(long m, long k, const float* a, long rows, long steps, bool sparse, Steps* found, int* which, unsigned* seen) {
-    for (long i = 0; i < m; i += ROWS, found++, which += k) {
-        *found = {k, nullptr};
-        if (!sparse || i + ROWS > m) continue;
-        memset(seen, 0, k * sizeof(unsigned));
-        const unsigned* bits = (const unsigned*)(a + i * rows);
-        if (steps == 1)
-            for (int r = 0; r < ROWS; r++)
-                for (long t = 0; t < k; t++) seen[t] |= bits[r * rows + t];
+// The steps of every tile's R rows and, once, of the rows that are left; where a is sparse, those at which not all rows are zero.
+template <int R>
+static void steps_of(const Product& is, Steps* found, int* which, unsigned* seen) {
+    for (long i = 0; i < is.m; i += R, found++, which += is.k) {
+        *found = {is.k, nullptr};
+        if (!is.sparse || i + R > is.m) continue;
+        memset(seen, 0, is.k * sizeof(unsigned));
+        const unsigned* bits = (const unsigned*)(is.a + i * is.rows);
+        if (is.steps == 1)
+            for (int r = 0; r < R; r++)
+                for (long t = 0; t < is.k; t++) seen[t] |= bits[r * is.rows + t];
         else
-            for (long t = 0; t < k; t++)
-                for (int r = 0; r < ROWS; r++) seen[t] |= bits[r * rows + t * steps];
+            for (long t = 0; t < is.k; t++)
+                for (int r = 0; r < R; r++) seen[t] |= bits[r * is.rows + t * is.steps];
         long count = 0;
-        for (long t = 0; t < k; t++) {
+        for (long t = 0; t < is.k; t++) {
             which[count] = t;
             count += seen[t] != 0;
         }
@@ -168,38 +190,56 @@ static char* room(size_t bytes) {  // kept from call to call
     return kept;
 }
 
-template <bool ADAM>
-static void product_of(
-    long m, long n, long k, const float* a, long rows, long steps, bool sparse, const float* b, long down, long across, float* c,
-    const Adam* adam) {
-    long tiles = m / ROWS + 1;
-    float* panel = (float*)room(sizeof(float) * k * WIDEST * WIDTH + sizeof(Steps) * tiles + sizeof(int) * k * (tiles + 1));
-    Steps* taken = (Steps*)(panel + k * WIDEST * WIDTH);
+template <int R, int WIDEST, bool ADAM>
+static void take(const Product& is) {
+    long tiles = is.m / R + 1;
+    float* packed = (float*)room(sizeof(float) * is.k * WIDEST * WIDTH + sizeof(Steps) * tiles + sizeof(int) * is.k * (tiles + 1));
+    Steps* taken = (Steps*)(packed + is.k * WIDEST * WIDTH);
     int* which = (int*)(taken + tiles);
-    steps_of(m, k, a, rows, steps, sparse, taken, which, (unsigned*)(which + k * tiles));
-    for (long j = 0; j < n;) {
-        long left = (n - j + WIDTH - 1) / WIDTH;
-        int vectors = left == 4 || left == 2 ? 2 : left < WIDEST ? 1 : WIDEST;  // four are two and two
-        int columns = n - j < vectors * WIDTH ? n - j : vectors * WIDTH;
-        pack(b + j * across, down, across, k, columns, vectors * WIDTH, panel);
-        if (vectors == 3) columns_of<3, ADAM>(m, taken, a, rows, steps, panel, c + j, n, columns, adam, j);
-        else if (vectors == 2) columns_of<2, ADAM>(m, taken, a, rows, steps, panel, c + j, n, columns, adam, j);
-        else columns_of<1, ADAM>(m, taken, a, rows, steps, panel, c + j, n, columns, adam, j);
+    steps_of<R>(is, taken, which, (unsigned*)(which + is.k * tiles));
+    for (long j = 0; j < is.n;) {
+        long left = (is.n - j + WIDTH - 1) / WIDTH, panels = (left + WIDEST - 1) / WIDEST;
+        int vectors = (left + panels - 1) / panels, wide = vectors * WIDTH, columns = is.n - j < wide ? is.n - j : wide;
+        const float* b = is.b + j * is.across;
+        bool as_it_is = is.sparse && is.across == 1 && columns == wide;  // its rows are read too few times for packing to pay
+        if (!as_it_is) pack(b, is.down, is.across, is.k, columns, wide, packed);
+        columns_of<R, WIDEST, ADAM>(is, taken, {as_it_is ? b : packed, as_it_is ? is.down : wide, j, columns}, vectors);
         j += columns;
     }
 }
 
-// c (m, n) = a (m, k) b (k, n); elements of a row of a are `steps` apart, rows `rows`; of b `across` and `down`.
-extern "C" void product(
-    long m, long n, long k, int sparse, const float* a, long rows, long steps, const float* b, long down, long across, float* c) {
-    product_of<false>(m, n, k, a, rows, steps, sparse, b, down, across, c, nullptr);
+using torch::stable::Tensor;
+
+static float* floats(const Tensor& t) { return (float*)t.data_ptr(); }
+
+// a (m, k) times b (k, n), of any strides.
+static Tensor product(const Tensor a, const Tensor b, bool sparse) {
+    int64_t size[] = {a.size(0), b.size(1)}, stride[] = {size[1], 1};
+    AtenTensorHandle made;
+    STD_TORCH_CHECK(!aoti_torch_empty_strided(2, size, stride, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &made));
+    Tensor c(made);
+    Product is{size[0], size[1], a.size(1), floats(a), a.stride(0), a.stride(1), floats(b), b.stride(0), b.stride(1), sparse, floats(c), nullptr};
+    if (sparse) take<2, 8, false>(is);
+    else take<8, SUMS / 8, false>(is);
+    return c;
 }
 
-// One step of Adam on p (m, n), whose gradient is x' g: x (k, m) and g (k, n), both without gaps.
-extern "C" void adam(
-    long m, long n, long k, int sparse, const float* x, const float* g, float* p, float* mean, float* square, const float* rate,
-    const float* spread, const float* learning_rate, const float* weight_decay, int decoupled, double beta1, double beta2, double eps) {
-    Adam with{p, mean, square, *rate, *spread, 1, *weight_decay, float(1 - beta1), float(beta2), float(1 - beta2), float(eps)};
-    if (decoupled) with.keep = 1 - *learning_rate * *weight_decay, with.decay = 0;
-    product_of<true>(m, n, k, x, 1, m, sparse, g, n, 1, p, &with);
+// One step of Adam on p (m, n), whose gradient is x' g: x (k, m) and g (k, n); p and the moments have no gaps.
+static void adam(
+    const Tensor x, const Tensor g, const Tensor p, const Tensor mean, const Tensor square, const Tensor rate, const Tensor spread,
+    const Tensor learning_rate, const Tensor weight_decay, bool sparse, bool decoupled, double beta1, double beta2, double eps) {
+    float decay = *floats(weight_decay);
+    Adam with{floats(p), floats(mean), floats(square), *floats(rate), *floats(spread), 1, decay, float(1 - beta1), float(beta2), float(1 - beta2), float(eps)};
+    if (decoupled) with.keep = 1 - *floats(learning_rate) * decay, with.decay = 0;
+    Product is{x.size(1), g.size(1), x.size(0), floats(x), x.stride(1), x.stride(0), floats(g), g.stride(0), g.stride(1), sparse, nullptr, &with};
+    if (sparse) take<4, SUMS / 4, true>(is);
+    else take<8, SUMS / 8, true>(is);
+}
+
+static void settle(const Tensor) {}
+
+STABLE_TORCH_LIBRARY_IMPL(harness, CPU, m) {
+    m.impl("product", TORCH_BOX(&product));
+    m.impl("adam", TORCH_BOX(&adam));
+    m.impl("settle", TORCH_BOX(&settle));
 }

@@ -6,7 +6,7 @@ Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk, N i
 import time
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,7 +85,7 @@ def trace(
 
     The graph takes what `flat` makes of all but the recipe, changes parameters, moments and history in place, and moves `at`, the
     row of the chunk, on by one. `state` is parameters, first and second moments. Tracing takes the step, on the tensors given.
-    A lone lane's wide products are by our `own` kernel if asked for.
+    A lone lane's products are by our `own` kernel if asked for.
     """
     names = [name for name, _ in recipe.vae.named_parameters()]
     n = len(names)
@@ -136,12 +136,11 @@ class Compiled:
         copies = [[t.clone() for t in group] for group in state]  # tracing and compiling take a step each
         chunk = chunk._replace(history=chunk.history.clone())
         graph = trace(recipe, copies, lanes, chunk, at, own=products.pay(at.device))
-        # Shapes are fixed by construction, so the checks that torch.compile makes at each call (0.5 ms of a step of 4) are off.
-        unchecked: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-        unchecked |= {"size_asserts": False, "alignment_asserts": False}
-        self.call = torch.compile(graph, fullgraph=True, dynamic=False, options=unchecked) if fuse else graph
+        tensors = flat(copies, lanes, chunk, at)
         with torch.no_grad():
-            self.call(*flat(copies, lanes, chunk, at.zero_()))
+            self.call = engine.program(graph, tensors) if fuse else graph
+            at.zero_()
+            self.call(*tensors)
         self.seconds = time.perf_counter() - started
 
 
