@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from harness import borders, chunks, engine, metrics
+from harness import borders, chunks, engine
 from harness.borders import Border, Snapshot
 from harness.chunks import CHUNK, Feed, Row, generator
 from harness.data import Data, frozen_noise
@@ -18,7 +18,8 @@ from harness.objectives import OBJECTIVES
 from harness.optim import OPTIMIZERS
 from harness.program import Bound, Chunk, Compiled, Lanes, Recipe, gradients
 from harness.spec import TrialSpec
-from harness.vae import VAE, build, likelihood_of, mixable, side_by_side
+from harness.vae import VAE, mixable, side_by_side
+from harness.validation import Validation
 
 _PROGRAMS: dict[tuple, Compiled] = {}  # of this process; equal shapes share one
 
@@ -37,7 +38,7 @@ class Cohort:
     Attributes:
         specs: the trials still in training.
         failures: reason by spec id, for trials that met a value that is not finite.
-        compile_s: seconds that compiling took, no part of any step's time; 0 where nothing was compiled.
+        validation: what scores the trials after every epoch; None where they are trained on these images too.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Cohort:
         self.compiled, self.fuse = compiled, fuse
         self.data = data.to(device)
         self.epoch = 0
-        self.compile_s = 0.0
+        self.step_compile_s = 0.0
         self.failures: dict[str, str] = {}
         fit = self.data.fit_on(self.shape.fit_on)
         self.levels = fit.levels
@@ -64,8 +65,8 @@ class Cohort:
             vae.reset(lane, generator(spec.seed, "weights", 0))
         self._adopt(vae, self.specs)
         self.state = self.recipe.optimizer.init(self.params)
-        self._validation: dict[tuple, Tensor] = {}
-        self.eval_x = {s.id: self._shown(s) for s in specs} if self.shape.fit_on == "train" else None
+        alone = compiled and fuse and len(specs) == 1  # several would take as many programs as there are arms
+        self.validation = Validation(self.data.validation, alone) if self.shape.fit_on == "train" else None
 
     def _adopt(self, vae: VAE, lanes: Sequence[TrialSpec]) -> None:
         """Go on with this model; `lanes` are the trials in its lanes, masked ones too."""
@@ -81,13 +82,6 @@ class Cohort:
     def _lanes(self, field: str) -> Tensor:
         return torch.tensor([getattr(s, field) for s in self.lanes], dtype=torch.float32, device=self.device)
 
-    def _shown(self, spec: TrialSpec) -> Tensor:
-        """The validation images as spec's likelihood sees them; kept once for all lanes that see them alike."""
-        key = (likelihood_of(spec), spec.binarisation)
-        if key not in self._validation:
-            self._validation[key] = metrics.observed(spec, build(spec, self.levels.shape[1]), self.data.validation)
-        return self._validation[key]
-
     @property
     def noisy(self) -> list[bool]:
         """Whether each lane draws new pixel noise at every use of an image."""
@@ -97,6 +91,11 @@ class Cohort:
     def learning_rate(self) -> Tensor:
         """This epoch's, (S,)."""
         return self.first_rate * self.decay ** (self.epoch / max(1, self.shape.epochs - 1))
+
+    @property
+    def compile_s(self) -> float:
+        """Seconds that compiling took, no part of any step's time; 0 where nothing was compiled."""
+        return self.step_compile_s + (self.validation.compile_s if self.validation else 0.0)
 
     @property
     def bytes_per_lane(self) -> int:
@@ -158,7 +157,7 @@ class Cohort:
         key = (tuple(s.cohort.derive(epochs=1, evaluation="quick") for s in self.lanes), len(self.levels), self.device, self.fuse)
         if key not in _PROGRAMS:
             _PROGRAMS[key] = Compiled(self.recipe, state, self._constants(), chunk, fuse=self.fuse)
-            self.compile_s += _PROGRAMS[key].seconds
+            self.step_compile_s += _PROGRAMS[key].seconds
         self.bound = Bound(_PROGRAMS[key], state, self._constants(), chunk)
         return self.bound
 
@@ -241,12 +240,6 @@ class Cohort:
             lane = self.lanes.index(spec)
             norm = float(self.gradient_norm[lane])
             rows[spec.id] = by_lane[lane] | {"diagnostics/gradient_norm": norm, "perf/images_per_s": speed}
-            if self.eval_x is not None:
-                vae = self.trained(spec)
-                score = metrics.elbo(vae, metrics.native(vae, self.eval_x[spec.id]), samples=1)
-                rows[spec.id] |= {
-                    "elbo/validation": score.elbo,
-                    "recon/validation": score.recon,
-                    "kl/validation": score.kl,
-                }
+            if self.validation is not None:
+                rows[spec.id] |= self.validation.score(spec, self.trained(spec))
         return rows

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -142,7 +143,7 @@ def compiler(where: torch.device) -> str | None:
     return next((name for name in names if name and shutil.which(name)), None)
 
 
-def program(graph: GraphModule, tensors: Sequence[Tensor]) -> Callable[..., object]:
+def program(graph: GraphModule, tensors: Sequence[Tensor]) -> Callable[..., Any]:
     """A graph of operations on these tensors, or others of their shapes and strides, as compiled code; kept on disk by torch.
 
     On a CPU the graph goes to torch.compile's backend as it is, with the calls between its pieces in C++: what else runs in Python

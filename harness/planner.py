@@ -104,7 +104,7 @@ def _worth_mixing(specs: Sequence[TrialSpec], lanes: int, data: Data, where: tor
 def trial_step(specs: Sequence[TrialSpec], data: Data, where: torch.device) -> float:
     """Seconds of one step of one trial when these train together: their graph, captured but not compiled, which takes a second."""
     cohort = Cohort(specs, data, where, compiled=True, fuse=False)
-    cohort.steps_per_epoch, cohort.eval_x = CHUNK, None
+    cohort.steps_per_epoch, cohort.validation = CHUNK, None
     cohort.run_epoch()
     engine.wait(where)
     started = time.perf_counter()

@@ -15,6 +15,7 @@
 constexpr int WIDTH = 16;  // floats of an AVX-512 register
 constexpr int SUMS = 24;   // registers for a tile's sums, of 32; a tile of 2 rows takes 16 of them
 constexpr int LINE = 64;   // bytes that memory comes in
+constexpr double PAYS = 0.7;  // of a product's steps: a sparse tile takes 1.3 times as long for each
 
 typedef float vec __attribute__((vector_size(WIDTH * sizeof(float)), may_alias));
 typedef float loose __attribute__((vector_size(WIDTH * sizeof(float)), may_alias, aligned(sizeof(float))));  // anywhere in memory
@@ -66,7 +67,6 @@ struct Product {
     long rows, steps;  // strides of a (m, k)
     const float* b;
     long down, across;  // strides of b (k, n)
-    bool sparse;
     float* c;
     const Adam* adam;
 };
@@ -155,27 +155,23 @@ static void pack(const float* b, long down, long across, long k, int columns, in
     }
 }
 
-// The steps of every tile's R rows and, once, of the rows that are left; where a is sparse, those at which not all rows are zero.
+// The steps at which not all of the R rows from i on are zero: how many, and which.
 template <int R>
-static void steps_of(const Product& is, Steps* found, int* which, unsigned* seen) {
-    for (long i = 0; i < is.m; i += R, found++, which += is.k) {
-        *found = {is.k, nullptr};
-        if (!is.sparse || i + R > is.m) continue;
-        memset(seen, 0, is.k * sizeof(unsigned));
-        const unsigned* bits = (const unsigned*)(is.a + i * is.rows);
-        if (is.steps == 1)
-            for (int r = 0; r < R; r++)
-                for (long t = 0; t < is.k; t++) seen[t] |= bits[r * is.rows + t];
-        else
-            for (long t = 0; t < is.k; t++)
-                for (int r = 0; r < R; r++) seen[t] |= bits[r * is.rows + t * is.steps];
-        long count = 0;
-        for (long t = 0; t < is.k; t++) {
-            which[count] = t;
-            count += seen[t] != 0;
-        }
-        *found = {count, which};
+static long steps_of(const Product& is, long i, int* which, unsigned* seen) {
+    memset(seen, 0, is.k * sizeof(unsigned));
+    const unsigned* bits = (const unsigned*)(is.a + i * is.rows);
+    if (is.steps == 1)
+        for (int r = 0; r < R; r++)
+            for (long t = 0; t < is.k; t++) seen[t] |= bits[r * is.rows + t];
+    else
+        for (long t = 0; t < is.k; t++)
+            for (int r = 0; r < R; r++) seen[t] |= bits[r * is.rows + t * is.steps];
+    long count = 0;
+    for (long t = 0; t < is.k; t++) {
+        which[count] = t;
+        count += seen[t] != 0;
     }
+    return count;
 }
 
 static char* room(size_t bytes) {  // kept from call to call
@@ -190,22 +186,33 @@ static char* room(size_t bytes) {  // kept from call to call
     return kept;
 }
 
-template <int R, int WIDEST, bool ADAM>
-static void take(const Product& is) {
+// By tiles of R rows; with SPARSE they leave out zeros, unless so many steps are left of every eighth tile that this would not pay.
+template <int R, int WIDEST, bool ADAM, bool SPARSE>
+static bool taken(const Product& is) {
     long tiles = is.m / R + 1;
     float* packed = (float*)room(sizeof(float) * is.k * WIDEST * WIDTH + sizeof(Steps) * tiles + sizeof(int) * is.k * (tiles + 1));
-    Steps* taken = (Steps*)(packed + is.k * WIDEST * WIDTH);
-    int* which = (int*)(taken + tiles);
-    steps_of<R>(is, taken, which, (unsigned*)(which + is.k * tiles));
+    Steps* steps = (Steps*)(packed + is.k * WIDEST * WIDTH);
+    int* which = (int*)(steps + tiles);
+    unsigned* seen = (unsigned*)(which + is.k * tiles);
+    if (SPARSE) {
+        long left = 0, all = 0;
+        for (long i = 0; i + R <= is.m; i += 8 * R, all += is.k) left += steps_of<R>(is, i, which, seen);
+        if (left > PAYS * all) return false;
+    }
+    for (long n = 0; n < tiles; n++) {
+        steps[n] = {is.k, nullptr};
+        if (SPARSE && (n + 1) * R <= is.m) steps[n] = {steps_of<R>(is, n * R, which + n * is.k, seen), which + n * is.k};
+    }
     for (long j = 0; j < is.n;) {
         long left = (is.n - j + WIDTH - 1) / WIDTH, panels = (left + WIDEST - 1) / WIDEST;
         int vectors = (left + panels - 1) / panels, wide = vectors * WIDTH, columns = is.n - j < wide ? is.n - j : wide;
         const float* b = is.b + j * is.across;
-        bool as_it_is = is.sparse && is.across == 1 && columns == wide;  // its rows are read too few times for packing to pay
+        bool as_it_is = SPARSE && is.across == 1 && columns == wide;  // its rows are read too few times for packing to pay
         if (!as_it_is) pack(b, is.down, is.across, is.k, columns, wide, packed);
-        columns_of<R, WIDEST, ADAM>(is, taken, {as_it_is ? b : packed, as_it_is ? is.down : wide, j, columns}, vectors);
+        columns_of<R, WIDEST, ADAM>(is, steps, {as_it_is ? b : packed, as_it_is ? is.down : wide, j, columns}, vectors);
         j += columns;
     }
+    return true;
 }
 
 using torch::stable::Tensor;
@@ -218,9 +225,8 @@ static Tensor product(const Tensor a, const Tensor b, bool sparse) {
     AtenTensorHandle made;
     STD_TORCH_CHECK(!aoti_torch_empty_strided(2, size, stride, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &made));
     Tensor c(made);
-    Product is{size[0], size[1], a.size(1), floats(a), a.stride(0), a.stride(1), floats(b), b.stride(0), b.stride(1), sparse, floats(c), nullptr};
-    if (sparse) take<2, 8, false>(is);
-    else take<8, SUMS / 8, false>(is);
+    Product is{size[0], size[1], a.size(1), floats(a), a.stride(0), a.stride(1), floats(b), b.stride(0), b.stride(1), floats(c), nullptr};
+    if (!sparse || !taken<2, 8, false, true>(is)) taken<8, SUMS / 8, false, false>(is);
     return c;
 }
 
@@ -231,9 +237,8 @@ static void adam(
     float decay = *floats(weight_decay);
     Adam with{floats(p), floats(mean), floats(square), *floats(rate), *floats(spread), 1, decay, float(1 - beta1), float(beta2), float(1 - beta2), float(eps)};
     if (decoupled) with.keep = 1 - *floats(learning_rate) * decay, with.decay = 0;
-    Product is{x.size(1), g.size(1), x.size(0), floats(x), x.stride(1), x.stride(0), floats(g), g.stride(0), g.stride(1), sparse, nullptr, &with};
-    if (sparse) take<4, SUMS / 4, true>(is);
-    else take<8, SUMS / 8, true>(is);
+    Product is{x.size(1), g.size(1), x.size(0), floats(x), x.stride(1), x.stride(0), floats(g), g.stride(0), g.stride(1), nullptr, &with};
+    if (!sparse || !taken<4, SUMS / 4, true, true>(is)) taken<8, SUMS / 8, true, false>(is);
 }
 
 static void settle(const Tensor) {}

@@ -172,7 +172,7 @@ def test_equal_specs_give_equal_bits(digits: Data) -> None:
 def test_looking_at_validation_changes_nothing(digits: Data) -> None:
     watched, rows = trained([SMALL], digits)
     blind = Cohort([SMALL], digits, CPU)
-    blind.eval_x = None
+    blind.validation = None
     for _ in range(2):
         assert "elbo/validation" not in blind.run_epoch()[SMALL.id]
     assert "elbo/validation" in rows[0][SMALL.id]
@@ -374,7 +374,7 @@ def seen(spec: TrialSpec, data: Data, epochs: int = 1) -> tuple[list[Tensor], li
         return step(index, *rest)
 
     c._step = spy
-    c.eval_x = None
+    c.validation = None
     for _ in range(epochs):
         c.run_epoch()
     return indices, images

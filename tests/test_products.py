@@ -1,5 +1,7 @@
 """Our own products equal float64 ones to rounding, Adam at their end equals torch's, and the step made of them is the step."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -26,10 +28,10 @@ def images(*size: int) -> Tensor:
     return x
 
 
-@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(("of", "sparse"), [(random, False), (images, False), (images, True), (random, True)])
 @pytest.mark.parametrize(("m", "k", "n"), SIZES)
-def test_a_product_is_the_product(m: int, k: int, n: int, sparse: bool) -> None:
-    a, b = (images if sparse else random)(m, k), random(k, n, seed=2)
+def test_a_product_is_the_product(m: int, k: int, n: int, of: Callable[..., Tensor], sparse: bool) -> None:
+    a, b = of(m, k), random(k, n, seed=2)
     exact = a.double() @ b.double()
     for left, right in ((a, b), (a.t().contiguous().t(), b), (a, b.t().contiguous().t())):
         ours = torch.ops.harness.product(left, right, sparse)

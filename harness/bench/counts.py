@@ -58,7 +58,7 @@ def count(likelihood: str, device: str = "cpu") -> dict[str, int]:
     """
     where = engine.device(device)
     cohort = Cohort([TrialSpec(likelihood=likelihood)], _noise(), where)
-    cohort.eval_x = None
+    cohort.validation = None
 
     def run(steps: int) -> None:
         cohort.steps_per_epoch = steps

@@ -121,7 +121,7 @@ def _time(report: _Report, data: Data, where: torch.device, goal: Goal) -> None:
 
 def _ready(cohort: Cohort, steps: int) -> Bound:
     """The cohort's program after an epoch of so many steps."""
-    cohort.steps_per_epoch, cohort.eval_x = steps, None
+    cohort.steps_per_epoch, cohort.validation = steps, None
     cohort.run_epoch()
     if cohort.bound is None:
         raise ValueError("the cohort is not compiled")

@@ -131,7 +131,7 @@ def ours(name: str, where: torch.device, lanes: int, compiled: bool) -> Rung:
     specs = [TrialSpec(seed=s) for s in range(lanes)]
     cohort = Cohort(specs, mnist(), where, compiled=True) if compiled else Cohort(specs, mnist(), where)
     # A call is an epoch, shortened, without its evaluation: long enough for what is done once an epoch not to count too much.
-    cohort.steps_per_epoch, cohort.eval_x = 4 * CHUNK if lanes == 1 else max(LEAST_STEPS, CHUNK // lanes), None
+    cohort.steps_per_epoch, cohort.validation = 4 * CHUNK if lanes == 1 else max(LEAST_STEPS, CHUNK // lanes), None
 
     def run() -> None:
         if not cohort.run_epoch():

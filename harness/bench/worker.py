@@ -36,7 +36,7 @@ def workload(levels: Tensor, steps: int, device: torch.device) -> Callable[[], N
 
     train, validation, test = (Split(n, levels, torch.zeros(len(levels)).long()) for n in ("train", "validation", "test"))
     cohort = Cohort([TrialSpec()], Data("bench", 28, train, validation, test, ""), device)
-    cohort.steps_per_epoch, cohort.eval_x = steps, None
+    cohort.steps_per_epoch, cohort.validation = steps, None
 
     def run() -> None:
         if not cohort.run_epoch():

@@ -87,7 +87,7 @@ def chunk_of(mnist: data.Data, where: torch.device) -> Callable[..., Callable[[]
 
     def make(*specs: TrialSpec, compiled: bool = False) -> Callable[[], None]:
         cohort = Cohort(specs, mnist, where, compiled)
-        cohort.steps_per_epoch, cohort.eval_x = CHUNK, None  # an epoch of one chunk, without its evaluation
+        cohort.steps_per_epoch, cohort.validation = CHUNK, None  # an epoch of one chunk, without its evaluation
 
         def run() -> None:
             assert cohort.run_epoch()

@@ -1,0 +1,61 @@
+"""The validation score after an epoch is the ELBO with one draw, however it is computed."""
+
+import pytest
+import torch
+
+from harness import engine, metrics, products, validation
+from harness.cohort import Cohort
+from harness.data import Data, load
+from harness.likelihoods import LIKELIHOODS
+from harness.metrics import bounds
+from harness.spec import TrialSpec
+from harness.vae import VAE
+from harness.validation import Validation
+
+CPU = torch.device("cpu")
+SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=1, learning_rate=1e-3)
+TERMS = ("elbo/validation", "recon/validation", "kl/validation")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return load("digits")
+
+
+def trained(spec: TrialSpec, data: Data) -> VAE:
+    cohort = Cohort([spec], data, CPU)
+    cohort.run_epoch()
+    return cohort.trained(spec)
+
+
+def as_scored(spec: TrialSpec, vae: VAE, data: Data) -> list[float]:
+    """By the final score's own function, in the order of TERMS."""
+    x = metrics.observed(spec, vae, data.validation)
+    return list(metrics.elbo(vae, metrics.native(vae, x), samples=1)[:3])
+
+
+@pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.skipif(not products.kernel(), reason="no compiler"))])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_the_graph_is_the_score(likelihood: str, own: bool, digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (bounds, validation):  # several batches and a smaller one, which is never compiled
+        monkeypatch.setattr(module, "BATCH", 70)
+    monkeypatch.setattr(validation, "_PROGRAMS", {})
+    monkeypatch.setattr(engine, "program", lambda graph, tensors: graph)
+    monkeypatch.setattr(products, "pay", lambda where: own)
+    assert len(digits.validation) % 70
+    spec = SMALL.derive(likelihood=likelihood)
+    vae = trained(spec, digits)
+    found = Validation(digits.validation, compiled=True).score(spec, vae)
+    assert [found[t] for t in TERMS] == pytest.approx(as_scored(spec, vae, digits), rel=1e-5)
+    assert len(validation._PROGRAMS) == 1
+
+
+@pytest.mark.slow
+def test_the_program_is_the_score_and_is_compiled_once_for_equal_shapes(digits: Data) -> None:
+    scores = Validation(digits.validation, compiled=True)
+    for spec in (SMALL, SMALL.derive(seed=1)):
+        vae = trained(spec, digits)
+        found = scores.score(spec, vae)
+        assert [found[t] for t in TERMS] == pytest.approx(as_scored(spec, vae, digits), rel=1e-5)
+        took, scores.compile_s = scores.compile_s, 0.0
+        assert (took > 0) == (spec is SMALL)
