@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,7 @@ def program(graph: GraphModule, tensors: Sequence[Tensor]) -> Callable[..., Any]
         return inductor.compile(graph, list(tensors), options=fixed)
 
 
+@cache
 def slow_blas(where: torch.device) -> bool:
     """Whether torch's products of small matrices are well below what this device can do: on AMD's cores with AVX-512."""
     return where.type == "cpu" and _says("AuthenticAMD") and torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -4,18 +4,17 @@ Shapes: N images, B a batch of them, P pixels, Z latents; VAEs here have one lan
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
-from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from harness import engine, metrics, products
+from harness import engine, metrics
 from harness.data import Split
 from harness.metrics.bounds import BATCH, batches
-from harness.products import Products
 from harness.spec import TrialSpec
 from harness.vae import VAE, Pass, kl_per_dimension
 
@@ -61,22 +60,16 @@ class Validation:
         if key not in _PROGRAMS:
             started = time.perf_counter()
             tensors = [*vae.parameters(), x, eps]
-            _PROGRAMS[key] = engine.program(trace(vae, tensors, own=products.pay(x.device)), tensors)
+            _PROGRAMS[key] = engine.program(make_fx(partial(_of_parameters, vae))(*tensors), tensors)
             self.compile_s += time.perf_counter() - started
         return _PROGRAMS[key]
 
 
-def trace(vae: VAE, tensors: Sequence[Tensor], own: bool) -> GraphModule:
-    """A batch's sums as one graph of parameters, x (1, B, P) and eps (1, 1, B, Z); products by our `own` kernel if asked for."""
-    lone = Products(own)
+def _of_parameters(vae: VAE, *tensors: Tensor) -> Tensor:
+    """`_sums` as a function of parameters, x (1, B, P) and eps (1, 1, B, Z)."""
+    *params, x, eps = tensors
     names = [name for name, _ in vae.named_parameters()]
-
-    def sums(*tensors: Tensor) -> Tensor:
-        *params, x, eps = tensors
-        lone.images = x.data_ptr()
-        return _sums(functional_call(vae, dict(zip(names, params, strict=True)), (x, eps)))
-
-    return make_fx(sums, decomposition_table=lone.table)(*tensors)
+    return _sums(functional_call(vae, dict(zip(names, params, strict=True)), (x, eps)))
 
 
 def _sums(p: Pass) -> Tensor:

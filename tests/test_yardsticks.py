@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import data
-from harness.metrics import yardsticks
+from harness.metrics import bounds, yardsticks
 from harness.metrics.yardsticks import CommonHead, bits_per_dimension, histogram_bits, own_levels
 from harness.spec import LIKELIHOOD_SCALES, TrialSpec
 from harness.vae import VAE, build
@@ -22,9 +22,15 @@ def levels(n: int, pixels: int = 12) -> torch.Tensor:
     return torch.randint(0, 256, (n, pixels), generator=torch.Generator().manual_seed(1)).float()
 
 
-def test_the_table_is_counted_by_hand() -> None:
+def counted(vae: VAE, v: torch.Tensor, seed: int = 0) -> CommonHead:
+    mean, log_var = vae.encoder(v[None] / 255)
+    return CommonHead.count(vae, mean[0], log_var[0], v.to(torch.uint8), seed)
+
+
+def test_the_table_is_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     vae, v = fresh("bce"), levels(40)
-    head = CommonHead.count(vae, [(v[:25] / 255, v[:25]), (v[25:] / 255, v[25:])], seed=5)
+    monkeypatch.setattr(bounds, "BATCH", 25)
+    head = counted(vae, v, seed=5)
     counts = torch.full((64, 256), 0.1, dtype=torch.float64)
     g = torch.Generator().manual_seed(5)
     for part in (v[:25], v[25:]):
@@ -37,7 +43,7 @@ def test_the_table_is_counted_by_hand() -> None:
 
 
 def test_the_common_head_is_a_pmf_for_every_mean_image() -> None:
-    head = CommonHead.count(fresh("gaussian_shared"), [(levels(40) / 255, levels(40))])
+    head = counted(fresh("gaussian_shared"), levels(40))
     image = torch.linspace(0, 1, 11).expand(256, 11)
     v = torch.arange(256.0)[:, None]
     each = torch.stack([head.log_prob(v, image[:, j : j + 1]) for j in range(11)]).double()

@@ -15,7 +15,7 @@ from harness.metrics.bounds import LADDER, View, elbo, importance, native
 from harness.metrics.images import psnr, squared_error, ssim
 from harness.metrics.latents import active_units, knn_accuracy, linear_probe, mutual_information
 from harness.metrics.quadrature import exact
-from harness.metrics.shown import Codes, by_batch, codes, drawn, encode, observed
+from harness.metrics.shown import Codes, codes, drawn, encode, observed
 from harness.metrics.yardsticks import CommonHead, bits_per_dimension, own_levels
 from harness.spec import TrialSpec
 from harness.vae import VAE, kl_per_dimension
@@ -82,9 +82,10 @@ def evaluate(spec: TrialSpec, vae: VAE, data: Data) -> Evaluation:
     kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()
     bounds, ladder = _bounds(spec, vae, native(vae, x), depth)
     scores |= bounds
-    scores |= _levels(spec, vae, data, x, levels, depth)
+    train = encode(spec, vae, data.fit_on(spec.fit_on))
+    scores |= _levels(spec, vae, _common_head(spec, vae, data, train), x, levels, depth)
     scores |= _pictures(spec, vae, data, test)
-    scores |= _codes(spec, vae, data, test)
+    scores |= _codes(train[0], data.fit_on(spec.fit_on).labels, test, data.test.labels)
     scores |= diagnostics.noise(spec, vae, x)
     scores["diagnostics/nan_count"] = diagnostics.nan_count(vae)
     by_layer = {name: _mean(units) for name, units in dead.items()}
@@ -102,15 +103,15 @@ def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
     if spec.fit_on != "train":
         raise ValueError(f"evaluation='validation' takes fit_on='train', got {spec.fit_on!r}: it was trained on these images")
     x, levels = observed(spec, vae, data.validation), data.validation.levels.float()
-    common = _counted(spec, vae, data).view(vae, x, levels)
+    common = _common_head(spec, vae, data, encode(spec, vae, data.fit_on(spec.fit_on))).view(vae, x, levels)
     return {
         "validation/squared_error": _mean(squared_error(codes(vae, x).image, levels / 255)),
         "validation/common_bits": bits_per_dimension(elbo(vae, common, 1).elbo, x.shape[1]),
     }
 
 
-def _counted(spec: TrialSpec, vae: VAE, data: Data) -> CommonHead:
-    return CommonHead.count(vae, by_batch(spec, vae, data.fit_on(spec.fit_on)))
+def _common_head(spec: TrialSpec, vae: VAE, data: Data, train: tuple[Tensor, Tensor]) -> CommonHead:
+    return CommonHead.count(vae, *train, data.fit_on(spec.fit_on).levels)
 
 
 def _mean(values: Tensor) -> float:
@@ -151,9 +152,9 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[s
     return scores, ladder
 
 
-def _levels(spec: TrialSpec, vae: VAE, data: Data, x: Tensor, levels: Tensor, depth: Depth) -> dict[str, float]:
+def _levels(spec: TrialSpec, vae: VAE, head: CommonHead, x: Tensor, levels: Tensor, depth: Depth) -> dict[str, float]:
     """Tiers B and C in bits/dim: by the ELBO, by IW, and for tier C exactly at one or two latents."""
-    common, own = _counted(spec, vae, data).view(vae, x, levels), own_levels(spec, vae, x, levels)
+    common, own = head.view(vae, x, levels), own_levels(spec, vae, x, levels)
     scores: dict[str, float] = {}
     whole: dict[str, float] = {}
     for name, view in ({"common": common} | ({"own": own} if own else {})).items():
@@ -173,7 +174,7 @@ def _pictures(spec: TrialSpec, vae: VAE, data: Data, test: Codes) -> dict[str, f
     """How close decoded images are to the originals, and decoded prior draws to the test set."""
     grey = _grey(data.test.levels)
     classifier = features.classifier(data, say=lambda _: None)
-    real, fake = (classifier.features(images) for images in (grey, drawn(vae, len(grey), spec.latent)))
+    real, fake = classifier.of_test(data), classifier.features(drawn(vae, len(grey), spec.latent))
     precision, recall = features.precision_recall(real[:NEIGHBOURHOODS], fake[:NEIGHBOURHOODS])
     return {
         "test/squared_error": _mean(squared_error(test.image, grey)),
@@ -185,14 +186,12 @@ def _pictures(spec: TrialSpec, vae: VAE, data: Data, test: Codes) -> dict[str, f
     }
 
 
-def _codes(spec: TrialSpec, vae: VAE, data: Data, test: Codes) -> dict[str, float]:
-    """What the codes know of the classes, and how they use the latent space."""
-    fit = data.fit_on(spec.fit_on)
-    train = encode(spec, vae, fit)
+def _codes(train: Tensor, train_labels: Tensor, test: Codes, labels: Tensor) -> dict[str, float]:
+    """What the codes know of the classes, and how they use the latent space. `train` is q's mean, (N, Z)."""
     information = mutual_information(test.mean, test.log_var)
     return {
-        "test/knn15_accuracy": knn_accuracy(train, fit.labels, test.mean, data.test.labels),
-        "test/probe_accuracy": linear_probe(train, fit.labels, test.mean, data.test.labels),
+        "test/knn15_accuracy": knn_accuracy(train, train_labels, test.mean, labels),
+        "test/probe_accuracy": linear_probe(train, train_labels, test.mean, labels),
         "test/active_units": active_units(test.mean),
         "test/mutual_information": information.mutual_information,
         "test/marginal_kl": information.marginal_kl,

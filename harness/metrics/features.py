@@ -26,6 +26,7 @@ FEATURES = 64
 EPOCHS, STEPS = 3, 300  # at least so many of each
 TRAIN_BATCH, LEARNING_RATE = 128, 3e-3
 BATCH = 1_000
+_OF_TEST: dict[tuple[str, str], Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class Classifier:
     def features(self, images: Tensor) -> Tensor:
         """What stands before the last layer: images (N, P) on [0, 1] to (N, F), on the CPU whatever the device."""
         return torch.cat([self.network[:-1](batch) for batch in images.float().cpu().split(BATCH)])
+
+    def of_test(self, data: Data) -> Tensor:
+        """The features of a data set's test images, (N, F), kept for the process: every trial is held against them."""
+        key = (self.digest, data.digest)
+        if key not in _OF_TEST:
+            _OF_TEST[key] = self.features(data.test.levels.float() / 255)
+        return _OF_TEST[key]
 
 
 def classifier(data: Data, say: Say) -> Classifier:

@@ -21,8 +21,8 @@ class Codes:
     image: Tensor
 
 
-def by_batch(spec: TrialSpec, vae: VAE, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    """A split as `vae` sees it, and its grey levels 0..255, batch by batch: (B, P) each.
+def by_batch(spec: TrialSpec, vae: VAE, split: Split) -> Iterator[Tensor]:
+    """A split as `vae` sees it, batch by batch: (B, P) each.
 
     It is binarised or dequantised once, with noise frozen by the split's name.
     """
@@ -30,12 +30,12 @@ def by_batch(spec: TrialSpec, vae: VAE, split: Split) -> Iterator[tuple[Tensor, 
     u = frozen_noise(split) if fixed else None
     for batch in batches(len(split)):
         v = split.levels[batch].float()
-        yield vae.likelihood.observe(v, 0.5 if u is None else u[batch]), v
+        yield vae.likelihood.observe(v, 0.5 if u is None else u[batch])
 
 
 def observed(spec: TrialSpec, vae: VAE, split: Split) -> Tensor:
     """The whole split as `vae` sees it, (N, P)."""
-    return torch.cat([x for x, _ in by_batch(spec, vae, split)])
+    return torch.cat(list(by_batch(spec, vae, split)))
 
 
 @torch.no_grad()
@@ -49,9 +49,11 @@ def codes(vae: VAE, x: Tensor) -> Codes:
 
 
 @torch.no_grad()
-def encode(spec: TrialSpec, vae: VAE, split: Split) -> Tensor:
-    """The mean of q for a split, observed batch by batch: (N, Z)."""
-    return torch.cat([vae.encoder(x[None])[0][0] for x, _ in by_batch(spec, vae, split)])
+def encode(spec: TrialSpec, vae: VAE, split: Split) -> tuple[Tensor, Tensor]:
+    """Mean and log variance of q for a split, observed batch by batch: (N, Z) each."""
+    parts = [vae.encoder(x[None]) for x in by_batch(spec, vae, split)]
+    mean, log_var = (torch.cat([p[i][0] for p in parts]) for i in range(2))
+    return mean, log_var
 
 
 @torch.no_grad()

@@ -1,13 +1,12 @@
 """Tiers B and C: grey levels 0..255 as the data, for models whose own objectives live on different scales (docs/science.md)."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from harness.metrics.bounds import View
+from harness.metrics.bounds import View, batches
 from harness.spec import TrialSpec
 from harness.vae import VAE
 
@@ -37,18 +36,18 @@ class CommonHead:
     log_table: Tensor
 
     @classmethod
-    def count(cls, vae: VAE, images: Iterable[tuple[Tensor, Tensor]], seed: int = 0) -> "CommonHead":
-        """Count the table on batches of images: as the model sees them, and their levels, (B, P) each."""
+    def count(cls, vae: VAE, mean: Tensor, log_var: Tensor, levels: Tensor, seed: int = 0) -> "CommonHead":
+        """Count the table on images: mean and log variance of their codes, (N, Z) each, and their levels, uint8 (N, P)."""
         generator = torch.Generator().manual_seed(seed)
         counts = torch.zeros(BINS * LEVELS, dtype=torch.int64)
         with torch.no_grad():
-            for x, v in images:
-                mean, log_var = vae.encoder(x[None])
-                eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
-                image = vae.likelihood.mean(*vae.decode(mean + (log_var / 2).exp() * eps))[0]
-                counts += torch.bincount(_cell(image, v).flatten(), minlength=BINS * LEVELS).cpu()
+            for batch in batches(len(levels)):
+                center, spread = mean[None, batch], (log_var[None, batch] / 2).exp()
+                eps = torch.randn(center.shape, generator=generator, dtype=center.dtype).to(center.device)
+                image = vae.likelihood.mean(*vae.decode(center + spread * eps))[0]
+                counts += torch.bincount(_cell(image, levels[batch]).flatten(), minlength=BINS * LEVELS).cpu()
         table = counts.view(BINS, LEVELS).double() + PSEUDO_COUNT
-        return cls((table / table.sum(1, keepdim=True)).log().flatten().to(x))
+        return cls((table / table.sum(1, keepdim=True)).log().flatten().to(mean))
 
     def log_prob(self, v: Tensor, image: Tensor) -> Tensor:
         """log P(v | image) in nats, summed over pixels: levels (..., P) and mean images (..., P) on [0, 1]."""
