@@ -16,7 +16,7 @@ EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(
 EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report doctor list ui test chaos bench bench-ladder bench-compare bench-gpu check data lock clean
+.PHONY: help install study report doctor list ui test chaos bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n]"
@@ -73,6 +73,9 @@ bench: $(READY) data ## step times: pytest --benchmark-only
 
 bench-ladder: $(READY) data ## every way of taking the step, side by side, into docs/performance.md
 	@$(BIN)/harness bench ladder
+
+bench-study: $(READY) data ## 36 trials from start to report, beside the usual loop; half an hour on 2 cores
+	@$(BIN)/harness bench study
 
 bench-compare: $(READY) data ## has the step become slower? BASE=a revision
 	@$(BIN)/harness bench compare $(BASE)

@@ -50,6 +50,7 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     compare = kinds.add_parser("compare", help="the working tree against a revision: REGRESSION, OK, IMPROVEMENT or INCONCLUSIVE")
     counts = kinds.add_parser("counts", help="operations, FLOPs and bytes of a step against the file of record")
     gpu = kinds.add_parser("gpu", help="what a GPU must show: parity, no synchronisation, step times against the goals")
+    kinds.add_parser("study", help="36 trials from start to report beside as many steps of the usual loop; half an hour on 2 cores")
     compare.add_argument("base", nargs="?", default="", help="a revision of this repository")
     counts.add_argument("--refresh", action="store_true", help="write today's counts into the file")
     for p in (ladder, compare, counts):
@@ -133,6 +134,10 @@ def _run_bench(chosen: argparse.Namespace, console: Console) -> int:
             if not chosen.refresh:
                 return int(counts.report(console, chosen.device))
             console.print(f"written: {counts.refresh(chosen.device)}", soft_wrap=True, highlight=False)
+        case "study":
+            from harness.bench import study as whole
+
+            return whole.compare(console)
         case "gpu":
             from harness.bench import gpu
 

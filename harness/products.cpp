@@ -1,21 +1,21 @@
-// Products of small matrices, and Adam's update as the end of one, for one thread: operators of torch. harness/products.py compiles it
-// and says what for.
+// Products of small matrices, and Adam's update as the end of one, for one thread: operators of torch. harness/products.py compiles
+// them and says what for.
 //
 // All matrices are fp32; a and b are read by any two strides, so that they may be transposed. A tile of R rows by V vectors of the
-// result stays in registers from the first multiplication to the last. b is packed, a panel of V vectors of columns at a time, into
-// memory without gaps. Where a is sparse (images are), each tile leaves out what all its rows multiply by zero: it then has fewer rows,
-// which share more zeros, and more vectors. Exists because the BLAS that torch brings reaches 85 to 90 % of an AMD core's peak at
-// these sizes, this 93 %.
+// result stays in registers from the first multiplication to the last. b is packed, a panel of V vectors of columns at a time,
+// into memory without gaps. Where a is sparse (images are), each tile leaves out what all its rows multiply by zero: it then has fewer
+// rows, which share more zeros, and more vectors. Exists because the BLAS that torch brings reaches 85 to 90 % of an AMD core's
+// peak at these sizes, this 93 %.
 
 #include <cstdlib>
 #include <cstring>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 
-constexpr int WIDTH = 16;  // floats of an AVX-512 register
-constexpr int SUMS = 24;   // registers for a tile's sums, of 32; a tile of 2 rows takes 16 of them
-constexpr int LINE = 64;   // bytes that memory comes in
-constexpr double PAYS = 0.7;  // of a product's steps: a sparse tile takes 1.3 times as long for each
+constexpr int WIDTH = 16;     // floats of an AVX-512 register
+constexpr int SUMS = 24;      // registers for a tile's sums, of 32; a tile of 2 rows takes 16 of them
+constexpr int LINE = 64;      // bytes that memory comes in
+constexpr double PAYS = 0.7;  // of all multiplications: sparse tiles take 1.3 times as long for each
 
 typedef float vec __attribute__((vector_size(WIDTH * sizeof(float)), may_alias));
 typedef float loose __attribute__((vector_size(WIDTH * sizeof(float)), may_alias, aligned(sizeof(float))));  // anywhere in memory
@@ -122,8 +122,10 @@ static void columns_of(const Product& is, const Steps* k, const Panel& panel, in
     for (; i < is.m; i++) tile<1, V, ADAM>(is, *k, panel, i, i);
 }
 
+#define PAIR(i) i, i + 16
 #define INTERLEAVED(x, y, i) \
-    __builtin_shufflevector(x, y, i, i + 16, i + 1, i + 17, i + 2, i + 18, i + 3, i + 19, i + 4, i + 20, i + 5, i + 21, i + 6, i + 22, i + 7, i + 23)
+    __builtin_shufflevector( \
+        x, y, PAIR(i), PAIR(i + 1), PAIR(i + 2), PAIR(i + 3), PAIR(i + 4), PAIR(i + 5), PAIR(i + 6), PAIR(i + 7))
 
 // A square of WIDTH rows of b, to be columns of the panel.
 static inline void turn(const float* b, long across, float* panel, long wide) {
@@ -225,7 +227,8 @@ static Tensor product(const Tensor a, const Tensor b, bool sparse) {
     AtenTensorHandle made;
     STD_TORCH_CHECK(!aoti_torch_empty_strided(2, size, stride, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &made));
     Tensor c(made);
-    Product is{size[0], size[1], a.size(1), floats(a), a.stride(0), a.stride(1), floats(b), b.stride(0), b.stride(1), floats(c), nullptr};
+    Product is{size[0],     size[1],     a.size(1), floats(a), a.stride(0), a.stride(1), floats(b),
+               b.stride(0), b.stride(1), floats(c), nullptr};
     if (!sparse || !taken<2, 8, false, true>(is)) taken<8, SUMS / 8, false, false>(is);
     return c;
 }
@@ -235,9 +238,11 @@ static void adam(
     const Tensor x, const Tensor g, const Tensor p, const Tensor mean, const Tensor square, const Tensor rate, const Tensor spread,
     const Tensor learning_rate, const Tensor weight_decay, bool sparse, bool decoupled, double beta1, double beta2, double eps) {
     float decay = *floats(weight_decay);
-    Adam with{floats(p), floats(mean), floats(square), *floats(rate), *floats(spread), 1, decay, float(1 - beta1), float(beta2), float(1 - beta2), float(eps)};
+    Adam with{floats(p), floats(mean),       floats(square), *floats(rate),      *floats(spread), 1,
+              decay,     float(1 - beta1),   float(beta2),   float(1 - beta2),   float(eps)};
     if (decoupled) with.keep = 1 - *floats(learning_rate) * decay, with.decay = 0;
-    Product is{x.size(1), g.size(1), x.size(0), floats(x), x.stride(1), x.stride(0), floats(g), g.stride(0), g.stride(1), nullptr, &with};
+    Product is{x.size(1),   g.size(1),   x.size(0), floats(x), x.stride(1), x.stride(0), floats(g),
+               g.stride(0), g.stride(1), nullptr,   &with};
     if (!sparse || !taken<4, SUMS / 4, true, true>(is)) taken<8, SUMS / 8, true, false>(is);
 }
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from harness import engine
 from harness.optim import Adam, Correction
 
-FLAGS = ("-std=c++20", "-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
+FLAGS = ("-std=c++20", "-O3", "-march=native", "-ffast-math", "-fPIC")
 _TORCH = Path(torch.__file__).parent
 _LIBRARY = torch.library.Library("harness", "DEF")
 _LIBRARY.define("product(Tensor a, Tensor b, bool sparse) -> Tensor")
@@ -44,12 +44,16 @@ def kernel() -> bool:
     built = Path(cache_dir(), f"harness-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so")
     if not built.exists():
         built.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = built.with_suffix(f".{os.getpid()}")
-        against = (f"-I{_TORCH / 'include'}", f"-L{_TORCH / 'lib'}", "-ltorch_cpu")
-        command = (compiler, *FLAGS, str(source), "-o", str(unfinished), *against)
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            return False
-        unfinished.replace(built)
+        mine = built.with_suffix(f".{os.getpid()}")
+        # In two steps: a library that is linked with -ffast-math makes the whole process flush subnormal numbers to zero.
+        for command in (
+            (compiler, *FLAGS, f"-I{_TORCH / 'include'}", "-c", str(source), "-o", f"{mine}.o"),
+            (compiler, "-shared", f"{mine}.o", f"-L{_TORCH / 'lib'}", "-ltorch_cpu", "-o", str(mine)),
+        ):
+            if subprocess.run(command, capture_output=True, check=False).returncode:
+                return False
+        Path(f"{mine}.o").unlink()
+        mine.replace(built)
     torch.ops.load_library(built)
     return True
 

@@ -105,4 +105,5 @@ def test_commands_and_options_are_frozen() -> None:
         "compare": ["--device", "base"],
         "counts": ["--device", "--refresh"],
         "gpu": ["--device"],
+        "study": [],
     }

@@ -38,6 +38,11 @@ def test_a_product_is_the_product(m: int, k: int, n: int, of: Callable[..., Tens
         torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-6 * k**0.5 * 3)
 
 
+def test_subnormal_numbers_are_not_flushed_in_this_process() -> None:
+    assert torch.ops.harness.product(random(8, 8), random(8, 8), False).isfinite().all()
+    assert float(torch.tensor(2e-38) / 100) > 0
+
+
 def test_what_is_not_finite_stays_so() -> None:
     a, b = random(16, 32), random(32, 48)
     a[3, 5], b[7, 9] = float("nan"), float("inf")
