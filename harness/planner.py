@@ -14,7 +14,7 @@ from harness.data import Data
 from harness.spec import TrialSpec
 from harness.vae import mixable
 
-# Measured on the reference model, one thread (docs/performance.md): a cold compile takes about 20 s and saves 1.3 ms a step.
+# Measured on the reference model, one thread (docs/log.md): a cold compile takes about 35 s and saves 2.5 ms a step.
 BREAK_EVEN_STEPS = 15_000
 MOST_LANES = 128
 KNEE = 0.9  # twice the lanes must cost at most this much per trial to be worth their memory
