@@ -147,8 +147,9 @@ def compiler(where: torch.device) -> str | None:
 def program(graph: GraphModule, tensors: Sequence[Tensor]) -> Callable[..., Any]:
     """A graph of operations on these tensors, or others of their shapes and strides, as compiled code; kept on disk by torch.
 
-    On a CPU the graph goes to torch.compile's backend as it is, with the calls between its pieces in C++: what else runs in Python
-    at each call takes 0.13 ms (two checked shapes, a step of 4 ms). On a GPU a captured graph leaves that out.
+    On a CPU the graph goes to torch.compile's backend as it is, with the calls between its pieces in C++ and without checks of
+    shapes, which are fixed by construction: else Python takes 0.13 ms of a step of 4, and checks 0.5. On a GPU a captured graph
+    leaves all that out.
     """
     if tensors[0].device.type == "cuda":
         return torch.compile(graph, fullgraph=True, dynamic=False)

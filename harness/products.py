@@ -9,6 +9,7 @@ torch's own products are used.
 import hashlib
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from harness import engine
 from harness.optim import Adam, Correction
@@ -33,15 +35,13 @@ _LIBRARY.define(
 
 @cache
 def kernel() -> bool:
-    """Whether the kernel is at hand. Where a compiler can, it is compiled for this machine (6 s) and kept as torch's own are."""
+    """Whether the kernel is at hand. Where a compiler can, it is compiled for this machine (6 s) and kept on disk."""
     compiler = engine.compiler(torch.device("cpu"))
     if compiler is None:
         return False
-    from torch._inductor.runtime.cache_dir_utils import cache_dir  # here, for it takes a second to import
-
     source = Path(__file__).with_suffix(".cpp")
     made_of = (source.read_text(), FLAGS, compiler, engine.cpu_name(), torch.__version__)
-    built = Path(cache_dir(), f"harness-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so")
+    built = Path(_kept(), f"harness-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so")
     if not built.exists():
         built.parent.mkdir(parents=True, exist_ok=True)
         mine = built.with_suffix(f".{os.getpid()}")
@@ -58,19 +58,26 @@ def kernel() -> bool:
     return True
 
 
+def _kept() -> Path:
+    """The folder of compiled code: torch's own if it is named, else one of this user beside it (asking torch takes a second)."""
+    return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or Path(tempfile.gettempdir(), f"harness_{os.getuid()}"))
+
+
 def pay(where: torch.device) -> bool:
     """Whether our own products are to be used: on a machine where they are faster than torch's, if they can be compiled."""
     return engine.slow_blas(where) and kernel()
 
 
-def take(x: Tensor, weight: Tensor) -> bool:
-    """Whether `affine` is faster for these than torch's: one lane of fp32 where our own products pay."""
-    return len(weight) == 1 and x.dtype == weight.dtype == torch.float32 and pay(x.device)
+class Inference(TorchFunctionMode):
+    """In this block, without gradients: a lone affine map by our own kernel where it pays; zeros of sparse inputs are left out."""
 
-
-def affine(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """x (1, B, in) times weight (1, in, out) plus bias (1, 1, out), without gradients. Where x is sparse, zeros are left out."""
-    return torch.ops.harness.product(x[0], weight[0], True)[None].add_(bias)
+    def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.baddbmm and not torch.is_grad_enabled() and not kwargs:
+            bias, x, weight = args
+            lone = len(bias) == len(x) == len(weight) == 1 and x.dtype == weight.dtype == torch.float32
+            if lone and pay(x.device):
+                return torch.ops.harness.product(x[0], weight[0], True)[None].add_(bias)
+        return func(*args, **(kwargs or {}))
 
 
 torch.library.register_fake("harness::settle", lambda x: None, lib=_LIBRARY)

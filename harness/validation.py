@@ -15,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from harness import engine, metrics
 from harness.data import Split
 from harness.metrics.bounds import BATCH, batches
+from harness.products import Inference
 from harness.spec import TrialSpec
 from harness.vae import VAE, Pass, kl_per_dimension
 
@@ -41,7 +42,7 @@ class Validation:
         x, params = self._shown(spec, vae), list(vae.parameters())
         eps = _draws(len(x), spec.latent).to(x)
         sums = torch.zeros(2, dtype=torch.float64, device=x.device)
-        with torch.no_grad():
+        with torch.no_grad(), Inference():
             for where in batches(len(x)):
                 batch = (x[None, where], eps[None, None, where])
                 program = self.compiled and where.stop - where.start == min(BATCH, len(x))

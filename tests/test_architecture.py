@@ -20,7 +20,7 @@ STAIRS = (
     {"vae", "data", "study"},
     {"objectives"},
     {"metrics", "desk", "tracking", "winner", "program", "checkpoints", "borders"},
-    {"figures", "chunks"},
+    {"figures", "chunks", "validation"},
     {"cohort"},
     {"executors", "planner", "report", "doctor", "ui", "bench"},
     {"run"},

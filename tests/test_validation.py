@@ -51,7 +51,8 @@ def test_the_graph_is_the_score(likelihood: str, own: bool, digits: Data, monkey
 
 
 @pytest.mark.slow
-def test_the_program_is_the_score_and_is_compiled_once_for_equal_shapes(digits: Data) -> None:
+def test_the_program_is_the_score_and_is_compiled_once_for_equal_shapes(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "_PROGRAMS", {})
     scores = Validation(digits.validation, compiled=True)
     for spec in (SMALL, SMALL.derive(seed=1)):
         vae = trained(spec, digits)

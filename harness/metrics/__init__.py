@@ -17,6 +17,7 @@ from harness.metrics.latents import active_units, knn_accuracy, linear_probe, mu
 from harness.metrics.quadrature import exact
 from harness.metrics.shown import Codes, codes, drawn, encode, observed
 from harness.metrics.yardsticks import CommonHead, bits_per_dimension, own_levels
+from harness.products import Inference
 from harness.spec import TrialSpec
 from harness.vae import VAE, kl_per_dimension
 
@@ -68,6 +69,11 @@ def evaluate(spec: TrialSpec, vae: VAE, data: Data) -> Evaluation:
 
     Likelihood-free scores compare with the grey image v/255, whatever the model was shown.
     """
+    with Inference():
+        return _evaluate(spec, vae, data)
+
+
+def _evaluate(spec: TrialSpec, vae: VAE, data: Data) -> Evaluation:
     depth = DEPTHS[spec.evaluation]
     scores: dict[str, float] = {}
     dead: dict[str, Tensor] = {}

@@ -59,7 +59,7 @@ class CommonHead:
 
 
 def _cell(image: Tensor, v: Tensor) -> Tensor:
-    return (image * BINS).int().clamp_(0, BINS - 1).mul_(LEVELS).add_(v.int())
+    return (image * BINS).int().clamp_(0, BINS - 1) * LEVELS + v.int()
 
 
 def histogram_bits(train: Tensor, test: Tensor) -> float:
