@@ -108,12 +108,13 @@ def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
     """
     if spec.fit_on != "train":
         raise ValueError(f"evaluation='validation' takes fit_on='train', got {spec.fit_on!r}: it was trained on these images")
-    x, levels = observed(spec, vae, data.validation), data.validation.levels.float()
-    common = _common_head(spec, vae, data, encode(spec, vae, data.fit_on(spec.fit_on))).view(vae, x, levels)
-    return {
-        "validation/squared_error": _mean(squared_error(codes(vae, x).image, levels / 255)),
-        "validation/common_bits": bits_per_dimension(elbo(vae, common, 1).elbo, x.shape[1]),
-    }
+    with Inference():
+        x, levels = observed(spec, vae, data.validation), data.validation.levels.float()
+        common = _common_head(spec, vae, data, encode(spec, vae, data.fit_on(spec.fit_on))).view(vae, x, levels)
+        return {
+            "validation/squared_error": _mean(squared_error(codes(vae, x).image, levels / 255)),
+            "validation/common_bits": bits_per_dimension(elbo(vae, common, 1).elbo, x.shape[1]),
+        }
 
 
 def _common_head(spec: TrialSpec, vae: VAE, data: Data, train: tuple[Tensor, Tensor]) -> CommonHead:
