@@ -221,29 +221,36 @@ using torch::stable::Tensor;
 
 static float* floats(const Tensor& t) { return (float*)t.data_ptr(); }
 
-// a (m, k) times b (k, n), of any strides.
+static float* floats(const Tensor& t, long lane) { return floats(t) + lane * t.stride(0); }
+
+// Lane by lane, a (S, m, k) times b (S, k, n), of any strides.
 static Tensor product(const Tensor a, const Tensor b, bool sparse) {
-    int64_t size[] = {a.size(0), b.size(1)}, stride[] = {size[1], 1};
+    int64_t size[] = {a.size(0), a.size(1), b.size(2)}, stride[] = {size[1] * size[2], size[2], 1};
     AtenTensorHandle made;
-    STD_TORCH_CHECK(!aoti_torch_empty_strided(2, size, stride, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &made));
+    STD_TORCH_CHECK(!aoti_torch_empty_strided(3, size, stride, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &made));
     Tensor c(made);
-    Product is{size[0],     size[1],     a.size(1), floats(a), a.stride(0), a.stride(1), floats(b),
-               b.stride(0), b.stride(1), floats(c), nullptr};
-    if (!sparse || !taken<2, 8, false, true>(is)) taken<8, SUMS / 8, false, false>(is);
+    for (long s = 0; s < size[0]; s++) {
+        Product is{size[1],     size[2],     a.size(2),    floats(a, s), a.stride(1), a.stride(2), floats(b, s),
+                   b.stride(1), b.stride(2), floats(c, s), nullptr};
+        if (!sparse || !taken<2, 8, false, true>(is)) taken<8, SUMS / 8, false, false>(is);
+    }
     return c;
 }
 
-// One step of Adam on p (m, n), whose gradient is x' g: x (k, m) and g (k, n); p and the moments have no gaps.
+// One step of Adam on p (S, m, n), each lane's gradient x' g: x (S, k, m) and g (S, k, n); p and the moments have no gaps. rate,
+// learning_rate and weight_decay: (S,); spread: one number.
 static void adam(
     const Tensor x, const Tensor g, const Tensor p, const Tensor mean, const Tensor square, const Tensor rate, const Tensor spread,
     const Tensor learning_rate, const Tensor weight_decay, bool sparse, bool decoupled, double beta1, double beta2, double eps) {
-    float decay = *floats(weight_decay);
-    Adam with{floats(p), floats(mean),       floats(square), *floats(rate),      *floats(spread), 1,
-              decay,     float(1 - beta1),   float(beta2),   float(1 - beta2),   float(eps)};
-    if (decoupled) with.keep = 1 - *floats(learning_rate) * decay, with.decay = 0;
-    Product is{x.size(1),   g.size(1),   x.size(0), floats(x), x.stride(1), x.stride(0), floats(g),
-               g.stride(0), g.stride(1), nullptr,   &with};
-    if (!sparse || !taken<4, SUMS / 4, true, true>(is)) taken<8, SUMS / 8, true, false>(is);
+    for (long s = 0; s < x.size(0); s++) {
+        float decay = *floats(weight_decay, s);
+        Adam with{floats(p, s), floats(mean, s),  floats(square, s), *floats(rate, s),  *floats(spread), 1,
+                  decay,        float(1 - beta1), float(beta2),      float(1 - beta2), float(eps)};
+        if (decoupled) with.keep = 1 - *floats(learning_rate, s) * decay, with.decay = 0;
+        Product is{x.size(2),   g.size(2),   x.size(1), floats(x, s), x.stride(2), x.stride(1), floats(g, s),
+                   g.stride(1), g.stride(2), nullptr,   &with};
+        if (!sparse || !taken<4, SUMS / 4, true, true>(is)) taken<8, SUMS / 8, true, false>(is);
+    }
 }
 
 static void settle(const Tensor) {}

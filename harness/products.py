@@ -1,4 +1,4 @@
-"""Products of one lane on a CPU by our own kernel, which also takes Adam's step on what it would else write down as a gradient.
+"""Products of lanes on a CPU by our own kernel, which also takes Adam's step on what it would else write down as a gradient.
 
 On AMD cores with AVX-512 the BLAS that torch brings reaches 85 to 90 % of the peak at these sizes, the kernel (products.cpp) 93; a
 gradient that is never written is not read again either; and where a few rows of the images are all zero, nothing is multiplied. The
@@ -69,24 +69,23 @@ def pay(where: torch.device) -> bool:
 
 
 class Inference(TorchFunctionMode):
-    """In this block, without gradients: a lone affine map by our own kernel where it pays; zeros of sparse inputs are left out."""
+    """In this block, without gradients: affine maps by our own kernel where it pays; zeros of sparse inputs are left out."""
 
     def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.baddbmm and not torch.is_grad_enabled() and not kwargs:
             bias, x, weight = args
-            lone = len(bias) == len(x) == len(weight) == 1 and x.dtype == weight.dtype == torch.float32
-            if lone and pay(x.device):
-                return torch.ops.harness.product(x[0], weight[0], True)[None].add_(bias)
+            if x.dtype == weight.dtype == torch.float32 and pay(x.device):
+                return torch.ops.harness.product(x, weight, True).add_(bias)
         return func(*args, **(kwargs or {}))
 
 
 torch.library.register_fake("harness::settle", lambda x: None, lib=_LIBRARY)
-torch.library.register_fake("harness::product", lambda a, b, sparse: a.new_empty(a.shape[0], b.shape[1]), lib=_LIBRARY)
+torch.library.register_fake("harness::product", lambda a, b, sparse: a.new_empty(*a.shape[:2], b.shape[2]), lib=_LIBRARY)
 torch.library.register_fake("harness::adam", lambda *_: None, lib=_LIBRARY)
 
 
 class Products:
-    """The products of a step of one lane, while it is traced: torch's, or `own`.
+    """The products of a step while it is traced: torch's, or `own`.
 
     It remembers what each was of, so that the gradient of a weight is known by its two factors.
     """
@@ -95,11 +94,11 @@ class Products:
         self.own = own
         self.images = 0  # where they lie
         self.inputs: dict[int, Tensor] = {}  # of layers, by where their weights lie
-        self.made: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # batched products by identity, with both factors
+        self.made: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # products by identity, with both factors
 
     @property
     def table(self) -> Mapping[Any, Callable]:
-        """What stands for torch's batched operations. A batched product of one lane is a plain one."""
+        """What stands for torch's batched operations."""
         aten = torch.ops.aten
         return {aten.baddbmm.default: self._affine, aten.bmm.default: self._bmm}
 
@@ -114,19 +113,23 @@ class Products:
         return x.data_ptr() == self.images
 
     def _affine(self, bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        lone = x[0]
-        self.inputs[weight.data_ptr()] = lone
-        return self._of(lone, weight[0])[None] + bias  # the bias then joins the activation
+        out = self._of(x, weight)
+        if out is NotImplemented:
+            return out
+        self.inputs[weight.data_ptr()] = x
+        return out + bias  # which then joins the activation
 
     def _bmm(self, a: Tensor, b: Tensor) -> Tensor:
-        factors = a[0], b[0]
-        out = self._of(*factors)[None]
-        self.made[id(out)] = (out, *factors)
+        out = self._of(a, b)
+        if out is not NotImplemented:
+            self.made[id(out)] = (out, a, b)
         return out
 
     def _of(self, a: Tensor, b: Tensor) -> Tensor:
-        own = self.own and a.dtype == torch.float32
-        return torch.ops.harness.product(a, b, self._sparse(a)) if own else a @ b
+        """Our own product, a plain one of a lone lane, or NotImplemented: torch's batched one."""
+        if self.own and a.dtype == torch.float32:
+            return torch.ops.harness.product(a, b, self._sparse(a))
+        return (a[0] @ b[0])[None] if len(a) == 1 else NotImplemented
 
     def update(
         self, adam: Adam, p: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, correction: Correction, *rates: Tensor

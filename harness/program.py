@@ -85,11 +85,11 @@ def trace(
 
     The graph takes what `flat` makes of all but the recipe, changes parameters, moments and history in place, and moves `at`, the
     row of the chunk, on by one. `state` is parameters, first and second moments. Tracing takes the step, on the tensors given.
-    A lone lane's products are by our `own` kernel if asked for.
+    Products are by our `own` kernel if asked for.
     """
     names = [name for name, _ in recipe.vae.named_parameters()]
     n = len(names)
-    lone = Products(own)
+    made = Products(own)
 
     def step(*tensors: Tensor) -> None:
         params, mean, square = (tensors[i * n : (i + 1) * n] for i in range(3))
@@ -99,19 +99,19 @@ def trace(
         leaves = [p.detach().requires_grad_() for p in params]
 
         def model(x: Tensor, eps: Tensor) -> Pass:
-            return functional_call(recipe.vae, dict(zip(names, leaves, strict=True)), (lone.settle(x), eps))
+            return functional_call(recipe.vae, dict(zip(names, leaves, strict=True)), (made.settle(x), eps))
 
         with torch.enable_grad():
             grads, terms = gradients(recipe, model, leaves, given, batch, eps, u, beta)
         with torch.no_grad():
             rates = (Correction(rate, spread), given.learning_rate, given.weight_decay)
             for p, g, m, v in zip(params, grads, mean, square, strict=True):
-                if not lone.update(recipe.optimizer, p, g, m, v, *rates):
+                if not made.update(recipe.optimizer, p, g, m, v, *rates):
                     recipe.optimizer.apply([p], [g], [m], [v], *rates)
             history.index_copy_(0, row, terms[None])
             row += 1
 
-    return make_fx(step, decomposition_table=lone.table if len(lanes.learning_rate) == 1 else {})(*flat(state, lanes, chunk, at))
+    return make_fx(step, decomposition_table=made.table)(*flat(state, lanes, chunk, at))
 
 
 def flat(state: Sequence[Sequence[Tensor]], lanes: Lanes, chunk: Chunk, at: Tensor) -> list[Tensor]:

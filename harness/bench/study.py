@@ -43,7 +43,9 @@ def compare(console: Console, name: str = STUDY, budget: str = BUDGET) -> int:
     steps = epochs * -(-len(load(plan.base.dataset).fit_on(plan.base.fit_on)) // plan.base.batch_size)
     threads = engine.cores()
     console.print(
-        f"{name}, {budget} budget; every {EVERY_S:g} s it stands still for {REFERENCE}, {threads} threads", highlight=False
+        f"{name}, {budget} budget; every {EVERY_S:g} s it stands still for {REFERENCE}, {threads} threads",
+        highlight=False,
+        soft_wrap=True,
     )
     with _reference(threads) as step_ms:
         took, looks = _interleaved(name, budget, step_ms)
