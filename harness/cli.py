@@ -118,8 +118,8 @@ def _run_bench(chosen: argparse.Namespace, console: Console) -> int:
             from harness import paths
             from harness.bench import ladder, ladder_page
 
-            lanes, compiled = ladder.default_lanes(chosen.device)
-            found = ladder.ladder(chosen.device, chosen.threads, chosen.rounds, lanes, console, compiled=compiled)
+            lanes = ladder.default_lanes(chosen.device)
+            found = ladder.ladder(chosen.device, chosen.threads, chosen.rounds, lanes, console)
             ladder_page.show(found, console)
             console.print(f"written: {ladder_page.write(found, paths.PROJECT / 'docs')}", soft_wrap=True, highlight=False)
         case "compare":

@@ -103,7 +103,7 @@ def test_missing_jax_is_a_row_with_its_reason(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(MachineError, match="pip install jax optax"):
         jax_peer.Peer("cpu", 1)
     with ExitStack() as stack, ladder._progress(ladder.Console(quiet=True)) as progress:
-        every = ladder.plan(torch.device("cpu"), 1, [], [], stack)
+        every = ladder.plan(torch.device("cpu"), 1, [], stack)
         standing, absent = ladder._build({rungs.JAX: every[rungs.JAX]}, progress, 1.0)
     assert not standing
     assert absent == {rungs.JAX: jax_peer.MISSING}

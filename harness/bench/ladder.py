@@ -82,11 +82,9 @@ def ladder(
     rounds: int,
     lanes: Sequence[int],
     console: Console,
-    *,
-    compiled: Sequence[int] = (),
     budget_s: float = BUDGET_S,
 ) -> Ladder:
-    """Time every rung on `device`, `rounds` rounds; `lanes` by operation, those in `compiled` also as one graph.
+    """Time every rung on `device`, `rounds` rounds; `lanes` by operation and as one graph.
 
     The lanes whose rounds would not fit in `budget_s` are left out and say so.
     """
@@ -98,7 +96,7 @@ def ladder(
     torch.set_num_threads(threads)
     try:
         with ExitStack() as stack, _progress(console) as progress:
-            builders = plan(where, threads, lanes, compiled, stack)
+            builders = plan(where, threads, lanes, stack)
             names = list(builders)
             standing, absent = _build(builders, progress, budget_s / rounds)
             rate = Rung("", partial(machine.timed, where, machine.product(where)), 1)
@@ -129,23 +127,19 @@ def ladder(
     )
 
 
-def default_lanes(device: str) -> tuple[Sequence[int], Sequence[int]]:
-    """Lanes by operation, and lanes as one graph, unless said: compiling pays on a GPU, and takes half a minute each on a CPU."""
-    if engine.device(device).type == "cpu":
-        return LANES, ()
-    return LANES + MANY_LANES, LANES + MANY_LANES
+def default_lanes(device: str) -> Sequence[int]:
+    """Lanes of the rungs, unless said."""
+    return LANES if engine.device(device).type == "cpu" else LANES + MANY_LANES
 
 
-def plan(
-    where: torch.device, threads: int, lanes: Sequence[int], compiled: Sequence[int], stack: ExitStack
-) -> dict[str, Callable[[], Rung]]:
+def plan(where: torch.device, threads: int, lanes: Sequence[int], stack: ExitStack) -> dict[str, Callable[[], Rung]]:
     """How to build every rung, in the order of the table."""
     builders: dict[str, Callable[[], Rung]] = {n: partial(rungs.usual, n, where) for n in rungs.RECIPES}
     builders[EAGER] = partial(rungs.ours, EAGER, where, 1, False)
     builders[GRAPH] = partial(rungs.ours, GRAPH, where, 1, True)
     builders[JAX] = partial(rungs.jax, where, threads, stack)
-    for kind, which in (("eager", lanes), ("one graph", compiled)):
-        for n in sorted(set(which) - {1}):
+    for kind in ("eager", "one graph"):
+        for n in sorted(set(lanes) - {1}):
             name = f"{n} lanes, {kind}"
             builders[name] = partial(rungs.ours, name, where, n, kind != "eager")
     return builders
