@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from scipy import stats
 
-from harness import objectives, paths
+from harness import engine, objectives, paths
 from harness.bench import counts, gate
 from harness.errors import MachineError, UserError
 
@@ -127,8 +127,12 @@ def test_too_few_pairs_are_an_error(pairs):
 # -------------------------------------------------------------------------------- timing
 
 
-def test_more_steps_take_longer():
-    groups = gate.time_groups([(paths.PROJECT, steps) for steps in (1, 4, 1)], rounds=8)
+@pytest.mark.parametrize(
+    "compiled",
+    [False, pytest.param(True, marks=pytest.mark.skipif(not engine.compiler(torch.device("cpu")), reason="no compiler"))],
+)
+def test_more_steps_take_longer(compiled):
+    groups = gate.time_groups([(paths.PROJECT, steps) for steps in (2, 8, 2)], rounds=8, compiled=compiled)
     seconds = next(groups)
     groups.close()
     assert seconds.shape == (8, 3)
@@ -145,7 +149,7 @@ def test_a_group_gives_its_ratio_and_its_control():
 
 
 def test_calibration_counts_verdicts_of_both_kinds(monkeypatch):
-    def groups(sides, rounds):
+    def groups(sides, rounds, compiled):
         base = sides[0][1]
         noise = itertools.cycle(scattered(0, 0.01))
         while True:
@@ -237,15 +241,17 @@ def test_outside_a_checkout_there_is_no_base(tmp_path, monkeypatch):
 # -------------------------------------------------------------------------------- the whole
 
 
-def compared(monkeypatch, ratios, *, changed: bool = False, budget_s: float = 1e6) -> tuple[int, str]:
-    """Exit code and words of a comparison whose pairs say `ratios`."""
+def compared(monkeypatch, ratios, *, compiled=None, changed: bool = False, budget_s: float = 1e6) -> tuple[int, str]:
+    """Exit code and words of a comparison whose pairs say `ratios`; those of the compiled step the same, or `compiled`."""
+    of = {False: ratios, True: ratios if compiled is None else compiled}
 
-    def groups(sides, rounds, device):
-        for ratio in ratios:
+    def groups(sides, rounds, device, compiled):
+        for ratio in of[compiled]:
             yield np.exp([[0.0, ratio, ratio]] * rounds)
 
     monkeypatch.setattr(gate, "time_groups", groups)
     monkeypatch.setattr(counts, "report", lambda console, device: changed)
+    monkeypatch.setattr(engine, "compiler", lambda where: "g++")
     said = Console(file=io.StringIO(), width=300)
     return gate.compare("HEAD", said, budget_s=budget_s), said.file.getvalue()
 
@@ -257,7 +263,24 @@ def compared(monkeypatch, ratios, *, changed: bool = False, budget_s: float = 1e
 def test_exit_codes(project, monkeypatch, mean, changed, code, word):
     exit_code, said = compared(monkeypatch, scattered(mean, 0.05), changed=changed)
     assert exit_code == code
-    assert word in said
+    assert said.count(word) == 2
+
+
+@pytest.mark.parametrize(("plain", "compiled"), [(0.0, 0.1), (0.1, 0.0)])
+def test_either_way_of_taking_the_step_can_fail(project, monkeypatch, plain, compiled):
+    code, said = compared(monkeypatch, scattered(plain, 0.05), compiled=scattered(compiled, 0.05))
+    assert code == 1
+    assert ("step by operations against HEAD: REGRESSION" in said) == (plain > 0)
+    assert ("compiled step against HEAD: REGRESSION" in said) == (compiled > 0)
+
+
+def test_without_a_compiler_the_compiled_step_is_said_to_be_untimed(project, monkeypatch):
+    compared(monkeypatch, scattered(0.0, 0.05))
+    monkeypatch.setattr(engine, "compiler", lambda where: None)
+    said = Console(file=io.StringIO(), width=300)
+    assert gate.compare("HEAD", said) == 0
+    assert "compiled step: NOT TIMED" in said.file.getvalue()
+    assert "compiled step against" not in said.file.getvalue()
 
 
 def test_an_open_verdict_takes_more_pairs(project, monkeypatch):

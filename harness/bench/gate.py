@@ -1,8 +1,9 @@
 """Is this working tree slower than another commit? Deterministic counts, then paired timing.
 
-Timing: process groups of base, head and head again, forked afresh, take turns round by round. A group gives one number, the median
-over rounds of log(head / base); the verdict is from these numbers, since processes of equal code differ by more than rounds do. The
-two heads are also each other's control: where they differ, the machine is unfit and there is no verdict.
+Timing, of the step by operations and then of the compiled one: process groups of base, head and head again, forked afresh, take
+turns round by round. A group gives one number, the median over rounds of log(head / base); the verdict is from these numbers, since
+processes of equal code differ by more than rounds do. The two heads are also each other's control: where they differ, the machine
+is unfit and there is no verdict.
 """
 
 import itertools
@@ -30,9 +31,10 @@ from harness.bench import counts
 from harness.display import PLAIN_EVERY_S, clock
 from harness.errors import MachineError, UserError
 
-PAIRS, ROUNDS, STEPS = 24, 30, 10
+PAIRS, ROUNDS = 24, 15
+STEPS = {False: 10, True: 20}  # of a round, by whether they are compiled; the last is by operations in either case
 MORE_PAIRS = 4  # between two looks, while the verdict is open
-BUDGET_S = 300.0
+BUDGET_S = 400.0  # of each way of taking the step
 FEWEST_PAIRS = 6
 SLOWER, HALF = math.log(1.05), math.log(1.025)  # the effect sought, and half of it
 IMAGES = 4096
@@ -96,8 +98,8 @@ def _judge(log_ratios: Sequence[float]) -> Verdict:
 Side = tuple[Path, int]  # the folder that holds harness/, and training steps per round
 
 
-def time_groups(sides: Sequence[Side], rounds: int, device: str = "cpu") -> Generator[np.ndarray]:
-    """Groups of fresh processes without end, one process per side: seconds, (rounds, sides).
+def time_groups(sides: Sequence[Side], rounds: int, device: str = "cpu", compiled: bool = False) -> Generator[np.ndarray]:
+    """Groups of fresh processes without end, one process per side: seconds, (rounds, sides). `compiled`: the step as one program.
 
     Raises:
         UserError: a side's code does not run. MachineError: the processes died.
@@ -106,16 +108,16 @@ def time_groups(sides: Sequence[Side], rounds: int, device: str = "cpu") -> Gene
         images, said = Path(scratch) / "images.npy", Path(scratch) / "stderr"
         np.save(images, _images())
         command = [sys.executable, "-P", str(Path(__file__).with_name("worker.py")), str(images), device]
+        alone = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}  # torch's pool of compilers does not outlive a fork
+        pipe = subprocess.PIPE
         with said.open("w") as stderr:
-            server = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
-            )
+            server = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, text=True, start_new_session=True, env=alone)
         assert server.stdin
         assert server.stdout
         try:
             while True:
                 asked = [(str(folder), steps) for folder, steps in sides]
-                request = {"sides": asked, "rounds": rounds, "seed": random.SystemRandom().randrange(2**32)}
+                request = {"sides": asked, "rounds": rounds, "seed": random.SystemRandom().randrange(2**32), "compiled": compiled}
                 with suppress(BrokenPipeError):
                     server.stdin.write(json.dumps(request) + "\n")
                     server.stdin.flush()
@@ -210,13 +212,20 @@ def compare(
     Returns the exit code: 1 for a REGRESSION or changed counts, else 0; INCONCLUSIVE after `budget_s` is said, and fails nothing.
     """
     device = str(engine.device(device))
+    compiler = engine.compiler(engine.device(device))
+    slower = False
     with checkout(base) as folder:
         changed = counts.report(console, device)
-        head = (paths.PROJECT, STEPS)
-        with closing(time_groups([(folder, STEPS), head, head], rounds, device)) as groups:
-            found = _judge_until_clear(groups, console, f"timing against {base}", pairs, budget_s)
-    console.print(f"timing against {base}: {found}", highlight=False, markup=False, soft_wrap=True)
-    return int(changed or found.outcome == REGRESSION)
+        for compiled in (False, True) if compiler else (False,):
+            words = f"{'compiled step' if compiled else 'step by operations'} against {base}"
+            head, steps = paths.PROJECT, STEPS[compiled]
+            with closing(time_groups([(folder, steps), (head, steps), (head, steps)], rounds, device, compiled)) as groups:
+                found = _judge_until_clear(groups, console, words, pairs, budget_s)
+            console.print(f"{words}: {found}", highlight=False, markup=False, soft_wrap=True)
+            slower |= found.outcome == REGRESSION
+    if not compiler:
+        console.print("compiled step: NOT TIMED, no C compiler here", highlight=False, markup=False)
+    return int(changed or slower)
 
 
 def _judge_until_clear(groups: Iterator[np.ndarray], console: Console, words: str, pairs: int, budget_s: float) -> Verdict:
@@ -246,15 +255,16 @@ def _judge_until_clear(groups: Iterator[np.ndarray], console: Console, words: st
 
 
 def calibrate(
-    console: Console, verdicts: int = 20, pairs: int = PAIRS, rounds: int = ROUNDS, plant: float = 0.1
+    console: Console, verdicts: int = 20, pairs: int = PAIRS, rounds: int = ROUNDS, plant: float = 0.1, compiled: bool = False
 ) -> dict[str, Counter[str]]:
     """How often the gate is wrong on this machine: verdicts on equal code, and on a head that trains `plant` more steps per round.
 
     Each verdict has groups of its own; the two kinds share the base.
     """
-    head, slow = (paths.PROJECT, STEPS), (paths.PROJECT, round(STEPS * (1 + plant)))
+    steps = STEPS[compiled]
+    head, slow = (paths.PROJECT, steps), (paths.PROJECT, round(steps * (1 + plant)))
     outcomes: dict[str, Counter[str]] = {"equal": Counter(), "planted": Counter()}
-    with closing(time_groups([head, head, head, slow, slow], rounds)) as groups:
+    with closing(time_groups([head, head, head, slow, slow], rounds, compiled=compiled)) as groups:
         for n in range(verdicts):
             timed = list(itertools.islice(groups, pairs))
             for kind, heads in (("equal", (1, 2)), ("planted", (3, 4))):

@@ -3,7 +3,7 @@
 Only those processes import the project, each from its own folder, so that two versions run side by side. Requests come on stdin, a
 line of JSON each, and are answered on stdout:
 
-    {"sides": [[folder, steps], ...], "rounds": n, "seed": s}
+    {"sides": [[folder, steps], ...], "rounds": n, "seed": s, "compiled": whether the step is one program}
     {"seconds": n lists, one time per side}  or  {"fault": traceback}  or  {"died": words}
 """
 
@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -28,14 +29,15 @@ from torch import Tensor
 WARM_UP_ROUNDS = 2
 
 
-def workload(levels: Tensor, steps: int, device: torch.device) -> Callable[[], None]:
+def workload(levels: Tensor, steps: int, device: torch.device, compiled: bool) -> Callable[[], None]:
     """A round: `steps` training steps of the reference model, all costs of a step included."""
     from harness.cohort import Cohort
     from harness.data import Data, Split
     from harness.spec import TrialSpec
 
     train, validation, test = (Split(n, levels, torch.zeros(len(levels)).long()) for n in ("train", "validation", "test"))
-    cohort = Cohort([TrialSpec()], Data("bench", 28, train, validation, test, ""), device)
+    how = {"compiled": True} if compiled else {}  # older revisions cannot compile, but their operations can be timed
+    cohort = Cohort([TrialSpec()], Data("bench", 28, train, validation, test, ""), device, **how)
     cohort.steps_per_epoch, cohort.validation = steps, None
 
     def run() -> None:
@@ -64,12 +66,12 @@ def stopwatch(device: torch.device) -> Callable[[Callable[[], None]], float]:
     return on_cpu if device.type == "cpu" else on_device
 
 
-def side(link: Connection, folder: str, steps: int, levels: Tensor, device: torch.device) -> None:
+def side(link: Connection, folder: str, steps: int, levels: Tensor, device: torch.device, compiled: bool) -> None:
     """A process of one side: ready, then a time for every round that it is asked for."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout carries the answers
     sys.path.insert(0, folder)
     try:
-        run, timed = workload(levels, steps, device), stopwatch(device)
+        run, timed = workload(levels, steps, device, compiled), stopwatch(device)
         _no_strays(folder)
         for _ in range(WARM_UP_ROUNDS):
             run()
@@ -91,7 +93,9 @@ def _no_strays(folder: str) -> None:
         raise ImportError(f"harness came from elsewhere: {', '.join(strays)}")
 
 
-def group(sides: list[tuple[str, int]], rounds: int, seed: int, levels: Tensor, device: torch.device) -> dict[str, Any]:
+def group(
+    sides: list[tuple[str, int]], rounds: int, seed: int, compiled: bool, levels: Tensor, device: torch.device
+) -> dict[str, Any]:
     """Fresh processes, one per side, and their times, interleaved: one at work at a time, in random order."""
     draw, fork = random.Random(seed), mp.get_context("fork")
     links: dict[int, Connection] = {}
@@ -100,7 +104,7 @@ def group(sides: list[tuple[str, int]], rounds: int, seed: int, levels: Tensor, 
     try:
         for here in draw.sample(range(len(sides)), len(sides)):
             links[here], theirs = fork.Pipe()
-            processes[here] = fork.Process(target=side, args=(theirs, *sides[here], levels, device), daemon=True)
+            processes[here] = fork.Process(target=side, args=(theirs, *sides[here], levels, device, compiled), daemon=True)
             processes[here].start()
             theirs.close()
             if (fault := links[here].recv()) is not None:
@@ -130,7 +134,10 @@ def main(images: str, device: str) -> None:
     torch.set_num_threads(1)
     levels, where = torch.from_numpy(np.load(images)), torch.device(device)
     for line in sys.stdin:
-        print(json.dumps(group(**json.loads(line), levels=levels, device=where)), flush=True)
+        request = json.loads(line)
+        if request["compiled"] and where.type == "cpu":
+            import_module("torch._inductor.compile_fx")  # here once, not for seconds in every process
+        print(json.dumps(group(**request, levels=levels, device=where)), flush=True)
 
 
 if __name__ == "__main__":
