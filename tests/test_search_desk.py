@@ -117,7 +117,13 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
         monkeypatch.setattr(storage, name, method)
 
-    for name in ("set_trial_state_values", "set_trial_user_attr", "_create_new_trial", "set_trial_intermediate_value"):
+    for name in (
+        "set_trial_state_values",
+        "set_trial_user_attr",
+        "set_trial_system_attr",
+        "_create_new_trial",
+        "set_trial_intermediate_value",
+    ):
         mortal(name)
 
     def arm(n: int) -> None:
@@ -212,3 +218,29 @@ def test_a_pruned_search_at_one_place_takes_its_path_whoever_is_killed(
     over_seeds = len(plan.seeds) > 1
     ends = [len(a.reports) if over_seeds else a.state == "COMPLETE" for a in desk.history()]
     assert len(runs.finished() & desk.runs()) == sum(ends)  # a pruned trial's first seeds are not taken for strays
+
+
+def test_a_judgement_that_is_cut_off_is_the_same_when_taken_again(homes: Iterator[Path], dying: Callable[[int], None]) -> None:
+    """The second trial is worse than the first at the first rung of successive halving; a kill at each change in turn."""
+    plan, marks, kills, cut = PRUNED["asha"](), [], 0, True
+    while cut:
+        next(homes)
+        desk = SearchDesk(Ledger("a_search", ["maximize"], database()), plan, "default", 2)
+        desk.prepare()
+        assert desk.asking
+        desk.asking.result()
+        judge, trial = desk.outcomes.judge, desk.ledger.trial
+        assert not judge(0, 3, 1.0)
+        dying(len(marks) + 1)
+        try:
+            verdict, cut = judge(1, 3, 0.0), False
+        except Killed:
+            kills += 1
+        dying(-10_000)
+        if cut:
+            verdict = judge(1, 3, 0.0)
+        assert verdict
+        assert trial(1).user_attrs["pruned"] == "pruned at epoch 3"
+        marks.append({k: v for k, v in trial(1).system_attrs.items() if k.startswith("completed_rung")})
+    assert kills == 5  # the value, the note, the rung, the outcome and its reason
+    assert marks == [{"completed_rung_0": 0.0}] * 6

@@ -124,6 +124,11 @@ class Ledger:
         for name, value in attributes.items():
             self.storage.set_trial_user_attr(self._id(number), name, value)
 
+    def mark(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """Put on record of a trial what Optuna itself keeps of it."""
+        for name, value in attributes.items():
+            self.storage.set_trial_system_attr(self._id(number), name, value)
+
     def release(self, number: int, why: str) -> None:
         """RUNNING becomes WAITING again, with the reason kept."""
         reasons = [*json.loads(self.trial(number).user_attrs.get("released", "[]")), why]

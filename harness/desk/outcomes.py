@@ -9,6 +9,7 @@ import math
 from collections.abc import Container, Mapping
 from copy import copy
 from dataclasses import dataclass
+from typing import Any, cast
 
 import optuna
 from optuna.study import StudyDirection
@@ -44,12 +45,27 @@ class Outcomes:
         if step not in known:
             trial.report(value, step)
         last = len(self.search.seeds) - 1 if self.over_seeds else self.epochs
-        study = self.ledger.study
-        if step == last or not study.pruner.prune(_AsNoted(study), self.ledger.trial(number)):  # the last: it has cost all it can
+        if step == last or not self._prunes(number, step):  # the last: it has cost all it can
             return False
         where = f"after {step + 1} seeds" if self.over_seeds else f"at epoch {step}"
         self.ledger.note(number, {"outcome": "pruned", "pruned": f"pruned {where}"})
         return True
+
+    def _prunes(self, number: int, step: int) -> bool:
+        """Whether the pruner gives a trial up at a step, asked once.
+
+        Successive halving keeps on record which rungs a trial has reached and does not judge by them again. So what it says and the
+        rungs are noted together first: after a kill in between, the next start takes both from the note.
+        """
+        t = self.ledger.trial(number)
+        said = json.loads(t.user_attrs.get("judged", "{}"))
+        if said.get("step") != step:
+            seen = _AsNoted(self.ledger.study)
+            said = {"step": step, "pruned": self.ledger.study.pruner.prune(seen, t), "rungs": seen.rungs}
+            if seen.rungs:
+                self.ledger.note(number, {"judged": json.dumps(said)})
+        self.ledger.mark(number, said["rungs"])
+        return said["pruned"]
 
     def settle(self, number: int, part: int, metrics: Mapping[str, float]) -> None:
         """Note what a finished run brought."""
@@ -93,10 +109,16 @@ class Outcomes:
 
 
 class _AsNoted(optuna.Study):
-    """A study as a pruner sees it: an outcome counts once it is noted, for when Optuna is told is a matter of what it is asked."""
+    """A study as a pruner sees it: an outcome counts once it is noted, for when Optuna is told is a matter of what it is asked.
+
+    Attributes:
+        rungs: what the pruner would have put on record of the trial, by name; it is kept here.
+    """
 
     def __init__(self, study: optuna.Study) -> None:
-        super().__init__(study.study_name, study._storage, study.sampler, study.pruner)
+        self.rungs: dict[str, float] = {}
+        storage = cast(optuna.storages.BaseStorage, _Withholding(study._storage, self.rungs))
+        super().__init__(study.study_name, storage, study.sampler, study.pruner)
 
     def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
         trials = map(_as_noted, super().get_trials(deepcopy=deepcopy))
@@ -108,6 +130,19 @@ class _AsNoted(optuna.Study):
             t for t in self.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if max(_excesses(t).values(), default=0) <= 0
         ]
         return (max if self.direction == StudyDirection.MAXIMIZE else min)(able, key=lambda t: t.value)
+
+
+class _Withholding:
+    """A storage to read from; what is to be put on record of a trial goes to `rungs` instead."""
+
+    def __init__(self, storage: optuna.storages.BaseStorage, rungs: dict[str, float]) -> None:
+        self.storage, self.rungs = storage, rungs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.storage, name)
+
+    def set_trial_system_attr(self, _trial_id: int, name: str, value: float) -> None:
+        self.rungs[name] = value
 
 
 def _as_noted(t: FrozenTrial) -> FrozenTrial:
