@@ -66,7 +66,7 @@ test: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres check data
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations=12
 
 chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
-	@$(BIN)/python tests/chaos.py --kills $(KILLS)
+	@$(BIN)/python tests/helpers/chaos.py --kills $(KILLS)
 
 bench: $(READY) data ## step times: pytest --benchmark-only
 	@$(BIN)/python -m pytest tests/bench --benchmark-only

@@ -1,1 +1,1 @@
-"""VAE benchmark harness: reconstruction losses and activations swapped by name, compared with numbers one can trust."""
+"""Compare variational autoencoders by reconstruction loss, activation or whatever a study varies, with numbers one can trust."""

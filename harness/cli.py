@@ -80,12 +80,12 @@ def _run(chosen: argparse.Namespace, console: Console) -> int:
             if not chosen.name:
                 raise UserError(f"which study? make {chosen.command} NAME=...\n{study.questions()}")
             study.check(chosen.name, chosen.budget)
-            from harness import run
+            from harness.runner import commands
 
             if chosen.command == "report":
-                return run.report_study(chosen.name, chosen.budget, console, storage=chosen.storage)
+                return commands.report_study(chosen.name, chosen.budget, console, storage=chosen.storage)
             how = {"executor": chosen.executor, "storage": chosen.storage}
-            return run.run_study(chosen.name, chosen.budget, chosen.device, chosen.workers, console, **how)
+            return commands.run_study(chosen.name, chosen.budget, chosen.device, chosen.workers, console, **how)
         case "doctor":
             if chosen.name:
                 study.check(chosen.name, chosen.budget or "default")
@@ -97,16 +97,16 @@ def _run(chosen: argparse.Namespace, console: Console) -> int:
         case "data":
             from harness import data
 
-            found = data.load(chosen.dataset, say=console.print)
+            found = data.load_dataset(chosen.dataset, say=console.print)
             counts = ", ".join(f"{s.name} {len(s):,}" for s in (found.train, found.validation, found.test))
             console.print(
                 f"{found.name}: {counts} images of {found.side}x{found.side}; digest {found.digest[:12]}",
                 highlight=False,
             )
         case "ui":
-            from harness import ui
+            from harness.tracking import server
 
-            ui.serve(chosen.port, console)
+            server.serve(chosen.port, console)
         case "bench":
             return _run_bench(chosen, console)
     return 0

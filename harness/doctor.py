@@ -11,7 +11,7 @@ from rich.text import Text
 from harness.errors import UserError
 from harness.spec import TrialSpec
 from harness.stats import ALPHA
-from harness.study import Ablation, Cell, Search, load, names, questions
+from harness.study import Ablation, Cell, load_study, names, questions
 from harness.tracking import Record, on_record, refitted
 
 ENOUGH_SEEDS = 6
@@ -22,7 +22,7 @@ Severity = Literal["wrong", "careful"]
 
 
 @dataclass(frozen=True)
-class Complaint:
+class Finding:
     """What is the matter with an arm, or with the whole study (None), and what to do about it.
 
     `wrong`: the numbers do not mean what they claim. `careful`: they do, and are easily misread.
@@ -120,7 +120,7 @@ def diagnose(
     cells: Sequence[Cell],
     records: Mapping[str, Record],
     failures: Mapping[str, str] | None = None,
-) -> list[Complaint]:
+) -> list[Finding]:
     """All complaints about a study's runs, wrong ones first; records and reasons of failures by cell id.
 
     A score or tag that is not on record, as in older runs, is passed over.
@@ -137,27 +137,27 @@ def diagnose(
     return sorted(found, key=lambda c: list(STYLES).index(c.severity))
 
 
-def _selection(study: Ablation, cells: Sequence[Cell]) -> list[Complaint]:
+def _selection(study: Ablation, cells: Sequence[Cell]) -> list[Finding]:
     objective = study.objective or ""
     if objective.startswith("test/"):
         advice = "make validation/squared_error or elbo/validation the objective; test is scored once, at the end"
-        return [Complaint("wrong", None, f"the winner is chosen on the test set ({objective})", advice)]
+        return [Finding("wrong", None, f"the winner is chosen on the test set ({objective})", advice)]
     fitted = {c.arm: None for c in cells if "validation" in c.spec.fit_on} if "validation" in objective else {}
     advice = "fit on train, or set objective=None"
-    return [Complaint("wrong", arm, f"fits on the images that {objective} is chosen on", advice) for arm in fitted]
+    return [Finding("wrong", arm, f"fits on the images that {objective} is chosen on", advice) for arm in fitted]
 
 
-def _failed(cells: Sequence[Cell], failures: Mapping[str, str], again: str) -> list[Complaint]:
+def _failed(cells: Sequence[Cell], failures: Mapping[str, str], again: str) -> list[Finding]:
     found = []
     for arm, mine in _by_arm(cells).items():
         reasons = [failures[c.spec.id].strip().partition("\n")[0][:LONGEST_REASON] for c in mine if c.spec.id in failures]
         for why in dict.fromkeys(reasons):
             what = f"{_of(reasons.count(why), len(mine))} failed: {why}"
-            found.append(Complaint("wrong", arm, what, f"what is left is a selection of seeds: mend the cause, then {again}"))
+            found.append(Finding("wrong", arm, what, f"what is left is a selection of seeds: mend the cause, then {again}"))
     return found
 
 
-def _scores(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Complaint]:
+def _scores(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Finding]:
     found = []
     for rule in RULES:
         for arm, mine in _by_arm(cells).items():
@@ -166,25 +166,25 @@ def _scores(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Compla
             if values:
                 span = " to ".join(dict.fromkeys(f"{v:.3g}" for v in (values[0], values[-1])))
                 what = f"{_of(len(values), len(done))}: {rule.what}: {span}"
-                found.append(Complaint(rule.severity, arm, what, rule.advice))
+                found.append(Finding(rule.severity, arm, what, rule.advice))
     return found
 
 
-def _objectives(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Complaint]:
+def _objectives(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Finding]:
     """What the training objective of an arm with results is not."""
     found = []
     for arm, mine in _by_arm([c for c in cells if c.spec.id in records]).items():
         spec = mine[0].spec
         if spec.scale.kind == "pseudo":
             advice = "compare by test/common_bits (tier C), or train on binarised pixels (likelihood bernoulli)"
-            found.append(Complaint("careful", arm, "pseudo-likelihood: its ELBO bounds no likelihood of grey pixels", advice))
+            found.append(Finding("careful", arm, "pseudo-likelihood: its ELBO bounds no likelihood of grey pixels", advice))
         if spec.beta != 1:
             advice = "test/elbo is at beta 1 whatever the objective was; the effective beta is not judged here"
-            found.append(Complaint("careful", arm, f"beta is {spec.beta:g} on purpose: what was trained is not the ELBO", advice))
+            found.append(Finding("careful", arm, f"beta is {spec.beta:g} on purpose: what was trained is not the ELBO", advice))
     return found
 
 
-def _seeds(study: Ablation, cells: Sequence[Cell], records: Mapping[str, Record], again: str) -> list[Complaint]:
+def _seeds(study: Ablation, cells: Sequence[Cell], records: Mapping[str, Record], again: str) -> list[Finding]:
     if not study.hypotheses:
         return []
     claims, planned = len(study.hypotheses), len({c.seed for c in cells})
@@ -192,33 +192,33 @@ def _seeds(study: Ablation, cells: Sequence[Cell], records: Mapping[str, Record]
     if 0.5**planned * claims >= ALPHA:
         seeds = f"{planned} seed{'s' * (planned != 1)}"
         what = f"{seeds} cannot confirm any of {claims} hypotheses: 2^-{planned} x {claims} is not below {ALPHA:.2g} (Holm)"
-        found.append(Complaint("careful", None, what, "a larger budget, more seeds in the study's file, or fewer hypotheses"))
+        found.append(Finding("careful", None, what, "a larger budget, more seeds in the study's file, or fewer hypotheses"))
     for arm, mine in _by_arm(cells).items():
         done = sum(c.spec.id in records for c in mine)
         if done < ENOUGH_SEEDS:
             advice = f"one-sided claims take 5 seeds, two-sided ones {ENOUGH_SEEDS}: finish ({again}) or take a larger budget"
-            found.append(Complaint("careful", arm, f"few seeds: {done} of {len(mine)} finished", advice))
+            found.append(Finding("careful", arm, f"few seeds: {done} of {len(mine)} finished", advice))
     return found
 
 
-def _origins(records: Sequence[Record], again: str) -> list[Complaint]:
+def _origins(records: Sequence[Record], again: str) -> list[Finding]:
     """What runs that are compared do not share."""
     found = []
     extractors = _tags(records, "features.sha256")
     if len(extractors) > 1:
         what = f"{len(extractors)} feature extractors: {_listed([e[:12] for e in extractors])}"
         advice = "Fréchet distances, precision and recall may not be compared between them: run the study anew in one home"
-        found.append(Complaint("wrong", None, what, advice))
+        found.append(Finding("wrong", None, what, advice))
     devices = _tags(records, "device")
     if len(devices) > 1:
         advice = "scores differ by rounding, times and memory may not be compared"
-        found.append(Complaint("careful", None, f"{len(devices)} devices: {_listed(devices)}", advice))
+        found.append(Finding("careful", None, f"{len(devices)} devices: {_listed(devices)}", advice))
     marks = {"true": "+dirty"}
     commits = sorted({r.tags["git.commit"] + marks.get(r.tags.get("git.dirty", ""), "") for r in records if "git.commit" in r.tags})
     if len(commits) > 1 or any(c.endswith("+dirty") for c in commits):
         what = f"{len(commits)} states of the code: {_listed(commits)}" if len(commits) > 1 else f"changed files: {commits[0]}"
         advice = f"for numbers to publish commit, and in an empty home (HARNESS_HOME): {again}"
-        found.append(Complaint("careful", None, what, advice))
+        found.append(Finding("careful", None, what, advice))
     return found
 
 
@@ -238,10 +238,10 @@ def _listed(items: Sequence[str], most: int = 4) -> str:
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
-def show(complaints: Sequence[Complaint], console: Console) -> None:
+def show(findings: Sequence[Finding], console: Console) -> None:
     """Complaints with one advice under one heading, arms with one trouble on one line."""
-    for severity, advice in dict.fromkeys((c.severity, c.advice) for c in complaints):
-        alike = [c for c in complaints if (c.severity, c.advice) == (severity, advice)]
+    for severity, advice in dict.fromkeys((c.severity, c.advice) for c in findings):
+        alike = [c for c in findings if (c.severity, c.advice) == (severity, advice)]
         console.print(Text(severity, STYLES[severity]))
         for what in dict.fromkeys(c.what for c in alike):
             arms = ", ".join(c.arm for c in alike if c.what == what and c.arm)
@@ -260,12 +260,12 @@ def examine(name: str, budget: str | None, console: Console) -> int:
         failures = {cell: why for cell, why in faults.items() if cell in ids}
         if not records and not failures:
             continue
-        complaints = diagnose(study, one, each, cells, records, failures)
+        findings = diagnose(study, one, each, cells, records, failures)
         count = f"{len(records)} of {len(cells)}" if len(records) < len(cells) else f"{len(cells)}"
         what = f"{count} trial{'s' * (len(cells) != 1)} of {one} ({each} budget)"
-        console.print(Text(f"{what}:" if complaints else f"nothing to complain about: {what}"))
-        show(complaints, console)
-        seen, wrong = True, wrong or any(c.severity == "wrong" for c in complaints)
+        console.print(Text(f"{what}:" if findings else f"nothing to complain about: {what}"))
+        show(findings, console)
+        seen, wrong = True, wrong or any(c.severity == "wrong" for c in findings)
     if not seen:
         of = f" of {name}" * bool(name) + f" ({budget or 'default'} budget)" * bool(name or budget)
         run = f"make study NAME={name} BUDGET={budget or 'default'}" if name else f"make study NAME=...\n{questions()}"
@@ -279,7 +279,7 @@ def _plans(name: str, budget: str | None) -> Iterator[tuple[str, str, Ablation]]
     Of a search: its test, in which the base and the best were trained on new seeds.
     """
     for one in [name] if name else names():
-        study = load(one)
+        study = load_study(one)
         for each in [budget or "default"] if name else study.budgets:
             if budget in (None, each):
-                yield one, each, study.refit(each, refitted(one, each)) if isinstance(study, Search) else study
+                yield one, each, study.judged(each, refitted(one, each))

@@ -7,13 +7,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple
 
-from harness.errors import UserError
-from harness.tables import unknown
+from harness.errors import UserError, unknown
 
 LANE = {"lane": True}
+LATER = {"later": True}  # of fields that came when ids were in use
 
-
-REAL_FIELDS = ("learning_rate", "beta", "weight_decay", "kl_warmup", "kl_cycle", "free_bits", "learning_rate_decay")
+REAL_FIELDS = (
+    "learning_rate",
+    "beta",
+    "weight_decay",
+    "kl_warmup",
+    "kl_cycle",
+    "free_bits",
+    "learning_rate_decay",
+    "learning_rate_warmup",
+)
 
 
 class Scale(NamedTuple):
@@ -58,7 +66,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "sigmoid",
         "identity",
     ),
-    "optimizer": ("adam", "adamw"),
+    "optimizer": ("adam", "adamw", "sgd"),
+    "learning_rate_schedule": ("exponential", "constant", "cosine"),
     "objective": ("elbo", "iwae", "dreg"),
     "precision": ("fp32", "tf32", "bf16"),
     "evaluation": ("validation", "quick", "full", "thorough"),
@@ -88,8 +97,11 @@ class TrialSpec:
             or with the test set: `quick`, `full` or `thorough`, which take seconds, under a minute, or minutes per trial.
     Lane:
         seed: the only source of randomness: initial weights, order, noise.
-        learning_rate, learning_rate_decay: the first epoch's, and what part of it the last epoch's is; it falls evenly in its
-            logarithm (0.1 is the schedule of Burda et al., 2016).
+        learning_rate, learning_rate_decay: the first epoch's, and what part of it the last epoch's is (0.1 is the schedule of
+            Burda et al., 2016).
+        learning_rate_schedule: how it gets there: `exponential`, evenly in its logarithm from epoch to epoch; `cosine`, from step
+            to step along half a cosine (Loshchilov & Hutter, 2017, https://arxiv.org/abs/1608.03983); or `constant`, not at all.
+        learning_rate_warmup: epochs over which a factor on the rate rises linearly from 0 to 1.
         weight_decay: of the optimizer. `adam` adds the decay to the gradient as torch.optim.Adam does,
             `adamw` decouples it (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101).
         beta: the weight of the KL in the objective; 1 is the ELBO.
@@ -129,6 +141,8 @@ class TrialSpec:
     seed: int = field(default=0, metadata=LANE)
     learning_rate: float = field(default=3e-4, metadata=LANE)
     learning_rate_decay: float = field(default=1.0, metadata=LANE)
+    learning_rate_schedule: str = field(default="exponential", metadata=LANE | LATER)
+    learning_rate_warmup: float = field(default=0.0, metadata=LANE | LATER)
     beta: float = field(default=1.0, metadata=LANE)
     weight_decay: float = field(default=0.0, metadata=LANE)
     kl_warmup: float = field(default=0.0, metadata=LANE)
@@ -164,7 +178,7 @@ class TrialSpec:
                 faults.append(f"{name} must be a whole number from {low} to 2**31 - 1, got {value!r}")
         for name in REAL_FIELDS:
             value = getattr(self, name)
-            positive = name.startswith("learning_rate")
+            positive = name in ("learning_rate", "learning_rate_decay")
             if not _is_number(value) or value < 0 or (positive and value == 0):
                 faults.append(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value!r}")
         if self.binarisation is not None and self.likelihood != "bernoulli":
@@ -179,6 +193,10 @@ class TrialSpec:
             faults.append(f"hidden={self.hidden!r} is for the network 'mlp', got {self.network!r}")
         if self.hidden is not None and not _are_widths(self.hidden):
             faults.append(f"hidden must be a tuple of widths of at least 1, got {self.hidden!r}")
+        if self.learning_rate_schedule == "constant" and self.learning_rate_decay != 1:
+            faults.append(f"learning_rate_decay={self.learning_rate_decay!r} is for a schedule that falls, got 'constant'")
+        if self.learning_rate_schedule == "cosine" and self.learning_rate_decay == 1:
+            faults.append("the schedule 'cosine' falls to learning_rate_decay times the first rate: give it below 1, such as 0.01")
         if self.objective in ("iwae", "dreg"):
             for name, neutral in {"beta": 1, "kl_warmup": 0, "free_bits": 0}.items():
                 if getattr(self, name) != neutral:
@@ -217,9 +235,15 @@ class TrialSpec:
         return scale.kind != "pseudo" and scale.of != "{0,1}"
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What ids are made of: all fields as JSON values, but for later additions that are at their default."""
+        later = {f.name: f.default for f in fields(self) if f.metadata.get("later")}
+        return {name: value for name, value in self.as_dict().items() if name not in later or value != later[name]}
+
+    @property
     def id(self) -> str:
         """12 hexadecimal digits of the content: equal specs, equal ids, on every machine."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def cohort(self) -> "TrialSpec":
@@ -230,7 +254,7 @@ class TrialSpec:
     @property
     def mixed(self) -> "TrialSpec":
         """`cohort` with the activation and the likelihood blanked too: equal ones can share the products of one program, each lane
-        keeping its own activation and likelihood, where their decoders are of one width (`harness.vae.mixable`)."""
+        keeping its own activation and likelihood, where their decoders are of one width (`harness.models.vae.mixable`)."""
         static = self.binarisation == "static"
         neutral = {"likelihood": "bernoulli", "binarisation": "static"} if static else {"likelihood": "bce", "binarisation": None}
         return replace(self.cohort, activation="elu", sigma=None, **neutral)

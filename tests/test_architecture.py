@@ -1,8 +1,10 @@
-"""The house's plan as a test: imports go down the stairs, and each third party has one door."""
+"""The house's plan as a test: imports go down the stairs, third parties have one door each, and a stranger finds the rooms."""
 
 import ast
 import re
+import sys
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,31 +15,41 @@ HARNESS = paths.PROJECT / "harness"
 
 # From the cellar up. A room imports from lower steps only.
 STAIRS = (
-    {"errors", "paths", "lanes"},
-    {"likelihoods", "networks", "optim", "stats", "shared_view", "display", "vision"},
-    {"tables", "manifest", "stores", "engine"},
-    {"spec", "products"},
-    {"vae", "data", "study"},
-    {"objectives"},
-    {"metrics", "desk", "tracking", "winner", "program", "checkpoints", "borders"},
-    {"figures", "chunks", "validation"},
-    {"cohort"},
-    {"executors", "planner", "report", "doctor", "ui", "bench"},
-    {"run"},
+    {"errors", "paths"},
+    {"provenance", "devices", "stats", "stores"},
+    {"spec", "kernels"},
+    {"models", "data"},
+    {"metrics"},
+    {"figures"},
+    {"training", "study"},
+    {"executors", "queue", "tracking"},
+    {"report", "doctor"},
+    {"runner"},
+    {"bench"},
     {"cli"},
 )
 STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}
 DOORS = {
-    "optuna": {"desk"},
+    "optuna": {"queue"},
     "mlflow": {"tracking"},
     "scipy": {"stats"},
-    "torchvision": {"vision"},
+    "torchvision": {"data"},
     "ray": {"executors"},
     "submitit": {"executors"},
     "sqlalchemy": {"stores"},
     "psycopg": {"stores"},
     "alembic": {"tracking"},
 }
+LOOSE = 10  # modules beside the folders, at most
+POSITIONAL = 6  # values that a function takes by position, at most
+# Names of other libraries that begin with an underscore, each in one module; docs/log.md says with which versions they were tried.
+PRIVATE = {
+    "kernels/torch_internals.py": {"_inductor", "_guards", "_subclasses", "_fused_adam_", "_fused_adamw_"},
+    "bench/counts.py": {"_python_dispatch", "_pytree", "_cdata"},
+    "queue/optuna_internals.py": {"_storage", "_study_id", "_trial_id", "_get_stale_trial_ids", "_try_initialization"},
+    "tracking/library.py": {"_initialize_tables", "_get_alembic_config", "_to_mlflow_entity"},
+}
+PUBLIC = {"_replace", "_fields", "_asdict"}  # of named tuples
 
 
 def files() -> list[Path]:
@@ -48,7 +60,13 @@ def room_of(file: Path) -> str:
     return file.relative_to(HARNESS).parts[0].removesuffix(".py")
 
 
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 ROOMS = sorted({room_of(f) for f in files()} - {"__init__"})
+FOLDERS = sorted({f.parent for f in files()} - {HARNESS})
 
 
 def imports(tree: ast.AST, top_level_only: bool = False) -> set[str]:
@@ -66,9 +84,7 @@ def imports(tree: ast.AST, top_level_only: bool = False) -> set[str]:
 
 @cache
 def imported(room: str, top_level_only: bool = False) -> frozenset[str]:
-    return frozenset(
-        name for f in files() if room_of(f) == room for name in imports(ast.parse(f.read_text(encoding="utf-8")), top_level_only)
-    )
+    return frozenset(name for f in files() if room_of(f) == room for name in imports(tree_of(f), top_level_only))
 
 
 def rooms_in(names: frozenset[str] | set[str]) -> set[str]:
@@ -84,7 +100,10 @@ def closure(room: str) -> set[str]:
         names = imported(here, top_level_only=True)
         parties |= {n.split(".")[0] for n in names}
         ahead += rooms_in(names) - seen
-    return seen | parties
+    return seen | (parties - sys.stdlib_module_names)
+
+
+# -------------------------------------------------------------------------------- stairs and doors
 
 
 def test_every_room_stands_on_a_step() -> None:
@@ -109,30 +128,129 @@ def test_a_third_party_has_one_door(party: str) -> None:
         ("study", {"torch", "optuna", "mlflow", "numpy"}),
         ("spec", {"torch", "numpy"}),
         ("cli", {"torch", "optuna", "mlflow"}),
-        ("cohort", {"mlflow", "optuna", "desk", "tracking"}),
-        ("executors", {"mlflow", "optuna", "desk", "tracking"}),
-        ("vae", {"engine", "data"}),
+        ("training", {"mlflow", "optuna", "queue", "tracking"}),
+        ("executors", {"mlflow", "optuna", "queue", "tracking"}),
+        ("queue", {"torch", "mlflow", "tracking"}),
+        ("models", {"devices", "data", "training"}),
+        ("kernels", {"models", "training"}),
         ("stats", {"torch"}),
+        ("report", {"training", "executors"}),
     ],
 )
 def test_closed_doors(room: str, never: set[str]) -> None:
     assert not closure(room) & never
 
 
-def test_only_the_engine_names_gpus() -> None:
+def test_only_devices_names_gpus() -> None:
     for file in files():
-        if room_of(file) == "engine":
+        if room_of(file) == "devices":
             continue
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(file)):
             named = isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"cuda(:\d*)?", node.value)
             # torchvision's door asks which build of torch this is, not for a device.
-            called = isinstance(node, ast.Attribute) and node.attr == "cuda" and room_of(file) != "vision"
+            called = isinstance(node, ast.Attribute) and node.attr == "cuda" and file.name != "vision.py"
             assert not named, f"{file.name}:{node.lineno}"
             assert not called, f"{file.name}:{node.lineno}"
 
 
 @pytest.mark.parametrize("file", sorted(paths.studies().glob("*.py")), ids=lambda f: f.stem)
 def test_studies_know_spec_and_study_only(file: Path) -> None:
-    names = imports(ast.parse(file.read_text(encoding="utf-8")))
+    names = imports(tree_of(file))
     assert rooms_in(names) <= {"spec", "study", "stats"}
     assert not {n.split(".")[0] for n in names} & {"torch", "mlflow", "optuna"}
+
+
+# -------------------------------------------------------------------------------- what a stranger sees
+
+
+def test_few_modules_stand_beside_the_folders() -> None:
+    loose = sorted(f.name for f in HARNESS.glob("*.py"))
+    assert len(loose) <= LOOSE, loose
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: str(f.relative_to(HARNESS)))
+def test_a_folder_says_in_a_paragraph_what_it_is_for(folder: Path) -> None:
+    words = ast.get_docstring(tree_of(folder / "__init__.py")) or ""
+    title, _, paragraph = words.partition("\n\n")
+    assert title.endswith(".")
+    assert len(paragraph.split()) >= 15, f"{folder.name}/__init__.py: say what comes in, what goes out and what must not enter"
+
+
+# -------------------------------------------------------------------------------- habits
+
+
+def called_by_position(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    names = [a.arg for a in chain(function.args.posonlyargs, function.args.args)]
+    return names[1:] if names[:1] in (["self"], ["cls"]) else names
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_function_takes_many_values_by_position(room: str) -> None:
+    for file in files():
+        for node in ast.walk(tree_of(file)) if room_of(file) == room else ():
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                names = called_by_position(node)
+                assert len(names) <= POSITIONAL, f"{file.name}:{node.lineno}: {node.name} takes {len(names)}: {', '.join(names)}"
+
+
+def fields_by_position(node: ast.ClassDef) -> int:
+    """How many values a dataclass's constructor takes by position."""
+    for decorator in node.decorator_list:
+        call = decorator if isinstance(decorator, ast.Call) else None
+        name = ast.unparse(call.func if call else decorator)
+        if name.endswith("dataclass"):
+            named = call is not None and any(k.arg == "kw_only" for k in call.keywords)
+            own = [n for n in node.body if isinstance(n, ast.AnnAssign) and "ClassVar" not in ast.unparse(n.annotation)]
+            return 0 if named else len([n for n in own if n.value is None])
+    return 0
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_constructors_of_many_values_take_names(room: str) -> None:
+    for file in files():
+        for node in ast.walk(tree_of(file)) if room_of(file) == room else ():
+            if isinstance(node, ast.ClassDef):
+                count = fields_by_position(node)
+                assert count <= POSITIONAL - 1, f"{file.name}:{node.lineno}: {node.name} takes {count} values without names"
+
+
+def defined_here(tree: ast.AST) -> set[str]:
+    """Names with an underscore that a file itself makes: functions, classes, attributes, variables."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def private_names(file: Path) -> set[str]:
+    """Names with one underscore in front that a file takes from elsewhere."""
+    tree, found = tree_of(file), set()
+    for name in imports(tree):
+        if not name.startswith("harness."):
+            found |= {part for part in name.split(".") if re.match(r"_[^_]", part)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.match(r"_[^_]", node.attr):
+            found.add(node.attr)
+    return found - defined_here(tree) - PUBLIC
+
+
+def test_private_names_of_other_libraries_have_one_door_each() -> None:
+    taken = {str(f.relative_to(HARNESS)): names for f in files() if (names := private_names(f))}
+    assert taken == PRIVATE
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_importing_a_room_changes_nothing_global(room: str) -> None:
+    """No environment, no backend of matplotlib, no warning filter is set by an import."""
+    wanted = re.compile(
+        r"(os\.environ|environ)(\[|\.setdefault|\.update)|os\.putenv|\.use\(|warnings\.(simple)?filter|\.setLevel\("
+    )
+    for file in files():
+        for node in tree_of(file).body if room_of(file) == room else ():
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom):
+                assert not wanted.search(ast.unparse(node)), f"{file.name}:{node.lineno}"

@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from asker import ledger
+from asker import store
 
-PROGRAM = Path(__file__).parent / "asker.py"
+PROGRAM = Path(__file__).parent / "helpers" / "asker.py"
 DRIVERS, POINTS = 4, 24
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_four_drivers_and_24_asked_points_are_24_distinct_points(home: Path, sampler: str) -> None:
-    books = ledger(sampler)  # made once, so that the four race for points only
+    books = store(sampler)  # made once, so that the four race for points only
     program = [sys.executable, str(PROGRAM), sampler, str(POINTS)]
     started = [subprocess.Popen(program, env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(DRIVERS)]
     assert [p.wait(timeout=240) for p in started] == [0] * DRIVERS

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness import paths, tracking
+from harness import paths
 from harness.bench import store
+from harness.tracking import library
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_files_are_whole_and_one_per_session(session: dict[str, Any], tmp_path: 
 def test_sessions_are_runs_of_one_experiment(session: dict[str, Any]) -> None:
     name = store.log(session)
     assert store.log(session) == name == f"bench/{store.machine()}"
-    client = tracking.mlflow.MlflowClient()
+    client = library.client()
     runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
     assert len(runs) == 2
     for run in runs:

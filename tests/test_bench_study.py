@@ -52,12 +52,12 @@ def as_study(monkeypatch: pytest.MonkeyPatch, body: str, every_s: float) -> None
     monkeypatch.setattr(whole.subprocess, "Popen", started)
 
 
-TICKS = "import pathlib, time\nfor i in range(40):\n    pathlib.Path({file!r}).write_text(str(i))\n    time.sleep(0.05)"
+TICKS = "import pathlib, time\nfor i in range({ticks}):\n    pathlib.Path({file!r}).write_text(str(i))\n    time.sleep(0.05)"
 
 
 def test_the_study_stands_still_for_each_look_and_is_not_charged_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "ticks"
-    as_study(monkeypatch, TICKS.format(file=str(file)), every_s=0.7)
+    as_study(monkeypatch, TICKS.format(file=str(file), ticks=40), every_s=0.7)
     moved = []
 
     def look() -> float:
@@ -82,7 +82,7 @@ def test_a_study_that_ends_at_once_is_too_short(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_breaks_a_look_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "ticks"
-    as_study(monkeypatch, TICKS.format(file=str(file)), every_s=0.7)
+    as_study(monkeypatch, TICKS.format(file=str(file), ticks=1200), every_s=0.7)
 
     def look() -> float:
         raise KeyboardInterrupt
@@ -91,4 +91,4 @@ def test_what_breaks_a_look_ends_the_study(tmp_path: Path, monkeypatch: pytest.M
         whole._interleaved("ticks", "default", look)
     before = file.read_text()
     time.sleep(0.3)
-    assert file.read_text() == before != "39"
+    assert file.read_text() == before != "1199"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.metrics import bounds
-from harness.vae import kl_per_dimension
+from harness.models.vae import kl_per_dimension
 
 
 def test_every_bound_is_exact_where_q_is() -> None:
@@ -18,13 +18,13 @@ def test_every_bound_is_exact_where_q_is() -> None:
         torch.testing.assert_close(bound, log_px, rtol=1e-10, atol=0)
     torch.testing.assert_close(weighted.effective, torch.full((5,), 1_000.0, dtype=torch.float64))
     mean, log_var = vae.encoder(x)
-    score = bounds.elbo(vae, view, 8)
+    score = bounds.estimate_elbo(vae, view, 8)
     assert score.kl == pytest.approx(kl_per_dimension(mean, log_var).sum(-1).mean().item(), rel=1e-12)
 
 
 def test_the_elbo_is_the_formula() -> None:
     vae, x, _ = linear_gaussian.model(shift=1.0)
-    score = bounds.elbo(vae, bounds.native(vae, x), 6, seed=3)
+    score = bounds.estimate_elbo(vae, bounds.native(vae, x), 6, seed=3)
     g = torch.Generator().manual_seed(3)
     mean, log_var = vae.encoder(x)
     z = [mean + (log_var / 2).exp() * torch.randn(1, 5, 2, generator=g, dtype=torch.float64)[0] for _ in range(6)]
@@ -38,7 +38,7 @@ def test_the_elbo_is_the_formula() -> None:
 
 def test_the_elbo_lacks_the_kl_to_the_true_posterior() -> None:
     vae, x, log_px = linear_gaussian.model(shift=0.5, widen=1.5, images=400)
-    score = bounds.elbo(vae, bounds.native(vae, x), 64)
+    score = bounds.estimate_elbo(vae, bounds.native(vae, x), 64)
     assert score.elbo == pytest.approx(log_px.mean().item() - linear_gaussian.gap(vae, 2), abs=4 * score.standard_error)
 
 

@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 import torch
 
-from harness import checkpoints as rooms
-from harness.checkpoints import CheckpointError, Checkpoints
 from harness.spec import TrialSpec
+from harness.training import checkpoints as rooms
+from harness.training.checkpoints import CheckpointError, Checkpoints
 
 SPEC = TrialSpec(dataset="digits")
 
 
 def state(epoch: int) -> dict[str, Any]:
     weights = torch.randn(3, 5, generator=torch.Generator().manual_seed(epoch))
-    return {"border": {"epoch": epoch, "mean": {"a.b": weights}}, "history": [{"elbo/train": -1.5 * epoch}], "trained_s": 0.1}
+    return {"state": {"epoch": epoch, "mean": {"a.b": weights}}, "history": [{"elbo/train": -1.5 * epoch}], "trained_s": 0.1}
 
 
 def assert_is(found: dict[str, Any], epoch: int) -> None:
     wanted = state(epoch)
-    assert torch.equal(found["border"].pop("mean")["a.b"], wanted["border"].pop("mean")["a.b"])
+    assert torch.equal(found["state"].pop("mean")["a.b"], wanted["state"].pop("mean")["a.b"])
     assert found == wanted
 
 
@@ -60,8 +60,8 @@ def test_a_dropped_trial_leaves_nothing(kept: Checkpoints) -> None:
     other = SPEC.derive(seed=1)
     for spec in (SPEC, other):
         kept.save(spec, 1, state(1))
-    kept.drop(SPEC)
-    kept.drop(SPEC)
+    kept.discard(SPEC)
+    kept.discard(SPEC)
     assert (kept.newest(SPEC), kept.newest(other)) == (0, 1)
     assert [p.name for p in kept.folder.iterdir()] == [other.id]
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.chunks import CHUNK, beta, generator
-from harness.cohort import Cohort
-from harness.data import Data, frozen_noise, load
-from harness.likelihoods import LEVELS, LIKELIHOODS
-from harness.networks import gain
-from harness.objectives import OBJECTIVES
+from harness.data import Data, frozen_noise, load_dataset
+from harness.models.activations import gain
+from harness.models.likelihoods import LEVELS, LIKELIHOODS
+from harness.models.objectives import OBJECTIVES
 from harness.spec import TrialSpec
+from harness.training.batches import CHUNK, BatchStream, beta, generator
+from harness.training.cohort import Cohort
 
 CPU = torch.device("cpu")
 # 1197 images: 38 steps of 32, the last of 13 images, in two chunks.
@@ -23,7 +23,7 @@ SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=2, learning_rate=1e-3)
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return load("digits")
+    return load_dataset("digits")
 
 
 def weights(c: Cohort, spec: TrialSpec) -> list[Tensor]:
@@ -62,8 +62,8 @@ class Oracle(nn.Module):
         start, elu = generator(spec.seed, "weights", 0), gain("elu")
         for layer, g in zip((*e, *d), (1, elu, elu, elu, 1, 1, elu, elu), strict=True):
             bound = layer.in_features**-0.5
-            drawn = torch.empty(layer.in_features, layer.out_features).uniform_(-bound, bound, generator=start)
-            layer.weight.data = g * drawn.T.contiguous()
+            weight = torch.empty(layer.in_features, layer.out_features).uniform_(-bound, bound, generator=start)
+            layer.weight.data = g * weight.T.contiguous()
             layer.bias.data.uniform_(-bound, bound, generator=start)
 
     def loss(self, spec: TrialSpec, x: Tensor, eps: Tensor) -> Tensor:
@@ -96,9 +96,9 @@ def oracle(spec: TrialSpec, data: Data) -> Oracle:
         latent, pixels = generator(spec.seed, "latent", epoch), generator(spec.seed, "pixels", epoch)
         for step, index in enumerate(order.split(spec.batch_size)):
             if step % CHUNK == 0:
-                drawn = min(CHUNK, steps - step), spec.batch_size
-                eps = torch.randn(*drawn, spec.latent, generator=latent)
-                u = torch.rand(*drawn, v.shape[1], generator=pixels) if likelihood.noisy else None
+                size = min(CHUNK, steps - step), spec.batch_size
+                eps = torch.randn(*size, spec.latent, generator=latent)
+                u = torch.rand(*size, v.shape[1], generator=pixels) if likelihood.noisy else None
             t, images = step % CHUNK, len(index)
             x = likelihood.observe(v[index], 0.5 if u is None else u[t, :images])
             optimizer.zero_grad()
@@ -172,9 +172,8 @@ def test_equal_specs_give_equal_bits(digits: Data) -> None:
 def test_looking_at_validation_changes_nothing(digits: Data) -> None:
     watched, rows = trained([SMALL], digits)
     blind = Cohort([SMALL], digits, CPU)
-    blind.validation = None
     for _ in range(2):
-        assert "elbo/validation" not in blind.run_epoch()[SMALL.id]
+        assert "elbo/validation" not in blind.run_steps(blind.steps_per_epoch)[SMALL.id]
     assert "elbo/validation" in rows[0][SMALL.id]
     assert digest(weights(watched, SMALL)) == digest(weights(blind, SMALL))
 
@@ -190,7 +189,7 @@ def test_a_cohort_is_of_one_shape_and_different_trials(digits: Data) -> None:
 
 def all_of(c: Cohort, spec: TrialSpec) -> str:
     """SHA-256 of a trial's weights and moments."""
-    kept = c.border().snapshot(spec)
+    kept = c.training_state().snapshot(spec)
     return digest([t for group in ("parameters", "mean", "square") for t in kept[group].values()])
 
 
@@ -210,13 +209,13 @@ def test_a_cohort_that_goes_on_is_the_one_that_never_stopped(crew: str, compiled
     specs = CREWS[crew]
     whole = Cohort(specs, digits, CPU, compiled, fuse=False)
     at_the_start = all_of(whole, specs[0])
-    borders, rows = [], []
+    epoch_ends, rows = [], []
     for _ in range(3):
-        borders.append(whole.border())
+        epoch_ends.append(whole.training_state())
         rows.append(whole.run_epoch())
     for epoch in (1, 2):
         c = Cohort(specs, digits, CPU, compiled, fuse=False)
-        c.restore([borders[epoch].snapshot(s) for s in specs])
+        c.restore([epoch_ends[epoch].snapshot(s) for s in specs])
         again = [c.run_epoch() for _ in range(epoch, 3)]
         assert c.state.step == whole.state.step
         for spec in specs:
@@ -232,7 +231,7 @@ def test_a_snapshot_is_of_the_trial_alone(digits: Data) -> None:
     together, _ = trained(specs, digits, epochs=1)
     for spec in specs:
         alone, _ = trained([spec], digits, epochs=1)
-        ours, theirs = together.border().snapshot(spec), alone.border().snapshot(spec)
+        ours, theirs = together.training_state().snapshot(spec), alone.training_state().snapshot(spec)
         assert ours["epoch"] == theirs["epoch"] == 1
         for group in ("parameters", "mean", "square"):
             assert list(ours[group]) == list(theirs[group])
@@ -241,7 +240,7 @@ def test_a_snapshot_is_of_the_trial_alone(digits: Data) -> None:
     other, _ = trained([stranger], digits, epochs=1)
     crew = [stranger, specs[1]]
     mixed = Cohort(crew, digits, CPU)
-    mixed.restore([other.border().snapshot(stranger), together.border().snapshot(specs[1])])
+    mixed.restore([other.training_state().snapshot(stranger), together.training_state().snapshot(specs[1])])
     mixed.run_epoch()
     undisturbed, _ = trained([specs[1]], digits)
     assert_close(weights(mixed, specs[1]), weights(undisturbed, specs[1]))
@@ -249,7 +248,7 @@ def test_a_snapshot_is_of_the_trial_alone(digits: Data) -> None:
 
 def test_a_border_is_a_copy(digits: Data) -> None:
     c, _ = trained([SMALL], digits, epochs=1)
-    border, before = c.border(), all_of(c, SMALL)
+    border, before = c.training_state(), all_of(c, SMALL)
     c.run_epoch()
     assert all_of(c, SMALL) != before
     kept = border.snapshot(SMALL)
@@ -258,9 +257,9 @@ def test_a_border_is_a_copy(digits: Data) -> None:
 
 def test_snapshots_of_different_epochs_do_not_mix(digits: Data) -> None:
     c = Cohort(COMPANY, digits, CPU)
-    start = c.border()
+    start = c.training_state()
     c.run_epoch()
-    kept = [start.snapshot(COMPANY[0]), *(c.border().snapshot(s) for s in COMPANY[1:])]
+    kept = [start.snapshot(COMPANY[0]), *(c.training_state().snapshot(s) for s in COMPANY[1:])]
     with pytest.raises(ValueError, match=r"different epochs.*\[0, 1\]"):
         Cohort(COMPANY, digits, CPU).restore(kept)
 
@@ -268,15 +267,15 @@ def test_snapshots_of_different_epochs_do_not_mix(digits: Data) -> None:
 def test_a_dropped_trial_takes_no_time_and_leaves_the_others_as_they_are(digits: Data) -> None:
     c, _ = trained(COMPANY, digits, epochs=1)
     before = {s.id: all_of(c, s) for s in COMPANY}
-    c.drop([COMPANY[1].id])
+    c.prune([COMPANY[1].id])
     assert c.specs == c.lanes == [COMPANY[0], COMPANY[2]]
-    assert all(len(t) == 2 for t in (*c.params, *c.state.mean, *c.state.square))
+    assert all(len(t) == 2 for t in (*c.params, *c.state.slots["mean"], *c.state.slots["square"]))
     assert all(all_of(c, s) == before[s.id] for s in c.specs)
     rows = c.run_epoch()
     assert set(rows) == {s.id for s in c.specs}
     alone, _ = trained([COMPANY[2]], digits)
     assert_close(weights(c, COMPANY[2]), weights(alone, COMPANY[2]))
-    c.drop([s.id for s in c.specs])
+    c.prune([s.id for s in c.specs])
     assert c.specs == []
 
 
@@ -284,9 +283,9 @@ def test_a_compiled_cohort_drops_to_its_next_smaller_program(digits: Data) -> No
     specs = [SMALL.derive(seed=i) for i in range(4)]
     c = Cohort(specs, digits, CPU, compiled=True, fuse=False)
     c.run_epoch()
-    c.drop([specs[0].id])
+    c.prune([specs[0].id])
     assert (len(c.specs), len(c.lanes)) == (3, 4)
-    c.drop([specs[2].id])
+    c.prune([specs[2].id])
     assert c.lanes == c.specs == [specs[1], specs[3]]
     assert set(c.run_epoch()) == {specs[1].id, specs[3].id}
 
@@ -308,16 +307,6 @@ def test_a_cycle_starts_the_warm_up_again() -> None:
     rise = 2 * torch.arange(1, n + 1) / n
     for epoch, wanted in enumerate((rise, torch.full((n,), 2.0), rise, torch.full((n,), 2.0))):
         torch.testing.assert_close(weights[epoch], wanted)
-
-
-def test_the_learning_rate_falls_evenly_in_its_logarithm(digits: Data) -> None:
-    specs = [SMALL.derive(epochs=3, learning_rate_decay=d) for d in (1.0, 0.01)]
-    c = Cohort(specs, digits, CPU)
-    rates = []
-    for epoch in range(3):
-        c.epoch = epoch
-        rates.append(c.learning_rate)
-    torch.testing.assert_close(torch.stack(rates), torch.tensor([[1e-3, 1e-3], [1e-3, 1e-4], [1e-3, 1e-5]]))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -344,14 +333,32 @@ def test_the_kl_on_record_is_not_weighted(digits: Data) -> None:
         assert terms["objective/train"] == pytest.approx(terms["recon/train"] - spec.beta * terms["kl/train"], rel=1e-6)
 
 
-def test_the_gradient_norm_on_record_is_the_last_steps(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+class Watched:
+    """A cohort's optimizer with a look at every step's gradients; after `poisoned_after` steps it ruins the first lane's weights."""
+
+    def __init__(self, cohort: Cohort, poisoned_after: int = 0) -> None:
+        self.inner, self.poisoned_after = cohort.config.optimizer, poisoned_after
+        self.gradients: list[Sequence[Tensor]] = []
+        cohort.config = cohort.config._replace(optimizer=self)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    @torch.no_grad()
+    def update(self, params: Sequence[Tensor], grads: Sequence[Tensor], *rest: object) -> None:
+        self.gradients.append(grads)
+        self.inner.update(params, grads, *rest)
+        if len(self.gradients) == self.poisoned_after:
+            params[0][0] = math.nan
+
+
+def test_the_gradient_norm_on_record_is_the_last_steps(digits: Data) -> None:
     specs = [SMALL, SMALL.derive(seed=1)]
     c = Cohort(specs, digits, CPU)
-    step, seen = c._step, []
-    monkeypatch.setattr(c, "_step", lambda *given: seen.append(step(*given)) or seen[-1])
+    watched = Watched(c)
     rows = c.run_epoch()
     for lane, spec in enumerate(specs):
-        by_hand = torch.cat([g[lane].flatten() for g in seen[-1]]).double().norm().item()
+        by_hand = torch.cat([g[lane].flatten() for g in watched.gradients[-1]]).double().norm().item()
         assert rows[spec.id]["diagnostics/gradient_norm"] == pytest.approx(by_hand, rel=1e-5)
 
 
@@ -367,16 +374,10 @@ def seen(spec: TrialSpec, data: Data, epochs: int = 1) -> tuple[list[Tensor], li
     indices: list[Tensor] = []
     images: list[Tensor] = []
     c.vae.encoder.register_forward_pre_hook(lambda _, x: images.append(x[0][0]))
-    step = c._step
-
-    def spy(index: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        indices.append(index[0])
-        return step(index, *rest)
-
-    c._step = spy
-    c.validation = None
-    for _ in range(epochs):
-        c.run_epoch()
+    for epoch in range(epochs):
+        order = BatchStream(c.lanes, c.levels, c.steps_per_epoch, epoch).order[0]
+        indices += order[: len(c.levels)].split(spec.batch_size)
+        c.run_steps(c.steps_per_epoch)
     return indices, images
 
 
@@ -433,19 +434,12 @@ def test_a_lane_that_diverges_stops_alone_with_step_and_reason(name: str, digits
     assert rows[1][calm.id]["elbo/train"] == pytest.approx(own[1][calm.id]["elbo/train"], rel=1e-3)
 
 
-def test_gradient_norms_stay_with_their_lanes_when_one_stops(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradient_norms_stay_with_their_lanes_when_one_stops(digits: Data) -> None:
     """In an epoch's last chunk too, after which nothing computes them anew."""
     specs = [SMALL, SMALL.derive(seed=1), SMALL.derive(seed=2)]
     whole, want = trained(specs, digits, epochs=1)
     c = Cohort(specs, digits, CPU)
-    step, calls = c._step, []
-
-    def poisoned(index: Tensor, eps: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        calls.append(1)
-        bad = torch.tensor([math.nan if len(calls) == 35 else 1.0, 1.0, 1.0])[: len(eps)]
-        return step(index, eps * bad[:, None, None, None], *rest)
-
-    monkeypatch.setattr(c, "_step", poisoned)
+    Watched(c, poisoned_after=34)
     rows = c.run_epoch()
     assert list(rows) == [s.id for s in specs[1:]]
     for spec in specs[1:]:
@@ -454,15 +448,34 @@ def test_gradient_norms_stay_with_their_lanes_when_one_stops(digits: Data, monke
     assert torch.equal(c.gradient_norm, whole.gradient_norm[1:])
 
 
-def test_the_step_of_a_failure_is_the_first_bad_one(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_step_of_a_failure_is_the_first_bad_one(digits: Data) -> None:
     c = Cohort([SMALL], digits, CPU)
-    step, calls = c._step, []
-
-    def poisoned(index: Tensor, eps: Tensor, u: Tensor, beta: Tensor, history: Tensor) -> tuple[Tensor, ...]:
-        calls.append(1)
-        return step(index, eps * (math.nan if len(calls) == 35 else 1), u, beta, history)
-
-    monkeypatch.setattr(c, "_step", poisoned)
+    Watched(c, poisoned_after=34)
     assert c.run_epoch() == {}
     assert "step 35 (epoch 1)" in c.failures[SMALL.id]
     assert c.specs == []
+
+
+# -------------------------------------------------------------------------------- fewer steps than an epoch
+
+
+def test_the_first_steps_of_an_epoch_are_those_of_a_whole_one(digits: Data) -> None:
+    c = Cohort([SMALL], digits, CPU)
+    watched = Watched(c)
+    rows = c.run_steps(5)
+    assert len(watched.gradients) == 5
+    assert c.state.step == 5
+    assert c.epoch == 1
+    assert set(rows) == {SMALL.id}
+    assert not any(name.endswith("/validation") for name in rows[SMALL.id])
+    whole = Cohort([SMALL], digits, CPU)
+    all_steps = Watched(whole)
+    whole.run_epoch()
+    for some, every in zip(watched.gradients, all_steps.gradients, strict=False):
+        assert all(torch.equal(a, b) for a, b in zip(some, every, strict=True))
+
+
+@pytest.mark.parametrize("steps", [0, 39])
+def test_steps_that_an_epoch_does_not_have_are_refused(steps: int, digits: Data) -> None:
+    with pytest.raises(ValueError, match=f"has 38 steps, got {steps}"):
+        Cohort([SMALL], digits, CPU).run_steps(steps)

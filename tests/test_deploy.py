@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
 from servers import DEPLOY, HOST, Postgres, make_secrets, mlflow_server
 
-from harness import desk, paths, tracking
+from harness import paths, queue, tracking
 
 COMPOSE = yaml.safe_load((paths.PROJECT / "compose.yaml").read_text(encoding="utf-8"))
 
@@ -95,7 +95,7 @@ def _check(uri: str, secrets: Path, postgres: Postgres, monkeypatch: pytest.Monk
     with pytest.raises(MlflowException, match="401"):
         become("ada", "not her password").get_run(run)
     # The ledger's role may write the ledger and has no way to MLflow's users.
-    ledger = (secrets / "ledger_password").read_text(encoding="utf-8")
-    assert desk.database(postgres.uri("ledger", "harness", ledger))
+    store = (secrets / "ledger_password").read_text(encoding="utf-8")
+    assert queue.database(postgres.uri("ledger", "harness", store))
     with pytest.raises(psycopg.OperationalError, match="CONNECT"):
-        psycopg.connect(host=HOST, port=postgres.port, user="harness", password=ledger, dbname="mlflow_auth")
+        psycopg.connect(host=HOST, port=postgres.port, user="harness", password=store, dbname="mlflow_auth")

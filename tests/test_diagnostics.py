@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from harness.metrics.diagnostics import dead_units, nan_count, noise
+from harness.models.vae import VAE, build
 from harness.spec import TrialSpec
-from harness.vae import VAE, build
 
 
 def model(likelihood: str = "bce", activation: str = "relu", network: str = "mlp") -> tuple[TrialSpec, VAE, torch.Tensor]:

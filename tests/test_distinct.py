@@ -7,8 +7,8 @@ from drivers import driver_of
 from memory_tracker import MemoryTracker
 from optuna.trial import TrialState
 
-from harness.desk import Ledger, SearchDesk, database
 from harness.executors import Processes
+from harness.queue import SearchQueue, TrialStore, database
 from harness.spec import TrialSpec
 from harness.study import OneOf, Real, Search, SearchBudget
 
@@ -25,13 +25,13 @@ def test_24_points_for_4_workers_are_24_different_ones(sampler: str, home: Path)
         sampler=sampler,
         budgets={"default": SearchBudget(trials=POINTS, epochs=1)},
     )
-    desk = SearchDesk(Ledger("distinct", ["maximize"], database()), search, "default", search.batch_of("default", PLACES))
-    driver = driver_of(desk, MemoryTracker(), home / "scratch", lambda where: Processes(["cpu"] * PLACES, where))
-    driver.shown = "elbo/validation"
-    desk.prepare()
+    queue = SearchQueue(TrialStore("distinct", ["maximize"], database()), search, "default", search.batch_of("default", PLACES))
+    driver = driver_of(queue, MemoryTracker(), home / "scratch", lambda where: Processes(["cpu"] * PLACES, where))
+    driver.headline = "elbo/validation"
+    queue.prepare()
     driver.run()
-    trials = desk.ledger.trials()
+    trials = queue.store.trials()
     assert [t.state for t in trials] == [TrialState.COMPLETE] * POINTS
     assert len({tuple(t.params.items()) for t in trials}) == POINTS
-    assert len({a.spec.id for a in desk.history()}) == POINTS
+    assert len({a.spec.id for a in queue.history()}) == POINTS
     assert {t.user_attrs["of"] for t in trials} == {PLACES}, "asked for four at a time"

@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from harness import cli, doctor, paths
-from harness.doctor import Complaint, diagnose, examine, show
+from harness.doctor import Finding, diagnose, examine, show
 from harness.errors import MachineError, UserError
 from harness.spec import Result, TrialSpec
-from harness.study import SCORES, Ablation, Budget, Hypothesis, load
+from harness.study import SCORES, Ablation, Budget, Hypothesis, load_study
 from harness.tracking import MlflowTracker, Record, on_record
 
 HEALTHY = {
@@ -37,7 +37,7 @@ STUDY = Ablation(
 )
 
 
-def complaints(
+def findings(
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
     *,
@@ -45,7 +45,7 @@ def complaints(
     bad: int = 3,
     finished: int = 6,
     failures: Mapping[str, str] | None = None,
-) -> list[Complaint]:
+) -> list[Finding]:
     """Of a study in which the first seeds of the arm `mse` have other scores or tags, and only the first seeds finished."""
     cells = study.cells("default")
     records = {}
@@ -59,7 +59,7 @@ def complaints(
 
 
 def test_healthy_runs_get_no_complaint() -> None:
-    assert complaints() == []
+    assert findings() == []
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_healthy_runs_get_no_complaint() -> None:
     ],
 )
 def test_a_score_that_tells_of_trouble(metric: str, well: float, ill: float, severity: str, words: str) -> None:
-    assert complaints({metric: well}) == []
-    (found,) = complaints({metric: ill})
+    assert findings({metric: well}) == []
+    (found,) = findings({metric: ill})
     assert (found.severity, found.arm) == (severity, "mse")
     assert words in found.what
     assert found.advice
@@ -117,52 +117,52 @@ def with_mse(**changes: object) -> Ablation:
 
 
 def test_a_beta_on_purpose_is_said_and_its_effect_not_judged() -> None:
-    (found,) = complaints({"diagnostics/effective_beta": 4.0}, study=with_mse(beta=4.0))
+    (found,) = findings({"diagnostics/effective_beta": 4.0}, study=with_mse(beta=4.0))
     assert (found.severity, found.arm) == ("careful", "mse")
     assert "beta is 4 on purpose" in found.what
 
 
 def test_a_pseudo_likelihood_is_named() -> None:
     study = replace(STUDY, arms=STUDY.arms | {"bce": {"likelihood": "bce"}})
-    (found,) = complaints(study=study)
+    (found,) = findings(study=study)
     assert (found.severity, found.arm) == ("careful", "bce")
     assert "pseudo-likelihood" in found.what
 
 
 def test_few_seeds_for_a_claim() -> None:
-    found = complaints(finished=5)
+    found = findings(finished=5)
     assert [(c.severity, c.arm, c.what) for c in found] == [
         ("careful", arm, "few seeds: 5 of 6 finished") for arm in ("shared", "mse")
     ]
-    assert complaints(finished=5, study=replace(STUDY, hypotheses=())) == []
+    assert findings(finished=5, study=replace(STUDY, hypotheses=())) == []
 
 
 @pytest.mark.parametrize(("seeds", "claims", "enough"), [(5, 1, True), (4, 1, False), (6, 3, True), (6, 4, False), (7, 4, True)])
 def test_more_hypotheses_than_the_planned_seeds_could_ever_confirm(seeds: int, claims: int, enough: bool) -> None:
     study = replace(STUDY, hypotheses=STUDY.hypotheses * claims, budgets={"default": Budget(epochs=2, seeds=range(seeds))})
-    hopeless = [c for c in complaints(study=study) if c.arm is None]
+    hopeless = [c for c in findings(study=study) if c.arm is None]
     assert [c.severity for c in hopeless] == ([] if enough else ["careful"])
     assert all(f"{seeds} seeds cannot confirm any of {claims} hypotheses" in c.what for c in hopeless)
 
 
 def test_a_winner_chosen_on_the_test_set() -> None:
-    (found,) = complaints(study=replace(STUDY, objective="test/squared_error"))
+    (found,) = findings(study=replace(STUDY, objective="test/squared_error"))
     assert (found.severity, found.arm) == ("wrong", None)
     assert "test set" in found.what
 
 
 def test_a_winner_chosen_on_images_that_an_arm_fits_on() -> None:
     study = with_mse(fit_on="train+validation")
-    (found,) = complaints(study=study)
+    (found,) = findings(study=study)
     assert (found.severity, found.arm) == ("wrong", "mse")
     assert "validation/squared_error" in found.what
-    assert complaints(study=replace(study, objective=None)) == []
+    assert findings(study=replace(study, objective=None)) == []
 
 
 def test_failures_come_with_their_reasons() -> None:
     ids = [c.spec.id for c in STUDY.cells("default") if c.arm == "mse" and c.seed >= 3]
     failures = dict(zip(ids, ["loss is not finite\nmore of it", "loss is not finite", "worker lost"], strict=True))
-    found = complaints(failures=failures)
+    found = findings(failures=failures)
     assert [(c.severity, c.arm, c.what) for c in found] == [
         ("wrong", "mse", "2 of 6 seeds failed: loss is not finite"),
         ("wrong", "mse", "1 of 6 seeds failed: worker lost"),
@@ -179,7 +179,7 @@ def test_failures_come_with_their_reasons() -> None:
     ],
 )
 def test_runs_of_one_study_that_differ_in_origin(tags: dict[str, str], severity: str, words: str) -> None:
-    (found,) = complaints(tags=tags)
+    (found,) = findings(tags=tags)
     assert (found.severity, found.arm, found.what) == (severity, None, words)
 
 
@@ -193,7 +193,7 @@ def test_one_commit_with_changed_files_is_no_code_to_go_back_to() -> None:
 
 def test_complaints_are_shown_wrong_first_on_80_columns_with_arms_of_one_trouble_together() -> None:
     screen = io.StringIO()
-    found = complaints({"test/kl": 0.0, "diagnostics/late_gain": 2.0}, {"device": "a [GPU]"}, finished=5)
+    found = findings({"test/kl": 0.0, "diagnostics/late_gain": 2.0}, {"device": "a [GPU]"}, finished=5)
     assert [c.severity for c in found] == sorted((c.severity for c in found), reverse=True)
     show(found, Console(file=screen, width=80))
     lines = screen.getvalue().splitlines()
@@ -207,7 +207,7 @@ def state_of(folder: Path) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-SMOKE = load("activation_ablation").cells("smoke")
+SMOKE = load_study("activation_ablation").cells("smoke")
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_a_clean_study_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     records = {c.spec.id: Record("run", HEALTHY, TAGS) for c in STUDY.cells("default")} | {
         "of an older plan": Record("run", {}, {})
     }
-    monkeypatch.setattr(doctor, "load", lambda _: STUDY)
+    monkeypatch.setattr(doctor, "load_study", lambda _: STUDY)
     monkeypatch.setattr(doctor, "on_record", lambda *_: (records, {"of an older plan": "why"}))
     screen = io.StringIO()
     assert examine("a_study", None, Console(file=screen, width=80)) == 0

@@ -15,11 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness import engine, executors, figures, manifest, metrics
-from harness.checkpoints import Checkpoints
+from harness import devices, executors, figures, metrics, provenance
 from harness.errors import MachineError, UserError
 from harness.executors import (
-    Dropped,
     Epoch,
     Event,
     Executor,
@@ -27,13 +25,15 @@ from harness.executors import (
     Finished,
     InProcess,
     Job,
-    Places,
+    OutputDirs,
     Processes,
+    Pruned,
     processes,
     training,
 )
-from harness.executors.brake import BRAKE, Stop
+from harness.executors.interrupts import INTERRUPTS, Stop
 from harness.spec import TrialSpec
+from harness.training.checkpoints import Checkpoints
 
 # 1197 images: an epoch is 38 steps, in two chunks.
 SPEC = TrialSpec(dataset="digits", batch_size=32, epochs=3, learning_rate=1e-3, evaluation="validation")
@@ -43,8 +43,8 @@ LONG = SPEC.derive(batch_size=4, epochs=1000)
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path / "scratch", tmp_path / "checkpoints")
+def places(tmp_path: Path) -> OutputDirs:
+    return OutputDirs(tmp_path / "scratch", tmp_path / "checkpoints")
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def fixed_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As outside a repository, so that whoever edits this project while its tests run does not disturb them."""
-    remembered = manifest.commit, manifest.code
+    remembered = provenance.commit, provenance.code
 
     def forget() -> None:
         for fact in remembered:
@@ -78,13 +78,13 @@ def fixed_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget()
 
 
-def told(job: Job, places: Places, dropped: Collection[str] = ()) -> list[Event]:
-    return list(executors.train(job, "cpu", places.scratch, Checkpoints(places.checkpoints), dropped))
+def told(job: Job, places: OutputDirs, pruned: Collection[str] = ()) -> list[Event]:
+    return list(executors.train(job, "cpu", places.scratch, Checkpoints(places.checkpoints), pruned))
 
 
-def kept(places: Places, spec: TrialSpec) -> str:
+def kept(places: OutputDirs, spec: TrialSpec) -> str:
     """SHA-256 of the weights and moments in a trial's last checkpoint."""
-    border = Checkpoints(places.checkpoints).load(spec, spec.epochs)["border"]
+    border = Checkpoints(places.checkpoints).load(spec, spec.epochs)["state"]
     tensors = [t for group in ("parameters", "mean", "square") for t in border[group].values()]
     return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()
 
@@ -106,15 +106,15 @@ def scores(events: list[Event], trial: TrialSpec) -> dict[str, float]:
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """`Stop` is raised when this many steps have been taken."""
-    mark, taken = engine.StepTimer.mark, [0]
+    mark, taken = devices.StepTimer.mark, [0]
 
-    def counting(self: engine.StepTimer, steps_now: int = 1) -> None:
+    def counting(self: devices.StepTimer, steps_now: int = 1) -> None:
         mark(self, steps_now)
         taken[0] += steps_now
         if taken[0] >= steps:
             raise Stop
 
-    monkeypatch.setattr(engine.StepTimer, "mark", counting)
+    monkeypatch.setattr(devices.StepTimer, "mark", counting)
 
 
 COMPILED = pytest.param(True, marks=pytest.mark.slow, id="compiled")
@@ -123,15 +123,15 @@ COMPILED = pytest.param(True, marks=pytest.mark.slow, id="compiled")
 @pytest.mark.parametrize("compiled", [pytest.param(False, id="eager"), COMPILED])
 @pytest.mark.parametrize("crew", [1, 2])
 def test_stopped_anywhere_is_undisturbed(
-    crew: int, compiled: bool, places: Places, always_saved: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crew: int, compiled: bool, places: OutputDirs, always_saved: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At step 1, in an epoch, at its last step, in the next, and at the very last: equal SHA-256 over weights and moments."""
-    if compiled and engine.compiler(torch.device("cpu")) is None:
+    if compiled and devices.compiler(torch.device("cpu")) is None:
         pytest.skip("no C++ compiler here")
     specs = tuple(SPEC.derive(seed=i, kl_warmup=2.0) for i in range(crew))
     whole = told(Job(specs, compiled=compiled), places)
     for steps in (1, 20, STEPS, STEPS + 5, 3 * STEPS):
-        other = Places(tmp_path / f"{steps}", tmp_path / f"checkpoints-{steps}")
+        other = OutputDirs(tmp_path / f"{steps}", tmp_path / f"checkpoints-{steps}")
         with monkeypatch.context() as patch:
             stop_after(steps, patch)
             with pytest.raises(Stop):
@@ -146,7 +146,7 @@ def test_stopped_anywhere_is_undisturbed(
 
 
 @pytest.mark.parametrize("after", [1, 3])
-def test_closed_at_a_border_it_goes_on_from_there(after: int, places: Places) -> None:
+def test_closed_at_a_border_it_goes_on_from_there(after: int, places: OutputDirs) -> None:
     """Also where no checkpoint was due, and where only the evaluation was left."""
     store = Checkpoints(places.checkpoints)
     with closing(executors.train(Job((SPEC,)), "cpu", places.scratch, store)) as events:
@@ -159,7 +159,7 @@ def test_closed_at_a_border_it_goes_on_from_there(after: int, places: Places) ->
     assert shown(again, SPEC) == shown(told(Job((SPEC,)), places), SPEC)
 
 
-def test_the_history_and_the_time_go_on_too(places: Places) -> None:
+def test_the_history_and_the_time_go_on_too(places: OutputDirs) -> None:
     store = Checkpoints(places.checkpoints)
     with closing(executors.train(Job((SPEC,)), "cpu", places.scratch, store)) as events:
         rows = [next(events).row for _ in range(2)]
@@ -174,7 +174,7 @@ def test_the_history_and_the_time_go_on_too(places: Places) -> None:
     assert finished.result.metrics["perf/step_ms"] == statistics.median(r["perf/step_ms_p50"] for r in all_rows)
 
 
-def test_a_checkpoint_is_due_after_a_while(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_is_due_after_a_while(places: OutputDirs, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = []
     now = [0.0]
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
@@ -186,7 +186,7 @@ def test_a_checkpoint_is_due_after_a_while(places: Places, monkeypatch: pytest.M
     assert saved == [3, 6, 9]
 
 
-def test_a_checkpoint_that_cannot_be_read_is_tried_again(places: Places) -> None:
+def test_a_checkpoint_that_cannot_be_read_is_tried_again(places: OutputDirs) -> None:
     (failed,) = told(Job((SPEC,), start=2), places)
     assert isinstance(failed, Failed)
     assert not failed.final
@@ -194,7 +194,7 @@ def test_a_checkpoint_that_cannot_be_read_is_tried_again(places: Places) -> None
 
 
 def test_a_full_disk_is_tried_again_and_a_fault_of_the_trial_is_not(
-    places: Places, always_saved: None, monkeypatch: pytest.MonkeyPatch
+    places: OutputDirs, always_saved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for fault, final in ((OSError(28, "No space left on device"), False), (ZeroDivisionError("no"), True)):
 
@@ -211,13 +211,13 @@ def test_a_full_disk_is_tried_again_and_a_fault_of_the_trial_is_not(
 # -------------------------------------------------------------------------------- results
 
 
-def test_a_search_sees_nothing_of_the_test_set(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_sees_nothing_of_the_test_set(places: OutputDirs, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*given: object) -> None:
         raise AssertionError("this looks at the test set")
 
     monkeypatch.setattr(metrics, "evaluate", never)
     monkeypatch.setattr(training.figures, "draw", never)
-    *_, finished = told(Job((SPEC,), pictured=frozenset([SPEC.id])), places)
+    *_, finished = told(Job((SPEC,), draw_all_figures=frozenset([SPEC.id])), places)
     assert isinstance(finished, Finished)
     assert [p.name for p in finished.files.iterdir()] == ["state_dict.pt"]
     assert not any(name.startswith("test/") for name in finished.result.metrics)
@@ -225,7 +225,7 @@ def test_a_search_sees_nothing_of_the_test_set(places: Places, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("depth", ["validation", "quick"])
-def test_final_scores_have_names_of_their_own(depth: str, places: Places, no_pictures: None) -> None:
+def test_final_scores_have_names_of_their_own(depth: str, places: OutputDirs, no_pictures: None) -> None:
     """For they are on record at the last epoch, as its row is."""
     spec = SPEC.derive(evaluation=depth, epochs=2)
     *events, finished = told(Job((spec,)), places)
@@ -236,27 +236,27 @@ def test_final_scores_have_names_of_their_own(depth: str, places: Places, no_pic
     assert set(finished.result.metrics) >= wanted
 
 
-def test_how_deep_a_trial_is_evaluated_does_not_change_it(places: Places, always_saved: None, no_pictures: None) -> None:
+def test_how_deep_a_trial_is_evaluated_does_not_change_it(places: OutputDirs, always_saved: None, no_pictures: None) -> None:
     deep = SPEC.derive(evaluation="quick")
     for spec in (SPEC, deep):
         told(Job((spec,)), places)
     assert kept(places, SPEC) == kept(places, deep)
 
 
-def test_throughput_is_that_of_one_trial(places: Places) -> None:
+def test_throughput_is_that_of_one_trial(places: OutputDirs) -> None:
     """Of the whole program's, by the lanes that it had at that time."""
     pair = (SPEC, SPEC.derive(seed=1))
-    dropped: set[str] = set()
+    pruned: set[str] = set()
     speeds: list[float] = []
-    for event in executors.train(Job(pair), "cpu", places.scratch, Checkpoints(places.checkpoints), dropped):
+    for event in executors.train(Job(pair), "cpu", places.scratch, Checkpoints(places.checkpoints), pruned):
         if isinstance(event, Epoch) and event.spec == SPEC.id:
             speeds.append(event.row["perf/images_per_s"] / (2 if event.epoch == 1 else 1))
-            dropped.add(pair[1].id)
+            pruned.add(pair[1].id)
     assert isinstance(event, Finished)
     assert event.result.metrics["perf/throughput"] == pytest.approx(statistics.median(speeds))
 
 
-def test_a_trial_that_diverges_fails_alone(places: Places) -> None:
+def test_a_trial_that_diverges_fails_alone(places: OutputDirs) -> None:
     mad = SPEC.derive(likelihood="gaussian_per_pixel", learning_rate=1e6)
     calm = mad.derive(learning_rate=1e-3)
     events = told(Job((mad, calm)), places)
@@ -269,44 +269,44 @@ def test_a_trial_that_diverges_fails_alone(places: Places) -> None:
 
 # -------------------------------------------------------------------------------- dropping, in all of them
 
-KINDS: dict[str, Callable[[Places], Executor]] = {
+KINDS: dict[str, Callable[[OutputDirs], Executor]] = {
     "local": lambda places: InProcess(places),
     "processes": lambda places: Processes(["cpu"], places),
 }
 
 
 @pytest.mark.parametrize("kind", ["local", pytest.param("processes", marks=pytest.mark.slow)])
-def test_who_is_dropped_takes_no_step_more(kind: str, places: Places, fixed_code: None) -> None:
+def test_who_is_dropped_takes_no_step_more(kind: str, places: OutputDirs, fixed_code: None) -> None:
     pair = (SPEC, SPEC.derive(seed=1))
     with closing(KINDS[kind](places)) as pool:
-        pool.submit(Job(pair, heeded=True))
+        pool.submit(Job(pair, waits_for_pruning=True))
         assert pool.free() == 0
         events: list[Event] = []
         while not pool.free():
             for event in pool.events():
                 events.append(event)
                 if event == Epoch(pair[1].id, 2, getattr(event, "row", {})):
-                    pool.drop([pair[1].id])
+                    pool.prune([pair[1].id])
         assert set(shown(events, pair[1])) == {1, 2}
-        assert events.count(Dropped(pair[1].id)) == 1
+        assert events.count(Pruned(pair[1].id)) == 1
         assert set(shown(events, SPEC)) == {1, 2, 3}
-        assert [type(e) for e in events if not isinstance(e, Epoch)] == [Dropped, Finished]
+        assert [type(e) for e in events if not isinstance(e, Epoch)] == [Pruned, Finished]
 
         pool.submit(Job((pair[1],)))  # the same trial again, after it was dropped
         assert isinstance(end_of(pool), Finished)
         pool.submit(Job((LONG,)))  # a job that does not wait hears of it a little later
         while not pool.free():
             for event in pool.events():
-                pool.drop([LONG.id])
+                pool.prune([LONG.id])
                 last = event
-        assert last == Dropped(LONG.id)
+        assert last == Pruned(LONG.id)
 
 
 # -------------------------------------------------------------------------------- worker processes
 
 
 @pytest.fixture
-def pool(places: Places, fixed_code: None) -> Iterator[Processes]:
+def pool(places: OutputDirs, fixed_code: None) -> Iterator[Processes]:
     with closing(Processes(["cpu"], places)) as found:
         yield found
 
@@ -328,7 +328,7 @@ def end_of(pool: Executor) -> Event:
 
 
 @pytest.mark.slow
-def test_closing_in_an_epoch_keeps_the_border_before(pool: Processes, places: Places) -> None:
+def test_closing_in_an_epoch_keeps_the_border_before(pool: Processes, places: OutputDirs) -> None:
     pool.submit(Job((LONG,)))
     (process,) = (w.process for w in pool.workers)
     seen = until_epoch(pool, 2)
@@ -346,7 +346,7 @@ def test_closing_in_an_epoch_keeps_the_border_before(pool: Processes, places: Pl
 
 
 @pytest.mark.slow
-def test_a_worker_that_ends_is_replaced_and_its_trial_goes_on(pool: Processes, places: Places) -> None:
+def test_a_worker_that_ends_is_replaced_and_its_trial_goes_on(pool: Processes, places: OutputDirs) -> None:
     pool.submit(Job((LONG,)))
     until_epoch(pool, 1)
     os.kill(pool.workers[0].process.pid or 0, signal.SIGTERM)  # by the system, say
@@ -360,8 +360,8 @@ def test_a_worker_that_ends_is_replaced_and_its_trial_goes_on(pool: Processes, p
     assert end_of(pool) == Failed(LONG.id, "its worker process ended (killed by SIGKILL)", final=False)
 
 
-def test_a_worker_of_other_code_trains_nothing(places: Places, fixed_code: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes.manifest, "code", lambda: "older")
+def test_a_worker_of_other_code_trains_nothing(places: OutputDirs, fixed_code: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes.provenance, "code", lambda: "older")
     with closing(Processes(["cpu"], places)) as pool:
         pool.submit(Job((SPEC,)))
         with pytest.raises(MachineError, match=r"older, now unknown\nstart it again"):
@@ -421,12 +421,12 @@ def test_workers_end_with_their_driver(tmp_path: Path) -> None:
 def brake() -> Iterator[Any]:
     """This process's, as in a worker; undone after the test."""
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-    BRAKE.listen()
-    yield BRAKE
+    INTERRUPTS.listen()
+    yield INTERRUPTS
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number, handler in before.items():
         signal.signal(number, handler)
-    BRAKE.asked = False
+    INTERRUPTS.asked = False
 
 
 def test_a_brake_waits_for_what_must_be_finished(brake: Any) -> None:
@@ -452,7 +452,7 @@ def test_a_brake_cuts_short_at_once(brake: Any) -> None:
 
 
 def test_a_brake_that_is_lost_in_a_destructor_is_pulled_again(brake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.executors.brake.AGAIN_S", 0.05)
+    monkeypatch.setattr("harness.executors.interrupts.AGAIN_S", 0.05)
     monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)
 
     class Dying:
@@ -473,7 +473,7 @@ def test_a_brake_that_is_lost_in_a_destructor_is_pulled_again(brake: Any, monkey
 
 
 def test_a_checkpoint_in_writing_is_finished(
-    brake: Any, places: Places, always_saved: None, monkeypatch: pytest.MonkeyPatch
+    brake: Any, places: OutputDirs, always_saved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = Checkpoints.save
 
@@ -490,7 +490,7 @@ def test_a_checkpoint_in_writing_is_finished(
 # -------------------------------------------------------------------------------- by name
 
 
-def test_executors_by_name(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_executors_by_name(places: OutputDirs, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(executors.make("local", ["cpu"], places), InProcess)
     with closing(executors.make("processes", ["cpu"], places)) as found:
         assert isinstance(found, Processes)

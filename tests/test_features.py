@@ -1,5 +1,6 @@
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from harness.metrics.features import Classifier, classifier, frechet, precision_
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return data.load("digits")
+    return data.load_dataset("digits")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_another_recipe_or_other_bytes_are_another_file(
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     monkeypatch.setattr(features, "_train", lambda data: template[1])
     classifier(digits, lambda line: None)
-    classifier(Data("digits", 8, digits.train, digits.validation, digits.test, "0" * 64), lambda line: None)
+    classifier(replace(digits, digest="0" * 64), lambda line: None)
     monkeypatch.setattr(features, "RECIPE", 999)
     classifier(digits, lambda line: None)
     assert len(list(tmp_path.glob("features/*.pt"))) == 3

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from harness import data, figures, metrics
-from harness.cohort import Cohort
 from harness.figures.posterior import posterior
 from harness.metrics.quadrature import exact
-from harness.report import pictures
+from harness.models.vae import kl_per_dimension
+from harness.report.ablation import figures as study_figures
 from harness.spec import TrialSpec
-from harness.vae import kl_per_dimension
+from harness.training.cohort import Cohort
 
 
 def subject(latent: int) -> figures.Subject:
@@ -23,10 +23,10 @@ def subject(latent: int) -> figures.Subject:
     spec = TrialSpec(
         dataset="digits", evaluation="full", epochs=2, batch_size=64, learning_rate=3e-3, likelihood="bernoulli", latent=latent
     )
-    cohort = Cohort([spec], data.load("digits"), torch.device("cpu"))
+    cohort = Cohort([spec], data.load_dataset("digits"), torch.device("cpu"))
     history = [next(iter(cohort.run_epoch().values())) for _ in range(spec.epochs)]
     vae = cohort.trained(cohort.specs[0])
-    codes = metrics.codes(vae, metrics.observed(spec, vae, cohort.data.test))
+    codes = metrics.encodings(vae, metrics.model_inputs(spec, vae, cohort.data.test))
     kl = kl_per_dimension(codes.mean, codes.log_var).mean(0)
     scores = {"test/exact_log_px": -30.0} if latent == 2 else {}
     dead = {"encoder_1": 0.0, "decoder_1": 0.25}
@@ -45,9 +45,9 @@ def space() -> figures.Subject:
 
 
 def test_every_figure_draws_at_two_latents(plane: figures.Subject, tmp_path: Path) -> None:
-    drawn = list(figures.draw(plane, tmp_path))
-    assert [p.stem for p in drawn] == list(figures.FIGURES)
-    assert all(p.stat().st_size > 1_000 for p in drawn)
+    prior_samples = list(figures.draw(plane, tmp_path))
+    assert [p.stem for p in prior_samples] == list(figures.FIGURES)
+    assert all(p.stat().st_size > 1_000 for p in prior_samples)
     assert not plt.get_fignums()
 
 
@@ -77,12 +77,12 @@ def test_no_dead_units_are_said_in_words(space: figures.Subject) -> None:
 @pytest.mark.parametrize("image", [0, 7, 50])
 def test_the_posterior_on_its_grid(plane: figures.Subject, image: int) -> None:
     """It integrates to 1 under log p(x) by quadrature, and its KL is log p(x) less the ELBO, which draws estimate too."""
-    x = metrics.observed(plane.spec, plane.vae, plane.data.test)[[image]]
+    x = metrics.model_inputs(plane.spec, plane.vae, plane.data.test)[[image]]
     view = metrics.native(plane.vae, x)
     found, log_px = posterior(plane.vae, view), exact(plane.vae, view).log_px.item()
     cell = (found.z1[1] - found.z1[0]) * (found.z2[1] - found.z2[0])
     assert np.exp(found.log_p + found.log_px - log_px).sum() * cell == pytest.approx(1, abs=5e-3)
-    by_draws = metrics.elbo(plane.vae, view, samples=2_000)
+    by_draws = metrics.estimate_elbo(plane.vae, view, samples=2_000)
     assert found.elbo == pytest.approx(by_draws.elbo, abs=4 * by_draws.standard_error + 1e-3)
     assert found.kl >= 0
     inside = found.log_p > found.level(0.5)
@@ -92,15 +92,9 @@ def test_the_posterior_on_its_grid(plane: figures.Subject, image: int) -> None:
 def test_the_figures_of_a_study(tmp_path: Path) -> None:
     arms = [f"{family} beta={beta}" for family in ("bce", "mse") for beta in (1, 4)] + ["laplace"]
     rows = [
-        {"arm": a, "test/kl": 5.0 + i + s / 9, "test/squared_error": 40.0 - i - s, "validation/dead_units": 0.0}
-        for i, a in enumerate(arms)
-        for s in range(2)
+        {"arm": a, "test/kl": 5.0 + i + s / 9, "test/squared_error": 40.0 - i - s} for i, a in enumerate(arms) for s in range(2)
     ]
     table = pd.DataFrame(rows)
-    pictures.rate_distortion(table, arms, tmp_path / "rate_distortion.png")
-    assert not pictures.dead_units(table, arms, tmp_path / "dead_units.png")
-    assert not pictures.dead_units(table.drop(columns="validation/dead_units"), arms, tmp_path / "dead_units.png")
-    table.loc[3, "validation/dead_units"] = 0.1
-    assert pictures.dead_units(table, arms, tmp_path / "dead_units.png")
-    assert {p.name for p in tmp_path.iterdir() if p.suffix} == {"rate_distortion.png", "dead_units.png"}
+    study_figures.rate_distortion(table, arms, tmp_path / "rate_distortion.png")
+    assert {p.name for p in tmp_path.iterdir() if p.suffix} == {"rate_distortion.png"}
     assert not plt.get_fignums()

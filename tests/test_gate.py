@@ -11,9 +11,10 @@ import torch
 from rich.console import Console
 from scipy import stats
 
-from harness import engine, objectives, paths
+from harness import devices, paths
 from harness.bench import counts, gate
 from harness.errors import MachineError, UserError
+from harness.models import objectives
 
 EQUAL = np.zeros(24)
 
@@ -129,7 +130,7 @@ def test_too_few_pairs_are_an_error(pairs):
 
 @pytest.mark.parametrize(
     "compiled",
-    [False, pytest.param(True, marks=pytest.mark.skipif(not engine.compiler(torch.device("cpu")), reason="no compiler"))],
+    [False, pytest.param(True, marks=pytest.mark.skipif(not devices.compiler(torch.device("cpu")), reason="no compiler"))],
 )
 def test_more_steps_take_longer(compiled):
     groups = gate.time_groups([(paths.PROJECT, steps) for steps in (2, 8, 2)], rounds=8, compiled=compiled)
@@ -228,7 +229,7 @@ def test_an_unknown_revision_is_a_users_slip(project, base):
 def test_a_revision_without_a_cohort_is_a_users_slip(project):
     (project / "harness" / "cohort.py").unlink()
     subprocess.run(["git", "-C", str(project), "-c", "user.name=n", "-c", "user.email=e@x", "commit", "-qam", "gone"], check=True)
-    with pytest.raises(UserError, match="holds no harness"), gate.checkout("HEAD"):
+    with pytest.raises(UserError, match="has no cohort to time"), gate.checkout("HEAD"):
         pass
 
 
@@ -251,7 +252,7 @@ def compared(monkeypatch, ratios, *, compiled=None, changed: bool = False, budge
 
     monkeypatch.setattr(gate, "time_groups", groups)
     monkeypatch.setattr(counts, "report", lambda console, device: changed)
-    monkeypatch.setattr(engine, "compiler", lambda where: "g++")
+    monkeypatch.setattr(devices, "compiler", lambda where: "g++")
     said = Console(file=io.StringIO(), width=300)
     return gate.compare("HEAD", said, budget_s=budget_s), said.file.getvalue()
 
@@ -276,7 +277,7 @@ def test_either_way_of_taking_the_step_can_fail(project, monkeypatch, plain, com
 
 def test_without_a_compiler_the_compiled_step_is_said_to_be_untimed(project, monkeypatch):
     compared(monkeypatch, scattered(0.0, 0.05))
-    monkeypatch.setattr(engine, "compiler", lambda where: None)
+    monkeypatch.setattr(devices, "compiler", lambda where: None)
     said = Console(file=io.StringIO(), width=300)
     assert gate.compare("HEAD", said) == 0
     assert "compiled step: NOT TIMED" in said.file.getvalue()

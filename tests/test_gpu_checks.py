@@ -6,11 +6,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from harness import cohort as cohorts
 from harness.bench import gpu
-from harness.data import Data, load
+from harness.data import Data, load_dataset
 from harness.errors import UserError
 from harness.spec import TrialSpec
+from harness.training import cohort as cohorts
 
 CPU = torch.device("cpu")
 SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=1)
@@ -18,7 +18,7 @@ SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=1)
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return load("digits")
+    return load_dataset("digits")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,9 +16,9 @@ import pytest
 from optuna.trial import TrialState
 
 from harness import paths
-from harness.desk import Desk, Ledger, SearchDesk, database
+from harness.queue import AblationQueue, SearchQueue, TrialStore, database
 from harness.spec import TrialSpec
-from harness.study import Ablation, Budget, Real, Search, SearchBudget
+from harness.study import Ablation, Budget, Cell, Real, Search, SearchBudget
 from harness.tracking import MlflowTracker
 
 TESTS = Path(__file__).parent
@@ -25,7 +26,7 @@ TESTS = Path(__file__).parent
 
 @pytest.mark.slow
 def test_20_kills_across_an_ablation_and_a_search_change_nothing() -> None:
-    program = [sys.executable, str(TESTS / "chaos.py"), "--kills", "20", "--seed", "7"]
+    program = [sys.executable, str(TESTS / "helpers" / "chaos.py"), "--kills", "20", "--seed", "7"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(program, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -42,56 +43,60 @@ PLAN = Ablation(
 ORIGIN = {"dataset.digest": "d" * 64, "device": "a CPU", "ledger": "a_study.default"}
 
 
-def cells_desk() -> Desk:
-    return Desk(Ledger("a_study.default", ["minimize"], database()), PLAN.cells("default"), lambda m: m["validation/squared_error"])
+def queue_over(cells: Sequence[Cell] = PLAN.cells("default")) -> AblationQueue:
+    return AblationQueue(TrialStore("a_study.default", ["minimize"], database()), cells, lambda m: m["validation/squared_error"])
 
 
-def books(tracker: MlflowTracker, ledger: Ledger) -> tuple:
+def books(tracker: MlflowTracker, store: TrialStore) -> tuple:
     """Everything that both databases say of the trials."""
     runs = {r.info.run_id: (r.info.status, r.info.end_time, dict(r.data.tags)) for r in tracker._all("tags.kind = 'trial'")}
-    trials = [(t.number, t.state, t.values, t.user_attrs) for t in ledger.trials()]
+    trials = [(t.number, t.state, t.values, t.user_attrs) for t in store.trials()]
     return runs, trials
 
 
 def test_40_orphans_are_repaired_and_a_second_call_changes_nothing(mlflow_store: Path) -> None:
     """Eight of each kind: killed before and after its run began, before and after the result, and failed by something else."""
-    tracker, desk = MlflowTracker("a_study", "default", ""), cells_desk()
+    tracker, queue = MlflowTracker("a_study", "default", ""), queue_over()
     cells = PLAN.cells("default")
-    desk.prepare(cells)
-    tickets = desk.take(40, lambda cell: 0)
+    queue.prepare()
+    assignments = queue.take(40, lambda cell: 0)
     kinds = ["no run", "a run", "a run that nobody named", "a finished run", "failed"]
-    for i, ticket in enumerate(tickets):
+    for i, assignment in enumerate(assignments):
         kind = kinds[i % 5]
-        run = tracker.begin(ticket.cell.spec, ticket.cell.arm, ticket.number, 1, ORIGIN) if kind not in ("no run", "failed") else ""
+        run = (
+            tracker.begin(assignment.cell.spec, assignment.cell.arm, assignment.number, 1, ORIGIN)
+            if kind not in ("no run", "failed")
+            else ""
+        )
         if run and kind != "a run that nobody named":
-            desk.note_run(ticket, run)
+            queue.note_run(assignment, run)
         if kind == "a finished run":
             tracker.log(run, 1, {"validation/squared_error": float(i)})
             tracker.client.set_terminated(run, "FINISHED")
         if kind == "failed":
-            desk.ledger.study.tell(ticket.number, state=TrialState.FAIL)
+            queue.store.study.tell(assignment.number, state=TrialState.FAIL)
 
-    def repair() -> tuple[Desk, int, int]:
-        again = cells_desk()
+    def repair() -> tuple[AblationQueue, int, int]:
+        again = queue_over()
         finished = tracker.finished_runs("a_study.default")
         repairs = again.reconcile(tracker.look, finished)
         closed = tracker.close_orphans("a_study.default", set(), 0)
-        again.prepare(cells)
+        again.prepare()
         return again, sum(repairs), closed
 
     repaired, trials, runs = repair()
     assert (trials, runs) == (32, 16)
-    states = Counter(t.state.name for t in repaired.ledger.trials())
+    states = Counter(t.state.name for t in repaired.store.trials())
     assert states == {"COMPLETE": 8, "WAITING": 32, "FAIL": 8}
     assert len(repaired.done()) == 8
-    waiting = [t.user_attrs["cell"] for t in repaired.ledger.trials(TrialState.WAITING)]
+    waiting = [t.user_attrs["cell"] for t in repaired.store.trials(TrialState.WAITING)]
     assert Counter([*waiting, *repaired.done()]) == Counter(c.spec.id for c in cells)
     statuses = Counter(r.info.status for r in tracker._all("tags.kind = 'trial'"))
     assert statuses == {"KILLED": 16, "FINISHED": 8}
-    before = books(tracker, repaired.ledger)
+    before = books(tracker, repaired.store)
     again, trials, runs = repair()
     assert (trials, runs) == (0, 0)
-    assert books(tracker, again.ledger) == before
+    assert books(tracker, again.store) == before
 
 
 def test_a_search_trial_that_something_else_failed_is_asked_for_again_once() -> None:
@@ -103,38 +108,38 @@ def test_a_search_trial_that_something_else_failed_is_asked_for_again_once() -> 
         budgets={"default": SearchBudget(trials=4, epochs=1)},
     )
 
-    def start() -> SearchDesk:
-        desk = SearchDesk(Ledger("a_search", ["maximize"], database()), search, "default", 2)
-        desk.reconcile(lambda run: ("", {}), set())
-        return desk
+    def start() -> SearchQueue:
+        queue = SearchQueue(TrialStore("a_search", ["maximize"], database()), search, "default", 2)
+        queue.reconcile(lambda run: ("", {}), set())
+        return queue
 
-    desk = start()
-    desk.prepare()
-    assert desk.asking is not None
-    desk.asking.result()
-    (ticket, *_) = desk.take(2, lambda cell: 0)
-    desk.ledger.study.tell(ticket.number, state=TrialState.FAIL)
+    queue = start()
+    queue.prepare()
+    assert queue.asking is not None
+    queue.asking.result()
+    (assignment, *_) = queue.take(2, lambda cell: 0)
+    queue.store.study.tell(assignment.number, state=TrialState.FAIL)
     for _ in range(2):
-        desk = start()
-        failed, again = desk.ledger.trial(ticket.number), desk.ledger.trials(TrialState.WAITING)
-        mine = [t for t in again if t.user_attrs.get("again") == ticket.number]
+        queue = start()
+        failed, again = queue.store.trial(assignment.number), queue.store.trials(TrialState.WAITING)
+        mine = [t for t in again if t.user_attrs.get("again") == assignment.number]
         assert [t.params for t in mine] == [failed.params]
-    assert ticket.number not in [a.number for a in desk.history()]
+    assert assignment.number not in [a.number for a in queue.history()]
 
 
 def test_a_run_that_is_gone_does_not_count(mlflow_store: Path) -> None:
-    tracker, desk = MlflowTracker("a_study", "default", ""), cells_desk()
-    desk.prepare(PLAN.cells("default")[:1])
-    (ticket,) = desk.take(1, lambda cell: 0)
-    run = tracker.begin(ticket.cell.spec, "bce", ticket.number, 1, ORIGIN)
-    desk.note_run(ticket, run)
-    desk.ledger.complete(ticket.number, [1.0])
+    tracker, queue = MlflowTracker("a_study", "default", ""), queue_over(PLAN.cells("default")[:1])
+    queue.prepare()
+    (assignment,) = queue.take(1, lambda cell: 0)
+    run = tracker.begin(assignment.cell.spec, "bce", assignment.number, 1, ORIGIN)
+    queue.note_run(assignment, run)
+    queue.store.complete(assignment.number, [1.0])
     tracker.client.delete_run(run)
-    again = cells_desk()
+    again = queue_over(PLAN.cells("default")[:1])
     again.reconcile(tracker.look, tracker.finished_runs("a_study.default"))
     assert again.done() == {}
-    again.prepare(PLAN.cells("default")[:1])
-    assert [t.user_attrs["attempt"] for t in again.ledger.trials(TrialState.WAITING)] == [1]
+    again.prepare()
+    assert [t.user_attrs["attempt"] for t in again.store.trials(TrialState.WAITING)] == [1]
 
 
 # -------------------------------------------------------------------------------- signals
@@ -168,10 +173,10 @@ def test_a_signal_keeps_the_work_and_ends_in_time(number: int, code: int, tmp_pa
         process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=out, stderr=subprocess.STDOUT, text=True)
     try:
         until = time.monotonic() + 90
-        ledger = home / "mlruns" / "optuna.db"
+        store = home / "mlruns" / "optuna.db"
         while time.monotonic() < until and process.poll() is None:
             time.sleep(0.5)
-            if ledger.exists() and max(steps_on_record(), default=0) >= 3:
+            if store.exists() and max(steps_on_record(), default=0) >= 3:
                 break
         else:
             pytest.fail(said.read_text())
@@ -186,7 +191,7 @@ def test_a_signal_keeps_the_work_and_ends_in_time(number: int, code: int, tmp_pa
     assert "Traceback" not in lines
     kept = list((paths.mlruns() / "checkpoints" / "cpu").glob("*/*.json"))
     assert {json.loads(k.read_text())["spec"]["dataset"] for k in kept} == {"digits"}
-    trials = Ledger("long.default", ["minimize"], database()).trials()
+    trials = TrialStore("long.default", ["minimize"], database()).trials()
     assert Counter(t.state.name for t in trials) == {"WAITING": 4}
     statuses = Counter(r.info.status for r in MlflowTracker("long", "default", "")._all("tags.kind = 'trial'"))
     assert set(statuses) == {"KILLED"}

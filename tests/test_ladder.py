@@ -4,29 +4,36 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.bench import jax_peer, ladder, ladder_page, machine, rungs
-from harness.bench.ladder import Ladder, Row
+from harness.bench.ladder import Ladder, LadderRow
 from harness.bench.machine import BATCH, LAYERS, Spent
-from harness.bench.rungs import RECIPES, REFERENCE, ReferenceModel, Rung
-from harness.chunks import CHUNK
+from harness.bench.rungs import LOOP_VARIANTS, REFERENCE, ReferenceModel, Rung
 from harness.errors import MachineError
+from harness.models.vae import build, parameters_of_one
 from harness.spec import TrialSpec
-from harness.vae import build, parameters_of_one
+from harness.training.batches import CHUNK
+
+
+def row(*figures: Any) -> LadderRow:
+    """A row by its figures, in their order."""
+    names = ("name", "lanes", "wall_ms", "cpu_ms", "images_per_s", "ratio", "low", "high", "peak", "compile_s")
+    return LadderRow(**dict(zip(names, figures, strict=False)))
 
 
 def made() -> Ladder:
     """A ladder by hand."""
     return Ladder(
         rows=(
-            Row(REFERENCE, 1, 14.6, 14.6, 8767, 1.0, 1.0, 1.0, 0.12),
-            Row("8 lanes, eager", 8, 5.1, 5.0, 25600, 2.9, 2.8, 3.0, 0.35),
-            Row(rungs.GRAPH, 1, 3.7, 3.6, 35555, 4.0, 3.9, 4.1, 0.48, 21.0),
-            Row(rungs.JAX, reason=jax_peer.MISSING),
+            row(REFERENCE, 1, 14.6, 14.6, 8767, 1.0, 1.0, 1.0, 0.12),
+            row("8 lanes, eager", 8, 5.1, 5.0, 25600, 2.9, 2.8, 3.0, 0.35),
+            row(rungs.GRAPH, 1, 3.7, 3.6, 35555, 4.0, 3.9, 4.1, 0.48, 21.0),
+            LadderRow(name=rungs.JAX, reason=jax_peer.MISSING),
         ),
         device="A Processor (R), 2 cores",
         threads=1,
@@ -45,7 +52,7 @@ def made() -> Ladder:
 def test_flop_are_those_that_torch_counts(logits: bool) -> None:
     model, x = ReferenceModel(logits), torch.rand(BATCH, 784)
     with FlopCounterMode(display=False) as counter:
-        RECIPES["+ logits" if logits else REFERENCE].loss(model, x).backward()
+        LOOP_VARIANTS["+ logits" if logits else REFERENCE].loss(model, x).backward()
     assert counter.get_total_flops() == BATCH * machine.flop_per_sample()
 
 
@@ -67,7 +74,7 @@ def test_rungs_have_the_same_loss_and_gradient() -> None:
     x = torch.rand(BATCH, 784)
     weights = ReferenceModel().state_dict()
     losses, gradients = {}, {}
-    for name, recipe in RECIPES.items():
+    for name, recipe in LOOP_VARIANTS.items():
         model = ReferenceModel(recipe.logits)
         model.load_state_dict(weights)
         torch.manual_seed(0)
@@ -75,7 +82,7 @@ def test_rungs_have_the_same_loss_and_gradient() -> None:
         loss.backward()
         losses[name] = loss.item()
         gradients[name] = torch.cat([p.grad.flatten() for p in model.parameters()])
-    for name, recipe in RECIPES.items():
+    for name, recipe in LOOP_VARIANTS.items():
         tolerance = 1e-2 if recipe.bf16 else 1e-6
         assert losses[name] == pytest.approx(losses[REFERENCE], rel=tolerance)
         distance = (gradients[name] - gradients[REFERENCE]).norm() / gradients[REFERENCE].norm()
@@ -83,7 +90,7 @@ def test_rungs_have_the_same_loss_and_gradient() -> None:
 
 
 def test_each_rung_adds_one_thing() -> None:
-    for before, after in pairwise(RECIPES.values()):
+    for before, after in pairwise(LOOP_VARIANTS.values()):
         assert sum(before.__dict__[field] != after.__dict__[field] for field in before.__dict__) == 1
 
 
@@ -116,7 +123,7 @@ def test_jax_learns_as_fast_as_the_usual_loop() -> None:
     pytest.importorskip("optax")
     calls, where = 4, torch.device("cpu")
     torch.manual_seed(0)
-    totals = list(islice(RECIPES["+ logits"].steps(where), calls * CHUNK))
+    totals = list(islice(LOOP_VARIANTS["+ logits"].steps(where), calls * CHUNK))
     with rungs.jax_peer(where, 1) as peer:
         losses = [peer._ask({})["loss"] for _ in range(calls)]
     assert losses[-1] == pytest.approx((totals[-1] - totals[-2]) / BATCH, rel=0.1)

@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from harness.metrics.latents import active_units, knn_accuracy, linear_probe, mutual_information
-from harness.vae import kl_per_dimension
+from harness.models.vae import kl_per_dimension
 
 
 def test_knn_takes_the_majority_of_fifteen() -> None:

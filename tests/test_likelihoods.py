@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.distributions import Laplace, Normal, kl_divergence
 
-from harness.likelihoods import LEVELS, LIKELIHOODS, Likelihood
-from harness.objectives import elbo
+from harness.models.likelihoods import LEVELS, LIKELIHOODS, Likelihood
+from harness.models.objectives import elbo
+from harness.models.vae import build
 from harness.spec import LIKELIHOOD_SCALES, TrialSpec
-from harness.vae import build
 
 GREY = torch.arange(256, dtype=torch.float64) / LEVELS
 # Where x lives, by the scale that a likelihood declares: its points, and whether to sum or to integrate over them.
@@ -80,7 +80,7 @@ def outputs(
     return (*own, *(torch.randn(lanes, 1, 1, generator=g, dtype=dtype) for _ in range(likelihood.shared)))
 
 
-def observed(likelihood: Likelihood, v: Tensor, u: float = 0.5) -> Tensor:
+def model_inputs(likelihood: Likelihood, v: Tensor, u: float = 0.5) -> Tensor:
     return likelihood.observe(v, torch.full_like(v, u))
 
 
@@ -165,7 +165,7 @@ def test_log_prob_is_the_references(name: str) -> None:
     """Summed over pixels, images and lanes apart."""
     likelihood = LIKELIHOODS[name]
     out = outputs(likelihood, pixels=5, images=3, lanes=2)
-    x = observed(likelihood, levels_of(2, 3, 5))
+    x = model_inputs(likelihood, levels_of(2, 3, 5))
     torch.testing.assert_close(likelihood.log_prob(x, *out), REFERENCE[name](x, *out).sum(-1), rtol=1e-9, atol=1e-9)
 
 
@@ -174,7 +174,7 @@ def test_probabilities_broadcast_images_against_latents(name: str) -> None:
     """Images (N, 1, P) against latents (1, G, P), shared scalars (1, 1, 1), and lanes of shared scalars (S, 1, 1)."""
     likelihood, v = LIKELIHOODS[name], levels_of(2, 4, 5)
     out = outputs(likelihood, pixels=5, images=4, lanes=2)
-    x = observed(likelihood, v)
+    x = model_inputs(likelihood, v)
     for f, data in ((likelihood.log_prob, x), (likelihood.log_pmf, v)):
         together = f(data, *out)
         if together is not None:
@@ -192,7 +192,7 @@ def test_product_is_log_prob_of_all_pairs(name: str) -> None:
     product = likelihood.product(*out)
     assert (product is not None) == (name in PRODUCTS)
     if product is not None:
-        x = observed(likelihood, levels_of(6, 7))
+        x = model_inputs(likelihood, levels_of(6, 7))
         log_norm, precision = (t.expand(2, 4) for t in product[1:])
         pairs = torch.einsum("np,sgp->sng", x, product.eta) - log_norm[:, None]
         pairs = pairs - precision[:, None] / 2 * x.square().sum(1)[:, None]
@@ -204,7 +204,7 @@ def test_product_is_log_prob_of_all_pairs(name: str) -> None:
 def test_the_objective_at_beta_one_is_a_hand_written_elbo(name: str) -> None:
     vae = build(TrialSpec(likelihood=name, network="mlp", hidden=(6,)), pixels=9).double()
     vae.reset(0, torch.Generator().manual_seed(0))
-    x, g = observed(vae.likelihood, levels_of(1, 5, 9)), torch.Generator().manual_seed(1)
+    x, g = model_inputs(vae.likelihood, levels_of(1, 5, 9)), torch.Generator().manual_seed(1)
     eps = torch.randn(1, 3, 5, 2, generator=g, dtype=torch.float64)
     got = elbo(vae(x, eps), torch.ones(1), torch.zeros(1))
     mean, log_var = vae.encoder(x)
@@ -225,7 +225,7 @@ def test_extreme_outputs_leave_finite_values_and_gradients(name: str, extreme: f
         for i in turn:
             out[i] += extreme
         leaves = [o.requires_grad_() for o in out]
-        for log_p in (likelihood.log_prob(observed(likelihood, v), *leaves), likelihood.log_pmf(v, *leaves)):
+        for log_p in (likelihood.log_prob(model_inputs(likelihood, v), *leaves), likelihood.log_pmf(v, *leaves)):
             if log_p is not None:
                 gradients = torch.autograd.grad(log_p.sum(), leaves)
                 assert log_p.isfinite().all()
@@ -235,7 +235,7 @@ def test_extreme_outputs_leave_finite_values_and_gradients(name: str, extreme: f
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_gradcheck(name: str) -> None:
     likelihood, v = LIKELIHOODS[name], torch.tensor([[[0.0, 7.0, 128.0, 255.0]]], dtype=torch.float64)
-    x = observed(likelihood, v)
+    x = model_inputs(likelihood, v)
     leaves = tuple(o.requires_grad_() for o in outputs(likelihood, 4))
     assert torch.autograd.gradcheck(lambda *out: likelihood.log_prob(x, *out), leaves)
     if name in PMFS:
@@ -267,23 +267,25 @@ def laplace_cdf(t: mpmath.mpf) -> mpmath.mpf:
 def test_the_mean_is_the_mean_of_samples(name: str) -> None:
     likelihood, n = LIKELIHOODS[name], 40_000
     out = outputs(likelihood, pixels=6, seed=3)
-    drawn = likelihood.sample(torch.Generator().manual_seed(0), *(o.expand(1, n, -1) if o.shape[-1] > 1 else o for o in out))[0]
-    standard_error = drawn.std(0) / math.sqrt(n)
+    prior_samples = likelihood.sample(
+        torch.Generator().manual_seed(0), *(o.expand(1, n, -1) if o.shape[-1] > 1 else o for o in out)
+    )[0]
+    standard_error = prior_samples.std(0) / math.sqrt(n)
     slack = 0.5 / LEVELS if name == "discretized_logistic" else 0.0  # its mean is that of the clipped logistic
-    error = (likelihood.mean(*out)[0, 0] - drawn.mean(0)).abs()
+    error = (likelihood.mean(*out)[0, 0] - prior_samples.mean(0)).abs()
     assert (error <= 3 * standard_error + slack).all()
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_samples_lie_where_the_data_lie(name: str) -> None:
     likelihood = LIKELIHOODS[name]
-    drawn = likelihood.sample(torch.Generator().manual_seed(0), *outputs(likelihood, pixels=500))
+    prior_samples = likelihood.sample(torch.Generator().manual_seed(0), *outputs(likelihood, pixels=500))
     match LIKELIHOOD_SCALES[name].of:
         case "{0,1}":
-            assert drawn.unique().tolist() == [0, 1]
+            assert prior_samples.unique().tolist() == [0, 1]
         case "0..255":
-            torch.testing.assert_close(drawn * LEVELS, (drawn * LEVELS).round())
-            assert drawn.min() >= 0
-            assert drawn.max() <= 1
+            torch.testing.assert_close(prior_samples * LEVELS, (prior_samples * LEVELS).round())
+            assert prior_samples.min() >= 0
+            assert prior_samples.max() <= 1
         case "(v+u)/256":
-            assert 0 < drawn.min() < drawn.max() < 1
+            assert 0 < prior_samples.min() < prior_samples.max() < 1

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from shared_driver import PLAN
 
-from harness.desk import Ledger, database
+from harness.queue import TrialStore, database
 from harness.tracking import MlflowTracker
 
-PROGRAM = Path(__file__).parent / "shared_driver.py"
+PROGRAM = Path(__file__).parent / "helpers" / "shared_driver.py"
 LOCKED_S = 30
 DRIVERS = 2
 
@@ -28,7 +28,7 @@ def rows(file: Path, question: str) -> list[tuple]:
 @pytest.mark.slow
 def test_each_database_locked_for_30_s_costs_time_and_nothing_else(home: Path, tmp_path: Path, mlflow_store: Path) -> None:
     MlflowTracker("shared", "default", "")
-    ledger = Ledger("shared.default", ["minimize"], database(), shared=True)
+    store = TrialStore("shared.default", ["minimize"], database(), shared=True)
     out = [tmp_path / f"said{i}" for i in range(DRIVERS)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     started = []
@@ -48,17 +48,17 @@ def test_each_database_locked_for_30_s_costs_time_and_nothing_else(home: Path, t
                 assert [p.poll() for p in started] == [None] * DRIVERS, [o.read_text() for o in out]
                 connection.execute("ROLLBACK")
         assert not any("done" in o.read_text() for o in out)
-        assert ledger.orphans() == []
+        assert store.orphans() == []
         assert [p.wait(timeout=240) for p in started] == [0] * DRIVERS, [o.read_text() for o in out]
     finally:
-        ledger.close()
+        store.close()
         for process in started:
             process.kill()
             process.wait()
     for o in out:
         assert "Traceback" not in o.read_text(), o.read_text()
 
-    trials = ledger.trials()
+    trials = store.trials()
     cells = PLAN.cells("default")
     assert Counter(t.user_attrs["cell"] for t in trials) == Counter(c.spec.id for c in cells)
     assert {t.state.name for t in trials} == {"COMPLETE"}

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from harness import data, metrics
-from harness.cohort import Cohort
-from harness.likelihoods import LIKELIHOODS
-from harness.metrics import bounds, shown
+from harness.metrics import bounds, images, inputs
+from harness.models.likelihoods import LIKELIHOODS
+from harness.models.vae import build
 from harness.spec import TrialSpec
 from harness.study import SCORES
-from harness.vae import build
+from harness.training.cohort import Cohort
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def trained() -> tuple[TrialSpec, Cohort]:
     spec = TrialSpec(dataset="digits", epochs=1, batch_size=64, likelihood="bernoulli")
-    cohort = Cohort([spec], data.load("digits"), torch.device("cpu"))
+    cohort = Cohort([spec], data.load_dataset("digits"), torch.device("cpu"))
     cohort.run_epoch()
     return spec, cohort
 
@@ -32,24 +32,27 @@ def trained() -> tuple[TrialSpec, Cohort]:
 def test_monte_carlo_error_falls_with_the_root_of_samples(trained: tuple[TrialSpec, Cohort]) -> None:
     spec, cohort = trained
     vae = cohort.trained(cohort.specs[0])
-    x = metrics.observed(spec, vae, cohort.data.test)
-    few, many = metrics.elbo(vae, metrics.native(vae, x), samples=8), metrics.elbo(vae, metrics.native(vae, x), samples=512)
+    x = metrics.model_inputs(spec, vae, cohort.data.test)
+    few, many = (
+        metrics.estimate_elbo(vae, metrics.native(vae, x), samples=8),
+        metrics.estimate_elbo(vae, metrics.native(vae, x), samples=512),
+    )
     assert few.standard_error / many.standard_error == pytest.approx(8, rel=0.2)
     assert few.elbo == pytest.approx(many.elbo, abs=4 * few.standard_error)
     assert few.kl == pytest.approx(many.kl, rel=1e-6)
     assert many.elbo == pytest.approx(many.recon - many.kl)
     # The error that it tells is the spread of independent estimates.
-    again = [metrics.elbo(vae, metrics.native(vae, x), samples=8, seed=s).elbo for s in range(30)]
+    again = [metrics.estimate_elbo(vae, metrics.native(vae, x), samples=8, seed=s).elbo for s in range(30)]
     assert np.std(again, ddof=1) == pytest.approx(few.standard_error, rel=0.4)
 
 
 def test_an_elbo_does_not_depend_on_batches(trained: tuple[TrialSpec, Cohort], monkeypatch: pytest.MonkeyPatch) -> None:
     spec, cohort = trained
     vae = cohort.trained(cohort.specs[0])
-    x = metrics.observed(spec, vae, cohort.data.test)
-    whole = metrics.elbo(vae, metrics.native(vae, x), samples=64), metrics.codes(vae, x)
+    x = metrics.model_inputs(spec, vae, cohort.data.test)
+    whole = metrics.estimate_elbo(vae, metrics.native(vae, x), samples=64), metrics.encodings(vae, x)
     monkeypatch.setattr(bounds, "BATCH", 64)
-    parts = metrics.elbo(vae, metrics.native(vae, x), samples=64), metrics.codes(vae, x)
+    parts = metrics.estimate_elbo(vae, metrics.native(vae, x), samples=64), metrics.encodings(vae, x)
     assert parts[0].kl == pytest.approx(whole[0].kl, rel=1e-6)
     assert parts[0].elbo == pytest.approx(whole[0].elbo, abs=4 * whole[0].standard_error)
     torch.testing.assert_close(parts[1].image, whole[1].image)
@@ -58,11 +61,11 @@ def test_an_elbo_does_not_depend_on_batches(trained: tuple[TrialSpec, Cohort], m
 def test_evaluation_noise_is_frozen(trained: tuple[TrialSpec, Cohort]) -> None:
     spec, cohort = trained
     vae, test = cohort.trained(cohort.specs[0]), cohort.data.test
-    x = metrics.observed(spec, vae, test)
-    assert torch.equal(x, metrics.observed(spec, vae, test))
+    x = metrics.model_inputs(spec, vae, test)
+    assert torch.equal(x, metrics.model_inputs(spec, vae, test))
     assert x.unique().tolist() == [0, 1]
-    assert torch.equal(metrics.observed(spec.derive(binarisation="threshold"), vae, test), (test.levels >= 128).float())
-    torch.testing.assert_close(shown.encode(spec, vae, test)[0], metrics.codes(vae, x).mean)
+    assert torch.equal(metrics.model_inputs(spec.derive(binarisation="threshold"), vae, test), (test.levels >= 128).float())
+    torch.testing.assert_close(inputs.encode(spec, vae, test)[0], metrics.encodings(vae, x).mean)
 
 
 @pytest.mark.usefixtures("shallow")
@@ -81,7 +84,7 @@ def test_an_evaluation_scores_everything_a_study_may_name(trained: tuple[TrialSp
 @pytest.mark.usefixtures("shallow")
 def test_bounds_of_a_trained_model_climb_to_its_exact_likelihood() -> None:
     spec = TrialSpec(dataset="digits", epochs=20, batch_size=32, likelihood="bernoulli", learning_rate=3e-3, evaluation="full")
-    cohort = Cohort([spec], data.load("digits"), torch.device("cpu"))
+    cohort = Cohort([spec], data.load_dataset("digits"), torch.device("cpu"))
     for _ in range(spec.epochs):
         cohort.run_epoch()
     scores = metrics.evaluate(spec, cohort.trained(cohort.specs[0]), cohort.data).scores
@@ -95,7 +98,7 @@ def test_bounds_of_a_trained_model_climb_to_its_exact_likelihood() -> None:
 
 def test_nothing_is_scored_on_validation_once_it_was_trained_on() -> None:
     spec = TrialSpec(dataset="digits", epochs=1, batch_size=600, fit_on="train+validation")
-    cohort = Cohort([spec], data.load("digits"), torch.device("cpu"))
+    cohort = Cohort([spec], data.load_dataset("digits"), torch.device("cpu"))
     (row,) = cohort.run_epoch().values()
     scores = metrics.evaluate(spec, cohort.trained(cohort.specs[0]), cohort.data).scores
     assert not any("validation" in name for name in (*row, *scores))
@@ -121,7 +124,7 @@ def test_what_was_trained_on_validates_nothing(trained: tuple[TrialSpec, Cohort]
 
 def test_anchors_on_mnist() -> None:
     """What no model is needed for: the entropy of grey pixels under bce, and the decoder that always shows the mean image."""
-    mnist = data.load("mnist")
+    mnist = data.load_dataset("mnist")
     x = mnist.test.levels.double() / 255
     mean = mnist.fit_on("train+validation").levels.double().mean(0) / 255
     log_prob = LIKELIHOODS["bce"].log_prob
@@ -129,4 +132,4 @@ def test_anchors_on_mnist() -> None:
     constant = -log_prob(x, torch.logit(mean, 1e-6).expand_as(x)).mean()
     assert floor.item() == pytest.approx(45.53, abs=0.01)
     assert constant.item() == pytest.approx(205.80, abs=0.05)
-    assert metrics.squared_error(mean, x).mean().item() == pytest.approx(52.90, abs=0.01)
+    assert images.squared_error(mean, x).mean().item() == pytest.approx(52.90, abs=0.01)

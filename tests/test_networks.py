@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from harness.networks import ACTIVATIONS, NETWORKS, LaneLinear, Sizes, gain, identity
+from harness.models.activations import ACTIVATIONS, gain, identity
+from harness.models.networks import NETWORKS, LaneLinear, Sizes
+from harness.models.vae import build, parameters_of_one
 from harness.spec import TrialSpec
-from harness.vae import build, parameters_of_one
 
 TORCH = {
     "elu": nn.ELU(),

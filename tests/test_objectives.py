@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from harness.objectives import OBJECTIVES, elbo, iwae
+from harness.models.objectives import OBJECTIVES, elbo, iwae
+from harness.models.vae import VAE, Pass, build
 from harness.spec import CHOICES, TrialSpec
-from harness.vae import VAE, Pass, build
 
 ONE, NONE = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
 

@@ -1,26 +1,39 @@
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from harness.optim import OPTIMIZERS, Correction
+from harness.training import optimizers
+from harness.training.optimizers import OPTIMIZERS, Optimizer, Rates
 
 SHAPES = [(6, 4), (1, 4), (1, 1)]
 RATES = [1e-3, 3e-2, 0.5]
 DECAYS = [0.0, 0.1, 0.01]
 STEPS = 20
-TORCH = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+TORCH = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
 
 
 def ours(name: str, start: list[Tensor], grads: list[list[Tensor]], lanes: list[int]) -> list[Tensor]:
     params = [p[lanes].clone() for p in start]
     optimizer = OPTIMIZERS[name]
-    state = optimizer.init(params)
-    rate, decay = torch.tensor(RATES)[lanes], torch.tensor(DECAYS)[lanes]
-    for step in grads:
-        optimizer.update(params, [g[lanes] for g in step], state, rate, decay)
+    state = optimizers.start(optimizer, params)
+    for step, rates in zip(grads, rates_of(optimizer, lanes), strict=True):
+        optimizer.update(params, [g[lanes] for g in step], state, rates)
+    assert state.step == STEPS
     return params
+
+
+def rates_of(optimizer: Optimizer, lanes: list[int]) -> list[Rates]:
+    """What each step is told."""
+    rate, decay = torch.tensor(RATES)[lanes].expand(STEPS, -1), torch.tensor(DECAYS)[lanes]
+    factors = optimizer.factors(torch.arange(1, STEPS + 1), rate)
+    return [Rates(r, decay, f.unbind(0)) for r, f in zip(rate, factors, strict=True)]
 
 
 def theirs(name: str, start: list[Tensor], grads: list[list[Tensor]], lane: int) -> list[Tensor]:
@@ -44,11 +57,10 @@ def problem() -> tuple[list[Tensor], list[list[Tensor]]]:
 def by_operations(name: str, start: list[Tensor], grads: list[list[Tensor]], lanes: list[int]) -> list[Tensor]:
     params = [p[lanes].clone() for p in start]
     optimizer = OPTIMIZERS[name]
-    state = optimizer.init(params)
-    rate, decay = torch.tensor(RATES)[lanes], torch.tensor(DECAYS)[lanes]
-    rates, spreads = optimizer.corrections(torch.arange(1, len(grads) + 1), rate)
-    for step, *correction in zip(grads, rates, spreads, strict=True):
-        optimizer.apply(params, [g[lanes] for g in step], state.mean, state.square, Correction(*correction), rate, decay)
+    state = optimizers.start(optimizer, params)
+    for step, rates in zip(grads, rates_of(optimizer, lanes), strict=True):
+        for p, g, *slots in zip(params, [g[lanes] for g in step], *state.slots.values(), strict=True):
+            optimizer.apply(p, g, slots, rates)
     return params
 
 

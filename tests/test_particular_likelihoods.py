@@ -8,7 +8,7 @@ import torch
 from test_likelihoods import GREY, at, levels_of, outputs, pmf
 from torch.distributions import Normal
 
-from harness.likelihoods import LEVELS, LIKELIHOODS, LOG_SCALE_FLOOR, SIGMA_FLOOR, ContinuousBernoulli, Gaussian
+from harness.models.likelihoods import LEVELS, LIKELIHOODS, LOG_SCALE_FLOOR, SIGMA_FLOOR, ContinuousBernoulli, Gaussian
 
 
 def test_bernoulli_observes_with_the_frequency_of_the_grey_level() -> None:
@@ -48,8 +48,8 @@ def test_a_fixed_sigma_has_a_value() -> None:
     product = likelihood.product(a)
     pairs = (x * product.eta).sum(-1) - product.log_norm - product.precision / 2 * x.square().sum(-1)
     torch.testing.assert_close(pairs, normal.log_prob(x).sum(-1))
-    drawn = likelihood.sample(torch.Generator().manual_seed(0), a.expand(10_000, 4, 9))
-    assert (drawn - a.sigmoid()).std().item() == pytest.approx(likelihood.noise_scale(a).item(), rel=0.01)
+    prior_samples = likelihood.sample(torch.Generator().manual_seed(0), a.expand(10_000, 4, 9))
+    assert (prior_samples - a.sigmoid()).std().item() == pytest.approx(likelihood.noise_scale(a).item(), rel=0.01)
     inner = (v > 0) & (v < 255) & ((x - a.sigmoid()).abs() < 0.5)
     want = (normal.cdf(x + 0.5 / 255) - normal.cdf(x - 0.5 / 255)).log()
     got = likelihood.log_pmf(v[..., None], a[..., None])
@@ -94,8 +94,8 @@ def test_level_means_are_exact(name: str) -> None:
 def test_levels_are_drawn_as_often_as_their_pmf_says(name: str) -> None:
     likelihood, n = LIKELIHOODS[name], 40_000
     out = outputs(likelihood, 1, seed=2)
-    drawn = likelihood.sample(torch.Generator().manual_seed(0), *(o.expand(1, n, 1) for o in out))
-    counts = (drawn * LEVELS).round().long().flatten().bincount(minlength=256).double()
+    prior_samples = likelihood.sample(torch.Generator().manual_seed(0), *(o.expand(1, n, 1) for o in out))
+    counts = (prior_samples * LEVELS).round().long().flatten().bincount(minlength=256).double()
     want = pmf(likelihood, out).exp() * n
     assert ((counts - want) / (want + 1).sqrt()).abs().max() < 5
     assert ((counts - want).square() / want).sum() < 255 + 4 * math.sqrt(2 * 255)
@@ -137,8 +137,8 @@ def test_discretized_logistics_mean_is_its_pmfs(a: float, b: float) -> None:
     out = tuple(torch.full((1, 1, 1), t, dtype=torch.float64) for t in (a, b))
     mean = (at(likelihood, GREY, out).exp() * GREY).sum().item()
     assert likelihood.mean(*out).item() == pytest.approx(mean, abs=0.5 / LEVELS)
-    drawn = likelihood.sample(torch.Generator().manual_seed(1), *(o.expand(1, 100_000, 1) for o in out))
-    assert drawn.mean().item() == pytest.approx(mean, abs=3 * drawn.std().item() / math.sqrt(100_000) + 1e-6)
+    prior_samples = likelihood.sample(torch.Generator().manual_seed(1), *(o.expand(1, 100_000, 1) for o in out))
+    assert prior_samples.mean().item() == pytest.approx(mean, abs=3 * prior_samples.std().item() / math.sqrt(100_000) + 1e-6)
 
 
 @pytest.mark.parametrize(("centre", "level"), [(-20.0, 0), (-1000.0, 0), (20.0, 255), (1000.0, 255)])

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from harness import engine, planner
-from harness.data import Data, load
+from harness import devices
+from harness.data import Data, load_dataset
 from harness.errors import UserError
 from harness.spec import TrialSpec
+from harness.training import planner
 
 CPU = torch.device("cpu")
 SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=2)
@@ -12,7 +13,7 @@ SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=2)
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return load("digits")
+    return load_dataset("digits")
 
 
 def test_a_cpu_gets_one_lane_per_worker(digits: Data) -> None:
@@ -56,7 +57,7 @@ def test_the_probe_times_a_step_of_one_trial(digits: Data) -> None:
 def test_bf16_on_a_cpu_is_measured(
     times: tuple[float, float], allowed: bool, digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "product_ms", lambda precision: times[precision is torch.bfloat16])
+    monkeypatch.setattr(devices, "product_ms", lambda precision: times[precision is torch.bfloat16])
     spec = SMALL.derive(precision="bf16")
     if allowed:
         assert planner.plan([spec], digits, CPU, workers=1)
@@ -72,13 +73,13 @@ def test_tf32_is_for_gpus(digits: Data) -> None:
 
 def test_products_are_strict_unless_allowed() -> None:
     before = torch.get_float32_matmul_precision()
-    with engine.tensor_cores(True):
+    with devices.tensor_cores(True):
         assert torch.get_float32_matmul_precision() == "high"
-        with engine.tensor_cores(False):
+        with devices.tensor_cores(False):
             assert torch.get_float32_matmul_precision() == "highest"
     assert torch.get_float32_matmul_precision() == before
 
 
 @pytest.mark.parametrize(("lanes", "bucket"), [(1, 1), (2, 2), (3, 4), (33, 64), (64, 64)])
 def test_buckets(lanes: int, bucket: int) -> None:
-    assert engine.bucket(lanes) == bucket
+    assert devices.bucket(lanes) == bucket

@@ -12,9 +12,10 @@ import pytest
 from servers import GUARDED, HOST, PASSWORD, Postgres, free_port
 from test_stores import child, cold_starts, end, message
 
-from harness import desk, stores, tracking
+from harness import queue, tracking
 from harness.errors import MachineError
-from harness.stores import servers
+from harness.stores import databases, servers
+from harness.tracking import library
 
 
 def places(server: Postgres, root: Path, number: int) -> list[dict[str, str]]:
@@ -57,13 +58,13 @@ def test_first_starts_that_are_cut_off_are_built_to_the_end_by_the_next(postgres
 def test_the_ledger_and_the_record_are_served_to_a_role_with_a_difficult_password(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ):
-    uri = desk.database(postgres.uri(postgres.database(GUARDED), GUARDED, PASSWORD))
-    with stores.exclusive(uri, "study"):
+    uri = queue.database(postgres.uri(postgres.database(GUARDED), GUARDED, PASSWORD))
+    with databases.exclusive(uri, "study"):
         study = optuna.create_study(study_name="study", storage=uri)
         study.tell(study.ask(), 1.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres.uri(postgres.database(GUARDED), GUARDED, PASSWORD))
     tracking.ensure_store()
-    client = tracking.mlflow.MlflowClient()
+    client = library.client()
     experiment = client.create_experiment("study", tracking.artifact_location("study"))
     run = client.create_run(experiment).info.run_id
     client.log_dict(run, {"a": 1}, "spec.json")
@@ -84,7 +85,7 @@ def test_faults_of_the_server_are_told_before_any_work(postgres: Postgres):
         f"postgresql://someone:geheim@no-such-host.invalid/{database}": "check the host's name",
     }
     for uri, said in told.items():
-        text = message(lambda uri=uri: desk.database(uri))
+        text = message(lambda uri=uri: queue.database(uri))
         assert said in text
         assert "geheim" not in text
         assert PASSWORD not in text
@@ -97,7 +98,7 @@ def test_a_server_that_does_not_answer_is_given_up():
     with socket.create_server((HOST, 0)) as silent:
         began = time.monotonic()
         uri = f"postgresql://someone:geheim@{HOST}:{silent.getsockname()[1]}/ledger"
-        text = message(lambda: desk.database(f"{uri}?connect_timeout=2"))
+        text = message(lambda: queue.database(f"{uri}?connect_timeout=2"))
         assert time.monotonic() - began < servers.CONNECT_S
     assert "timeout" in text
     assert "geheim" not in text
@@ -105,7 +106,7 @@ def test_a_server_that_does_not_answer_is_given_up():
 
 def test_an_old_server_is_refused(postgres: Postgres, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(servers, "OLDEST", 99)
-    assert "99 or newer is needed" in message(lambda: desk.database(postgres.uri(postgres.database())))
+    assert "99 or newer is needed" in message(lambda: queue.database(postgres.uri(postgres.database())))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_an_old_server_is_refused(postgres: Postgres, monkeypatch: pytest.Monkey
 def test_a_database_that_is_another_s_is_left_alone(postgres: Postgres, statement: str, said: str):
     database = postgres.database()
     postgres.run(statement, database)
-    assert said in message(lambda: desk.database(postgres.uri(database)))
+    assert said in message(lambda: queue.database(postgres.uri(database)))
     assert postgres.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database) == [(1,)]
 
 
@@ -135,10 +136,10 @@ def holder(uri: str, hold_s: float = 60, after: str = "time.sleep(60)") -> subpr
     """A process that has the turn, on a server that hangs up on it after `hold_s`."""
     lines = [
         "import time",
-        "from harness import errors, stores",
-        "from harness.stores import servers",
+        "from harness import errors",
+        "from harness.stores import databases, servers",
         f"servers.HOLD_S = {hold_s}",
-        f"with stores.exclusive({uri!r}, 'turn') as check:",
+        f"with databases.exclusive({uri!r}, 'turn') as check:",
         "    print('in', flush=True)",
         f"    {after}",
     ]
@@ -148,18 +149,18 @@ def holder(uri: str, hold_s: float = 60, after: str = "time.sleep(60)") -> subpr
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_turn_ends_with_its_process(uri: str, how: int):
     process = holder(uri)
-    said = message(lambda: stores.exclusive(uri, "turn", 0.2).__enter__())
+    said = message(lambda: databases.exclusive(uri, "turn", 0.2).__enter__())
     end(process, how)
     assert "waited 0 s for 'turn'" in said
     assert f"process {process.pid} from 127.0.0.1" in said
-    with stores.exclusive(uri, "turn", 2):
+    with databases.exclusive(uri, "turn", 2):
         pass
 
 
 def test_a_turn_ends_with_an_exception_and_names_are_apart(uri: str):
-    with pytest.raises(ZeroDivisionError), stores.exclusive(uri, "turn", 2), stores.exclusive(uri, "another", 2):
+    with pytest.raises(ZeroDivisionError), databases.exclusive(uri, "turn", 2), databases.exclusive(uri, "another", 2):
         1 / 0  # noqa: B018
-    with stores.exclusive(uri, "turn", 2), stores.exclusive(uri, "another", 2) as check:
+    with databases.exclusive(uri, "turn", 2), databases.exclusive(uri, "another", 2) as check:
         check()
 
 
@@ -178,7 +179,7 @@ def test_who_is_stopped_in_its_turn_loses_it_and_learns_of_it(uri: str):
     process.send_signal(signal.SIGSTOP)
     try:
         began = time.monotonic()
-        with stores.exclusive(uri, "turn", 20):
+        with databases.exclusive(uri, "turn", 20):
             assert time.monotonic() - began < 10
     finally:
         process.send_signal(signal.SIGCONT)
@@ -190,12 +191,12 @@ def test_who_is_stopped_in_its_turn_loses_it_and_learns_of_it(uri: str):
 
 def test_a_long_turn_is_kept_by_its_checks(uri: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(servers, "HOLD_S", 1)
-    with stores.exclusive(uri, "turn", 2) as check:
+    with databases.exclusive(uri, "turn", 2) as check:
         for _ in range(6):
             time.sleep(0.3)
             check()
         with pytest.raises(MachineError, match="held by"):
-            stores.exclusive(uri, "turn", 0.1).__enter__()
+            databases.exclusive(uri, "turn", 0.1).__enter__()
 
 
 def test_turns_of_processes_do_not_overlap(uri: str, tmp_path: Path):
@@ -203,10 +204,10 @@ def test_turns_of_processes_do_not_overlap(uri: str, tmp_path: Path):
     number.write_text("0", encoding="utf-8")
     code = f"""
 from pathlib import Path
-from harness import stores
+from harness.stores import databases
 number = Path({str(number)!r})
 for _ in range(20):
-    with stores.exclusive({uri!r}, "turn"):
+    with databases.exclusive({uri!r}, "turn"):
         number.write_text(str(1 + int(number.read_text())))
 """
     both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]

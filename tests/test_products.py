@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import cohort, engine, products, program
-from harness.cohort import Cohort
-from harness.data import Data, load
-from harness.program import Chunk
+from harness import devices
+from harness.data import Data, load_dataset
+from harness.kernels import matmul
 from harness.spec import TrialSpec
+from harness.training import cohort, step
+from harness.training.batches import BatchStream
+from harness.training.cohort import Cohort
+from harness.training.step import LaneConstants
 from tests.test_program import SMALL, assert_same
 
-pytestmark = pytest.mark.skipif(not products.kernel(), reason="no compiler here")
+pytestmark = pytest.mark.skipif(not matmul.kernel(), reason="no compiler here")
 SIZES = [(128, 784, 256), (128, 256, 784), (8, 16, 48), (1, 1, 1), (9, 17, 33), (13, 5, 64), (40, 100, 112), (7, 3, 130)]
 LANES = 2
 
@@ -40,19 +43,19 @@ def test_a_product_is_the_product(m: int, k: int, n: int, of: Callable[..., Tens
         (a, b.mT.contiguous().mT),
         (a.transpose(0, 1).contiguous().transpose(0, 1), b),
     ):
-        ours = torch.ops.harness.product(left, right, sparse)
+        ours = torch.ops.harness.matmul(left, right, sparse)
         torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-6 * k**0.5 * 3)
 
 
 def test_subnormal_numbers_are_not_flushed_in_this_process() -> None:
-    assert torch.ops.harness.product(random(1, 8, 8), random(1, 8, 8), False).isfinite().all()
+    assert torch.ops.harness.matmul(random(1, 8, 8), random(1, 8, 8), False).isfinite().all()
     assert float(torch.tensor(2e-38) / 100) > 0
 
 
 def test_what_is_not_finite_stays_so() -> None:
     a, b = random(16, 32), random(32, 48)
     a[3, 5], b[7, 9] = float("nan"), float("inf")
-    ours = torch.ops.harness.product(a[None], b[None], False)[0]
+    ours = torch.ops.harness.matmul(a[None], b[None], False)[0]
     assert ours[3].isnan().all()
     assert not ours[:, 9].isfinite().any()
 
@@ -64,15 +67,15 @@ def test_adam_at_the_end_of_a_product_is_adam(optimizer: type, m: int, k: int, n
     rates, decays = (1e-2, 3e-3), (0.1, 0.02)
     theirs = [lane.clone().requires_grad_() for lane in p]
     adams = [optimizer([lane], lr=rate, weight_decay=decay) for lane, rate, decay in zip(theirs, rates, decays, strict=True)]
-    for step in range(1, 4):
-        x, g = images(LANES, k, m), random(LANES, k, n, seed=step)
+    for number in range(1, 4):
+        x, g = images(LANES, k, m), random(LANES, k, n, seed=number)
         for lane, adam, gradient in zip(theirs, adams, x.mT @ g, strict=True):
             lane.grad = gradient
             adam.step()
-        corrected, spread = torch.tensor(rates) / (1 - 0.9**step), torch.tensor((1 - 0.999**step) ** -0.5)
+        corrected, spread = torch.tensor(rates) / (1 - 0.9**number), torch.full((LANES,), (1 - 0.999**number) ** -0.5)
         rule = (optimizer is torch.optim.AdamW, 0.9, 0.999, 1e-8)
         scalars = (corrected, spread, torch.tensor(rates), torch.tensor(decays))
-        torch.ops.harness.adam(x, g, p, mean, square, *scalars, step == 2, *rule)
+        torch.ops.harness.adam(x, g, p, mean, square, *scalars, number == 2, *rule)
     for lane, adam in enumerate(adams):
         sums = adam.state[theirs[lane]]
         torch.testing.assert_close(mean[lane], sums["exp_avg"], rtol=1e-4, atol=1e-5)
@@ -83,13 +86,13 @@ def test_adam_at_the_end_of_a_product_is_adam(optimizer: type, m: int, k: int, n
 @pytest.fixture
 def ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Own products for every layer, on any machine."""
-    monkeypatch.setattr(engine, "slow_blas", lambda where: True)
+    monkeypatch.setattr(devices, "slow_blas", lambda where: True)
     monkeypatch.setattr(cohort, "_PROGRAMS", {})
 
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return load("digits")
+    return load_dataset("digits")
 
 
 @pytest.mark.usefixtures("ours")
@@ -130,9 +133,9 @@ def test_a_compiled_step_of_our_products_is_the_step(digits: Data) -> None:
 def test_every_layer_takes_its_step_without_a_gradient(change: dict, layers: int, digits: Data) -> None:
     called = operators(traced([SMALL.derive(**change)], digits))
     assert sum("harness.adam" in name for name in called) == layers
-    assert sum("harness.settle" in name for name in called) == 1
+    assert sum("harness.materialize" in name for name in called) == 1
     if not layers:
-        assert not any("harness.product" in name for name in called)
+        assert not any("harness.matmul" in name for name in called)
 
 
 def operators(graph: torch.fx.GraphModule) -> list[str]:
@@ -140,10 +143,8 @@ def operators(graph: torch.fx.GraphModule) -> list[str]:
 
 
 def traced(specs: Sequence[TrialSpec], data: Data) -> torch.fx.GraphModule:
-    one, lanes = Cohort(specs, data, torch.device("cpu")), len(specs)
-    size, draws, latents = specs[0].batch_size, specs[0].num_samples, specs[0].latent
-    batch, history = torch.zeros(1, lanes, size, dtype=torch.long), torch.zeros(1, 3, lanes)
-    noise = (torch.zeros(1, lanes, draws, size, latents), torch.zeros(1, lanes, 1, 1))
-    chunk = Chunk(batch, *noise, torch.ones(1, lanes), torch.ones(1, lanes), torch.ones(1), history)
-    state = (one.params, one.state.mean, one.state.square)
-    return program.trace(one.recipe, state, one._constants(), chunk, torch.zeros(1, dtype=torch.long), own=True)
+    one = Cohort(specs, data, torch.device("cpu"))
+    chunk = BatchStream(one.lanes, one.levels, one.steps_per_epoch, epoch=0).chunk(range(1), one.config.optimizer, whole=False)
+    state = (one.params, *one.state.slots.values())
+    constants = LaneConstants(one.levels, one.weight_decay, one.free_bits)
+    return step.trace(one.config, state, constants, chunk, torch.zeros(1, dtype=torch.long), use_kernels=True)

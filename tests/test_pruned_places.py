@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from drivers import driver_of
+from memory_tracker import MemoryTracker
 from optuna.trial import TrialState
 
-from harness.desk import Ledger, SearchDesk, database
 from harness.executors import Processes
+from harness.queue import SearchQueue, TrialStore, database
 from harness.spec import TrialSpec
 from harness.study import Pruner, Real, Search, SearchBudget
-from tests.drivers import driver_of
-from tests.memory_tracker import MemoryTracker
 
 TRIALS = 8
 WAIT_S = 120  # a driver that waits for ever is ended
@@ -41,13 +41,13 @@ def test_a_search_goes_on_when_all_that_trains_is_pruned(home: Path, places: int
         pruner=Pruner(name="asha", first=1, factor=4),
         budgets={"default": SearchBudget(trials=TRIALS, epochs=3)},
     )
-    desk = SearchDesk(Ledger("pruned", ["maximize"], database()), search, "default", places)
-    driver = driver_of(desk, MemoryTracker(), home / "scratch", lambda where: Processes(["cpu"] * places, where))
-    driver.shown = "elbo/validation"
-    desk.prepare()
+    queue = SearchQueue(TrialStore("pruned", ["maximize"], database()), search, "default", places)
+    driver = driver_of(queue, MemoryTracker(), home / "scratch", lambda where: Processes(["cpu"] * places, where))
+    driver.headline = "elbo/validation"
+    queue.prepare()
     driver.run()
-    assert desk.missing == 0
-    states = [t.state for t in desk.ledger.trials()]
+    assert queue.missing == 0
+    states = [t.state for t in queue.store.trials()]
     assert len(states) == TRIALS
     assert states.count(TrialState.PRUNED) >= 2
     assert not driver.ending

@@ -11,8 +11,9 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from harness import paths, report, run
-from harness.desk import Ledger, SearchDesk, advisers, database
+from harness import paths, report
+from harness.queue import SearchQueue, TrialStore, database, samplers
+from harness.runner import commands
 from harness.spec import TrialSpec
 from harness.study import Pruner, Real, Search, SearchBudget
 from harness.tracking import MlflowTracker
@@ -37,14 +38,14 @@ STUDY = Search(
 def start() -> str:
     """`harness study` in this process; what it says."""
     said = io.StringIO()
-    assert run.run_study("over_seeds", "default", "cpu", 1, Console(file=said, width=200), executor="local") == 0
+    assert commands.run_study("over_seeds", "default", "cpu", 1, Console(file=said, width=200), executor="local") == 0
     return said.getvalue()
 
 
 def searched() -> list[FrozenTrial]:
     """The trials of the one search on record."""
     (name,) = (n for n in optuna.get_all_study_names(database()) if not n.endswith(".refit"))
-    return Ledger(name, ["maximize"], database()).trials()
+    return TrialStore(name, ["maximize"], database()).trials()
 
 
 def runs_of(tracker: MlflowTracker) -> dict[str, Run]:
@@ -95,7 +96,7 @@ def test_bad_trials_are_pruned_over_seeds_and_good_ones_do_all(
 
 
 def test_the_brackets_of_hyperband_are_there_before_the_first_report() -> None:
-    study = optuna.create_study(pruner=advisers.pruner(Pruner(name="hyperband"), 9))
+    study = optuna.create_study(pruner=samplers.pruner(Pruner(name="hyperband"), 9))
     for _ in range(20):
         study.tell(study.ask(), 1.0)
     brackets = [study.pruner._get_bracket_id(study, t) for t in study.trials]
@@ -115,14 +116,14 @@ def test_a_trial_that_is_pruned_takes_fewer_epochs(name: str, epochs: int, tmp_p
         budgets={"default": SearchBudget(trials=18, epochs=epochs)},
     )
     tracker = MlflowTracker("a_search", "default", "")
-    desk = SearchDesk(Ledger(f"by_{name}", ["maximize"], database()), search, "default", 1)
-    driver = driver_of(desk, tracker, tmp_path)
-    driver.shown = "elbo/validation"
-    desk.prepare()
+    queue = SearchQueue(TrialStore(f"by_{name}", ["maximize"], database()), search, "default", 1)
+    driver = driver_of(queue, tracker, tmp_path)
+    driver.headline = "elbo/validation"
+    queue.prepare()
     driver.run()
-    assert desk.missing == 0
+    assert queue.missing == 0
 
-    trials, runs = desk.ledger.trials(), runs_of(tracker)
+    trials, runs = queue.store.trials(), runs_of(tracker)
     assert len(trials) == len(runs) == 18
     for t in trials:
         steps = [m.step for m in tracker.client.get_metric_history(t.user_attrs["run.0"], "elbo/train")]
@@ -137,9 +138,9 @@ def test_a_trial_that_is_pruned_takes_fewer_epochs(name: str, epochs: int, tmp_p
             assert len(steps) < epochs
     pruned = [t for t in trials if t.state == TrialState.PRUNED]
     assert len(pruned) >= 3
-    assert desk.best()[0].values == {"elbo/validation": max(t.value for t in trials if t.state == TrialState.COMPLETE)}
+    assert queue.best()[0].values == {"elbo/validation": max(t.value for t in trials if t.state == TrialState.COMPLETE)}
     if name == "hyperband":
         assert len({len(t.intermediate_values) for t in pruned}) > 1, "one bracket only"
     before = {r: x.info.status for r, x in runs.items()}
-    assert driver_of(desk, tracker, tmp_path).reconcile() == []
+    assert driver_of(queue, tracker, tmp_path).reconcile() == []
     assert {r: x.info.status for r, x in runs_of(tracker).items()} == before

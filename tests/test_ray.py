@@ -17,12 +17,15 @@ import pytest
 from tiny_driver import TinyDriver
 
 from harness import figures
-from harness.checkpoints import Checkpoints
 from harness.errors import MachineError, UserError
-from harness.executors import Dropped, Epoch, Event, Failed, Finished, InProcess, Job, Places, on_ray, ray_cluster, ray_worker
-from harness.executors.on_ray import Ray
-from harness.executors.ray_worker import Home, Introduction, Worker
+from harness.executors import Epoch, Event, Failed, Finished, InProcess, Job, OutputDirs, Pruned
+from harness.executors.ray import cluster as joining
+from harness.executors.ray import executor as ray_executor
+from harness.executors.ray import worker
+from harness.executors.ray.executor import Ray
+from harness.executors.ray.worker import DriverEnvironment, Introduction, Worker
 from harness.spec import TrialSpec
+from harness.training.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.slow
 if find_spec("ray") is None:
@@ -37,7 +40,7 @@ SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "he
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes, each with 2 CPUs and what it takes for a GPU; at RAY_ADDRESS."""
-    ray_cluster._keep_to_yourself()
+    joining._keep_to_yourself()
     from ray.cluster_utils import Cluster
 
     terminate = signal.getsignal(signal.SIGTERM)
@@ -53,19 +56,19 @@ def cluster() -> Iterator[Any]:
 class Eager(Worker):
     """Writes a checkpoint whenever that takes no more than 2 % of the time."""
 
-    def __init__(self, device: str, home: Home) -> None:
+    def __init__(self, device: str, home: DriverEnvironment) -> None:
         from harness.executors import training
 
         training.EVERY_S = 0.0
         super().__init__(device, home)
 
 
-def opened(places: Places, devices: list[str]) -> Ray:
+def opened(places: OutputDirs, devices: list[str]) -> Ray:
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_ray, "Worker", Eager)
+        patch.setattr(ray_executor, "Worker", Eager)
         return Ray(devices, places)
 
 
@@ -73,14 +76,14 @@ def opened(places: Places, devices: list[str]) -> Ray:
 def pool(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ray]:
     """Two workers, which most tests share: starting them takes seconds."""
     folder = tmp_path_factory.mktemp("pool")
-    executor = opened(Places(folder / "scratch", folder / "checkpoints"), ["cpu", "cpu"])
+    executor = opened(OutputDirs(folder / "scratch", folder / "checkpoints"), ["cpu", "cpu"])
     yield executor
     executor.close()
 
 
 def undisturbed(spec: TrialSpec, folder: Path) -> str:
     """SHA-256 of its weights when trained here, in one go."""
-    places = Places(folder / "scratch", folder / "checkpoints")
+    places = OutputDirs(folder / "scratch", folder / "checkpoints")
     driver = TinyDriver(InProcess(places), places)
     driver.run([spec])
     return driver.weights(spec)
@@ -144,15 +147,15 @@ def wait_for(condition: Any) -> None:
 
 def test_a_heeded_job_drops_at_once(pool: Ray) -> None:
     first, second = TRIAL.derive(seed=30), TRIAL.derive(seed=31)
-    pool.submit(Job((first, second), heeded=True))
+    pool.submit(Job((first, second), waits_for_pruning=True))
     seen: Counter[str] = Counter()
     for event in until_over(pool):
         if isinstance(event, Epoch):
             seen[event.spec] += 1
             if (event.spec, event.epoch) == (first.id, 3):
-                pool.drop([first.id])
+                pool.prune([first.id])
         else:
-            assert isinstance(event, Dropped if event.spec == first.id else Finished)
+            assert isinstance(event, Pruned if event.spec == first.id else Finished)
     assert seen == {first.id: 3, second.id: TRIAL.epochs}
 
 
@@ -160,10 +163,10 @@ def test_another_job_drops_soon(pool: Ray) -> None:
     trials = [ENDLESS.derive(seed=s).id for s in (40, 41)]
     pool.submit(Job((ENDLESS.derive(seed=40), ENDLESS.derive(seed=41))))
     next(e for e in until_over(pool) if isinstance(e, Epoch))
-    pool.drop(trials[:1])
-    assert next(e for e in until_over(pool) if not isinstance(e, Epoch)) == Dropped(trials[0])
-    pool.drop(trials)
-    assert next(e for e in until_over(pool) if not isinstance(e, Epoch)) == Dropped(trials[1])
+    pool.prune(trials[:1])
+    assert next(e for e in until_over(pool) if not isinstance(e, Epoch)) == Pruned(trials[0])
+    pool.prune(trials)
+    assert next(e for e in until_over(pool) if not isinstance(e, Epoch)) == Pruned(trials[1])
     assert not pool.running
 
 
@@ -171,13 +174,13 @@ def test_a_trial_that_was_dropped_may_come_again(pool: Ray) -> None:
     spec = TRIAL.derive(seed=50)
     ends = []
     for again in (False, True):
-        pool.submit(Job((spec,), heeded=True))
+        pool.submit(Job((spec,), waits_for_pruning=True))
         for event in until_over(pool):
             if not isinstance(event, Epoch):
                 ends.append(type(event))
             elif not again:
-                pool.drop([spec.id])
-    assert ends == [Dropped, Finished]
+                pool.prune([spec.id])
+    assert ends == [Pruned, Finished]
 
 
 # -------------------------------------------------------------------------------- stopping
@@ -225,23 +228,23 @@ def test_workers_share_gpus_evenly(cluster: Any, tmp_path: Path) -> None:
     """Ray's GPUs here are on paper, and the device is a CPU."""
     if not cluster.worker_nodes:
         cluster.add_node(**NODE)
-    pool = opened(Places(tmp_path, tmp_path), ["auto"] * 4)
+    pool = opened(OutputDirs(tmp_path, tmp_path), ["auto"] * 4)
     try:
         here = [w.here for w in pool.workers if w.here]
         assert list(Counter(w.node for w in here).values()) == [2, 2]
         assert {w.gpus for w in here} == {("0",)}
-        shares = [ray_cluster.gpu_share(n, device) for device in ("auto", "cuda", "cpu") for n in (1, 2, 3)]
+        shares = [cluster.gpu_share(n, device) for device in ("auto", "cuda", "cpu") for n in (1, 2, 3)]
         assert shares == [1.0, 1.0, 0.5] * 2 + [0.0] * 3
         with pytest.raises(MachineError, match=r"WORKERS=5: the Ray cluster has room for 4, .* 4 CPUs and 2 GPUs$"):
-            ray_cluster.gpu_share(5, "auto")
+            cluster.gpu_share(5, "auto")
     finally:
         pool.close()
 
 
 def test_workers_of_other_code_are_refused(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Home, "here", lambda: Home("0123456789ab", "2.0", tmp_path))
+    monkeypatch.setattr(DriverEnvironment, "here", lambda: DriverEnvironment("0123456789ab", "2.0", tmp_path))
     with pytest.raises(MachineError, match=r"other code than the driver\nthere: .*\nhere: 0123456789ab, torch 2.0"):
-        Ray(["cpu"], Places(tmp_path, tmp_path))
+        Ray(["cpu"], OutputDirs(tmp_path, tmp_path))
 
 
 def test_a_driver_finds_no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -250,7 +253,7 @@ def test_a_driver_finds_no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for address, kind in ((nobody, MachineError), ("ray://127.0.0.1:10001", UserError)):
         monkeypatch.setenv("RAY_ADDRESS", address)
         with pytest.raises(kind, match=f"RAY_ADDRESS={address}: "):
-            Ray(["cpu"], Places(tmp_path, tmp_path))
+            Ray(["cpu"], OutputDirs(tmp_path, tmp_path))
 
 
 def test_a_node_takes_over_the_drivers_feature_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +264,7 @@ def test_a_node_takes_over_the_drivers_feature_classifier(tmp_path: Path, monkey
         (folder / "digits-0123-v1.pt").write_bytes(content)
         (folder / "mnist-0123-v1.pt").write_bytes(content)
     monkeypatch.setenv("HARNESS_DATA", str(folders[1].parent))
-    ray_worker._take_over(Home("", "", folders[0].parent).features("digits"))
+    worker._take_over(DriverEnvironment("", "", folders[0].parent).features("digits"))
     assert [(folders[1] / f"{name}-0123-v1.pt").read_bytes() for name in ("digits", "mnist")] == [b"the driver's", b"the node's"]
     assert len(list(folders[1].iterdir())) == 2
 
@@ -270,7 +273,7 @@ def test_without_a_cluster_one_is_started_here_and_ended(monkeypatch: pytest.Mon
     import ray
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    pool = Ray(["cpu"], Places(tmp_path / "scratch", tmp_path / "checkpoints"))
+    pool = Ray(["cpu"], OutputDirs(tmp_path / "scratch", tmp_path / "checkpoints"))
     try:
         session, [node] = pool.session, ray.nodes()
         assert session

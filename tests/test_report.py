@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from drivers import desk_of, driver_of
+from drivers import driver_of, queue_of
 from memory_tracker import MemoryTracker
 from rich.console import Console
 
 from harness import report
+from harness.models.vae import build
 from harness.spec import TrialSpec
-from harness.study import Ablation, Budget, Hypothesis, load
+from harness.study import Ablation, Budget, Hypothesis, load_study
 from harness.tracking import MlflowTracker, Tracker
-from harness.vae import build
-from harness.winner import decoder_of
+from harness.tracking.model_export import decoder_of
 
 ORIGIN = {"dataset.digest": "digest", "device": "a CPU"}
-LOSSES = load("loss_ablation")
+LOSSES = load_study("loss_ablation")
 SMALL = replace(
     LOSSES,
     base=LOSSES.base.derive(dataset="digits", batch_size=600),
@@ -32,12 +32,11 @@ SMALL = replace(
 )
 
 
-def findings_of(study: Ablation, tracker: Tracker, scratch: Path) -> report.Findings:
-    cells = study.cells("default")
-    desk = desk_of(study, "loss_ablation")
-    desk.prepare(cells)
-    driver_of(desk, tracker, scratch).run()
-    return report.Findings.collect("loss_ablation", "default", study, cells, desk.done(), desk.given_up(), tracker)
+def findings_of(study: Ablation, tracker: Tracker, scratch: Path) -> report.AblationResults:
+    queue = queue_of(study, "loss_ablation")
+    queue.prepare()
+    driver_of(queue, tracker, scratch).run()
+    return report.AblationResults.collect("loss_ablation", "default", study, queue.done(), queue.given_up(), tracker)
 
 
 def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path) -> None:

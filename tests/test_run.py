@@ -10,18 +10,18 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from drivers import ALONE, ORIGIN, desk_of, driver_of
+from drivers import ALONE, ORIGIN, driver_of, queue_of
 from memory_tracker import MemoryTracker
 from optuna.trial import TrialState
 
-from harness import figures, manifest, paths, study
-from harness.desk import ATTEMPTS, Ledger, SearchDesk, Ticket, database, driver_lock
+from harness import figures, paths, provenance, study
 from harness.errors import MachineError
-from harness.executors import Executor, Failed, InProcess, Job, Places, Processes, training
-from harness.planner import Plan
+from harness.executors import Executor, Failed, InProcess, Job, OutputDirs, Processes, training
+from harness.queue import ATTEMPTS, Assignment, Outcome, SearchQueue, TrialStore, database, driver_lock
 from harness.spec import Result, TrialSpec
 from harness.study import Ablation, Budget, Search, SearchBudget
 from harness.tracking import TAG_LIMIT, MlflowTracker
+from harness.training.planner import Plan
 
 FACTS = ORIGIN | {"ledger": "a_study.default"}
 
@@ -52,22 +52,27 @@ class Start:
     """A start of `harness study`, without its report: a new driver and desk over the same ledger and records."""
 
     def __init__(
-        self, plan: Ablation, tracker: MemoryTracker, executor_of: Callable[[Places], Executor] = InProcess, lanes: int = 1
+        self,
+        plan: Ablation,
+        tracker: MemoryTracker,
+        executor_of: Callable[[OutputDirs], Executor] = InProcess,
+        lanes: int = 1,
+        together: Plan | None = None,
     ) -> None:
-        self.cells, self.desk, self.said = plan.cells("default"), desk_of(plan), io.StringIO()
-        self.plan = replace(ALONE, lanes=lanes)
-        self.driver_in = lambda scratch: driver_of(self.desk, tracker, scratch, executor_of, self.plan, self.said)
+        self.said = io.StringIO()
+        self.plan = replace(together or ALONE, lanes=lanes)
+        self.queue = queue_of(plan, lanes=lanes, plan=self.plan)
+        self.driver_in = lambda scratch: driver_of(self.queue, tracker, scratch, executor_of, self.plan, printed=self.said)
 
     def go(self, scratch: Path) -> "Start":
         driver = self.driver_in(scratch)
         self.notes = driver.reconcile()
-        alike = sorted(self.cells, key=lambda c: self.plan.group(c.spec).id)
-        self.desk.prepare(alike if self.plan.lanes > 1 else self.cells)
+        self.queue.prepare()
         driver.run()
         return self
 
     def states(self) -> Counter[str]:
-        return Counter(t.state.name for t in self.desk.ledger.trials())
+        return Counter(t.state.name for t in self.queue.store.trials())
 
 
 def statuses(tracker: MemoryTracker) -> Counter[str]:
@@ -76,45 +81,45 @@ def statuses(tracker: MemoryTracker) -> Counter[str]:
 
 def one_result_per_cell(plan: Ablation, start: Start, tracker: MemoryTracker) -> bool:
     finished = Counter(run["cell"] for run in tracker.runs.values() if run["status"] == "FINISHED")
-    complete = Counter(t.user_attrs["cell"] for t in start.desk.ledger.trials(TrialState.COMPLETE))
+    complete = Counter(t.user_attrs["cell"] for t in start.queue.store.trials(TrialState.COMPLETE))
     wanted = Counter(c.spec.id for c in plan.cells("default"))
-    agree = all(tracker.runs[run]["cell"] == cell for cell, run in start.desk.done().items())
+    agree = all(tracker.runs[run]["cell"] == cell for cell, run in start.queue.done().items())
     return finished == complete == wanted and agree
 
 
 # -------------------------------------------------------------------------------- studies of this project
 
 
-ABLATIONS = [n for n in study.names() if isinstance(study.load(n), Ablation)]
-SEARCHES = [n for n in study.names() if isinstance(study.load(n), Search)]
+ABLATIONS = [n for n in study.names() if isinstance(study.load_study(n), Ablation)]
+SEARCHES = [n for n in study.names() if isinstance(study.load_study(n), Search)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SEARCHES)
 def test_every_search_runs_three_small_trials_and_names_what_to_test(name: str, tmp_path: Path) -> None:
-    found = study.load(name)
+    found = study.load_study(name)
     small = replace(found, base=found.base.derive(**TWO_STEPS), budgets={"default": SearchBudget(trials=3, epochs=2)})
     directions = ["maximize" if study.SCORES[o].better == "higher" else "minimize" for o in small.objectives]
     tracker = MemoryTracker()
-    desk = SearchDesk(Ledger("a_search", directions, database()), small, "default", 2)
-    driver = driver_of(desk, tracker, tmp_path)
-    driver.shown = small.quality
+    queue = SearchQueue(TrialStore("a_search", directions, database()), small, "default", 2)
+    driver = driver_of(queue, tracker, tmp_path)
+    driver.headline = small.quality
     driver.reconcile()
-    desk.prepare()
+    queue.prepare()
     driver.run()
-    assert desk.missing == 0
-    assert {a.state for a in desk.history()} <= {"COMPLETE", "PRUNED"}
+    assert queue.missing == 0
+    assert {a.state for a in queue.history()} <= {"COMPLETE", "PRUNED"}
     assert not any(name.startswith("test/") for run in tracker.runs.values() for name in run["metrics"])
-    best = desk.best()
+    best = queue.best()
     assert best
-    arms = small.refit("default", {"tuned": best[0].spec}).arms
+    arms = small.judged("default", {"tuned": best[0].spec}).arms
     assert set(arms["tuned"]) <= set(small.space)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_ablation_runs_two_steps(name: str, tmp_path: Path) -> None:
-    found = study.load(name)
+    found = study.load_study(name)
     small = replace(found, base=found.base.derive(**TWO_STEPS), budgets={"default": Budget(epochs=1, seeds=(0,))})
     tracker = MemoryTracker()
     first = Start(small, tracker).go(tmp_path)
@@ -139,7 +144,7 @@ def test_a_second_start_does_nothing(tmp_path: Path, no_pictures: None) -> None:
     tracker = MemoryTracker()
     first = Start(PAIR, tracker).go(tmp_path)
 
-    def never(places: Places) -> Executor:
+    def never(places: OutputDirs) -> Executor:
         raise AssertionError("nothing is left to train")
 
     second = Start(PAIR, tracker, never).go(tmp_path)
@@ -151,7 +156,7 @@ def test_a_second_start_does_nothing(tmp_path: Path, no_pictures: None) -> None:
 def test_what_the_ledger_remembers_is_the_objective(tmp_path: Path, no_pictures: None) -> None:
     tracker = MemoryTracker()
     start = Start(PAIR, tracker).go(tmp_path)
-    for trial in start.desk.ledger.trials():
+    for trial in start.queue.store.trials():
         run = tracker.runs[trial.user_attrs["run"]]
         assert trial.value == run["metrics"]["validation/squared_error"]
         assert run["trial"] == trial.number
@@ -178,23 +183,22 @@ def test_trials_of_one_shape_train_together(tmp_path: Path, no_pictures: None, m
 
 
 def test_the_first_seed_of_every_arm_gets_all_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: dict[int, set[int]] = {}
+    prior_samples: dict[int, set[int]] = {}
 
     def draw(subject: figures.Subject, folder: Path, names: Collection[str]) -> Iterator[Path]:
-        drawn.setdefault(subject.spec.seed, set()).add(len(names))
+        prior_samples.setdefault(subject.spec.seed, set()).add(len(names))
         folder.mkdir(parents=True, exist_ok=True)
         return iter(())
 
     monkeypatch.setattr(training.figures, "draw", draw)
     Start(PAIR, MemoryTracker()).go(tmp_path)
-    assert drawn == {0: {len(figures.FIGURES)}, 1: {len(figures.AT_A_GLANCE)}}
+    assert prior_samples == {0: {len(figures.FIGURES)}, 1: {len(figures.AT_A_GLANCE)}}
 
 
 def test_arms_of_a_mixed_group_train_together(tmp_path: Path, no_pictures: None) -> None:
     tracker = MemoryTracker()
-    start = Start(PAIR, tracker, lanes=8)
-    start.plan = Plan(1, 8, frozenset(), frozenset({PAIR.base.derive(epochs=1).mixed}), "")
-    start.go(tmp_path)
+    mixed = Plan(1, 8, frozenset(), frozenset({PAIR.base.derive(epochs=1).mixed}), "")
+    start = Start(PAIR, tracker, lanes=8, together=mixed).go(tmp_path)
     assert one_result_per_cell(PAIR, start, tracker)
 
 
@@ -204,15 +208,15 @@ def test_a_kill_between_finish_and_tell_loses_nothing(
 ) -> None:
     tracker, start = MemoryTracker(), None
     start = Start(PAIR, tracker)
-    tell, told = start.desk.tell, []
+    tell, told = start.queue.complete, []
 
-    def killed(ticket: Ticket, metrics: Mapping[str, float]) -> bool:
+    def killed(assignment: Assignment, metrics: Mapping[str, float]) -> Outcome:
         if len(told) == after:
             raise Kill
-        told.append(ticket)
-        return tell(ticket, metrics)
+        told.append(assignment)
+        return tell(assignment, metrics)
 
-    monkeypatch.setattr(start.desk, "tell", killed)
+    monkeypatch.setattr(start.queue, "complete", killed)
     with pytest.raises(Kill):
         start.go(tmp_path)
     assert statuses(tracker) == {"FINISHED": after + 1}
@@ -226,17 +230,17 @@ def test_ten_kills_between_a_run_s_end_and_its_tell_leave_ten_results(tmp_path: 
     plan = replace(PAIR, budgets={"default": Budget(epochs=1, seeds=range(5), evaluation="validation")})
     tracker = MemoryTracker()
 
-    def killed(ticket: Ticket, metrics: Mapping[str, float]) -> bool:
+    def killed(assignment: Assignment, metrics: Mapping[str, float]) -> Outcome:
         raise Kill
 
     for done in range(10):
         start = Start(plan, tracker)
-        monkeypatch.setattr(start.desk, "tell", killed)
+        monkeypatch.setattr(start.queue, "complete", killed)
         with pytest.raises(Kill):
             start.go(tmp_path)
         assert statuses(tracker) == {"FINISHED": done + 1}
     last = Start(plan, tracker)
-    assert "took over 1 trial" in driver_of(last.desk, tracker, tmp_path).reconcile()[0]
+    assert "took over 1 trial" in driver_of(last.queue, tracker, tmp_path).reconcile()[0]
     assert one_result_per_cell(plan, last, tracker)
     assert len(tracker.runs) == 10
 
@@ -266,10 +270,10 @@ def test_a_kill_before_the_run_is_noted_is_mended(tmp_path: Path, no_pictures: N
     tracker = MemoryTracker()
     start = Start(PAIR, tracker)
 
-    def killed(ticket: Ticket, run: str) -> None:
+    def killed(assignment: Assignment, run: str) -> None:
         raise Kill
 
-    monkeypatch.setattr(start.desk, "note_run", killed)
+    monkeypatch.setattr(start.queue, "note_run", killed)
     with pytest.raises(Kill):
         start.go(tmp_path)
     again = Start(PAIR, tracker).go(tmp_path)
@@ -287,7 +291,7 @@ def test_a_cell_is_lost_at_most_three_times(tmp_path: Path, no_pictures: None) -
 
     start = Start(plan, tracker, Mortal).go(tmp_path)
     assert statuses(tracker) == {"FAILED": ATTEMPTS}
-    assert list(start.desk.given_up().values()) == ["its worker died"]
+    assert list(start.queue.given_up().values()) == ["its worker died"]
     Start(plan, tracker, Mortal).go(tmp_path)
     assert statuses(tracker) == {"FAILED": ATTEMPTS}
 
@@ -321,13 +325,13 @@ def test_a_diverging_arm_fails_with_its_reason_and_the_rest_completes(
     for run in tracker.runs.values():
         assert ("loss not finite at step" in run.get("failure", "")) == (run["status"] == "FAILED")
     assert "mad / seed 0: FAILED: loss not finite" in start.said.getvalue()
-    assert len(start.desk.given_up()) == 2
+    assert len(start.queue.given_up()) == 2
 
     again = Start(plan, tracker).go(tmp_path)
     assert again.states() == start.states() == {"COMPLETE": 2, "FAIL": 2}  # trying again would fail again
 
-    monkeypatch.setattr(manifest, "code", lambda: "mended")
-    assert len(Start(plan, tracker).desk.given_up()) == 0
+    monkeypatch.setattr(provenance, "code", lambda: "mended")
+    assert len(Start(plan, tracker).queue.given_up()) == 0
     mended = Start(plan, tracker).go(tmp_path)
     assert mended.states() == {"COMPLETE": 2, "FAIL": 4}
 
@@ -335,7 +339,7 @@ def test_a_diverging_arm_fails_with_its_reason_and_the_rest_completes(
 @pytest.mark.slow
 def test_a_killed_worker_loses_its_trial_only_and_it_is_tried_again(tmp_path: Path) -> None:
     plan = replace(PAIR, budgets={"default": Budget(epochs=100, seeds=(0,))})
-    pool = Processes(["cpu", "cpu"], Places(tmp_path, paths.mlruns() / "checkpoints"))
+    pool = Processes(["cpu", "cpu"], OutputDirs(tmp_path, paths.mlruns() / "checkpoints"))
     victims: list[int] = []
 
     class Sniper(MemoryTracker):
@@ -388,7 +392,7 @@ def test_mlflow_holds_a_trial_from_begin_to_finish(mlflow_store: Path, tmp_path:
         "arm": "bce",
         "seed": "3",
         "trial": "7",
-        "git.commit": manifest.commit().partition("+")[0],
+        "git.commit": provenance.commit().partition("+")[0],
         "mlflow.parentRunId": tracker.parent,
     }
     assert {k: kept.data.tags.get(k) for k in wanted} == wanted
@@ -436,14 +440,14 @@ def test_a_study_on_record_in_mlflow_is_resumed(
     tracker = MlflowTracker("a_study", "default", "")
     start = Start(PAIR, tracker)
 
-    def killed(ticket: Ticket, metrics: Mapping[str, float]) -> bool:
+    def killed(assignment: Assignment, metrics: Mapping[str, float]) -> Outcome:
         raise Kill
 
-    monkeypatch.setattr(start.desk, "tell", killed)
+    monkeypatch.setattr(start.queue, "complete", killed)
     with pytest.raises(Kill):
         start.go(tmp_path)
     again = Start(PAIR, MlflowTracker("a_study", "default", "")).go(tmp_path)
     assert "took over 1 trial" in again.notes[0]
     found = tracker._all("tags.kind = 'trial'")
     assert Counter(r.info.status for r in found) == {"FINISHED": 4}
-    assert set(again.desk.done().values()) == {r.info.run_id for r in found}
+    assert set(again.queue.done().values()) == {r.info.run_id for r in found}

@@ -135,19 +135,19 @@ def test_a_point_asked_for_again_takes_the_next_seed() -> None:
 
 def test_the_best_is_tested_against_the_base_on_new_seeds() -> None:
     best = SEARCH.point("default", highest)
-    refit = SEARCH.refit("default", {"tuned": best})
+    refit = SEARCH.judged("default", {"tuned": best})
     assert refit.arms == {"base": {}, "tuned": {"learning_rate": 0.1, "activation": "relu"}}
     cells = refit.cells("default")
     assert {c.seed for c in cells} == set(range(1, 7))
     assert {(c.spec.epochs, c.spec.evaluation) for c in cells} == {(3, "quick")}
     (claim,) = refit.hypotheses
     assert (claim.better, claim.worse, claim.metric) == ("tuned", "base", "test/elbo")
-    assert list(SEARCH.refit("default", {"tuned": BASE.derive(epochs=3)}).arms) == ["base"]
+    assert list(SEARCH.judged("default", {"tuned": BASE.derive(epochs=3)}).arms) == ["base"]
 
 
-@pytest.mark.parametrize("name", [n for n in study.names() if isinstance(study.load(n), Search)])
+@pytest.mark.parametrize("name", [n for n in study.names() if isinstance(study.load_study(n), Search)])
 def test_every_search_of_this_project_has_points(name: str) -> None:
-    found = study.load(name)
+    found = study.load_study(name)
     assert isinstance(found, Search)
     for budget in found.budgets:
         assert found.point(budget, lowest) != found.point(budget, highest)

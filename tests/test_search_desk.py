@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from harness.desk import Ledger, SearchDesk, Ticket, database
+from harness.queue import Assignment, SearchQueue, TrialStore, database
 from harness.spec import TrialSpec
 from harness.study import OneOf, Pruner, Real, Search, SearchBudget, Whole
 
@@ -57,47 +57,49 @@ def metrics(spec: TrialSpec) -> dict[str, float]:
     return {"elbo/validation": quality(spec), "perf/throughput": 1e5 / spec.latent, "model/parameters": 1e3 * spec.latent}
 
 
-desks: list[SearchDesk] = []
+queues: list[SearchQueue] = []
 
 
-def drive(plan: Search, runs: Runs, order: random.Random, places: int = 3, batch: int = 3) -> SearchDesk:
+def drive(plan: Search, runs: Runs, order: random.Random, places: int = 3, batch: int = 3) -> SearchQueue:
     """One start of a driver: runs end in any order, at most `places` at a time."""
-    ledger = Ledger("a_search", ["maximize" if o != "model/parameters" else "minimize" for o in plan.objectives], database())
-    desk = SearchDesk(ledger, plan, "default", batch)
-    desks.append(desk)
-    desk.reconcile(runs.look, runs.finished())
-    desk.prepare()
-    training: dict[tuple[int, int], tuple[Ticket, int]] = {}
+    store = TrialStore("a_search", ["maximize" if o != "model/parameters" else "minimize" for o in plan.objectives], database())
+    queue = SearchQueue(store, plan, "default", batch)
+    queues.append(queue)
+    queue.reconcile(runs.look, runs.finished())
+    queue.prepare()
+    training: dict[tuple[int, int], tuple[Assignment, int]] = {}
     while True:
         while len(training) < places:
-            tickets = desk.take(1, lambda cell: cell.spec.cohort)
-            if not tickets:
+            assignments = queue.take(1, lambda cell: cell.spec.cohort)
+            if not assignments:
                 break
             run = runs.begin()
-            desk.note_run(tickets[0], run)
-            ticket = Ticket(tickets[0].number, tickets[0].cell, tickets[0].attempt, run, tickets[0].part)
-            training[ticket.number, ticket.part] = (ticket, 0)
+            queue.note_run(assignments[0], run)
+            assignment = Assignment(assignments[0].number, assignments[0].cell, assignments[0].attempt, run, assignments[0].part)
+            training[assignment.number, assignment.part] = (assignment, 0)
         if not training:
-            if desk.busy():
+            if queue.busy():
                 time.sleep(0.01)
                 continue
-            return desk
+            return queue
         key = order.choice(sorted(training))
-        ticket, epoch = training[key]
+        assignment, epoch = training[key]
         epoch += 3
-        training[key] = (ticket, epoch)
-        if desk.report(ticket, epoch, {"elbo/validation": quality(ticket.cell.spec, epoch)}):
-            runs.runs[ticket.run] = ("KILLED", {})
+        training[key] = (assignment, epoch)
+        if queue.pruning is not None and queue.pruning.report(
+            assignment, epoch, {"elbo/validation": quality(assignment.cell.spec, epoch)}
+        ):
+            runs.runs[assignment.run] = ("KILLED", {})
             del training[key]
-            desk.prune(ticket)
+            queue.pruned(assignment)
         elif epoch == 9:
-            runs.runs[ticket.run] = ("FINISHED", metrics(ticket.cell.spec))
-            assert desk.tell(ticket, metrics(ticket.cell.spec))
+            runs.runs[assignment.run] = ("FINISHED", metrics(assignment.cell.spec))
+            assert queue.complete(assignment, metrics(assignment.cell.spec)).counted
             del training[key]
 
 
-def path(desk: SearchDesk) -> list[tuple]:
-    return [(a.number, a.state, tuple(a.params.items()), a.values and tuple(a.values.values())) for a in desk.history()]
+def path(queue: SearchQueue) -> list[tuple]:
+    return [(a.number, a.state, tuple(a.params.items()), a.values and tuple(a.values.values())) for a in queue.history()]
 
 
 @pytest.fixture
@@ -127,10 +129,10 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         mortal(name)
 
     def arm(n: int) -> None:
-        for desk in desks:
-            if desk.asking:
-                desk.asking.exception()  # its thread must not outlive it by much
-        desks.clear()
+        for queue in queues:
+            if queue.asking:
+                queue.asking.exception()  # its thread must not outlive it by much
+        queues.clear()
         left[0] = n
 
     return arm
@@ -140,7 +142,7 @@ def undisturbed(plan: Search, home: Path, seed: int, **how: int) -> list[tuple]:
     return path(drive(plan, Runs(), random.Random(seed), **how))
 
 
-def killed_often(plan: Search, seed: str, dying: Callable[[int], None], **how: int) -> tuple[SearchDesk, Runs, int]:
+def killed_often(plan: Search, seed: str, dying: Callable[[int], None], **how: int) -> tuple[SearchQueue, Runs, int]:
     """Starts that are killed at random changes of the database, until one gets to the end; and how many were."""
     chance, runs, kills = random.Random(seed), Runs(), 0
     while True:
@@ -187,12 +189,12 @@ def test_a_killed_search_takes_the_path_of_an_undisturbed_one(
     plan = PLANS[name]()
     wanted = undisturbed(plan, next(homes), 0)
     next(homes)
-    desk, runs, kills = killed_often(plan, name, dying)
+    queue, runs, kills = killed_often(plan, name, dying)
     assert kills >= 3
-    assert path(desk) == wanted
-    done = [t for t in desk.ledger.trials() if t.state == TrialState.COMPLETE]
+    assert path(queue) == wanted
+    done = [t for t in queue.store.trials() if t.state == TrialState.COMPLETE]
     assert len(done) == plan.budgets["default"].trials
-    assert {t.user_attrs["run.0"] for t in done} == desk.runs() == runs.finished() & desk.runs()
+    assert {t.user_attrs["run.0"] for t in done} == queue.runs() == runs.finished() & queue.runs()
 
 
 PRUNED: dict[str, Callable[[], Search]] = {
@@ -212,12 +214,12 @@ def test_a_pruned_search_at_one_place_takes_its_path_whoever_is_killed(
     wanted = undisturbed(plan, next(homes), 0, places=1, batch=2)
     assert sum(state == "PRUNED" for _, state, *_ in wanted) >= 3
     next(homes)
-    desk, runs, kills = killed_often(plan, name, dying, places=1, batch=2)
+    queue, runs, kills = killed_often(plan, name, dying, places=1, batch=2)
     assert kills >= 3
-    assert path(desk) == wanted
+    assert path(queue) == wanted
     over_seeds = len(plan.seeds) > 1
-    ends = [len(a.reports) if over_seeds else a.state == "COMPLETE" for a in desk.history()]
-    assert len(runs.finished() & desk.runs()) == sum(ends)  # a pruned trial's first seeds are not taken for strays
+    ends = [len(a.reports) if over_seeds else a.state == "COMPLETE" for a in queue.history()]
+    assert len(runs.finished() & queue.runs()) == sum(ends)  # a pruned trial's first seeds are not taken for strays
 
 
 def test_a_judgement_that_is_cut_off_is_the_same_when_taken_again(homes: Iterator[Path], dying: Callable[[int], None]) -> None:
@@ -225,11 +227,11 @@ def test_a_judgement_that_is_cut_off_is_the_same_when_taken_again(homes: Iterato
     plan, marks, kills, cut = PRUNED["asha"](), [], 0, True
     while cut:
         next(homes)
-        desk = SearchDesk(Ledger("a_search", ["maximize"], database()), plan, "default", 2)
-        desk.prepare()
-        assert desk.asking
-        desk.asking.result()
-        judge, trial = desk.outcomes.judge, desk.ledger.trial
+        queue = SearchQueue(TrialStore("a_search", ["maximize"], database()), plan, "default", 2)
+        queue.prepare()
+        assert queue.asking
+        queue.asking.result()
+        judge, trial = queue.outcomes.judge, queue.store.trial
         assert not judge(0, 3, 1.0)
         dying(len(marks) + 1)
         try:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from harness import data
-from harness.cohort import Cohort
-from harness.desk import Ledger, SearchDesk, database
+from harness.queue import SearchQueue, TrialStore, database
 from harness.spec import TrialSpec
 from harness.study import Pruner, Real, Search, SearchBudget
+from harness.training.cohort import Cohort
 
 BASE = TrialSpec(dataset="digits", network="mlp", hidden=(32,), latent=4, batch_size=128, optimizer="adamw")
 SPACE = {
@@ -28,33 +28,35 @@ def found(sampler: str, name: str, pruner: Pruner | None = None) -> tuple[float,
     search = Search(
         base=BASE, space=SPACE, objectives=("elbo/validation",), sampler=sampler, pruner=pruner, budgets={"default": budget}
     )
-    digits = data.load("digits", say=lambda _: None)
-    desk = SearchDesk(Ledger(name, ["maximize"], database()), search, "default", 8)
-    desk.prepare()
+    digits = data.load_dataset("digits", say=lambda _: None)
+    queue = SearchQueue(TrialStore(name, ["maximize"], database()), search, "default", 8)
+    queue.prepare()
     spent = 0
-    while desk.busy():
-        tickets = desk.take(8, lambda cell: cell.spec.cohort)
-        if not tickets:
+    while queue.busy():
+        assignments = queue.take(8, lambda cell: cell.spec.cohort)
+        if not assignments:
             time.sleep(0.05)
             continue
-        cohort = Cohort([t.cell.spec for t in tickets], digits, torch.device("cpu"))
-        open_tickets = {t.cell.spec.id: t for t in tickets}
+        cohort = Cohort([t.cell.spec for t in assignments], digits, torch.device("cpu"))
+        open_tickets = {t.cell.spec.id: t for t in assignments}
         rows: dict[str, dict[str, float]] = {}
         for epoch in range(1, EPOCHS + 1):
             spent += len(cohort.specs)
             rows = cohort.run_epoch()
             for spec in set(cohort.failures) & set(open_tickets):
-                desk.fail(open_tickets.pop(spec), cohort.failures[spec], final=True)
-            hopeless = [s for s, row in rows.items() if desk.report(open_tickets[s], epoch, row)]
-            cohort.drop(hopeless)
+                queue.fail(open_tickets.pop(spec), cohort.failures[spec], final=True)
+            hopeless = [
+                s for s, row in rows.items() if queue.pruning is not None and queue.pruning.report(open_tickets[s], epoch, row)
+            ]
+            cohort.prune(hopeless)
             for spec in hopeless:
-                desk.prune(open_tickets.pop(spec))
+                queue.pruned(open_tickets.pop(spec))
             if not open_tickets:
                 break
-        for spec, ticket in open_tickets.items():
-            desk.tell(ticket, rows[spec])
-    assert desk.missing == 0
-    (best, *_) = (a.values["elbo/validation"] for a in desk.best() if a.values)
+        for spec, assignment in open_tickets.items():
+            queue.complete(assignment, rows[spec])
+    assert queue.missing == 0
+    (best, *_) = (a.values["elbo/validation"] for a in queue.best() if a.values)
     return best, spent
 
 

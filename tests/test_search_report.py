@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drivers import desk_of, driver_of
+from drivers import driver_of, queue_of
 from memory_tracker import MemoryTracker
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.console import Console
 
 from harness import report
-from harness.desk import Ledger, SearchDesk, advisers
-from harness.report import search as words
-from harness.report import search_drawing
+from harness.queue import SearchQueue, TrialStore, samplers
+from harness.report.search import axes
+from harness.report.search import text as words
 from harness.spec import TrialSpec
 from harness.study import SCORES, Constraint, OneOf, Pruner, Real, Search, SearchBudget, Whole, Widths
 
@@ -44,18 +44,18 @@ def scores(spec: TrialSpec) -> Brought:
     return {"elbo/validation": elbo, "validation/squared_error": -elbo / 4} | costs
 
 
-def found_of(plan: Search, brings: Callable[[TrialSpec], Brought] = scores, over: int = 1000) -> report.SearchFound:
+def found_of(plan: Search, brings: Callable[[TrialSpec], Brought] = scores, over: int = 1000) -> report.SearchResults:
     """A search whose trials bring made-up scores; after so many that are over, the others are under way."""
     directions = ["minimize" if SCORES[o].better == "lower" else "maximize" for o in plan.objectives]
-    ledger = Ledger("a_search", directions, "sqlite://")
-    ledger.note_study({"sampler": plan.sampler_of("default")})
+    store = TrialStore("a_search", directions, "sqlite://")
+    store.note_study({"sampler": plan.sampler_of("default")})
     point = partial(plan.point, "default")
-    for i, asked in enumerate(advisers.ask(ledger.study, plan.sampler_of("default"), point, plan.budgets["default"].trials)):
+    for i, asked in enumerate(samplers.ask(store.study, plan.sampler_of("default"), point, plan.budgets["default"].trials)):
         spec = point(lambda p, asked=asked: asked.params[p.name])
-        ledger.study.add_trial(_over(plan, asked, brings(spec) if i < over else None))
-    desk = SearchDesk(ledger, plan, "default", 4)
-    desk.finished = {f"run-{i}" for i in range(len(plan.seeds))}
-    return report.SearchFound.of(plan, "default", desk)
+        store.study.add_trial(_over(plan, asked, brings(spec) if i < over else None))
+    queue = SearchQueue(store, plan, "default", 4)
+    queue.finished = {f"run-{i}" for i in range(len(plan.seeds))}
+    return report.SearchResults.of(plan, "default", queue)
 
 
 def _over(plan: Search, asked: FrozenTrial, brought: Brought | None) -> FrozenTrial:
@@ -103,7 +103,7 @@ CONDITIONAL: dict = {
 }
 LARGE = (Constraint(score="model/parameters", at_most=60_000),)
 NEVER = (Constraint(score="perf/step_ms", at_most=0.5),)
-KINDS: Mapping[str, tuple[Callable[[], report.SearchFound], set[str]]] = {
+KINDS: Mapping[str, tuple[Callable[[], report.SearchResults], set[str]]] = {
     "plain": (lambda: found_of(search_of(12)), {"history", "importances", "slices", "contour", "parallel"}),
     "pruned": (
         lambda: found_of(search_of(12, pruner=ASHA), mixed),
@@ -147,13 +147,13 @@ KINDS: Mapping[str, tuple[Callable[[], report.SearchFound], set[str]]] = {
 }
 
 
-def untested(found: report.SearchFound, tracker: MemoryTracker) -> report.Findings:
+def untested(found: report.SearchResults, tracker: MemoryTracker) -> report.AblationResults:
     """The findings of a search whose best has not been trained again."""
-    refit = found.search.refit("default", {f"#{a.number}": a.spec for a in found.best[:1]})
-    return report.Findings.collect("learning_rate_search", "default", refit, refit.cells("default"), {}, {}, tracker)
+    refit = found.search.judged("default", {f"#{a.number}": a.spec for a in found.best[:1]})
+    return report.AblationResults.collect("learning_rate_search", "default", refit, {}, {}, tracker)
 
 
-def said_of(found: report.SearchFound) -> str:
+def said_of(found: report.SearchResults) -> str:
     return " ".join(words.sentences(found))
 
 
@@ -249,29 +249,31 @@ def test_no_parameter_matters_where_all_trials_are_alike() -> None:
 def test_an_axis_leaves_out_what_diverged_and_says_so(sign: int) -> None:
     objective = {1: "elbo/validation", -1: "validation/squared_error"}[sign]
     usual = sign * np.linspace(-110, -100, 20)
-    every = search_drawing.window(usual, (), objective)
+    every = axes.window(usual, (), objective)
     assert (every.low, every.high, every.cut) == (usual.min(), usual.max(), 0)
     assert every.note(objective) == ""
-    cut = search_drawing.window([*usual, sign * -5000.0, np.nan], [sign * -900.0], objective)
+    cut = axes.window([*usual, sign * -5000.0, np.nan], [sign * -900.0], objective)
     assert (cut.low, cut.high, cut.cut, cut.worst) == (usual.min(), usual.max(), 2, sign * -5000.0)
     assert "5,000" in cut.note(objective)
     assert cut.outside([sign * -5000.0, sign * -105.0]).tolist() == [True, False]
 
 
 def test_a_good_outlier_is_never_left_out() -> None:
-    w = search_drawing.window([-110.0, -109.0, -108.0, -107.0, -5.0], (), "elbo/validation")
+    w = axes.window([-110.0, -109.0, -108.0, -107.0, -5.0], (), "elbo/validation")
     assert w.high == -5.0
 
 
 @pytest.mark.slow
 def test_the_test_of_the_best_stands_above_the_search(tmp_path: Path) -> None:
     found, tracker = found_of(search_of(4)), MemoryTracker()
-    refit = replace(found.search, base=BASE.derive(learning_rate=1e-5)).refit("default", {"tuned": BASE.derive(learning_rate=3e-3)})
+    refit = replace(found.search, base=BASE.derive(learning_rate=1e-5)).judged(
+        "default", {"tuned": BASE.derive(learning_rate=3e-3)}
+    )
     cheap = replace(refit, budgets={"default": replace(refit.budgets["default"], epochs=1)})
-    cells, desk = cheap.cells("default"), desk_of(cheap)
-    desk.prepare(cells)
-    driver_of(desk, tracker, tmp_path).run()
-    findings = report.Findings.collect("learning_rate_search", "default", cheap, cells, desk.done(), desk.given_up(), tracker)
+    queue = queue_of(cheap)
+    queue.prepare()
+    driver_of(queue, tracker, tmp_path).run()
+    findings = report.AblationResults.collect("learning_rate_search", "default", cheap, queue.done(), queue.given_up(), tracker)
     report.publish(findings, tracker, found)
     page = (report.folder("learning_rate_search", "default") / "report.html").read_text()
     order = ["tuned: the base with learning_rate = 0.003.", "tuned beats base on ELBO (nats)", "The search", "Scores that compare"]
@@ -285,9 +287,9 @@ def test_the_test_of_the_best_stands_above_the_search(tmp_path: Path) -> None:
 
 def test_a_winner_that_is_the_base_is_not_tested() -> None:
     found = found_of(search_of(1))
-    assert words.tested(found, found.search.refit("default", {"tuned": BASE})) == [words.THE_BASE]
+    assert words.tested(found, found.search.judged("default", {"tuned": BASE})) == [words.THE_BASE]
     lost = KINDS["all failed"][0]()
-    assert words.tested(replace(found, best=[]), lost.search.refit("default", {})) == [words.NO_BEST]
+    assert words.tested(replace(found, best=[]), lost.search.judged("default", {})) == [words.NO_BEST]
 
 
 def test_the_note_says_what_is_searched() -> None:

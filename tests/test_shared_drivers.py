@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from servers import Postgres
 from shared_driver import PLAN
 
-from harness.desk import Ledger, database
+from harness.queue import TrialStore, database
 from harness.tracking import MlflowTracker
 
 TESTS = Path(__file__).parent
@@ -29,9 +29,9 @@ def stores(postgres: Postgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("HARNESS_ARTIFACTS", str(tmp_path / "artifacts"))
     monkeypatch.setenv("HARNESS_GRACE_S", str(GRACE_S))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    ledger = postgres.uri(postgres.database())
+    store = postgres.uri(postgres.database())
     MlflowTracker("shared", "default", "")
-    return database(ledger)
+    return database(store)
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def drivers(storage: str, folder: Path, count: int) -> Iterator[list[subprocess.
     try:
         for i in range(count):
             home = folder / f"home{i}"
-            program = [sys.executable, str(TESTS / "shared_driver.py"), storage, str(home / "scratch")]
+            program = [sys.executable, str(TESTS / "helpers" / "shared_driver.py"), storage, str(home / "scratch")]
             out = (folder / f"said{i}").open("w")
             environment = {**os.environ, "HARNESS_HOME": str(home)}
             started.append(subprocess.Popen(program, env=environment, stdout=out, stderr=subprocess.STDOUT))
@@ -66,7 +66,7 @@ def finish(process: subprocess.Popen, folder: Path, driver: int) -> None:
 
 
 def trials(storage: str) -> list[FrozenTrial]:
-    return Ledger("shared.default", ["minimize"], storage).trials()
+    return TrialStore("shared.default", ["minimize"], storage).trials()
 
 
 def assert_every_cell_counts_once(storage: str) -> None:

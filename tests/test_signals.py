@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness import paths, report, run
+from harness import paths, report
+from harness.report import page
+from harness.runner import commands
 from harness.tracking import MlflowTracker
 
 TESTS = Path(__file__).parent
@@ -18,7 +20,7 @@ TESTS = Path(__file__).parent
 
 @pytest.mark.slow
 def test_ten_of_each_signal_at_random_moments() -> None:
-    program = [sys.executable, str(TESTS / "signals.py"), "--each", "10", "--seed", "0"]
+    program = [sys.executable, str(TESTS / "helpers" / "signals.py"), "--each", "10", "--seed", "0"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(program, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -49,7 +51,7 @@ def test_a_report_that_was_stopped_or_killed_is_written_again(
 
     def start() -> tuple[int, str]:
         said = io.StringIO()
-        code = run.run_study("small", "default", "cpu", 1, Console(file=said, width=200), executor="local")
+        code = commands.run_study("small", "default", "cpu", 1, Console(file=said, width=200), executor="local")
         return code, said.getvalue()
 
     def parent() -> str:
@@ -63,7 +65,7 @@ def test_a_report_that_was_stopped_or_killed_is_written_again(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(report, "_write", stop)
+        patch.setattr(page, "_write", stop)
         code, said = start()
     assert (code, parent()) == (143, "KILLED")
     assert "the same command goes on where it left off" in said

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tiny_driver import TinyDriver
 
-from harness.checkpoints import Checkpoints
 from harness.errors import MachineError, UserError
-from harness.executors import Dropped, Epoch, Event, Failed, Finished, InProcess, Job, Places, make
+from harness.executors import Epoch, Event, Failed, Finished, InProcess, Job, OutputDirs, Pruned, make
 from harness.spec import TrialSpec
+from harness.training.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("submitit", reason="submitit is not installed: pip install -e '.[slurm]'")
@@ -24,12 +24,12 @@ ENDLESS = TRIAL.derive(epochs=100_000)
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path / "scratch", tmp_path / "checkpoints")
+def places(tmp_path: Path) -> OutputDirs:
+    return OutputDirs(tmp_path / "scratch", tmp_path / "checkpoints")
 
 
 @pytest.fixture
-def pool(places: Places, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def pool(places: OutputDirs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("HARNESS_SLURM_CLUSTER", "local")
     executor = make("slurm", ["cpu", "cpu"], places)
     yield executor
@@ -43,13 +43,13 @@ def until_over(pool: Any) -> Iterator[Event]:
 
 def undisturbed(spec: TrialSpec, folder: Path) -> str:
     """SHA-256 of its weights when trained here, in one go."""
-    places = Places(folder / "scratch", folder / "checkpoints")
+    places = OutputDirs(folder / "scratch", folder / "checkpoints")
     driver = TinyDriver(InProcess(places), places)
     driver.run([spec])
     return driver.weights(spec)
 
 
-def test_jobs_that_are_told_to_end_go_on_in_others(pool: Any, places: Places, tmp_path: Path) -> None:
+def test_jobs_that_are_told_to_end_go_on_in_others(pool: Any, places: OutputDirs, tmp_path: Path) -> None:
     """One hears SIGTERM, as when preempted, one SIGUSR2, as when short of time. Both go on from where they were."""
     specs = {s.id: s for s in (TRIAL.derive(seed=n, epochs=60) for n in range(2))}
     signals = dict(zip(specs, (signal.SIGTERM, signal.SIGUSR2), strict=True))
@@ -81,7 +81,7 @@ def task_of(controller: str) -> int:
 def test_a_heeded_job_drops_at_once_and_another_soon(pool: Any) -> None:
     first, second = TRIAL.derive(seed=30), TRIAL.derive(seed=31)
     other = ENDLESS.derive(seed=40)
-    pool.submit(Job((first, second), heeded=True))
+    pool.submit(Job((first, second), waits_for_pruning=True))
     pool.submit(Job((other,)))
     assert pool.free() == 0
     seen: Counter[str] = Counter()
@@ -90,15 +90,15 @@ def test_a_heeded_job_drops_at_once_and_another_soon(pool: Any) -> None:
         if isinstance(event, Epoch):
             seen[event.spec] += 1
             if event.spec == other.id or (event.spec, event.epoch) == (first.id, 3):
-                pool.drop([event.spec])
+                pool.prune([event.spec])
         else:
             ends[event.spec] = type(event)
-    assert ends == {first.id: Dropped, second.id: Finished, other.id: Dropped}
+    assert ends == {first.id: Pruned, second.id: Finished, other.id: Pruned}
     assert (seen[first.id], seen[second.id]) == (3, TRIAL.epochs)
 
 
 def test_a_job_that_is_killed_fails_its_trials(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.executors.on_slurm.LATE_S", 0.5)
+    monkeypatch.setattr("harness.executors.slurm.executor.LATE_S", 0.5)
     pool.submit(Job((ENDLESS, ENDLESS.derive(seed=1))))
     [job] = pool.running.values()
     ends = []
@@ -111,7 +111,7 @@ def test_a_job_that_is_killed_fails_its_trials(pool: Any, monkeypatch: pytest.Mo
     assert sorted(ends, key=lambda e: e.spec) == [Failed(trial, why, final=False) for trial in sorted(s.id for s in job.job.specs)]
 
 
-def test_closing_keeps_the_newest_epoch(pool: Any, places: Places) -> None:
+def test_closing_keeps_the_newest_epoch(pool: Any, places: OutputDirs) -> None:
     pool.submit(Job((ENDLESS,)))
     shown = next(e.epoch for e in until_over(pool) if isinstance(e, Epoch) and e.epoch > 2)
     [task] = [task_of(r.handle.job_id) for r in pool.running.values()]
@@ -122,7 +122,7 @@ def test_closing_keeps_the_newest_epoch(pool: Any, places: Places) -> None:
     assert Checkpoints(places.checkpoints).newest(ENDLESS) >= shown
 
 
-def test_a_job_ends_when_another_driver_has_taken_over(pool: Any, places: Places) -> None:
+def test_a_job_ends_when_another_driver_has_taken_over(pool: Any, places: OutputDirs) -> None:
     """That one has removed the folder, and trains the same trials."""
     pool.submit(Job((ENDLESS,)))
     next(e for e in until_over(pool) if isinstance(e, Epoch))
@@ -144,7 +144,7 @@ def test_a_job_of_other_code_trains_nothing(pool: Any, monkeypatch: pytest.Monke
         list(until_over(pool))
 
 
-def test_never_on_this_machine_unless_asked(places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_never_on_this_machine_unless_asked(places: OutputDirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("HARNESS_SLURM_CLUSTER", raising=False)
     with pytest.raises(MachineError, match="no sbatch here"):

@@ -7,14 +7,26 @@ import pytest
 
 from harness.data import DATASETS
 from harness.errors import UserError
-from harness.likelihoods import LIKELIHOODS
 from harness.metrics import DEPTHS
-from harness.networks import ACTIVATIONS, NETWORKS
-from harness.objectives import OBJECTIVES
-from harness.optim import OPTIMIZERS
+from harness.models.activations import ACTIVATIONS
+from harness.models.likelihoods import LIKELIHOODS
+from harness.models.networks import NETWORKS
+from harness.models.objectives import OBJECTIVES
 from harness.spec import CHOICES, FIELDS, LIKELIHOOD_SCALES, REAL_FIELDS, TrialSpec
+from harness.training.optimizers import OPTIMIZERS
 
-LANE_FIELDS = {"seed", "learning_rate", "beta", "weight_decay", "kl_warmup", "kl_cycle", "free_bits", "learning_rate_decay"}
+LANE_FIELDS = {
+    "seed",
+    "learning_rate",
+    "beta",
+    "weight_decay",
+    "kl_warmup",
+    "kl_cycle",
+    "free_bits",
+    "learning_rate_decay",
+    "learning_rate_schedule",
+    "learning_rate_warmup",
+}
 
 # A spec and one other value for every field.
 OTHERS = {
@@ -37,6 +49,8 @@ OTHERS = {
     "kl_cycle": (TrialSpec(kl_warmup=1.0), 2.0),
     "free_bits": (TrialSpec(), 0.5),
     "learning_rate_decay": (TrialSpec(), 0.1),
+    "learning_rate_schedule": (TrialSpec(), "constant"),
+    "learning_rate_warmup": (TrialSpec(), 1.5),
     "sigma": (TrialSpec(likelihood="mse"), 0.5),
     "objective": (TrialSpec(), "iwae"),
     "num_samples": (TrialSpec(), 5),
@@ -225,6 +239,6 @@ def test_scales_tell_binarisations_apart() -> None:
 
 
 def test_studies_load_without_torch() -> None:
-    program = "import sys; from harness import study; [study.load(n) for n in study.names()]; print('torch' in sys.modules)"
+    program = "import sys; from harness import study; [study.load_study(n) for n in study.names()]; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 
-from harness import desk, paths, stores, tracking
+from harness import paths, queue, tracking
 from harness.errors import HarnessError, MachineError, UserError
-from harness.stores import files, servers
+from harness.stores import databases, files, locks, schema, servers
 
-COLD_STARTS = Path(__file__).parent / "cold_starts.py"
+COLD_STARTS = Path(__file__).parent / "helpers" / "cold_starts.py"
 
 
 def places(root: Path, number: int) -> list[dict[str, str]]:
@@ -87,7 +87,7 @@ def test_a_file_that_is_no_database_is_left_alone(home: Path):
     file = home / "mlruns" / "optuna.db"
     file.parent.mkdir(parents=True)
     file.write_text("precious notes " * 100, encoding="utf-8")
-    assert "optuna.db is not a SQLite database" in message(desk.database)
+    assert "optuna.db is not a SQLite database" in message(queue.database)
     assert file.read_text(encoding="utf-8").startswith("precious")
 
 
@@ -95,7 +95,7 @@ def test_an_empty_file_is_no_hindrance(home: Path):
     file = home / "mlruns" / "optuna.db"
     file.parent.mkdir(parents=True)
     file.touch()
-    desk.database()
+    queue.database()
     assert answer(file, "SELECT count(*) FROM alembic_version") == 1
 
 
@@ -104,7 +104,7 @@ def test_an_empty_file_is_no_hindrance(home: Path):
     [("v2.6.0.a", "older Optuna"), ("v9.9.0.a", "newer Optuna made it, or another program"), (None, "or only half of them")],
 )
 def test_a_ledger_of_another_version_is_refused_and_not_touched(home: Path, revision: str | None, said: str):
-    desk.database()
+    queue.database()
     file = home / "mlruns" / "optuna.db"
     with closing(sqlite3.connect(file)) as connection, connection:
         if revision:
@@ -112,33 +112,33 @@ def test_a_ledger_of_another_version_is_refused_and_not_touched(home: Path, revi
         else:
             connection.execute("DROP TABLE alembic_version")
     before = file.read_bytes()
-    assert said in message(desk.database)
+    assert said in message(queue.database)
     assert file.read_bytes() == before
 
 
 def test_the_other_program_s_database_is_refused(home: Path, mlflow_store: Path):
     mlflow_store.rename(mlflow_store.with_name("optuna.db"))
-    assert "each program needs one of its own" in message(desk.database)
+    assert "each program needs one of its own" in message(queue.database)
 
 
 def test_an_older_tracking_store_is_refused_with_the_command_that_upgrades_it(mlflow_store: Path):
-    older = tracking.SCHEMA.revisions()[1]
+    older = tracking.MLFLOW_SCHEMA.revisions()[1]
     with closing(sqlite3.connect(mlflow_store)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", [older])
     assert "mlflow db upgrade" in message(tracking.ensure_store)
 
 
 def test_a_damaged_database_is_named(home: Path):
-    desk.database()
+    queue.database()
     file = home / "mlruns" / "optuna.db"
     file.write_bytes(file.read_bytes()[:5000])
-    assert "optuna.db is damaged" in message(desk.database)
+    assert "optuna.db is damaged" in message(queue.database)
 
 
 def test_a_folder_that_cannot_be_written_is_named(home: Path):
     home.mkdir()
     (home / "mlruns").write_text("a file where the folder should be", encoding="utf-8")
-    assert "mlruns" in message(desk.database)
+    assert "mlruns" in message(queue.database)
 
 
 def test_what_fails_in_building_leaves_nothing_and_says_whose_tables(home: Path):
@@ -147,10 +147,10 @@ def test_what_fails_in_building_leaves_nothing_and_says_whose_tables(home: Path)
             connection.execute(text("CREATE TABLE half (a)"))
             connection.execute(text("no SQL at all"))
 
-    broken = stores.Schema("Optuna", fail, lambda: ["1"], "")
-    assert "cannot make Optuna's tables" in message(lambda: stores.ledger("", broken))
+    broken = schema.Schema("Optuna", fail, lambda: ["1"], "")
+    assert "cannot make Optuna's tables" in message(lambda: databases.trial_database("", broken))
     assert not (home / "mlruns" / "optuna.db").exists()
-    desk.database()
+    queue.database()
 
 
 # The journal and where files lie
@@ -160,7 +160,7 @@ def test_the_journal_is_chosen_by_version_and_file_system(home: Path, monkeypatc
     file = home / "mlruns" / "optuna.db"
 
     def journal() -> object:
-        desk.database()
+        queue.database()
         return answer(file, "PRAGMA journal_mode")
 
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))
@@ -172,13 +172,13 @@ def test_the_journal_is_chosen_by_version_and_file_system(home: Path, monkeypatc
 
 
 def test_a_store_that_others_have_open_keeps_its_journal(home: Path, monkeypatch: pytest.MonkeyPatch):
-    desk.database()
+    queue.database()
     with closing(sqlite3.connect(home / "mlruns" / "optuna.db")) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM studies").fetchall()
         monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 3))
         began = time.monotonic()
-        desk.database()
+        queue.database()
         assert time.monotonic() - began < 5
         assert reader.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
 
@@ -199,8 +199,8 @@ def test_network_file_systems_are_told_from_local_ones(tmp_path: Path):
 def test_a_network_file_system_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     files.caution.cache_clear()
     monkeypatch.setattr(files, "network_file_system", lambda path: "lustre")
-    desk.database()
-    desk.database()
+    queue.database()
+    queue.database()
     assert capsys.readouterr().err.count("lies on lustre") == 1
 
 
@@ -217,7 +217,7 @@ def child(code: str) -> subprocess.Popen:
 
 def turn_holder(uri: str) -> subprocess.Popen:
     within = "print('in', flush=True); time.sleep(60)"
-    return child(f"import time; from harness import stores\nwith stores.exclusive({uri!r}, 'turn'): {within}")
+    return child(f"import time; from harness.stores import databases\nwith databases.exclusive({uri!r}, 'turn'): {within}")
 
 
 def end(process: subprocess.Popen, how: int) -> None:
@@ -233,29 +233,29 @@ SQLITE = "sqlite:////anywhere.db"
 def test_a_turn_ends_with_its_process_and_says_who_has_it(home: Path):
     holder = turn_holder(SQLITE)
     try:
-        said = message(lambda: stores.exclusive(SQLITE, "turn", 0.2).__enter__())
+        said = message(lambda: databases.exclusive(SQLITE, "turn", 0.2).__enter__())
         assert "waited" in said
         assert f"process {holder.pid}" in said
-        with stores.exclusive(SQLITE, "another", 0.2):
+        with databases.exclusive(SQLITE, "another", 0.2):
             pass
     finally:
         end(holder, signal.SIGKILL)
-    with stores.exclusive(SQLITE, "turn", 0.2):
+    with databases.exclusive(SQLITE, "turn", 0.2):
         pass
 
 
 def test_a_turn_ends_with_an_exception(home: Path):
-    with pytest.raises(ZeroDivisionError), stores.exclusive(SQLITE, "turn", 0.2):
+    with pytest.raises(ZeroDivisionError), databases.exclusive(SQLITE, "turn", 0.2):
         1 / 0  # noqa: B018
-    with stores.exclusive(SQLITE, "turn", 0.2) as check:
+    with databases.exclusive(SQLITE, "turn", 0.2) as check:
         check()
 
 
 def test_turns_of_processes_do_not_overlap(home: Path):
     code = f"""
-from harness import stores
+from harness.stores import databases
 for _ in range(50):
-    with stores.exclusive({SQLITE!r}, "turn"):
+    with databases.exclusive({SQLITE!r}, "turn"):
         value = int(open({str(home / "number")!r}).read())
         open({str(home / "number")!r}, "w").write(str(value + 1))
 """
@@ -268,8 +268,8 @@ for _ in range(50):
 
 def test_a_busy_lock_says_so_at_once(home: Path):
     path = paths.mlruns() / "locks" / "study.lock"
-    with stores.lock(path):
-        said = message(lambda: stores.lock(path, busy="another driver is at it").__enter__())
+    with locks.lock(path):
+        said = message(lambda: locks.lock(path, busy="another driver is at it").__enter__())
     assert "another driver is at it" in said
     assert f"process {os.getpid()}" in said
 
@@ -290,7 +290,7 @@ def test_a_busy_lock_says_so_at_once(home: Path):
     ],
 )
 def test_an_address_that_is_none_is_refused(uri: str, said: str):
-    text = message(lambda: desk.database(uri), UserError)
+    text = message(lambda: queue.database(uri), UserError)
     assert said in text
     assert "STORAGE" in text
     assert "geh" not in text
@@ -301,15 +301,15 @@ def test_passwords_are_not_shown_and_reach_libraries_whole():
     uri = URL.create("postgres", "someone", password, "host", 5432, "ledger").render_as_string(hide_password=False)
     pytest.importorskip("psycopg")
     url = servers.address(uri, "STORAGE")
-    assert stores.shown(uri) == stores.shown(servers.full(url)) == "postgresql://someone@host:5432/ledger"
+    assert databases.shown(uri) == databases.shown(servers.full(url)) == "postgresql://someone@host:5432/ledger"
     assert make_url(servers.full(url)).password == password
     assert not set("{}") & set(servers.full(url))
-    assert stores.shown("https://someone:geheim@host:5000") == "https://someone@host:5000"
+    assert databases.shown("https://someone:geheim@host:5000") == "https://someone@host:5000"
 
 
 def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "vae-harness[postgres]" in message(lambda: desk.database("postgresql://someone@host/ledger"))
+    assert "vae-harness[postgres]" in message(lambda: queue.database("postgresql://someone@host/ledger"))
 
 
 def test_where_files_of_runs_go(home: Path, monkeypatch: pytest.MonkeyPatch):

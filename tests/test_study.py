@@ -8,7 +8,7 @@ from harness.errors import UserError
 from harness.spec import TrialSpec
 from harness.study import SCORES, Ablation, Budget, Hypothesis
 
-ABLATIONS = [n for n in study.names() if isinstance(study.load(n), Ablation)]
+ABLATIONS = [n for n in study.names() if isinstance(study.load_study(n), Ablation)]
 
 HEAD = '''"""Is it so?"""
 from harness.spec import TrialSpec
@@ -34,7 +34,7 @@ def ablation(**changes: object) -> Ablation:
 
 @pytest.mark.parametrize("name", study.names())
 def test_every_study_loads_and_asks(name: str) -> None:
-    found = study.load(name)
+    found = study.load_study(name)
     assert study.question(name).rstrip().endswith(("?", "."))
     assert "?" in study.question(name)
     assert {"smoke", "default"} <= set(found.budgets)
@@ -44,9 +44,9 @@ def test_there_are_studies() -> None:
     assert "loss_ablation" in study.names()
 
 
-@pytest.mark.parametrize(("name", "budget"), [(n, b) for n in ABLATIONS for b in study.load(n).budgets])
+@pytest.mark.parametrize(("name", "budget"), [(n, b) for n in ABLATIONS for b in study.load_study(n).budgets])
 def test_the_plan_holds_every_arm_and_seed_once(name: str, budget: str) -> None:
-    found = study.load(name)
+    found = study.load_study(name)
     cells = found.cells(budget)
     chosen = found.budgets[budget]
     assert [(c.seed, c.arm) for c in cells] == [(s, a) for s in chosen.seeds for a in found.arms]  # seed by seed
@@ -64,7 +64,7 @@ def test_an_unknown_study_suggests_the_nearest(folder: Path) -> None:
     (folder / "loss_ablation.py").write_text(HEAD)
     (folder / "_hidden.py").write_text("")
     with pytest.raises(UserError, match="unknown study 'los_ablation'; did you mean 'loss_ablation'") as fault:
-        study.load("los_ablation")
+        study.load_study("los_ablation")
     assert "Is it so?" in str(fault.value)
     assert study.names() == ["loss_ablation"]
 
@@ -72,13 +72,13 @@ def test_an_unknown_study_suggests_the_nearest(folder: Path) -> None:
 def test_an_empty_folder_is_no_crash(folder: Path) -> None:
     assert study.questions() == ""
     with pytest.raises(UserError, match="unknown study 'x'"):
-        study.load("x")
+        study.load_study("x")
 
 
 def test_a_syntax_error_is_named_by_line(folder: Path) -> None:
     (folder / "broken.py").write_text(HEAD + "x = 1\nSTUDY = Ablation(base=)\n")
     with pytest.raises(UserError, match=r"broken\.py:5:\d+: .*\n +STUDY = Ablation\(base=\)"):
-        study.load("broken")
+        study.load_study("broken")
     assert "line 5" in study.question("broken")
 
 
@@ -104,7 +104,7 @@ def test_a_fault_in_a_study_is_named_by_file_and_line(name: str, folder: Path) -
     text, message = FAULTS[name]
     (folder / f"{name}.py").write_text(HEAD + text + "\n")
     with pytest.raises(UserError, match=message) as fault:
-        study.load(name)
+        study.load_study(name)
     assert str(folder / f"{name}.py") in str(fault.value)
     assert study.question(name) == "Is it so?"  # read without running it
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import tracking, ui
-from harness.shared_view import SECTIONS, shared_view
+from harness import tracking
 from harness.spec import Result, TrialSpec
-from harness.tracking import MlflowTracker
+from harness.tracking import MlflowTracker, server
+from harness.tracking.layout import SECTIONS, shared_view
 
 START_S = 90
 
@@ -23,10 +23,10 @@ def test_a_taken_port_gives_the_next_free_one():
     import socket
 
     with socket.socket() as taken:
-        taken.bind((ui.HOST, 0))
+        taken.bind((server.HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert ui.free_port(port) > port
+        assert server.free_port(port) > port
 
 
 def test_the_view_is_small_enough_for_a_tag_and_charts_every_section():
@@ -37,27 +37,27 @@ def test_the_view_is_small_enough_for_a_tag_and_charts_every_section():
 
 @contextmanager
 def _server(port: int):
-    environment = ui.environment(tracking.store_uri())
-    server = subprocess.Popen(ui.command(port), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = server.environment(tracking.store_uri())
+    process = subprocess.Popen(server.command(port), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(START_S * 4):
             try:
-                if _status(port, f"{ui.HOST}:{port}") == 200:
+                if _status(port, f"{server.HOST}:{port}") == 200:
                     break
             except OSError:
-                assert server.poll() is None, "the server ended before it answered"
+                assert process.poll() is None, "the server ended before it answered"
             try:
-                server.wait(0.25)
+                process.wait(0.25)
             except subprocess.TimeoutExpired:
                 continue
         yield
     finally:
-        server.terminate()
-        server.wait(20)
+        process.terminate()
+        process.wait(20)
 
 
 def _status(port: int, host: str) -> int:
-    request = urllib.request.Request(f"http://{ui.HOST}:{port}/", headers={"Host": host})
+    request = urllib.request.Request(f"http://{server.HOST}:{port}/", headers={"Host": host})
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status
@@ -85,14 +85,14 @@ def test_it_answers_to_its_own_names_only_and_shows_the_study(mlflow_store, tmp_
         files = tmp_path / str(number)
         files.mkdir()
         tracker.finish(run, Result(spec, {"test/squared_error": 40.0 + number}), files)
-    port = ui.free_port(15_000)
+    port = server.free_port(15_000)
     with _server(port):
         assert _status(port, f"localhost:{port}") == 200
-        for foreign in ("evil.example", "10.evil.example", "192.168.evil.example:80", f"{ui.HOST}:{port}.evil.example"):
+        for foreign in ("evil.example", "10.evil.example", "192.168.evil.example:80", f"{server.HOST}:{port}.evil.example"):
             assert _status(port, foreign) == 403
         if shutil.which("chromium") is None:
             pytest.skip("chromium is not installed: the arrangement of charts was not looked at")
-        text = _page(f"http://{ui.HOST}:{port}{tracker.ui_path}")
+        text = _page(f"http://{server.HOST}:{port}{tracker.ui_path}")
     for section in SECTIONS:
         if section != "Cost":  # nothing of it was logged, and empty charts are hidden
             assert section in text

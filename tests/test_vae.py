@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
+from harness.models.vae import Pass, build, kl_per_dimension
 from harness.spec import TrialSpec
-from harness.vae import Pass, build, kl_per_dimension
 
 # eps of mean 0 and covariance I, as lanes and draws of five images: their average integrates quadratics exactly.
 CORNERS = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 2)[None, :, None].expand(1, 4, 5, 2)

@@ -3,14 +3,16 @@
 import pytest
 import torch
 
-from harness import engine, metrics, products, validation
-from harness.cohort import Cohort
-from harness.data import Data, load
-from harness.likelihoods import LIKELIHOODS
+from harness import metrics
+from harness.data import Data, load_dataset
+from harness.kernels import matmul
 from harness.metrics import bounds
+from harness.models.likelihoods import LIKELIHOODS
+from harness.models.vae import VAE
 from harness.spec import TrialSpec
-from harness.vae import VAE
-from harness.validation import Validation
+from harness.training import validation
+from harness.training.cohort import Cohort
+from harness.training.validation import Validation
 
 CPU = torch.device("cpu")
 SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=1, learning_rate=1e-3)
@@ -19,7 +21,7 @@ TERMS = ("elbo/validation", "recon/validation", "kl/validation")
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return load("digits")
+    return load_dataset("digits")
 
 
 def trained(spec: TrialSpec, data: Data) -> VAE:
@@ -30,18 +32,18 @@ def trained(spec: TrialSpec, data: Data) -> VAE:
 
 def as_scored(spec: TrialSpec, vae: VAE, data: Data) -> list[float]:
     """By the final score's own function, in the order of TERMS."""
-    x = metrics.observed(spec, vae, data.validation)
-    return list(metrics.elbo(vae, metrics.native(vae, x), samples=1)[:3])
+    x = metrics.model_inputs(spec, vae, data.validation)
+    return list(metrics.estimate_elbo(vae, metrics.native(vae, x), samples=1)[:3])
 
 
-@pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.skipif(not products.kernel(), reason="no compiler"))])
+@pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.skipif(not matmul.kernel(), reason="no compiler"))])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_the_graph_is_the_score(likelihood: str, own: bool, digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (bounds, validation):  # several batches and a smaller one, which is never compiled
         monkeypatch.setattr(module, "BATCH", 70)
     monkeypatch.setattr(validation, "_PROGRAMS", {})
-    monkeypatch.setattr(engine, "program", lambda graph, tensors: graph)
-    monkeypatch.setattr(products, "pay", lambda where: own)
+    monkeypatch.setattr(validation, "compile_graph", lambda graph, tensors: graph)
+    monkeypatch.setattr(matmul, "worthwhile", lambda where: own)
     assert len(digits.validation) % 70
     spec = SMALL.derive(likelihood=likelihood)
     vae = trained(spec, digits)

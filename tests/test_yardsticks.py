@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from harness import data
-from harness.metrics import bounds, yardsticks
-from harness.metrics.yardsticks import CommonHead, bits_per_dimension, histogram_bits, own_levels
+from harness.metrics import bits_per_dim, bounds
+from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, histogram_bits, own_levels
+from harness.models.vae import VAE, build
 from harness.spec import LIKELIHOOD_SCALES, TrialSpec
-from harness.vae import VAE, build
 
 
 def fresh(likelihood: str, pixels: int = 12) -> VAE:
@@ -83,6 +83,6 @@ def test_the_histogram_is_counted_by_hand() -> None:
 
 
 def test_the_histogram_baseline_of_mnist() -> None:
-    mnist = data.load("mnist")
+    mnist = data.load_dataset("mnist")
     assert histogram_bits(mnist.fit_on("train+validation").levels, mnist.test.levels) == pytest.approx(1.690, abs=0.001)
-    assert yardsticks.BINS * 4 == yardsticks.LEVELS
+    assert bits_per_dim.BINS * 4 == bits_per_dim.LEVELS

@@ -16,11 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import engine, paths, program
-from harness.cohort import Cohort
+from harness import devices, paths
 from harness.data import Data, Split
+from harness.models.vae import parameters_of_one
 from harness.spec import TrialSpec
-from harness.vae import parameters_of_one
+from harness.training import step
+from harness.training.batches import BatchStream
+from harness.training.cohort import Cohort
 
 COUNTED = ("bce", "bernoulli", "gaussian_shared", "continuous_bernoulli", "discretized_logistic")
 STEPS = 4  # of the longer run; the data set has one batch for each
@@ -56,13 +58,11 @@ def count(likelihood: str, device: str = "cpu") -> dict[str, int]:
     graph_breaks, graph_ops: of the step as the one graph that is compiled. On an accelerator also kernels (copies among them) and
     synchronisations of one step.
     """
-    where = engine.device(device)
+    where = devices.device(device)
     cohort = Cohort([TrialSpec(likelihood=likelihood)], _noise(), where)
-    cohort.validation = None
 
     def run(steps: int) -> None:
-        cohort.steps_per_epoch = steps
-        assert cohort.run_epoch(), "training met a value that is not finite"
+        assert cohort.run_steps(steps), "training met a value that is not finite"
 
     def metered(steps: int) -> Meter:
         with Meter() as meter:
@@ -90,16 +90,12 @@ def count(likelihood: str, device: str = "cpu") -> dict[str, int]:
 
 def _graph(cohort: Cohort) -> dict[str, int]:
     """Operations of the whole step traced as one graph, the program that is compiled, and 1 break where it cannot be traced."""
-    images, draws, latents = cohort.shape.batch_size, cohort.shape.num_samples, cohort.shape.latent
-    noise = (images, cohort.levels.shape[1]) if any(cohort.noisy) else (1, 1)
-    batch, history = torch.zeros(1, 1, images, dtype=torch.long), torch.zeros(1, 3, 1)
-    eps, u = torch.zeros(1, 1, draws, images, latents), torch.zeros(1, 1, *noise)
-    beta, rate, spread = torch.ones(1, 1), torch.ones(1, 1), torch.ones(1)
-    chunk = program.Chunk(*(t.to(cohort.device) for t in (batch, eps, u, beta, rate, spread, history)))
-    constant = program.Lanes(cohort.levels, cohort.learning_rate, cohort.weight_decay, cohort.free_bits)
-    state = (cohort.params, cohort.state.mean, cohort.state.square)
+    stream = BatchStream(cohort.lanes, cohort.levels, cohort.steps_per_epoch, epoch=0)
+    chunk = stream.chunk(range(1), cohort.config.optimizer, whole=False)
+    constant = step.LaneConstants(cohort.levels, cohort.weight_decay, cohort.free_bits)
+    state = (cohort.params, *cohort.state.slots.values())
     try:
-        graph = program.trace(cohort.recipe, state, constant, chunk, torch.zeros(1, dtype=torch.long, device=cohort.device))
+        graph = step.trace(cohort.config, state, constant, chunk, torch.zeros(1, dtype=torch.long, device=cohort.device))
     except (RuntimeError, TraceError):
         return {"graph_breaks": 1}
     return {"graph_breaks": 0, "graph_ops": sum(node.op == "call_function" for node in graph.graph.nodes)}
@@ -122,7 +118,7 @@ def _noise() -> Data:
     images = STEPS * TrialSpec().batch_size
     levels = torch.randint(0, 256, (images, 784), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     train, validation, test = (Split(n, levels, torch.zeros(images).long()) for n in ("train", "validation", "test"))
-    return Data("noise", 28, train, validation, test, "")
+    return Data(name="noise", side=28, train=train, validation=validation, test=test, digest="")
 
 
 # -------------------------------------------------------------------------------- the file
@@ -135,7 +131,7 @@ def file() -> Path:
 
 def key(device: str = "cpu") -> str:
     """Under what the counts of this device and this torch stand in the file: kernels differ between releases."""
-    return f"{engine.device(device).type}, torch {'.'.join(torch.__version__.split('.')[:2])}"
+    return f"{devices.device(device).type}, torch {'.'.join(torch.__version__.split('.')[:2])}"
 
 
 def count_all(device: str = "cpu") -> Counts:

@@ -26,10 +26,11 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from harness import data, engine, paths, stats
+from harness import data, devices, paths, stats
 from harness.bench import counts
-from harness.display import PLAIN_EVERY_S, clock
+from harness.data import download
 from harness.errors import MachineError, UserError
+from harness.runner.progress import PLAIN_EVERY_S, clock
 
 PAIRS, ROUNDS = 24, 15
 STEPS = {False: 10, True: 20}  # of a round, by whether they are compiled; the last is by operations in either case
@@ -42,8 +43,8 @@ IMAGES = 4096
 OK, IMPROVEMENT, REGRESSION, INCONCLUSIVE = "OK", "IMPROVEMENT", "REGRESSION", "INCONCLUSIVE"
 
 
-@dataclass(frozen=True)
-class Verdict:
+@dataclass(frozen=True, kw_only=True)
+class GateVerdict:
     """What the pairs say of log(head / base): outcome and why, the mean with its 90 % interval, the number of pairs."""
 
     outcome: str
@@ -58,7 +59,7 @@ class Verdict:
         return f"{self.outcome}: {self.reason}; step time {slower:+.1f} % [{low:+.1f}, {high:+.1f}], {self.pairs} process pairs"
 
 
-def verdict(pair_log_ratios: Sequence[float], control: Sequence[float]) -> Verdict:
+def verdict(pair_log_ratios: Sequence[float], control: Sequence[float]) -> GateVerdict:
     """Judge pairs of processes, each log(head / base), beside a control of equal code, log(head / head again).
 
     REGRESSION: the 90 % interval of the mean lies above 0 and the mean above 2.5 %; IMPROVEMENT: the mirror image; OK: the interval
@@ -77,7 +78,7 @@ def verdict(pair_log_ratios: Sequence[float], control: Sequence[float]) -> Verdi
     return found
 
 
-def _judge(log_ratios: Sequence[float]) -> Verdict:
+def _judge(log_ratios: Sequence[float]) -> GateVerdict:
     n, mean = len(log_ratios), statistics.fmean(log_ratios)
     half = stats.t_quantile(0.95, n - 1) * statistics.stdev(log_ratios) / n**0.5
     low, high = mean - half, mean + half
@@ -89,7 +90,7 @@ def _judge(log_ratios: Sequence[float]) -> Verdict:
         outcome, reason = OK, "a slow-down of 5 % is excluded"
     else:
         outcome, reason = INCONCLUSIVE, "the pairs scatter too much: a slow-down of 5 % is neither shown nor excluded"
-    return Verdict(outcome, reason, mean, low, high, n)
+    return GateVerdict(outcome=outcome, reason=reason, estimate=mean, low=low, high=high, pairs=n)
 
 
 # -------------------------------------------------------------------------------- timing
@@ -146,8 +147,8 @@ def pair(seconds: np.ndarray, heads: tuple[int, int] = (1, 2)) -> tuple[float, f
 def _images() -> np.ndarray:
     """Grey levels for both sides: MNIST's first images where it is here, else noise."""
     raw = paths.data() / "MNIST" / "raw"
-    if all((raw / f).exists() for f in data.FILES):
-        return data.load("mnist").train.levels[:IMAGES].numpy()
+    if all((raw / f).exists() for f in download.FILES):
+        return data.load_dataset("mnist").train.levels[:IMAGES].numpy()
     return np.random.default_rng(0).integers(0, 256, (IMAGES, 784), dtype=np.uint8)
 
 
@@ -187,8 +188,8 @@ def checkout(base: str) -> Iterator[Path]:
             if added.returncode:
                 raise MachineError(f"git worktree add failed: {added.stderr.strip()}")
             folder = tree / inside.stdout.strip()
-            if not (folder / "harness" / "cohort.py").exists():
-                raise UserError(f"revision {base!r} holds no harness/cohort.py\nname a later commit")
+            if not any((folder / "harness" / place / "cohort.py").exists() for place in ("training", ".")):
+                raise UserError(f"revision {base!r} has no cohort to time\nname a later commit")
             yield folder
         finally:
             _git("worktree", "remove", "--force", str(tree))
@@ -211,8 +212,8 @@ def compare(
 
     Returns the exit code: 1 for a REGRESSION or changed counts, else 0; INCONCLUSIVE after `budget_s` is said, and fails nothing.
     """
-    device = str(engine.device(device))
-    compiler = engine.compiler(engine.device(device))
+    device = str(devices.device(device))
+    compiler = devices.compiler(devices.device(device))
     slower = False
     with checkout(base) as folder:
         changed = counts.report(console, device)
@@ -228,7 +229,7 @@ def compare(
     return int(changed or slower)
 
 
-def _judge_until_clear(groups: Iterator[np.ndarray], console: Console, words: str, pairs: int, budget_s: float) -> Verdict:
+def _judge_until_clear(groups: Iterator[np.ndarray], console: Console, words: str, pairs: int, budget_s: float) -> GateVerdict:
     """The verdict from `pairs` groups of base, head, head; while it is open and time is left, from more."""
     ratios: list[float] = []
     control: list[float] = []

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 import torch
 from rich.console import Console
 
-from harness import engine, metrics
-from harness.chunks import CHUNK
-from harness.cohort import Cohort
-from harness.data import Data, load
+from harness import devices, metrics
+from harness.data import Data, load_dataset
 from harness.errors import UserError
-from harness.likelihoods import LIKELIHOODS
-from harness.networks import ACTIVATIONS
-from harness.program import Bound
+from harness.models.activations import ACTIVATIONS
+from harness.models.likelihoods import LIKELIHOODS
 from harness.spec import TrialSpec
+from harness.training.batches import CHUNK
+from harness.training.cohort import Cohort
+from harness.training.step import BoundStep
 
 ROUNDS = 10
 STEPS = 256  # of a timed round
@@ -53,12 +53,12 @@ def check(device: str, console: Console) -> int:
     Raises:
         UserError: a device that is no GPU.
     """
-    where = engine.device(device)
-    if not engine.can_capture(where):
+    where = devices.device(device)
+    if not devices.can_capture(where):
         raise UserError(f"these checks are for a CUDA GPU, got {device!r}\nfor a CPU: make bench")
     started = time.monotonic()
-    console.print(f"{engine.describe(where)}, torch {torch.__version__}", highlight=False)
-    report, data = _Report(console), load("mnist", say=console.print)
+    console.print(f"{devices.describe(where)}, torch {torch.__version__}", highlight=False)
+    report, data = _Report(console), load_dataset("mnist", say=console.print)
     base = TrialSpec(epochs=1)
     _sync_free(report, data, where, base)
     one = [name for name in LIKELIHOODS if LIKELIHOODS[name].params == 1]
@@ -77,7 +77,7 @@ def _sync_free(report: _Report, data: Data, where: torch.device, spec: TrialSpec
     """A chunk of captured steps, under torch's own alarm for operations that wait for the device."""
     bound = _ready(Cohort([spec, spec.derive(seed=1)], data, where, compiled=True), 2 * CHUNK)
     try:
-        with engine.no_waiting():
+        with devices.no_waiting():
             bound.again(CHUNK, lambda steps: None)
     except RuntimeError as fault:
         report.line(False, f"a chunk waits for the device: {fault}")
@@ -103,15 +103,15 @@ def _parity(report: _Report, data: Data, where: torch.device, specs: Sequence[Tr
 
 def _elbo(cohort: Cohort, spec: TrialSpec) -> float:
     vae = cohort.trained(spec)
-    x = metrics.observed(spec, vae, cohort.data.test)
-    return metrics.elbo(vae, metrics.native(vae, x), samples=1).elbo
+    x = metrics.model_inputs(spec, vae, cohort.data.test)
+    return metrics.estimate_elbo(vae, metrics.native(vae, x), samples=1).elbo
 
 
 def _time(report: _Report, data: Data, where: torch.device, goal: Goal) -> None:
     cohort = Cohort(goal.specs, data, where, compiled=True)
     bound = _ready(cohort, STEPS)
     step = _median(lambda: bound.again(CHUNK, lambda steps: None), where) / CHUNK
-    epoch = _median(cohort.run_epoch, where, 3) / STEPS
+    epoch = _median(lambda: cohort.run_steps(STEPS), where, 3) / STEPS
     each = 1e6 / len(goal.specs)
     words = (
         f"{goal.name}: {each * step:.1f} us per trial-step, goal {goal.at_most:g}; with orders and noise drawn {each * epoch:.1f}"
@@ -119,10 +119,9 @@ def _time(report: _Report, data: Data, where: torch.device, goal: Goal) -> None:
     report.line(each * step <= goal.at_most, words)
 
 
-def _ready(cohort: Cohort, steps: int) -> Bound:
+def _ready(cohort: Cohort, steps: int) -> BoundStep:
     """The cohort's program after an epoch of so many steps."""
-    cohort.steps_per_epoch, cohort.validation = steps, None
-    cohort.run_epoch()
+    cohort.run_steps(steps)
     if cohort.bound is None:
         raise ValueError("the cohort is not compiled")
     return cohort.bound
@@ -133,7 +132,7 @@ def _median(run: Callable[[], object], where: torch.device, rounds: int = ROUNDS
 
     def times() -> Iterable[float]:
         for _ in range(rounds):
-            timer = engine.StepTimer(where)
+            timer = devices.StepTimer(where)
             run()
             timer.mark()
             yield timer.seconds()[0]

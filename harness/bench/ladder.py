@@ -12,21 +12,21 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness import engine, manifest
+from harness import devices, provenance
 from harness.bench import machine, rungs
 from harness.bench.jax_peer import version
 from harness.bench.machine import BATCH, Spent
 from harness.bench.rungs import EAGER, GRAPH, JAX, REFERENCE, Rung
-from harness.display import clock
 from harness.errors import HarnessError, UserError
+from harness.runner.progress import clock
 
 BUDGET_S = 240.0  # of all rounds, compiling not counted
 LANES = (2, 4, 8, 16, 32, 64)
 MANY_LANES = (128, 256)  # a GPU has room for them
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, kw_only=True)
+class LadderRow:
     """A rung's figures, medians over rounds; or why it has none.
 
     wall_ms, cpu_ms: of a step of one trial. ratio: how many times faster than the reference loop of the same round; low and high
@@ -54,11 +54,11 @@ class Row:
         return self.lanes * machine.bytes_per_step()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ladder:
     """All rows, and what they were measured on. `gflops` is the rate of the yardstick product in the same run."""
 
-    rows: Sequence[Row]
+    rows: Sequence[LadderRow]
     device: str
     threads: int
     rounds: int
@@ -90,7 +90,7 @@ def ladder(
     """
     if threads < 1 or rounds < 2:
         raise UserError(f"a ladder takes at least 1 thread and 2 rounds, got {threads} and {rounds}")
-    where, before = engine.device(device), torch.get_num_threads()
+    where, before = devices.device(device), torch.get_num_threads()
     rungs.mnist()  # a data set that is missing is said at once
     load = os.getloadavg()[0]
     torch.set_num_threads(threads)
@@ -108,11 +108,11 @@ def ladder(
         torch.set_num_threads(before)
     by_cpu = where.type == "cpu" and threads == 1
     gflops = machine.flop_of_product() / statistics.median(_used(t, by_cpu) for t in times[""]) / 1e9
-    rows = [_row(r, times, by_cpu, gflops) for r in standing] + [Row(n, reason=why) for n, why in absent.items()]
-    tags = manifest.tags()
+    rows = [_row(r, times, by_cpu, gflops) for r in standing] + [LadderRow(name=n, reason=why) for n, why in absent.items()]
+    tags = provenance.tags()
     return Ladder(
         rows=sorted(rows, key=lambda r: names.index(r.name)),
-        device=engine.describe(where),
+        device=devices.describe(where),
         threads=threads,
         rounds=rounds,
         by_threads=where.type == "cpu",
@@ -121,7 +121,7 @@ def ladder(
         versions=", ".join(
             f"{n} {v}" for n, v in (("torch", tags["version.torch"]), ("JAX", version()), ("Python", tags["version.python"])) if v
         ),
-        commit=manifest.commit(),
+        commit=provenance.commit(),
         load=(load, os.getloadavg()[0]),
         date=datetime.date.today().isoformat(),
     )
@@ -129,12 +129,12 @@ def ladder(
 
 def default_lanes(device: str) -> Sequence[int]:
     """Lanes of the rungs, unless said."""
-    return LANES if engine.device(device).type == "cpu" else LANES + MANY_LANES
+    return LANES if devices.device(device).type == "cpu" else LANES + MANY_LANES
 
 
 def plan(where: torch.device, threads: int, lanes: Sequence[int], stack: ExitStack) -> dict[str, Callable[[], Rung]]:
     """How to build every rung, in the order of the table."""
-    builders: dict[str, Callable[[], Rung]] = {n: partial(rungs.usual, n, where) for n in rungs.RECIPES}
+    builders: dict[str, Callable[[], Rung]] = {n: partial(rungs.usual, n, where) for n in rungs.LOOP_VARIANTS}
     builders[EAGER] = partial(rungs.ours, EAGER, where, 1, False)
     builders[GRAPH] = partial(rungs.ours, GRAPH, where, 1, True)
     builders[JAX] = partial(rungs.jax, where, threads, stack)
@@ -191,12 +191,12 @@ def _used(spent: Spent, by_cpu: bool) -> float:
     return spent.cpu if by_cpu else spent.wall
 
 
-def _row(rung: Rung, times: dict[str, list[Spent]], by_cpu: bool, gflops: float) -> Row:
+def _row(rung: Rung, times: dict[str, list[Spent]], by_cpu: bool, gflops: float) -> LadderRow:
     mine = [_used(t, by_cpu) for t in times[rung.name]]
     ratios = [_used(a, by_cpu) / b for a, b in zip(times[REFERENCE], mine, strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4)
     speed = BATCH / statistics.median(mine)
-    return Row(
+    return LadderRow(
         name=rung.name,
         lanes=rung.lanes,
         wall_ms=1e3 * statistics.median(t.wall for t in times[rung.name]),

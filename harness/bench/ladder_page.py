@@ -4,18 +4,14 @@ import math
 import re
 from pathlib import Path
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.bench.ladder import Ladder, Row
+from harness.bench.ladder import Ladder, LadderRow
 from harness.bench.machine import BATCH, SIDE, bytes_per_step, flop_per_sample
 from harness.bench.rungs import EAGER, GRAPH, JAX
+from harness.figures import new_figure
 
 PAGE, TITLE = "performance.md", "# Performance\n"
 HEADINGS = (
@@ -82,7 +78,8 @@ def write(ladder: Ladder, folder: Path) -> Path:
 def chart(ladder: Ladder, path: Path) -> None:
     """A bar per rung: how many times faster than the reference loop, the quartiles as a line on its end."""
     rows = [r for r in ladder.rows if not r.reason]
-    figure, ax = plt.subplots(figsize=(8, 1.3 + 0.3 * len(rows)), layout="constrained")
+    figure = new_figure(8, 1.3 + 0.3 * len(rows))
+    ax = figure.subplots()
     ratios = [r.ratio for r in rows]
     spread = [[r.ratio - r.low for r in rows], [r.high - r.ratio for r in rows]]
     colours = [_colour(r) for r in rows]
@@ -103,16 +100,15 @@ def chart(ladder: Ladder, path: Path) -> None:
     ax.set_xlabel("times faster than the reference loop, per trial (higher is better)")
     ax.set_title(f"{ladder.device}{f', {_threads(ladder)}' if ladder.by_threads else ''}, {ladder.versions}", fontsize=10)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
-def _colour(row: Row) -> str:
+def _colour(row: LadderRow) -> str:
     if row.name == JAX:
         return PEER
     return OURS if row.lanes > 1 or row.name in (EAGER, GRAPH) else USUAL
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: LadderRow) -> tuple[str, ...]:
     if row.reason:
         return (row.name, row.reason, *("",) * (len(HEADINGS) - 2))
     return (

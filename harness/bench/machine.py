@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from harness import engine
+from harness import devices
 
 BATCH = 128
 LAYERS = (*pairwise((784, 256, 64, 32, 4)), *pairwise((2, 32, 64, 256, 784)))  # of the reference model, (inputs, outputs)
@@ -25,7 +25,7 @@ class Spent(NamedTuple):
 
 def timed(where: torch.device, run: Callable[[], None]) -> Spent:
     """What a call of `run` takes, work that it leaves on the device included."""
-    timer, cpu = engine.StepTimer(where), time.process_time()
+    timer, cpu = devices.StepTimer(where), time.process_time()
     run()
     timer.mark()
     return Spent(timer.seconds()[0], time.process_time() - cpu)

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness import paths, vision
+from harness import paths
 from harness.bench import machine
 from harness.bench.jax_peer import Peer
 from harness.bench.machine import BATCH, LAYERS, Spent
-from harness.chunks import CHUNK
-from harness.cohort import Cohort
-from harness.data import FILES, Data, load
+from harness.data import Data, load_dataset
+from harness.data.download import FILES
+from harness.data.vision import torchvision
 from harness.spec import TrialSpec
+from harness.training.batches import CHUNK
+from harness.training.cohort import Cohort
 
 REFERENCE, EAGER, GRAPH, JAX = "reference loop", "our step, eager", "our step, one graph", "JAX: jit, scan"
 LEAST_STEPS = 8  # of a call, so that an epoch's shuffle weighs little
@@ -51,7 +53,7 @@ class ReferenceModel(nn.Module):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class LoopVariant:
     """The usual loop, with what is changed in it."""
 
     resident: bool = False  # images lie on the device as one float tensor; else a DataLoader brings them, with ToTensor
@@ -84,8 +86,8 @@ class Recipe:
                 yield total
 
 
-USUAL = Recipe()
-RECIPES = {
+USUAL = LoopVariant()
+LOOP_VARIANTS = {
     REFERENCE: USUAL,
     "+ resident data": replace(USUAL, resident=True),
     "+ fused Adam": replace(USUAL, resident=True, fused=True),
@@ -96,9 +98,9 @@ RECIPES = {
 
 def _loaded(where: torch.device) -> Callable[[], Iterator[Tensor]]:
     """An epoch of batches as most programs read them."""
-    transforms = vision.transforms
+    transforms = torchvision().transforms
     transform = transforms.Compose([transforms.ToTensor(), transforms.Lambda(torch.flatten)])
-    images = vision.datasets.MNIST(paths.data(), transform=transform)
+    images = torchvision().datasets.MNIST(paths.data(), transform=transform)
     loader = torch.utils.data.DataLoader(images, batch_size=BATCH, shuffle=True)
     return lambda: (x.to(where) for x, _ in loader)
 
@@ -112,12 +114,12 @@ def _resident(where: torch.device) -> Callable[[], Iterator[Tensor]]:
 @cache
 def mnist() -> Data:
     """The images, read once."""
-    return load("mnist")
+    return load_dataset("mnist")
 
 
 def usual(name: str, where: torch.device) -> Rung:
     """The recipe called `name`."""
-    steps = RECIPES[name].steps(where)
+    steps = LOOP_VARIANTS[name].steps(where)
 
     def run() -> None:
         for _ in islice(steps, CHUNK):
@@ -131,15 +133,15 @@ def ours(name: str, where: torch.device, lanes: int, compiled: bool) -> Rung:
     specs = [TrialSpec(seed=s) for s in range(lanes)]
     cohort = Cohort(specs, mnist(), where, compiled=True) if compiled else Cohort(specs, mnist(), where)
     # A call is an epoch, shortened, without its evaluation: long enough for what is done once an epoch not to count too much.
-    cohort.steps_per_epoch, cohort.validation = 4 * CHUNK if lanes == 1 else max(LEAST_STEPS, CHUNK // lanes), None
+    steps = 4 * CHUNK if lanes == 1 else max(LEAST_STEPS, CHUNK // lanes)
 
     def run() -> None:
-        if not cohort.run_epoch():
+        if not cohort.run_steps(steps):
             raise RuntimeError(f"{name}: the loss is not finite")
 
     run()
     compile_s = cohort.compile_s if compiled else None
-    return Rung(name, partial(machine.timed, where, run), cohort.steps_per_epoch, lanes, compile_s)
+    return Rung(name, partial(machine.timed, where, run), steps, lanes, compile_s)
 
 
 def jax_peer(where: torch.device, threads: int) -> Peer:

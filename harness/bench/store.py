@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 
-from harness import engine, manifest, paths, tracking
+from harness import devices, paths, provenance, tracking
+from harness.tracking import library
 
-Session = Mapping[str, Any]  # what pytest-benchmark writes, with `origin()` under "origin"
+BenchSession = Mapping[str, Any]  # what pytest-benchmark writes, with `origin()` under "origin"
 
 STATISTICS = ("median", "min")
 
 
 def machine() -> str:
     """The device that benchmarks use, in a form for file names."""
-    return re.sub(r"[^a-z0-9]+", "-", engine.describe(engine.device("auto")).lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", devices.describe(devices.device("auto")).lower()).strip("-")
 
 
 def folder() -> Path:
@@ -28,18 +29,18 @@ def folder() -> Path:
 
 def origin() -> dict[str, Any]:
     """What figures were measured on: device, threads, versions, commit, and the load average now."""
-    tags = manifest.tags()
+    tags = provenance.tags()
     return {
-        "device": engine.describe(engine.device("auto")),
+        "device": devices.describe(devices.device("auto")),
         "threads": torch.get_num_threads(),
         "torch": tags["version.torch"],
         "python": tags["version.python"],
-        "commit": manifest.commit(),
+        "commit": provenance.commit(),
         "load": round(os.getloadavg()[0], 2),
     }
 
 
-def save(session: Session, into: Path) -> Path:
+def save(session: BenchSession, into: Path) -> Path:
     """Write a session's results as a file of their own, whole or not at all."""
     into.mkdir(parents=True, exist_ok=True)
     moment = re.sub(r"\D", "", session["datetime"][:26])
@@ -52,10 +53,10 @@ def save(session: Session, into: Path) -> Path:
     return scratch.replace(file)
 
 
-def log(session: Session) -> str:
+def log(session: BenchSession) -> str:
     """Record a session as a finished run, one metric per benchmark and statistic. Returns the experiment's name."""
     tracking.ensure_store()
-    client = tracking.mlflow.MlflowClient()
+    client = library.client()
     name = f"bench/{machine()}"
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -63,19 +64,19 @@ def log(session: Session) -> str:
     else:
         experiment = found.experiment_id
     facts = session["origin"]
-    run = client.create_run(experiment, tags=manifest.tags() | {"kind": "bench"}, run_name=facts["commit"]).info
+    run = client.create_run(experiment, tags=provenance.tags() | {"kind": "bench"}, run_name=facts["commit"]).info
     values = metrics(session) | {"load": facts["load"]}
     now = run.start_time
     client.log_batch(
         run.run_id,
-        metrics=[tracking.mlflow.entities.Metric(key, value, now, 0) for key, value in values.items()],
-        params=[tracking.mlflow.entities.Param(key, str(value)) for key, value in facts.items()],
+        metrics=[library.mlflow().entities.Metric(key, value, now, 0) for key, value in values.items()],
+        params=[library.mlflow().entities.Param(key, str(value)) for key, value in facts.items()],
     )
     client.set_terminated(run.run_id, "FINISHED")
     return name
 
 
-def metrics(session: Session) -> dict[str, float]:
+def metrics(session: BenchSession) -> dict[str, float]:
     """Milliseconds by statistic and benchmark, of one unit where a round has several (`units`); other numbers of `extra_info`."""
     found: dict[str, float] = {}
     for bench in session["benchmarks"]:

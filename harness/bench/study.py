@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from harness import engine, paths, study
+from harness import devices, paths, study
 from harness.bench import rungs
 from harness.bench.rungs import REFERENCE
-from harness.data import load
+from harness.data import load_dataset
 from harness.errors import MachineError
 from harness.study import Ablation
 
@@ -37,11 +37,11 @@ def compare(console: Console, name: str = STUDY, budget: str = BUDGET) -> int:
     Raises:
         MachineError: the study did not end well, or before it was once held still.
     """
-    plan = study.load(name)
+    plan = study.load_study(name)
     assert isinstance(plan, Ablation)
     trials, epochs = len(plan.cells(budget)), plan.budgets[budget].epochs
-    steps = epochs * -(-len(load(plan.base.dataset).fit_on(plan.base.fit_on)) // plan.base.batch_size)
-    threads = engine.cores()
+    steps = epochs * -(-len(load_dataset(plan.base.dataset).fit_on(plan.base.fit_on)) // plan.base.batch_size)
+    threads = devices.cores()
     console.print(
         f"{name}, {budget} budget; every {EVERY_S:g} s it stands still for {REFERENCE}, {threads} threads",
         highlight=False,

@@ -31,17 +31,22 @@ WARM_UP_ROUNDS = 2
 
 def workload(levels: Tensor, steps: int, device: torch.device, compiled: bool) -> Callable[[], None]:
     """A round: `steps` training steps of the reference model, all costs of a step included."""
-    from harness.cohort import Cohort
     from harness.data import Data, Split
     from harness.spec import TrialSpec
 
+    try:
+        cohorts = import_module("harness.training.cohort")
+    except ModuleNotFoundError:  # a revision from before training had a folder
+        cohorts = import_module("harness.cohort")
     train, validation, test = (Split(n, levels, torch.zeros(len(levels)).long()) for n in ("train", "validation", "test"))
     how = {"compiled": True} if compiled else {}  # older revisions cannot compile, but their operations can be timed
-    cohort = Cohort([TrialSpec()], Data("bench", 28, train, validation, test, ""), device, **how)
-    cohort.steps_per_epoch, cohort.validation = steps, None
+    data = Data(name="bench", side=28, train=train, validation=validation, test=test, digest="")
+    cohort = cohorts.Cohort([TrialSpec()], data, device, **how)
+    if not hasattr(cohort, "run_steps"):  # an older revision
+        cohort.steps_per_epoch, cohort.validation = steps, None
 
     def run() -> None:
-        if not cohort.run_epoch():
+        if not (cohort.run_steps(steps) if hasattr(cohort, "run_steps") else cohort.run_epoch()):
             raise RuntimeError("training met a value that is not finite")
 
     return run

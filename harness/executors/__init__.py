@@ -1,17 +1,19 @@
-"""Where trials train: in this process, in worker processes, on a Ray cluster or in SLURM jobs."""
+"""Where trials train: in this process, in worker processes, on a Ray cluster or in SLURM jobs.
+
+In come jobs, trials of one program each; out come events: epochs, results, failures. One function (training.py) is behind all of
+them. What is to be trained is for a queue to say; Optuna and MLflow must not enter.
+"""
 
 from collections.abc import Sequence
 
-from harness.errors import MachineError
-from harness.executors.jobs import Dropped, Epoch, Event, Executor, Failed, Finished, Job, Places
+from harness.errors import MachineError, unknown
+from harness.executors.jobs import Epoch, Event, Executor, Failed, Finished, Job, OutputDirs, Pruned
 from harness.executors.local import InProcess
 from harness.executors.processes import Processes
 from harness.executors.training import train
-from harness.tables import unknown
 
 __all__ = [
     "EXECUTORS",
-    "Dropped",
     "Epoch",
     "Event",
     "Executor",
@@ -19,8 +21,9 @@ __all__ = [
     "Finished",
     "InProcess",
     "Job",
-    "Places",
+    "OutputDirs",
     "Processes",
+    "Pruned",
     "make",
     "train",
 ]
@@ -28,7 +31,7 @@ __all__ = [
 EXECUTORS = ("local", "processes", "ray", "slurm")
 
 
-def make(name: str, devices: Sequence[str], places: Places) -> Executor:
+def make(name: str, devices: Sequence[str], dirs: OutputDirs) -> Executor:
     """The executor called `name`, with a place per entry of devices; `local` has one place, on the first of them.
 
     Raises:
@@ -37,17 +40,17 @@ def make(name: str, devices: Sequence[str], places: Places) -> Executor:
     try:
         match name:
             case "local":
-                return InProcess(places, devices[0])
+                return InProcess(dirs, devices[0])
             case "processes":
-                return Processes(devices, places)
+                return Processes(devices, dirs)
             case "ray":
-                from harness.executors.on_ray import Ray
+                from harness.executors.ray.executor import Ray
 
-                return Ray(devices, places)
+                return Ray(devices, dirs)
             case "slurm":
-                from harness.executors.on_slurm import Slurm
+                from harness.executors.slurm.executor import Slurm
 
-                return Slurm(devices, places)
+                return Slurm(devices, dirs)
     except ModuleNotFoundError as fault:
         raise MachineError(f"executor {name!r} needs {fault.name}, which is not installed\npip install -e '.[{name}]'") from fault
     raise unknown("executor", name, EXECUTORS)

@@ -14,18 +14,18 @@ class Job:
 
     start: epochs that are done according to the checkpoints of all of them; 0 is from the beginning.
     compiled: whether their step is one program. pictured: ids of those to draw all figures of.
-    heeded: after every epoch wait to hear which trials to drop, so that a pruned trial takes no step more.
+    heeded: after every epoch wait to hear which trials to prune, so that a pruned trial takes no step more.
     """
 
     specs: tuple[TrialSpec, ...]
     start: int = 0
     compiled: bool = False
-    pictured: frozenset[str] = frozenset()
-    heeded: bool = False
+    draw_all_figures: frozenset[str] = frozenset()
+    waits_for_pruning: bool = False
 
 
 @dataclass(frozen=True)
-class Places:
+class OutputDirs:
     """Where workers write: results' files in scratch/<spec id>, checkpoints in checkpoints/<spec id>."""
 
     scratch: Path
@@ -60,13 +60,13 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Dropped:
+class Pruned:
     """A trial was ended at an epoch border, as asked."""
 
     spec: str
 
 
-Event = Epoch | Finished | Failed | Dropped
+Event = Epoch | Finished | Failed | Pruned
 
 
 class Executor(Protocol):
@@ -81,7 +81,7 @@ class Executor(Protocol):
     def events(self) -> Iterator[Event]:
         """What has happened; waits for the first thing to happen while jobs are running."""
 
-    def drop(self, ids: Collection[str]) -> None:
+    def prune(self, ids: Collection[str]) -> None:
         """End these trials at their next epoch border. For a heeded job, said before `events` is called again, that is this one."""
 
     def close(self, patience_s: float = 8.0) -> None:

@@ -3,26 +3,26 @@
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field
 
-from harness.checkpoints import Checkpoints
-from harness.executors.jobs import Event, Job, Places
+from harness.executors.jobs import Event, Job, OutputDirs
 from harness.executors.training import train
+from harness.training.checkpoints import Checkpoints
 
 
 @dataclass
 class InProcess:
     """One job at a time. It trains while its events are read, and no further."""
 
-    places: Places
+    dirs: OutputDirs
     device: str = "cpu"
-    dropped: set[str] = field(default_factory=set)
+    pruned: set[str] = field(default_factory=set)
     training: Generator[Event] | None = None
 
     def free(self) -> int:
         return int(self.training is None)
 
     def submit(self, job: Job) -> None:
-        self.dropped = set()
-        self.training = train(job, self.device, self.places.scratch, Checkpoints(self.places.checkpoints), self.dropped)
+        self.pruned = set()
+        self.training = train(job, self.device, self.dirs.scratch, Checkpoints(self.dirs.checkpoints), self.pruned)
 
     def events(self) -> Iterator[Event]:
         training = self.training
@@ -31,8 +31,8 @@ class InProcess:
                 yield event
             self.training = None
 
-    def drop(self, ids: Collection[str]) -> None:
-        self.dropped.update(ids)
+    def prune(self, ids: Collection[str]) -> None:
+        self.pruned.update(ids)
 
     def close(self, patience_s: float = 8.0) -> None:
         if self.training is not None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
-from harness import engine, manifest
-from harness.checkpoints import Checkpoints
+from harness import devices, provenance
 from harness.errors import MachineError
-from harness.executors.brake import BRAKE, Stop
-from harness.executors.jobs import Epoch, Event, Failed, Job, Places
+from harness.executors.interrupts import INTERRUPTS, Stop
+from harness.executors.jobs import Epoch, Event, Failed, Job, OutputDirs
 from harness.executors.training import train
+from harness.training.checkpoints import Checkpoints
 
 
 @dataclass
@@ -25,27 +25,27 @@ class _Worker:
     process: mp.process.BaseProcess
     pipe: Connection
     left: set[str] = field(default_factory=set)  # ids of its job's trials that it has not told the end of
-    heeded: bool = False  # as its job is
-    waiting: bool = False  # to hear which trials to drop
-    dropped: set[str] = field(default_factory=set)
+    waits_for_pruning: bool = False  # as its job is
+    waiting: bool = False  # to hear which trials to prune
+    pruned: set[str] = field(default_factory=set)
 
 
 class Processes:
     """A pool of worker processes, one thread each. A worker that dies loses its trials only, and is replaced.
 
-    `devices` has an entry per worker. The driver's messages to a worker are a `Job` or, in a job, a set of ids to drop: after each
+    `devices` has an entry per worker. The driver's messages to a worker are a `Job` or, in a job, a set of ids to prune: after each
     row of a heeded job one, which may be empty. A worker's are events, or the code that it has where it is not the driver's.
     """
 
-    def __init__(self, devices: Sequence[str], places: Places) -> None:
-        self.places, self.code = places, manifest.code()
+    def __init__(self, devices: Sequence[str], dirs: OutputDirs) -> None:
+        self.dirs, self.code = dirs, provenance.code()
         self.context = mp.get_context("spawn")
         self.workers = [self._start(device) for device in devices]
 
     def _start(self, device: str) -> _Worker:
         ours, theirs = self.context.Pipe()
         with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TORCHINDUCTOR_COMPILE_THREADS="1"), _no_interrupts():
-            process = self.context.Process(target=_work, args=(theirs, device, self.places, self.code), daemon=True)
+            process = self.context.Process(target=_work, args=(theirs, device, self.dirs, self.code), daemon=True)
             process.start()
         theirs.close()
         return _Worker(device, process, ours)
@@ -55,14 +55,19 @@ class Processes:
 
     def submit(self, job: Job) -> None:
         worker = next(w for w in self.workers if not w.left)
-        worker.left, worker.heeded, worker.waiting, worker.dropped = {s.id for s in job.specs}, job.heeded, False, set()
+        worker.left, worker.waits_for_pruning, worker.waiting, worker.pruned = (
+            {s.id for s in job.specs},
+            job.waits_for_pruning,
+            False,
+            set(),
+        )
         _tell(worker, job)
 
     def events(self) -> Iterator[Event]:
         for worker in self.workers:  # what they told has been heeded
             if worker.waiting and worker.left:
                 worker.waiting = False
-                _tell(worker, frozenset(worker.dropped))
+                _tell(worker, frozenset(worker.pruned))
         busy = {w.pipe: w for w in self.workers if w.left}
         for pipe in wait(list(busy)):
             worker = busy[pipe]  # type: ignore[index]  # wait() is typed to return sockets and handles too
@@ -77,7 +82,7 @@ class Processes:
                     "start it again: the same command goes on"
                 )
             if isinstance(event, Epoch):
-                worker.waiting = worker.heeded
+                worker.waiting = worker.waits_for_pruning
             else:
                 worker.left.remove(event.spec)
             yield event
@@ -88,11 +93,11 @@ class Processes:
         why = f"its worker process ended ({_exit(worker.process.exitcode)})"
         return (Failed(spec, why, final=False) for spec in worker.left)
 
-    def drop(self, ids: Collection[str]) -> None:
+    def prune(self, ids: Collection[str]) -> None:
         for worker in self.workers:
             mine = worker.left & set(ids)
-            worker.dropped |= mine
-            if mine and not worker.heeded:
+            worker.pruned |= mine
+            if mine and not worker.waits_for_pruning:
                 _tell(worker, frozenset(mine))
 
     def close(self, patience_s: float = 8.0) -> None:
@@ -145,21 +150,21 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(pipe: Connection, device: str, places: Places, code: str) -> None:
+def _work(pipe: Connection, device: str, dirs: OutputDirs, code: str) -> None:
     """A worker's life: take a job, tell what happens, until it is asked to end or the driver is gone."""
-    BRAKE.listen()
+    INTERRUPTS.listen()
     threading.Thread(target=_end_with, args=(mp.parent_process(),), daemon=True).start()
-    engine.one_thread()
-    checkpoints = Checkpoints(places.checkpoints)
+    devices.one_thread()
+    checkpoints = Checkpoints(dirs.checkpoints)
     try:
         if checkpoints.code != code:
             pipe.send(checkpoints.code)
             return
         while True:
-            with BRAKE.cutting_short():
+            with INTERRUPTS.cutting_short():
                 message = pipe.recv()
-            if isinstance(message, Job):  # else it asks to drop a trial that has ended already
-                _train(message, pipe, device, places, checkpoints)
+            if isinstance(message, Job):  # else it asks to prune a trial that has ended already
+                _train(message, pipe, device, dirs, checkpoints)
     except (EOFError, OSError):  # the driver hung up
         return
     except Stop:
@@ -167,17 +172,17 @@ def _work(pipe: Connection, device: str, places: Places, code: str) -> None:
         os.kill(os.getpid(), signal.SIGTERM)  # end as one that was asked to, now that all is saved
 
 
-def _train(job: Job, pipe: Connection, device: str, places: Places, checkpoints: Checkpoints) -> None:
-    dropped: set[str] = set()
-    with closing(train(job, device, places.scratch, checkpoints, dropped)) as events:
+def _train(job: Job, pipe: Connection, device: str, dirs: OutputDirs, checkpoints: Checkpoints) -> None:
+    pruned: set[str] = set()
+    with closing(train(job, device, dirs.scratch, checkpoints, pruned)) as events:
         for event in events:
             pipe.send(event)
             if isinstance(event, Epoch):
-                with BRAKE.cutting_short():
-                    if job.heeded:
-                        dropped |= pipe.recv()
-                    while not job.heeded and pipe.poll():
-                        dropped |= pipe.recv()
+                with INTERRUPTS.cutting_short():
+                    if job.waits_for_pruning:
+                        pruned |= pipe.recv()
+                    while not job.waits_for_pruning and pipe.poll():
+                        pruned |= pipe.recv()
 
 
 def _end_with(driver: mp.process.BaseProcess) -> None:

@@ -13,15 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from harness import engine, figures, metrics
-from harness.checkpoints import CheckpointError
-from harness.chunks import Row
-from harness.cohort import Cohort
-from harness.data import Data, load
-from harness.executors.brake import BRAKE
-from harness.executors.jobs import Dropped, Epoch, Event, Failed, Finished, Job
+from harness import devices, figures, metrics
+from harness.data import Data, load_dataset
+from harness.executors.interrupts import INTERRUPTS
+from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Pruned
+from harness.models.vae import parameters_of_one
 from harness.spec import Result, TrialSpec
-from harness.vae import parameters_of_one
+from harness.training.batches import Row
+from harness.training.checkpoints import CheckpointError
+from harness.training.cohort import Cohort
 
 # Seconds between two checkpoints: writing the reference model's takes 0.05 s, so a kill costs little and safety 1 % of the time.
 EVERY_S = 5.0
@@ -31,14 +31,14 @@ TRY_AGAIN = (MemoryError, torch.OutOfMemoryError, OSError, CheckpointError)  # w
 
 
 class Store(Protocol):
-    """Where checkpoints are: `harness.checkpoints.Checkpoints`."""
+    """Where checkpoints are: `harness.training.checkpoints.Checkpoints`."""
 
     def save(self, spec: TrialSpec, epoch: int, state: dict[str, Any]) -> None: ...
 
     def load(self, spec: TrialSpec, epoch: int) -> dict[str, Any]: ...
 
 
-def train(job: Job, device: str, scratch: Path, checkpoints: Store, dropped: Collection[str] = frozenset()) -> Generator[Event]:
+def train(job: Job, device: str, scratch: Path, checkpoints: Store, pruned: Collection[str] = frozenset()) -> Generator[Event]:
     """Train a job's trials and tell what happens. Their files go to `scratch`/<spec id>.
 
     A job that goes on from checkpoints first tells all epochs before again, so that whoever has lost some has them. Between an
@@ -50,9 +50,9 @@ def train(job: Job, device: str, scratch: Path, checkpoints: Store, dropped: Col
     left = {s.id for s in job.specs}
     training = None
     try:
-        with BRAKE.cutting_short():
-            training = _Training(job, engine.device(device), checkpoints)
-        for event in training.events(scratch, dropped):
+        with INTERRUPTS.cutting_short():
+            training = _Training(job, devices.device(device), checkpoints)
+        for event in training.events(scratch, pruned):
             if not isinstance(event, Epoch):
                 left.discard(event.spec)
             yield event
@@ -63,7 +63,7 @@ def train(job: Job, device: str, scratch: Path, checkpoints: Store, dropped: Col
     except BaseException:  # the reader closed it, or a signal ends the process
         if training is not None:
             with suppress(OSError):  # a full disk must not stand in the way of ending; the checkpoint before is kept
-                training.save([s for s in training.cohort.specs if s.id in left and s.id not in dropped])
+                training.save([s for s in training.cohort.specs if s.id in left and s.id not in pruned])
         raise
 
 
@@ -78,70 +78,70 @@ class _Training:
         self.trained_s = dict.fromkeys(self.history, 0.0)
         if job.start:
             kept = {s.id: checkpoints.load(s, job.start) for s in job.specs}
-            self.cohort.restore([kept[s.id]["border"] for s in job.specs])
+            self.cohort.restore([kept[s.id]["state"] for s in job.specs])
             for trial, state in kept.items():
                 self.history[trial], self.throughput[trial] = state["history"], state["throughput"]
                 self.trained_s[trial] = state["trained_s"]
-        self.border = self.cohort.border()
+        self.newest = self.cohort.training_state()
         self.saved = job.start
         self.next_save = time.monotonic() + EVERY_S
 
-    def events(self, scratch: Path, dropped: Collection[str]) -> Iterator[Event]:
+    def events(self, scratch: Path, pruned: Collection[str]) -> Iterator[Event]:
         """Tell what was trained before, train what is left of the epochs, then evaluate."""
         for epoch in range(1, self.job.start + 1):
             yield from (Epoch(trial, epoch, history[epoch - 1]) for trial, history in self.history.items())
-        yield from self._drop(dropped)
+        yield from self._prune(pruned)
         while self.cohort.specs and self.cohort.epoch < self.job.specs[0].epochs:
             failed = set(self.cohort.failures)
             rows = self._epoch()
             yield from (Failed(t, why, final=True) for t, why in self.cohort.failures.items() if t not in failed)
             yield from (Epoch(trial, self.cohort.epoch, row) for trial, row in rows.items())
-            yield from self._drop(dropped)
+            yield from self._prune(pruned)
             if time.monotonic() >= self.next_save:
                 self.save(self.cohort.specs)
         for spec in self.cohort.specs:
-            with BRAKE.cutting_short():
+            with INTERRUPTS.cutting_short():
                 result = self._result(spec, scratch / spec.id)
             yield Finished(spec.id, result, scratch / spec.id)
 
-    def _drop(self, dropped: Collection[str]) -> Iterator[Dropped]:
-        gone = [s.id for s in self.cohort.specs if s.id in dropped]
-        self.cohort.drop(gone)
-        return map(Dropped, gone)
+    def _prune(self, pruned: Collection[str]) -> Iterator[Pruned]:
+        gone = [s.id for s in self.cohort.specs if s.id in pruned]
+        self.cohort.prune(gone)
+        return map(Pruned, gone)
 
     def _epoch(self) -> dict[str, Row]:
         """One epoch, on record with what it took."""
         compile_s, started = self.cohort.compile_s, time.perf_counter()
-        with BRAKE.cutting_short():
+        with INTERRUPTS.cutting_short():
             rows = self.cohort.run_epoch()
-            border = self.cohort.border()
+            newest = self.cohort.training_state()
         took = time.perf_counter() - started - (self.cohort.compile_s - compile_s)
         for trial, row in rows.items():
             self.history[trial].append(row)
             self.throughput[trial].append(row["perf/images_per_s"] / len(rows))
             self.trained_s[trial] += took
-        self.border = border
+        self.newest = newest
         return rows
 
     def save(self, specs: Sequence[TrialSpec]) -> None:
         """Keep the newest border of these trials, unless it is kept already."""
-        if self.saved == self.border.epoch:
+        if self.saved == self.newest.epoch:
             return
 
         def keep(spec: TrialSpec) -> None:
             state = {
-                "border": self.border.snapshot(spec),
-                "history": self.history[spec.id][: self.border.epoch],
-                "throughput": self.throughput[spec.id][: self.border.epoch],
+                "state": self.newest.snapshot(spec),
+                "history": self.history[spec.id][: self.newest.epoch],
+                "throughput": self.throughput[spec.id][: self.newest.epoch],
                 "trained_s": self.trained_s[spec.id],
             }
-            self.checkpoints.save(spec, self.border.epoch, state)
+            self.checkpoints.save(spec, self.newest.epoch, state)
 
         started = time.monotonic()
         with ThreadPoolExecutor(WRITERS) as pool:
             list(pool.map(keep, specs))
         now = time.monotonic()
-        self.saved, self.next_save = self.border.epoch, now + max(EVERY_S, (now - started) / SHARE)
+        self.saved, self.next_save = self.newest.epoch, now + max(EVERY_S, (now - started) / SHARE)
 
     def _result(self, spec: TrialSpec, files: Path) -> Result:
         """Score a trial that is trained, and write its files. `validation` has no pictures: they would show the test set."""
@@ -153,7 +153,7 @@ class _Training:
             evaluation = metrics.evaluate(spec, vae, data)
             scores = evaluation.scores
             subject = figures.Subject(spec, vae, _data(spec.dataset), evaluation, history)
-            names = tuple(figures.FIGURES) if spec.id in self.job.pictured else figures.AT_A_GLANCE
+            names = tuple(figures.FIGURES) if spec.id in self.job.draw_all_figures else figures.AT_A_GLANCE
             list(figures.draw(subject, files / "figures", names))
             arrays: dict[str, Any] = _pictures(subject)
             np.savez_compressed(files / "pictures.npz", **arrays)
@@ -164,7 +164,7 @@ class _Training:
             "perf/step_ms": statistics.median(row["perf/step_ms_p50"] for row in history),
             "perf/compiled": float(self.job.compiled),
             "perf/compile_s": self.cohort.compile_s,
-            "perf/peak_memory_mib": engine.peak_memory_mib(self.where),
+            "perf/peak_memory_mib": devices.peak_memory_mib(self.where),
             "model/parameters": parameters_of_one(vae),
         }
         return Result(spec, scores | _late_gain(history) | cost)
@@ -181,7 +181,7 @@ def _late_gain(history: Sequence[Row]) -> dict[str, float]:
 
 @cache
 def _data(name: str) -> Data:
-    return load(name, say=lambda _: None)
+    return load_dataset(name, say=lambda _: None)
 
 
 def _pictures(subject: figures.Subject) -> dict[str, np.ndarray]:

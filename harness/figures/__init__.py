@@ -1,20 +1,26 @@
-"""Pictures of one trained trial, drawn from its evaluation. Each is a matplotlib figure; `draw` makes all that fit the trial."""
+"""Pictures of one trained trial, drawn from its evaluation.
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import Path
+In comes a `Subject` (a trial, its model, its scores, its history), out come matplotlib figures and PNG files. Nothing is computed
+here that a table would need: scores come from metrics. To add a figure, write a function of a `Subject` and a line in `FIGURES`.
+"""
 
-import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
-
-from harness.figures.codes import aggregate_posterior, kl_per_dimension, latents
-from harness.figures.drawing import Subject, axes_to_show, decode, examples, scatter, scatter_points, show_images, tile
-from harness.figures.images import manifold, manifold_quantiles, reconstructions, samples
-from harness.figures.posterior import posteriors
-from harness.figures.scores import bounds, curves, dead_units
+from harness.figures.canvas import (
+    Subject,
+    axes_to_show,
+    decode,
+    examples,
+    new_figure,
+    scatter,
+    scatter_points,
+    show_images,
+    tile,
+)
+from harness.figures.selection import AT_A_GLANCE, FIGURES, IN_QUICK, NEEDS_TWO_LATENTS, draw, fits
 
 __all__ = [
     "AT_A_GLANCE",
     "FIGURES",
+    "IN_QUICK",
     "NEEDS_TWO_LATENTS",
     "Subject",
     "axes_to_show",
@@ -22,48 +28,9 @@ __all__ = [
     "draw",
     "examples",
     "fits",
+    "new_figure",
     "scatter",
     "scatter_points",
     "show_images",
     "tile",
 ]
-
-FIGURES: Mapping[str, Callable[[Subject], Figure]] = {
-    "curves": curves,
-    "reconstructions": reconstructions,
-    "samples": samples,
-    "latents": latents,
-    "manifold": manifold,
-    "manifold_quantiles": manifold_quantiles,
-    "aggregate_posterior": aggregate_posterior,
-    "posteriors": posteriors,
-    "kl_per_dimension": kl_per_dimension,
-    "bounds": bounds,
-    "dead_units": dead_units,
-}
-AT_A_GLANCE = ("reconstructions", "samples")
-IN_QUICK = (
-    *AT_A_GLANCE,
-    "latents",
-    "manifold",
-)  # all eleven are 8 % of a short trial; what the others show is on record as numbers
-NEEDS_TWO_LATENTS = ("manifold", "manifold_quantiles", "aggregate_posterior", "posteriors")
-
-
-def fits(name: str, subject: Subject) -> bool:
-    """Whether a trial has what a figure of the table shows."""
-    there = {"bounds": subject.evaluation.ladder, "dead_units": subject.evaluation.dead_by_layer}
-    asked = subject.spec.evaluation != "quick" or name in IN_QUICK
-    return asked and bool(there.get(name, True)) and (subject.spec.latent == 2 or name not in NEEDS_TWO_LATENTS)
-
-
-def draw(subject: Subject, folder: Path, names: Collection[str] = tuple(FIGURES)) -> Iterator[Path]:
-    """Those of the named figures that fit the trial, as PNG files in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, make in FIGURES.items():
-        if name in names and fits(name, subject):
-            path = folder / f"{name}.png"
-            figure = make(subject)
-            figure.savefig(path, dpi=100)
-            plt.close(figure)
-            yield path

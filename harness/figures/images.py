@@ -1,10 +1,9 @@
 """What a model decodes: test images, draws from the prior, the plane of two latents."""
 
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 
-from harness.figures.drawing import GREY, Subject, decode, examples, show_images, tile
+from harness.figures.canvas import GREY, Subject, decode, examples, new_figure, show_images, tile
 
 GRID = 16  # images along a manifold's side
 EXTENT = 2.0
@@ -16,7 +15,8 @@ def reconstructions(s: Subject) -> Figure:
     side = s.data.side
     originals = s.data.test.levels[index].cpu().float().div(255).view(-1, side, side).numpy()
     images = s.evaluation.test.image[index].cpu().view(-1, side, side).numpy()
-    figure, axes = plt.subplots(2, 1, figsize=(9, 1.5), layout="constrained")
+    figure = new_figure(9, 1.5)
+    axes = figure.subplots(2, 1)
     for ax, sheet, label in zip(axes, (originals, images), ("test image", "decoded mean"), strict=True):
         show_images(ax, tile(sheet, len(index)))
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
@@ -27,7 +27,8 @@ def reconstructions(s: Subject) -> Figure:
 def samples(s: Subject) -> Figure:
     """Mean images of 64 draws from the prior; the same draws for every trial."""
     z = torch.randn(64, s.spec.latent, generator=torch.Generator().manual_seed(0))
-    figure, ax = plt.subplots(figsize=(4, 4.3), layout="constrained")
+    figure = new_figure(4, 4.3)
+    ax = figure.subplots()
     show_images(ax, tile(decode(s.vae, z, s.data.side), 8))
     ax.set_title("decoded draws from the prior")
     return figure
@@ -49,7 +50,8 @@ def manifold_quantiles(s: Subject) -> Figure:
 def _manifold(s: Subject, line: torch.Tensor, title: str, ticks: list[str]) -> Figure:
     z = torch.cartesian_prod(line.flip(0), line).flip(1)  # rows from the top: z2 falls downwards, z1 grows to the right
     sheet = tile(decode(s.vae, z, s.data.side), GRID, gap=0)
-    figure, ax = plt.subplots(figsize=(5, 5.2), layout="constrained")
+    figure = new_figure(5, 5.2)
+    ax = figure.subplots()
     ax.imshow(sheet, **GREY)
     half = s.data.side / 2
     at = [half, sheet.shape[0] / 2, sheet.shape[0] - half]

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -12,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Patch
 
-from harness.figures.drawing import Subject, examples, show_images
-from harness.metrics import native, observed
+from harness.figures.canvas import Subject, examples, new_figure, show_images
+from harness.metrics import model_inputs, native
 from harness.metrics.bounds import View
-from harness.vae import VAE
+from harness.models.vae import VAE
 
 CLASSES = (0, 1, 2, 3, 4, 7)
 ZOOMS = ((64, 40.0), (32, 15.0), (32, 8.0))  # nodes along a side, and nats below the peak that are kept: 8 leave 99.9 % of a normal
@@ -94,8 +93,8 @@ def posteriors(s: Subject) -> Figure:
     """The true posterior of six test images as filled contours, q's ellipses over it, and the KL between them (z = 2)."""
     firsts = examples(s.data.test.labels)
     where = next(s.vae.parameters()).device
-    x = observed(s.spec, s.vae, s.data.test)
-    figure = plt.figure(figsize=(11, 6.6), layout="constrained")
+    x = model_inputs(s.spec, s.vae, s.data.test)
+    figure = new_figure(11, 6.6)
     grid = figure.add_gridspec(2, 6, width_ratios=(1.15, 3.2) * 3)
     for i, k in enumerate(CLASSES):
         image = firsts[k]

@@ -1,15 +1,15 @@
 """Numbers of a trial as curves and bars: its epochs, its bounds on log p(x), its dead hidden units."""
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from harness.figures.drawing import Subject
+from harness.figures.canvas import Subject, new_figure
 
 
 def curves(s: Subject) -> Figure:
     """ELBO, reconstruction and KL over epochs, train and validation."""
-    figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
+    figure = new_figure(9, 2.8)
+    axes = figure.subplots(1, 3)
     epochs = range(1, len(s.history) + 1)
     labels = {"elbo": "ELBO (beta = 1)", "recon": "reconstruction, E log p(x|z)", "kl": "KL(q || p)"}
     for ax, (term, label) in zip(axes, labels.items(), strict=True):
@@ -27,7 +27,8 @@ def bounds(s: Subject) -> Figure:
     ladder = sorted(s.evaluation.ladder.items())
     ks, values = [k for k, _ in ladder], [v for _, v in ladder]
     exact = s.evaluation.scores.get("test/exact_log_px")
-    figure, ax = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
+    figure = new_figure(5.4, 3.6)
+    ax = figure.subplots()
     ax.plot(ks, values, marker="o", zorder=3)
     ax.set_xscale("log")
     ax.set_xlim(0.6, ks[-1] * 3)
@@ -54,10 +55,11 @@ def bounds(s: Subject) -> Figure:
     return figure
 
 
-def dead_units(s: Subject) -> Figure:
+def dead_units_by_layer(s: Subject) -> Figure:
     """Share of units of each hidden layer that are dead on the whole validation set."""
     shares = s.evaluation.dead_by_layer
-    figure, ax = plt.subplots(figsize=(max(4.6, 0.9 * len(shares) + 1), 3), layout="constrained")
+    figure = new_figure(max(4.6, 0.9 * len(shares) + 1), 3)
+    ax = figure.subplots()
     bars = ax.bar([name.replace("_", "\n") for name in shares], list(shares.values()), color="tab:red")
     ax.set(title="dead hidden units, validation set", ylabel="share of the layer", ylim=(0, 1))
     ax.yaxis.set_major_formatter(PercentFormatter(1))

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.likelihoods import Product
-from harness.objectives import log_weights
-from harness.vae import VAE, Pass, kl_per_dimension
+from harness.models.likelihoods import ExponentialFamily
+from harness.models.objectives import log_weights
+from harness.models.vae import VAE, Pass, kl_per_dimension
 
 BATCH = 1_000
 ROWS = 5_000  # decoded at once: draws x images
@@ -31,7 +31,7 @@ class View:
     x: Tensor
     target: Tensor
     log_prob: Callable[..., Tensor]
-    product: Callable[..., Product | None] = lambda *out: None
+    product: Callable[..., ExponentialFamily | None] = lambda *out: None
 
     def first(self, n: int) -> "View":
         """The same of the first n images."""
@@ -68,7 +68,7 @@ def batches(n: int, size: int | None = None) -> Iterator[slice]:
     return (slice(i, min(i + size, n)) for i in range(0, n, size))
 
 
-def look(vae: VAE, view: View, batch: slice, mean: Tensor, log_var: Tensor, eps: Tensor) -> Pass:
+def score_draws(vae: VAE, view: View, batch: slice, mean: Tensor, log_var: Tensor, eps: Tensor) -> Pass:
     """Decode draws eps (1, L, B, Z) of a batch that is encoded already, and score them by the view."""
     _, draws, images, latents = eps.shape
     z = mean[:, None] + (log_var / 2).exp()[:, None] * eps
@@ -78,7 +78,7 @@ def look(vae: VAE, view: View, batch: slice, mean: Tensor, log_var: Tensor, eps:
 
 
 @torch.no_grad()
-def elbo(vae: VAE, view: View, samples: int, seed: int = 0) -> ElboScore:
+def estimate_elbo(vae: VAE, view: View, samples: int, seed: int = 0) -> ElboScore:
     """The ELBO with `samples` draws of z per image; the same draws for every model of equal Z."""
     generator = torch.Generator().manual_seed(seed)
     recon, kl, variance = (torch.zeros((), dtype=torch.float64) for _ in range(3))
@@ -88,7 +88,7 @@ def elbo(vae: VAE, view: View, samples: int, seed: int = 0) -> ElboScore:
         draws = []
         for _ in range(samples):
             eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
-            draws.append(look(vae, view, batch, mean, log_var, eps[:, None]).log_px[0, 0])
+            draws.append(score_draws(vae, view, batch, mean, log_var, eps[:, None]).log_px[0, 0])
         log_px = torch.stack(draws).double()
         recon += log_px.mean(0).sum().cpu()
         variance += log_px.var(0).sum().cpu() / samples if samples > 1 else torch.nan
@@ -115,7 +115,7 @@ def importance(vae: VAE, view: View, most: int, seed: int = 0) -> Importance:
         small: dict[int, list[Tensor]] = {k: [] for k in ks if k < chunk}
         for _ in range(most // chunk):
             eps = torch.randn(1, chunk, *mean.shape[1:], generator=generator, device=mean.device, dtype=mean.dtype)
-            log_w = log_weights(look(vae, view, batch, mean, log_var, eps))[0].double()
+            log_w = log_weights(score_draws(vae, view, batch, mean, log_var, eps))[0].double()
             groups.append(_log_mean(log_w, chunk)[0])
             squares.append(torch.logsumexp(2 * log_w, 0))
             for k, parts in small.items():

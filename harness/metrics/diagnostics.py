@@ -5,11 +5,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from harness.likelihoods import Gaussian, Laplace
 from harness.metrics.bounds import batches
-from harness.networks import LaneLinear
+from harness.models.likelihoods import Gaussian, Laplace
+from harness.models.networks import LaneLinear
+from harness.models.vae import VAE, kl_per_dimension
 from harness.spec import TrialSpec
-from harness.vae import VAE, kl_per_dimension
 
 
 def dead_units(vae: VAE, x: Tensor, latent: int, seed: int = 0) -> dict[str, Tensor]:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness import engine, paths
+from harness import devices, paths
 from harness.data import Data, Say, Split
 from harness.errors import DataError
-from harness.stores import lock
+from harness.stores.locks import lock
 
 RECIPE = 1  # raise it with any change to how a classifier is built or trained: older ones are then left alone, not used
 FEATURES = 64
@@ -107,7 +107,7 @@ def _train(data: Data) -> Classifier:
     steps = len(x) // TRAIN_BATCH
     epochs = max(EPOCHS, math.ceil(STEPS / steps))
     threads = torch.get_num_threads()
-    engine.one_thread()
+    devices.one_thread()
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.metrics.bounds import View, batches
-from harness.vae import VAE
+from harness.models.vae import VAE
 
 ORDER = 4  # nodes along a cell's side
 EXTENT, BORDER, WIDTHS = 6.0, 1.0, 8.0  # the prior's own range; what is added around codes: so much, and so many widths of q

@@ -1,54 +1,22 @@
 """SQLite databases in the home folder: made whole or not at all, locked by the kernel."""
 
 import errno
-import fcntl
 import functools
 import os
 import sqlite3
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from harness.errors import MachineError
+from harness.stores.locks import lock
 from harness.stores.schema import REVISION_TABLE, Schema
 
 SQLITE_PATIENCE_S = 60
-POLL_S = 0.02
 # Before, several writers could corrupt a write-ahead log (https://sqlite.org/wal.html, "the WAL-reset bug").
 WAL_SOUND = (3, 51, 3)
 NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "gpfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "virtiofs"}
 NETWORK |= {f"fuse.{kind}" for kind in ("ceph", "glusterfs", "juicefs", "rclone", "s3fs", "sshfs")}
-
-
-@contextmanager
-def lock(path: Path, busy: str | None = None, patience_s: float = float("inf")) -> Iterator[None]:
-    """Hold `path` as a lock; the kernel frees it however this process ends.
-
-    Waits for another holder, at most `patience_s`, or raises MachineError(busy) at once where `busy` is given.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + (0 if busy else patience_s)
-    with path.open("a+") as file:
-        while not _taken(file.fileno(), wait=deadline == float("inf")):
-            if time.monotonic() >= deadline:
-                file.seek(0)
-                waited = busy or f"waited {patience_s:.0f} s for another driver's turn to end"
-                raise MachineError(f"{waited} (process {file.read().strip() or 'unknown'} holds {path})")
-            time.sleep(POLL_S)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _taken(file: int, *, wait: bool) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
 
 
 def make_whole(path: Path, schema: Schema) -> None:

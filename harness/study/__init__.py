@@ -1,21 +1,15 @@
-"""A study: one question, as an ablation or a search, in a file of its own. No torch here.
+"""A study: one question, as an ablation or a search, in a file of its own.
 
-scores.py: which scores may rank what. ablation.py: arms x seeds. search.py, space.py: a space and its objectives.
+In come Python values, out come the specs of the trials to run; faults are found before anything runs. No torch, so that a typo fails
+in a blink.
 """
 
-import ast
-import importlib.util
-import traceback
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-
-from harness import paths
-from harness.errors import UserError
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
+from harness.study.loading import check, load_study, names, question, questions
+from harness.study.protocol import Study
 from harness.study.scores import SCORES, Score
 from harness.study.search import Constraint, Pruner, Search, SearchBudget
 from harness.study.space import OneOf, Real, Whole, Widths
-from harness.tables import look_up, unknown
 
 __all__ = [
     "SCORES",
@@ -30,74 +24,12 @@ __all__ = [
     "Score",
     "Search",
     "SearchBudget",
+    "Study",
     "Whole",
     "Widths",
     "check",
-    "load",
+    "load_study",
     "names",
     "question",
     "questions",
 ]
-
-
-def names() -> list[str]:
-    """All studies."""
-    return sorted(p.stem for p in paths.studies().glob("*.py") if not p.stem.startswith("_"))
-
-
-def question(name: str) -> str:
-    """What a study asks: the first line of its file, read without running it."""
-    try:
-        doc = ast.get_docstring(ast.parse(_path(name).read_text(encoding="utf-8")))
-    except SyntaxError as fault:
-        return f"(cannot be read: line {fault.lineno}: {fault.msg})"
-    return (doc or "(asks nothing yet: its file has no docstring)").splitlines()[0]
-
-
-def questions(which: Iterable[str] | None = None) -> str:
-    """Every study with its question, one a line."""
-    listed = list(which or names())
-    width = max(map(len, listed), default=0)
-    return "\n".join(f"  {name:<{width}}  {question(name)}" for name in listed)
-
-
-def load(name: str) -> Ablation | Search:
-    """The study in studies/NAME.py.
-
-    Raises:
-        UserError: no such study, or one whose file has a fault; the message names file and line.
-    """
-    if name not in names():
-        raise UserError(f"{unknown('study', name, names())}\n{questions()}")
-    path = _path(name)
-    module_spec = importlib.util.spec_from_file_location(f"studies.{name}", path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-        study = module.STUDY
-    except SyntaxError as fault:
-        text = (fault.text or "").rstrip()
-        raise UserError(f"{path}:{fault.lineno}:{fault.offset}: {fault.msg}\n  {text}") from None
-    except Exception as fault:  # a study file is user code: whatever it raises is reported as its fault, with the line
-        here = [f.lineno for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(path)]
-        kind = "" if isinstance(fault, UserError) else f"{type(fault).__name__}: "
-        raise UserError(f"{path}:{here[-1] if here else 1}: {kind}{fault}") from None
-    if not isinstance(study, Ablation | Search):
-        raise UserError(f"{path}: STUDY must be an Ablation or a Search, got {type(study).__name__}")
-    return study
-
-
-def check(name: str, budget: str) -> None:
-    """Raise the fault that keeps a study, or its budget, from running."""
-    budgets: Mapping[str, Budget | SearchBudget] = load(name).budgets
-    if look_up(budgets, budget, "budget").evaluation == "validation":
-        raise UserError(
-            f"study {name!r}, budget {budget!r}: evaluation='validation' leaves nothing to report\n"
-            "it never looks at the test set; use 'quick', 'full' or 'thorough'"
-        )
-
-
-def _path(name: str) -> Path:
-    return paths.studies() / f"{name}.py"

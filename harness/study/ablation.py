@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from harness.errors import UserError
+from harness.errors import UserError, look_up, unknown
 from harness.spec import TrialSpec
 from harness.study.scores import SCORES, comparable
-from harness.tables import look_up, unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,4 +94,37 @@ class Ablation:
             Cell(arm, seed, self._spec(arm).derive(seed=seed, epochs=chosen.epochs, evaluation=chosen.evaluation))
             for seed in chosen.seeds
             for arm in self.arms
+        )
+
+    @property
+    def search(self) -> None:
+        """None: an ablation looks for nothing before its arms are trained."""
+        return None
+
+    @property
+    def part(self) -> str:
+        """Nothing: an ablation's trials are the whole study."""
+        return ""
+
+    def judged(self, budget: str, winners: Mapping[str, TrialSpec]) -> "Ablation":
+        """Return this ablation, for all its arms are stated in it."""
+        return self
+
+    def runs(self, budget: str) -> int:
+        """Return how many runs a budget has."""
+        return len(self.cells(budget))
+
+    def shape(self, budget: str) -> str:
+        """Return the size of a budget in words."""
+        return f"{len(self.arms)} arms x {len(self.budgets[budget].seeds)} seeds"
+
+    def note(self, budget: str) -> str:
+        """Return what stands on top of the experiment in MLflow, in Markdown."""
+        claims = "".join(f"\n- {h}" for h in self.hypotheses)
+        return (
+            f"Budget `{budget}`: {self.shape(budget)}, {self.budgets[budget].epochs} epochs. "
+            f"Hypotheses, stated before the runs:{claims}\n\n"
+            "ELBO = reconstruction - KL, nats per image, beta = 1. Native ELBOs of different likelihoods live on different scales: "
+            "compare arms by `test/common_bits`, `test/squared_error`, `test/frechet`, `test/knn15_accuracy`. "
+            "The verdicts are in `report.html` among the files of the parent run."
         )

@@ -5,12 +5,11 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, look_up, unknown
 from harness.spec import TrialSpec
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
 from harness.study.scores import SCORES, comparable
 from harness.study.space import Space, Suggest, check, conditional, corners, fields
-from harness.tables import look_up, unknown
 
 SAMPLERS: Mapping[str, str] = {
     "gp": "a Gaussian process with expected improvement: the best of few trials; not for conditional spaces",
@@ -142,7 +141,7 @@ class Search:
                 raise UserError(f"budget {name!r}: at least 1 trial, and 5 different seeds to train the best again")
             if set(budget.refit_seeds) & set(self.seeds):
                 raise UserError(f"budget {name!r}: the best must be tested on seeds that it was not chosen on")
-            self.refit(name, {})
+            self.judged(name, {})
 
     def _derive(self, point: Mapping[str, Any]) -> TrialSpec:
         try:
@@ -219,7 +218,7 @@ class Search:
         shift = repeat * (max(self.seeds) + 1)
         return tuple(Cell(f"#{number}", s + shift, spec.derive(seed=s + shift)) for s in self.seeds)
 
-    def refit(self, budget: str, winners: Mapping[str, TrialSpec]) -> Ablation:
+    def judged(self, budget: str, winners: Mapping[str, TrialSpec]) -> Ablation:
         """The base and the winners, by name, as an ablation on new seeds: the search's test."""
         chosen = look_up(self.budgets, budget, "budget")
         arms: dict[str, Mapping[str, Any]] = {"base": {}}
@@ -241,3 +240,48 @@ class Search:
     def quality(self) -> str:
         """The objective that says how good a model is."""
         return next(o for o in self.objectives if o in QUALITY)
+
+    @property
+    def search(self) -> "Search":
+        """This search: its trials come before the arms that are judged."""
+        return self
+
+    @property
+    def part(self) -> str:
+        """What the judged trials are called within the study."""
+        return "refit"
+
+    def runs(self, budget: str) -> int:
+        """Return about how many runs a budget has."""
+        chosen = self.budgets[budget]
+        return chosen.trials * len(self.seeds) + 2 * len(chosen.refit_seeds)
+
+    def shape(self, budget: str) -> str:
+        """Return the size of a budget in words."""
+        chosen = self.budgets[budget]
+        seeds = f" x {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
+        then = f"then the best against the base on {len(chosen.refit_seeds)} new seeds"
+        return f"{chosen.trials} trials{seeds} by {self.sampler_of(budget)}, {then}"
+
+    @property
+    def constraints_in_words(self) -> str:
+        """The constraints, each with its score and bound."""
+        return "; ".join(
+            f"{SCORES[c.score].label} of at {'most' if c.at_most is not None else 'least'} "
+            f"{(c.at_most if c.at_most is not None else c.at_least):,g}"
+            for c in self.constraints
+        )
+
+    def note(self, budget: str) -> str:
+        """Return what stands on top of the experiment in MLflow, in Markdown."""
+        chosen = self.budgets[budget]
+        kept = f" Constraints: {self.constraints_in_words}." if self.constraints else ""
+        pruner = f", pruned by {self.pruner.name}" if self.pruner else ""
+        seeds = f" on each of {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
+        return (
+            f"Budget `{budget}`: {chosen.trials} trials of {chosen.epochs} epochs{seeds} by {self.sampler_of(budget)}{pruner}, "
+            f"over {', '.join(f'`{name}`' for name in self.space)}. "
+            f"Objectives, on validation: {', '.join(f'`{o}`' for o in self.objectives)}.{kept}\n\n"
+            f"The best is then trained again beside the base on {len(chosen.refit_seeds)} new seeds, and both are tested: the arms "
+            "`base` and the winners'. A trial's own value is the best of many draws and so looks better than it is."
+        )

@@ -1,26 +1,16 @@
-"""Runs on record, in MLflow.
+"""Runs on record, in MLflow: what a driver asks for, where the records lie, how they are written, read, arranged and served.
 
-protocol.py: what a driver asks for. store.py: where the records lie. runs.py: writing a study's runs. reading.py: beside a driver.
+In come specs, rows, results and files; out come runs that can be browsed, and the same numbers read back. MLflow is imported on
+first use and by this folder alone. Nothing here decides what is run or how it is judged.
 """
-
-import os
-
-# MLflow reads these when it is imported, which the files of this folder do.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-os.environ.setdefault("MLFLOW_TRUNCATE_LONG_VALUES", "false")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")
 
 from harness.tracking.protocol import Record, Tracker
 from harness.tracking.reading import on_record, refitted
 from harness.tracking.runs import TAG_LIMIT, MlflowTracker
-from harness.tracking.store import SCHEMA, artifact_location, ensure_store, experiment_name, mlflow, store_uri, study_page
+from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
 
 __all__ = [
-    "SCHEMA",
+    "MLFLOW_SCHEMA",
     "TAG_LIMIT",
     "MlflowTracker",
     "Record",
@@ -28,7 +18,6 @@ __all__ = [
     "artifact_location",
     "ensure_store",
     "experiment_name",
-    "mlflow",
     "on_record",
     "refitted",
     "store_uri",

@@ -41,10 +41,10 @@ class Tracker(Protocol):
     def look(self, run: str) -> tuple[str, Mapping[str, float]]:
         """A run's status and last metrics; no status where there is no such run."""
 
-    def finished_runs(self, ledger: str) -> set[str]:
+    def finished_runs(self, store: str) -> set[str]:
         """Runs of a ledger that are FINISHED."""
 
-    def close_orphans(self, ledger: str, keep: set[str], older_than_s: float) -> int:
+    def close_orphans(self, store: str, keep: set[str], older_than_s: float) -> int:
         """Mark runs of a ledger still RUNNING, but for those in `keep` and younger ones, as KILLED; returns how many."""
 
     def results(self, runs: Mapping[str, str]) -> dict[str, Record]:

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import mlflow
-from mlflow.exceptions import MlflowException
-
-from harness import stores
 from harness.errors import MachineError
 from harness.spec import TrialSpec
+from harness.stores import databases
+from harness.tracking import library
 from harness.tracking.protocol import Record
 from harness.tracking.store import ensure_store, experiment_name, pages, store_uri
 
@@ -18,14 +16,14 @@ def refitted(study: str, budget: str) -> dict[str, TrialSpec]:
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return {}
     ensure_store()
-    client = mlflow.MlflowClient()
+    client = library.client()
     try:
         experiment = client.get_experiment_by_name(experiment_name(study, budget))
         runs = pages(client, experiment.experiment_id, f"tags.ledger = '{study}.{budget}.refit'") if experiment else []
         newest = {r.data.tags["arm"]: r.info.artifact_uri for r in reversed(runs) if r.data.tags["arm"] != "base"}
-        specs = {arm: mlflow.artifacts.load_dict(f"{files}/spec.json") for arm, files in newest.items()}
-    except (MlflowException, OSError) as fault:
-        raise MachineError(f"cannot read the tracking store {stores.shown(uri)}\n{str(fault).splitlines()[0][:300]}") from None
+        specs = {arm: library.mlflow().artifacts.load_dict(f"{files}/spec.json") for arm, files in newest.items()}
+    except (library.failure(), OSError) as fault:
+        raise MachineError(f"cannot read the tracking store {databases.shown(uri)}\n{str(fault).splitlines()[0][:300]}") from None
     return {arm: TrialSpec.from_dict(spec) for arm, spec in specs.items()}
 
 
@@ -38,13 +36,13 @@ def on_record(study: str, budget: str) -> tuple[dict[str, Record], dict[str, str
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():  # MLflow would make it
         return {}, {}
     ensure_store()
-    client = mlflow.MlflowClient()
+    client = library.client()
     try:
         experiment = client.get_experiment_by_name(experiment_name(study, budget))
         oldest_first = ["attributes.start_time ASC"]
         runs = pages(client, experiment.experiment_id, "tags.kind = 'trial'", oldest_first) if experiment else []
-    except (MlflowException, OSError) as fault:
-        raise MachineError(f"cannot read the tracking store {stores.shown(uri)}\n{str(fault).splitlines()[0][:300]}") from None
+    except (library.failure(), OSError) as fault:
+        raise MachineError(f"cannot read the tracking store {databases.shown(uri)}\n{str(fault).splitlines()[0][:300]}") from None
     of = {status: {r.data.tags["cell"]: r for r in runs if r.info.status == status} for status in ("FINISHED", "RUNNING", "FAILED")}
     records = {c: Record(r.info.run_id, r.data.metrics, r.data.tags) for c, r in of["FINISHED"].items()}
     settled = {*of["FINISHED"], *of["RUNNING"]}

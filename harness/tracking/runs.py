@@ -6,16 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mlflow
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, Metric, Param, RunTag, ViewType
-from mlflow.exceptions import MlflowException
-
-from harness import manifest, stores
+from harness import provenance
 from harness.errors import MachineError
-from harness.shared_view import VIEW_KEY, shared_view
 from harness.spec import Result, TrialSpec
+from harness.stores import databases
+from harness.tracking import library
+from harness.tracking.layout import VIEW_KEY, shared_view
 from harness.tracking.protocol import Record
 from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, pages, study_page
 
@@ -32,8 +28,10 @@ class MlflowTracker:
         self.client = PatientClient()
         try:
             self.experiment_id = self._experiment(uri)
-        except (MlflowException, OSError) as fault:
-            raise MachineError(f"cannot use the tracking store {stores.shown(uri)}\n{str(fault).splitlines()[0][:300]}") from None
+        except (library.failure(), OSError) as fault:
+            raise MachineError(
+                f"cannot use the tracking store {databases.shown(uri)}\n{str(fault).splitlines()[0][:300]}"
+            ) from None
         wanted = {
             f"mlflow.sharedViewState.{VIEW_KEY}": shared_view(),
             "mlflow.note.content": note,
@@ -52,7 +50,11 @@ class MlflowTracker:
         return self.client.create_experiment(self.experiment, artifact_location=artifact_location(self.experiment))
 
     def _search(self, condition: str, most: int = PAGE) -> list:
-        return list(self.client.search_runs([self.experiment_id], condition, ViewType.ACTIVE_ONLY, max_results=most))
+        return list(
+            self.client.search_runs(
+                [self.experiment_id], condition, library.mlflow().entities.ViewType.ACTIVE_ONLY, max_results=most
+            )
+        )
 
     def _all(self, condition: str) -> list:
         """Every run that meets a condition, page by page."""
@@ -62,7 +64,7 @@ class MlflowTracker:
         found = self._search("tags.kind = 'study'", 1)
         if found:
             return found[0].info.run_id
-        tags = manifest.tags() | {"kind": "study", "study": self.study, "budget": self.budget}
+        tags = provenance.tags() | {"kind": "study", "study": self.study, "budget": self.budget}
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"{self.experiment}: the study")
         return run.info.run_id
 
@@ -72,7 +74,7 @@ class MlflowTracker:
         return study_page(self.experiment_id)
 
     def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, origin: Mapping[str, str]) -> str:
-        tags = manifest.tags() | {
+        tags = provenance.tags() | {
             "kind": "trial",
             "study": self.study,
             "budget": self.budget,
@@ -87,19 +89,14 @@ class MlflowTracker:
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"{arm} / seed {spec.seed}").info.run_id
         shown = {"arm": arm, "seed": spec.seed, "likelihood": spec.likelihood, "activation": spec.activation}
         shown |= {"latent": spec.latent, "learning_rate": spec.learning_rate, "epochs": spec.epochs, "spec": spec.id}
-        self.client.log_batch(run, params=[Param(k, str(v)) for k, v in shown.items()])
+        self.client.log_batch(run, params=[library.mlflow().entities.Param(k, str(v)) for k, v in shown.items()])
         self.client.log_dict(run, spec.as_dict(), "spec.json")
-        meta = MetaDataset(
-            CodeDatasetSource(tags={"mlflow.source.name": "harness.data"}),
-            name=spec.dataset,
-            digest=origin["dataset.digest"][:36],
-        )
-        self.client.log_inputs(run, [DatasetInput(meta._to_mlflow_entity())])
+        self.client.log_inputs(run, [library.dataset_input(spec.dataset, origin["dataset.digest"])])
         return run
 
     def log(self, run: str, step: int, row: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
-        self.client.log_batch(run, metrics=[Metric(k, v, now, step) for k, v in row.items()])
+        self.client.log_batch(run, metrics=[library.mlflow().entities.Metric(k, v, now, step) for k, v in row.items()])
 
     def finish(self, run: str, result: Result, files: Path) -> None:
         self.client.log_artifacts(run, str(files))
@@ -128,18 +125,18 @@ class MlflowTracker:
             return "", {}
         try:
             found = self.client.get_run(run)
-        except MlflowException as fault:
-            if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
+        except library.failure() as fault:
+            if library.is_missing(fault):
                 return "", {}
             raise
         return (found.info.status, found.data.metrics) if found.info.lifecycle_stage == "active" else ("", {})
 
-    def finished_runs(self, ledger: str) -> set[str]:
-        return {r.info.run_id for r in self._all(f"tags.ledger = '{ledger}' and attributes.status = 'FINISHED'")}
+    def finished_runs(self, store: str) -> set[str]:
+        return {r.info.run_id for r in self._all(f"tags.ledger = '{store}' and attributes.status = 'FINISHED'")}
 
-    def close_orphans(self, ledger: str, keep: set[str], older_than_s: float) -> int:
+    def close_orphans(self, store: str, keep: set[str], older_than_s: float) -> int:
         before = (time.time() - older_than_s) * 1000
-        running = self._all(f"tags.ledger = '{ledger}' and attributes.status = 'RUNNING'")
+        running = self._all(f"tags.ledger = '{store}' and attributes.status = 'RUNNING'")
         lost = [r.info.run_id for r in running if r.info.run_id not in keep and r.info.start_time <= before]
         for run in lost:
             self.fail(run, "lost: its process ended", killed=True)
@@ -161,7 +158,7 @@ class MlflowTracker:
 
     def finish_study(self, files: Path, summary: Mapping[str, str]) -> None:
         self.client.log_artifacts(self.parent, str(files))
-        tags = [RunTag(k, v[:TAG_LIMIT]) for k, v in summary.items()]
+        tags = [library.mlflow().entities.RunTag(k, v[:TAG_LIMIT]) for k, v in summary.items()]
         self.client.log_batch(self.parent, tags=tags)
         self.client.set_terminated(self.parent, "FINISHED")
 
@@ -174,11 +171,11 @@ class MlflowTracker:
         return self.client.get_run(self.parent).data.tags.get(key)
 
     def log_model(self, module: Any, example: Any, requirements: list[str]) -> str:
-        mlflow.start_run(run_id=self.parent)
+        library.mlflow().start_run(run_id=self.parent)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                info = mlflow.pytorch.log_model(
+                info = library.mlflow().pytorch.log_model(
                     module,
                     name="winner",
                     input_example=example,
@@ -186,5 +183,5 @@ class MlflowTracker:
                     pip_requirements=requirements,
                 )
         finally:
-            mlflow.end_run("RUNNING")  # not FINISHED: that is to say that the report is there
+            library.mlflow().end_run("RUNNING")  # not FINISHED: that is to say that the report is there
         return info.model_uri

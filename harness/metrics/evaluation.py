@@ -1,0 +1,203 @@
+"""Scores of one trained trial. Shapes: N images, P pixels, Z latents; every VAE here has one lane.
+
+Nats per image throughout: summed over pixels and latents, averaged over images last, in float64.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from harness.data import Data
+from harness.kernels.matmul import Inference
+from harness.metrics import diagnostics, features
+from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, own_levels
+from harness.metrics.bounds import LADDER, View, estimate_elbo, importance, native
+from harness.metrics.images import psnr, squared_error, ssim
+from harness.metrics.inputs import Encodings, encode, encodings, model_inputs, prior_samples
+from harness.metrics.latents import active_units, knn_accuracy, linear_probe, mutual_information
+from harness.metrics.quadrature import exact
+from harness.models.vae import VAE, kl_per_dimension
+from harness.spec import TrialSpec
+
+SAMPLES = 8  # draws of z per image in a final score
+YARDSTICK_DRAWS = 100  # importance draws under tiers B and C
+EXACT_LATENTS = 2
+NEIGHBOURHOODS = 3_000  # images a side for precision and recall: 10,000 take 3 s
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How many images and draws the costly scores take.
+
+    `exact_images`: quadrature where the likelihood is an exponential family; `other_images`: where it is not, and for tier C;
+    0 leaves it out.
+    """
+
+    draws: int
+    images: int
+    exact_images: int
+    other_images: int
+
+
+DEPTHS: Mapping[str, Depth] = {
+    "quick": Depth(draws=100, images=200, exact_images=100, other_images=0),
+    "full": Depth(draws=1_000, images=1_000, exact_images=10_000, other_images=50),
+    "thorough": Depth(draws=5_000, images=1_000, exact_images=10_000, other_images=500),
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A trial's final scores by metric name, and what figures need of it.
+
+    Its codes of the test set, KL per latent (Z,), share of dead units by layer, IW-K by K.
+    """
+
+    scores: dict[str, float]
+    test: Encodings
+    kl_per_dimension: Tensor
+    dead_by_layer: dict[str, float] = field(default_factory=dict)
+    ladder: dict[int, float] = field(default_factory=dict)
+
+
+def evaluate(spec: TrialSpec, vae: VAE, data: Data) -> Evaluation:
+    """Everything that a finished trial is judged by. `test/...` is scored here, once; selection sees `validation/...` only.
+
+    Likelihood-free scores compare with the grey image v/255, whatever the model was shown.
+    """
+    with Inference():
+        return _evaluate(spec, vae, data)
+
+
+def _evaluate(spec: TrialSpec, vae: VAE, data: Data) -> Evaluation:
+    depth = DEPTHS[spec.evaluation]
+    scores: dict[str, float] = {}
+    dead: dict[str, Tensor] = {}
+    if spec.fit_on == "train":
+        shown = model_inputs(spec, vae, data.validation)
+        validation = encodings(vae, shown)
+        scores["validation/squared_error"] = _mean(squared_error(validation.image, _grey(data.validation.levels)))
+        dead = diagnostics.dead_units(vae, shown, spec.latent)
+        scores["validation/dead_units"] = _mean(torch.cat(list(dead.values())))
+    x, levels = model_inputs(spec, vae, data.test), data.test.levels.float()
+    test = encodings(vae, x)
+    kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()
+    bounds, ladder = _bounds(spec, vae, native(vae, x), depth)
+    scores |= bounds
+    train = encode(spec, vae, data.fit_on(spec.fit_on))
+    scores |= _levels(spec, vae, _common_head(spec, vae, data, train), x, levels, depth)
+    scores |= _pictures(spec, vae, data, test)
+    scores |= _codes(train[0], data.fit_on(spec.fit_on).labels, test, data.test.labels)
+    scores |= diagnostics.noise(spec, vae, x)
+    scores["diagnostics/nan_count"] = diagnostics.nan_count(vae)
+    by_layer = {name: _mean(units) for name, units in dead.items()}
+    scores |= {f"dead_units/{name}": share for name, share in by_layer.items()}
+    scores |= {f"kl_per_latent/{j:02d}": nats for j, nats in enumerate(kl.tolist(), start=1)}
+    return Evaluation(scores, test, kl, by_layer, ladder)
+
+
+def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
+    """What a search may select by: scores of the validation images. The test set is not looked at.
+
+    Raises:
+        ValueError: the trial was trained on these images.
+    """
+    if spec.fit_on != "train":
+        raise ValueError(f"evaluation='validation' takes fit_on='train', got {spec.fit_on!r}: it was trained on these images")
+    with Inference():
+        x, levels = model_inputs(spec, vae, data.validation), data.validation.levels.float()
+        common = _common_head(spec, vae, data, encode(spec, vae, data.fit_on(spec.fit_on))).view(vae, x, levels)
+        return {
+            "validation/squared_error": _mean(squared_error(encodings(vae, x).image, levels / 255)),
+            "validation/common_bits": bits_per_dimension(estimate_elbo(vae, common, 1).elbo, x.shape[1]),
+        }
+
+
+def _common_head(spec: TrialSpec, vae: VAE, data: Data, train: tuple[Tensor, Tensor]) -> CommonHead:
+    return CommonHead.count(vae, *train, data.fit_on(spec.fit_on).levels)
+
+
+def _mean(values: Tensor) -> float:
+    return values.double().mean().item()
+
+
+def _grey(levels: Tensor) -> Tensor:
+    return levels.float() / 255
+
+
+@torch.no_grad()
+def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[str, float], dict[int, float]]:
+    """Tier A: ELBO, IW-K and, at one or two latents, log p(x), on the model's own scale.
+
+    What is computed on the first images only enters as its distance to their ELBO, added to the ELBO of all: the distance varies
+    far less between images than the bounds do.
+    """
+    whole = estimate_elbo(vae, view, SAMPLES)
+    scores = {
+        "test/elbo": whole.elbo,
+        "test/recon": whole.recon,
+        "test/kl": whole.kl,
+        "test/elbo_mc_error": whole.standard_error,
+    }
+    weighted = importance(vae, view.first(depth.images), depth.draws)
+    ladder = {k: whole.elbo + _mean(bound - weighted.bounds[1]) for k, bound in weighted.bounds.items()}
+    scores |= {f"test/iw_{k}": ladder[k] for k in LADDER[1:] if k in ladder}
+    scores["test/iw_effective_samples"] = weighted.effective.median().item()
+    in_products = view.product(*vae.decode(view.x.new_zeros(1, 1, spec.latent))) is not None
+    few = view.first(depth.exact_images if in_products else depth.other_images)
+    if spec.latent <= EXACT_LATENTS and len(few):
+        found = exact(vae, few)
+        mine = whole.elbo if len(few) == len(view) else estimate_elbo(vae, few, SAMPLES).elbo
+        gap = _mean(found.log_px) - mine
+        scores["test/exact_log_px"] = whole.elbo + gap
+        scores["test/inference_gap"] = gap
+        scores["test/exact_resolution"] = _mean((found.log_px - found.coarser).abs())
+    return scores, ladder
+
+
+def _levels(spec: TrialSpec, vae: VAE, head: CommonHead, x: Tensor, levels: Tensor, depth: Depth) -> dict[str, float]:
+    """Tiers B and C in bits/dim: by the ELBO, by IW, and for tier C exactly at one or two latents."""
+    common, own = head.view(vae, x, levels), own_levels(spec, vae, x, levels)
+    scores: dict[str, float] = {}
+    whole: dict[str, float] = {}
+    for name, view in ({"common": common} | ({"own": own} if own else {})).items():
+        whole[name] = estimate_elbo(vae, view, 1).elbo
+        weighted = importance(vae, view.first(depth.images // 2), YARDSTICK_DRAWS).bounds
+        tighter = whole[name] + _mean(weighted[YARDSTICK_DRAWS] - weighted[1])
+        scores[f"test/{name}_bits"] = bits_per_dimension(whole[name], x.shape[1])
+        scores[f"test/{name}_bits_iw"] = bits_per_dimension(tighter, x.shape[1])
+    if spec.latent <= EXACT_LATENTS and depth.other_images:
+        few = common.first(depth.other_images)
+        closer = whole["common"] + _mean(exact(vae, few).log_px) - estimate_elbo(vae, few, SAMPLES).elbo
+        scores["test/common_bits_exact"] = bits_per_dimension(closer, x.shape[1])
+    return scores
+
+
+def _pictures(spec: TrialSpec, vae: VAE, data: Data, test: Encodings) -> dict[str, float]:
+    """How close decoded images are to the originals, and decoded prior draws to the test set."""
+    grey = _grey(data.test.levels)
+    classifier = features.classifier(data, say=lambda _: None)
+    real, fake = classifier.of_test(data), classifier.features(prior_samples(vae, len(grey), spec.latent))
+    precision, recall = features.precision_recall(real[:NEIGHBOURHOODS], fake[:NEIGHBOURHOODS])
+    return {
+        "test/squared_error": _mean(squared_error(test.image, grey)),
+        "test/psnr": _mean(psnr(test.image, grey)),
+        "test/ssim": _mean(ssim(test.image, grey, data.side)),
+        "test/frechet": features.frechet(real, fake),
+        "test/precision": precision,
+        "test/recall": recall,
+    }
+
+
+def _codes(train: Tensor, train_labels: Tensor, test: Encodings, labels: Tensor) -> dict[str, float]:
+    """What the codes know of the classes, and how they use the latent space. `train` is q's mean, (N, Z)."""
+    information = mutual_information(test.mean, test.log_var)
+    return {
+        "test/knn15_accuracy": knn_accuracy(train, train_labels, test.mean, labels),
+        "test/probe_accuracy": linear_probe(train, train_labels, test.mean, labels),
+        "test/active_units": active_units(test.mean),
+        "test/mutual_information": information.mutual_information,
+        "test/marginal_kl": information.marginal_kl,
+    }

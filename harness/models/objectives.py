@@ -1,0 +1,53 @@
+"""What training maximises: bounds on log p(x), in nats, averaged over the batch. Shapes: S lanes, L draws, B images, Z latents.
+
+`beta` and `free_bits` are (S,); only `elbo` has a KL term to weigh.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from harness.models.vae import Pass, kl_per_dimension
+
+Objective = Callable[[Pass, Tensor, Tensor], Tensor]
+
+
+def elbo(p: Pass, beta: Tensor, free_bits: Tensor) -> Tensor:
+    """E_q[log p(x|z)] - beta sum_j max(KL_j, free_bits), the KL in closed form and averaged over the batch before the maximum.
+
+    beta = 1 and free_bits = 0 give the ELBO (Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114); beta: Higgins et al., 2017
+    (https://openreview.net/forum?id=Sy2fzU9gl); free bits: Kingma et al., 2016 (https://arxiv.org/abs/1606.04934). Returns (S,).
+    """
+    kl = kl_per_dimension(p.mean, p.log_var).mean(1)
+    return p.log_px.mean((1, 2)) - beta * torch.maximum(kl, free_bits[:, None]).sum(-1)
+
+
+def log_weights(p: Pass) -> Tensor:
+    """log w = log p(x|z) + log p(z) - log q(z|x) of every draw, (S, L, B)."""
+    return p.log_px + 0.5 * (p.eps.square() - p.z.square()).sum(-1) + 0.5 * p.log_var.sum(-1)[:, None]
+
+
+def iwae(p: Pass, beta: Tensor, free_bits: Tensor) -> Tensor:
+    """log of the mean importance weight of L draws (Burda et al., 2016, https://arxiv.org/abs/1509.00519). Returns (S,)."""
+    return (torch.logsumexp(log_weights(p), 1) - math.log(p.log_px.shape[1])).mean(-1)
+
+
+def dreg(p: Pass, beta: Tensor, free_bits: Tensor) -> Tensor:
+    """The IWAE bound with doubly reparameterised gradients (Tucker et al., 2019, https://arxiv.org/abs/1810.04152). Returns (S,).
+
+    With v = w / sum w, the decoder's gradient is sum v d log w, as in IWAE. The encoder's is sum v^2 (d log w / dz)(dz / dq), with
+    q's parameters inside log w held still: v once from the surrogate, once from the hook where the gradient passes z.
+    """
+    mean, log_var = p.mean.detach()[:, None], p.log_var.detach()[:, None]
+    log_q = -0.5 * ((p.z - mean).square() * torch.exp(-log_var) + log_var).sum(-1)
+    log_w = p.log_px - 0.5 * p.z.square().sum(-1) - log_q
+    share = torch.softmax(log_w.detach(), 1)
+    p.z.register_hook(lambda gradient: gradient * share[..., None])
+    surrogate = (share * log_w).sum(1).mean(-1)
+    bound = (torch.logsumexp(log_w.detach(), 1) - math.log(p.log_px.shape[1])).mean(-1)
+    return bound + surrogate - surrogate.detach()
+
+
+OBJECTIVES: Mapping[str, Objective] = {"elbo": elbo, "iwae": iwae, "dreg": dreg}

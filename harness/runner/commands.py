@@ -1,0 +1,132 @@
+"""`harness study` and `harness report`: a study from its file to its report.
+
+driver.py: the loop of asking, training, recording and telling. studies.py: ablations and searches. stopping.py: signals.
+"""
+
+import os
+import shutil
+import time
+from contextlib import AbstractContextManager, nullcontext
+
+from rich.console import Console
+
+from harness import data, devices, paths, report
+from harness.errors import MachineError, UserError, look_up
+from harness.executors import EXECUTORS
+from harness.metrics import features
+from harness.queue import database, driver_lock
+from harness.runner.progress import clock
+from harness.runner.session import Session, run, winners
+from harness.runner.signals import Stopped, Stops
+from harness.runner.study_store import StudyStore
+from harness.study import Study, load_study
+from harness.tracking import MlflowTracker, store_uri
+
+FREE_BYTES_PER_TRIAL = 3 * devices.MEBI
+
+
+def run_study(
+    name: str, budget: str, device: str, workers: int | None, console: Console, *, executor: str = "processes", storage: str = ""
+) -> int:
+    """Run what is missing of a study, report, and say where to look: `harness study`. Return the exit code."""
+    study = load_study(name)
+    look_up(dict.fromkeys(EXECUTORS), executor, "executor")
+    if storage:
+        database(storage)  # before anything else is written
+    kind = devices.device(device)
+    here, count = executor in ("local", "processes"), 1 if executor == "local" and workers is None else workers
+    workers_on = devices.worker_devices(device, count, here)
+    _check_disk(study.runs(budget))
+    console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False)
+    stops, started = Stops(), time.monotonic()
+    with stops.listening():
+        try:
+            with stops.allowed():
+                dataset = data.load_dataset(study.base.dataset, say=console.print)
+                classifier = features.classifier(dataset, say=console.print)
+            origin = {"device": devices.describe(kind), "dataset.digest": dataset.digest, "features.sha256": classifier.digest}
+            with _driving(name, budget, storage):
+                session = Session(
+                    store=_store(name, budget, study, storage),
+                    console=console,
+                    data=dataset,
+                    device=kind,
+                    workers=workers_on,
+                    executor=executor,
+                    origin=origin,
+                    stops=stops,
+                )
+                failures = _train_and_report(study, session, started)
+        except Stopped as stop:
+            console.print(f"stopped after {clock(time.monotonic() - started)}; the same command goes on where it left off")
+            return stop.code
+    return stops.code or failures
+
+
+def _train_and_report(study: Study, session: Session, started: float) -> int:
+    """Train what is missing and report. Return 1 where a trial failed for good, else 0."""
+    console, store = session.console, session.store
+    results, searched, trained = run(session, study)
+    if not trained:
+        console.print("nothing to do: all trials are done")
+    page = report.folder(store.name, store.budget) / "report.html"
+    if trained or not (store.tracker.study_finished and page.exists()):
+        console.print("writing the report")
+        try:
+            report.publish(results, store.tracker, searched, session.stops.allowed)
+        except Stopped:
+            store.tracker.stop_study()
+            raise
+    report.show(results, console, searched)
+    _say_where(store, console)
+    if trained:
+        console.print(f"done in {clock(time.monotonic() - started)}", highlight=False)
+    return int(bool(results.failures))
+
+
+def report_study(name: str, budget: str, console: Console, *, storage: str = "") -> int:
+    """Write the report of what is on record anew and show it: `harness report`. Return the exit code."""
+    study = load_study(name)
+    with _driving(name, budget, storage):
+        store = _store(name, budget, study, storage)
+        searched, best = None, {}
+        if study.search is not None:
+            with store.search_queue(study.search, study.search.batch_of(budget, 1)) as searching:
+                searched = report.SearchResults.of(study.search, budget, searching)
+            best = winners(searched.best, study.search)
+        ablation = study.judged(budget, best)
+        with store.ablation_queue(ablation, ablation.cells(budget), study.part) as queue:
+            results = store.results(ablation, queue)
+        if not results.arms and not (searched and searched.history):
+            raise UserError(f"no trial of {name} ({budget} budget) is on record\nmake study NAME={name} BUDGET={budget}")
+        report.publish(results, store.tracker, searched)
+        report.show(results, console, searched)
+        _say_where(store, console)
+    return 0
+
+
+def _store(name: str, budget: str, study: Study, storage: str) -> StudyStore:
+    """Return where a study is on record; its experiment is made where there is none."""
+    return StudyStore(name, budget, MlflowTracker(name, budget, report.note(name, budget, study)), storage)
+
+
+def _driving(name: str, budget: str, storage: str) -> AbstractContextManager[None]:
+    """Let one driver of a study per home folder in; on a shared store as many as come."""
+    return nullcontext() if storage else driver_lock(f"{name}.{budget}")
+
+
+def _say_where(store: StudyStore, console: Console) -> None:
+    console.print(f"report: {report.folder(store.name, store.budget) / 'report.html'}", soft_wrap=True, highlight=False)
+    uri = store_uri()
+    where = uri if uri.startswith("http") else "make ui, then http://127.0.0.1:5000"
+    console.print(f"browse: {where}{store.tracker.ui_path}", soft_wrap=True, highlight=False)
+
+
+def _check_disk(trials: int) -> None:
+    paths.mlruns().mkdir(parents=True, exist_ok=True)
+    if not os.access(paths.mlruns(), os.W_OK):
+        raise MachineError(f"cannot write into {paths.mlruns()}")
+    free = shutil.disk_usage(paths.mlruns()).free
+    if free < trials * FREE_BYTES_PER_TRIAL:
+        need = trials * FREE_BYTES_PER_TRIAL // devices.MEBI
+        raise MachineError(f"{paths.mlruns()} has {free // devices.MEBI} MiB free, {trials} trials need about {need} MiB")

@@ -1,0 +1,153 @@
+"""One start of a study: how its trials become programs, how they train, and what is on record then."""
+
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from hashlib import sha256
+
+import torch
+from rich.console import Console
+
+from harness import executors, paths
+from harness.data import Data
+from harness.executors import OutputDirs
+from harness.queue import SearchTrial, TrialQueue
+from harness.report import AblationResults, SearchResults
+from harness.runner.driver import Driver
+from harness.runner.signals import Stops
+from harness.runner.study_store import StudyStore
+from harness.spec import TrialSpec
+from harness.study import Ablation, Cell, Search, Study
+from harness.study.search import MOST_REFITS
+from harness.training import planner
+from harness.training.checkpoints import Checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Where and how a study trains, and where it is on record.
+
+    Attributes:
+        store: its runs and trials.
+        console: where progress is shown.
+        data: what its trials train on.
+        device: the kind of device they train on.
+        workers: the device of every training that may run at a time.
+        executor: by name.
+        origin: tags of every run.
+        stops: whether this process has been asked to stop.
+    """
+
+    store: StudyStore
+    console: Console
+    data: Data
+    device: torch.device
+    workers: Sequence[str]
+    executor: str
+    origin: Mapping[str, str]
+    stops: Stops = field(default_factory=Stops)
+
+    def plan(self, specs: Sequence[TrialSpec], *, alone: bool = False) -> planner.Plan:
+        """Return how these trials become programs; where `alone` one each, for their time is judged."""
+        plan = planner.plan(specs, self.data, self.device, len(self.workers))
+        return replace(plan, lanes=1) if alone else plan
+
+    def train(
+        self,
+        queue: TrialQueue,
+        plan: planner.Plan,
+        headline: str,
+        draw_all_figures: Callable[[Sequence[Cell]], Collection[str]] = lambda cells: (),
+    ) -> bool:
+        """Settle what dead drivers left, then train what is missing. Return whether anything was.
+
+        `headline` is the score that a finished trial is announced with; `draw_all_figures` gives the ids of trials to draw all
+        figures of.
+        """
+        trials = queue.store
+        owner = sha256(trials.me.encode()).hexdigest()[:8] if trials.shared else "own"
+        scratch = paths.mlruns() / "scratch" / f"{trials.name}.{owner}"
+        dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints" / self.device.type)
+        driver = Driver(
+            queue=queue,
+            tracker=self.store.tracker,
+            start_executor=lambda: executors.make(self.executor, self.workers, dirs),
+            plan=plan,
+            console=self.console,
+            origin=self.origin,
+            checkpoints=Checkpoints(dirs.checkpoints),
+            headline=headline,
+            draw_all_figures=draw_all_figures,
+            stops=self.stops,
+        )
+        for line in driver.reconcile():
+            self.console.print(line, highlight=False)
+        if not queue.missing:
+            return False
+        self.console.print(f"{queue.missing} trials to run on {self.origin['device']}: {plan.why}", highlight=False)
+        shutil.rmtree(scratch, ignore_errors=True)
+        self.store.tracker.reopen_study()
+        queue.prepare()
+        driver.run()
+        shutil.rmtree(scratch, ignore_errors=True)
+        return True
+
+
+def run(session: Session, study: Study) -> tuple[AblationResults, SearchResults | None, bool]:
+    """Search where the study does, then train the arms that are judged.
+
+    Return what is on record of the arms and of the search, and whether anything was trained.
+    """
+    budget, searched, best, trained = session.store.budget, None, {}, False
+    if study.search is not None:
+        searched, trained = _run_search(session, study.search)
+        best = winners(searched.best, study.search)
+    results, more = _run_ablation(session, study.judged(budget, best), study.part)
+    return results, searched, trained or more
+
+
+def _run_search(session: Session, search: Search) -> tuple[SearchResults, bool]:
+    """Train the missing trials of a search. Return what is on record then, and whether anything was trained."""
+    budget = session.store.budget
+    plan = session.plan(likely(search, budget), alone=search.timed)
+    with session.store.search_queue(search, search.batch_of(budget, plan.workers * plan.lanes)) as queue:
+        trained = session.train(queue, plan, search.quality)
+        return SearchResults.of(search, budget, queue), trained
+
+
+def _run_ablation(session: Session, study: Ablation, part: str) -> tuple[AblationResults, bool]:
+    """Train the missing cells. Return what is on record then, and whether anything was trained."""
+    cells = study.cells(session.store.budget)
+    plan = session.plan([c.spec for c in cells])
+    first_seeds = {cell.arm: cell.spec.id for cell in sorted(cells, key=lambda c: -c.seed)}
+
+    def alike(cell: Cell) -> tuple[str, str]:
+        return plan.group(cell.spec).id, cell.spec.cohort.id
+
+    def draw_all_figures(some: Sequence[Cell]) -> list[str]:
+        return [c.spec.id for c in some if c.spec.id in first_seeds.values()]
+
+    order = sorted(cells, key=alike) if plan.lanes > 1 else cells
+    with session.store.ablation_queue(study, order, part) as queue:
+        trained = session.train(queue, plan, "test/squared_error", draw_all_figures)
+        return session.store.results(study, queue), trained
+
+
+def likely(search: Search, budget: str) -> list[TrialSpec]:
+    """Return specs to plan for: as many as trials where all points share a program, else one per corner of the space."""
+    low = search.point(budget, lambda p: p.choices[0] if p.choices else p.low)
+    lanes = {f.name for f in fields(TrialSpec) if f.metadata.get("lane")}
+    if set(search.space) <= lanes:
+        return [low.derive(seed=i) for i in range(search.budgets[budget].trials * len(search.seeds))]
+    high = search.point(budget, lambda p: p.choices[-1] if p.choices else p.high)
+    return [low, high]
+
+
+def winners(best: Sequence[SearchTrial], search: Search) -> dict[str, TrialSpec]:
+    """Return what is trained again, by arm: the best trial; of several objectives the best by each, and one in between."""
+    if not best:
+        return {}
+    if len(search.objectives) == 1:
+        return {"tuned": best[0].spec}
+    spots = dict.fromkeys((0, len(best) - 1, len(best) // 2))
+    return {f"#{best[i].number}": best[i].spec for i in list(spots)[:MOST_REFITS]}

@@ -1,0 +1,77 @@
+"""Where a study and budget are on record: its runs in MLflow, its trials in Optuna."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+
+from harness.queue import AblationQueue, SearchQueue, TrialStore, database
+from harness.report import AblationResults
+from harness.study import SCORES, Ablation, Cell, Search
+from harness.tracking import MlflowTracker
+
+
+@dataclass(frozen=True)
+class StudyStore:
+    """The records of one study and budget.
+
+    Attributes:
+        name: of the study.
+        budget: of the study, by name.
+        tracker: what records its runs.
+        storage: the URI of a server that holds its trials, or nothing for the file in mlruns/.
+    """
+
+    name: str
+    budget: str
+    tracker: MlflowTracker
+    storage: str
+
+    @contextmanager
+    def trials(self, part: str, directions: Sequence[str]) -> Iterator[TrialStore]:
+        """Open the trials of this study, or of a part of it; `directions` are Optuna's, one per objective."""
+        name = ".".join(filter(None, (self.name, self.budget, part)))
+        store = TrialStore(name, directions, database(self.storage), shared=bool(self.storage))
+        try:
+            yield store
+        finally:
+            store.close()
+
+    @contextmanager
+    def ablation_queue(self, study: Ablation, cells: Sequence[Cell], part: str) -> Iterator[AblationQueue]:
+        """Open the queue of an ablation; it remembers the objective, or the training ELBO where there is none."""
+        score = study.objective or "elbo/train"
+        with self.trials(part, [_direction(score)]) as store:
+            yield AblationQueue(store, cells, lambda metrics: metrics[score])
+
+    @contextmanager
+    def search_queue(self, search: Search, batch: int) -> Iterator[SearchQueue]:
+        """Open the queue of a search; the trials of a changed search are others."""
+        with self.trials(_digest(search, self.budget), [_direction(o) for o in search.objectives]) as store:
+            store.note_study({"sampler": search.sampler_of(self.budget), "batch": batch})
+            queue = SearchQueue(store, search, self.budget, batch)
+            queue.finished = self.tracker.finished_runs(store.name)
+            yield queue
+
+    def results(self, study: Ablation, queue: AblationQueue) -> AblationResults:
+        """Return what is on record of an ablation."""
+        return AblationResults.collect(self.name, self.budget, study, queue.done(), queue.given_up(), self.tracker)
+
+
+def _direction(score: str) -> str:
+    """Return Optuna's word for which way is better."""
+    return "minimize" if score in SCORES and SCORES[score].better == "lower" else "maximize"
+
+
+def _digest(search: Search, budget: str) -> str:
+    """Return what names a search's trials beside its study and budget: a digest of all that its history depends on."""
+    chosen = search.budgets[budget]
+    depends = {
+        "base": search.base.identity,
+        "space": {name: [type(axis).__name__, asdict(axis)] for name, axis in search.space.items()},
+        "rest": [list(search.objectives), list(search.seeds), search.sampler_of(budget), chosen.epochs],
+        "pruner": asdict(search.pruner) if search.pruner else None,
+        "constraints": [asdict(c) for c in search.constraints],
+    }
+    return sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -1,0 +1,135 @@
+"""Comparisons of arms that share seeds: numbers in, verdicts out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+ALPHA = 1 - LEVEL
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A score of one arm over its seeds: mean, standard deviation between seeds (NaN with one seed), and their number."""
+
+    mean: float
+    spread: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Differences a - b, seed by seed: their mean, its interval, and the one-sided p of 'a is greater' and of 'a is less'.
+
+    `improvement` is the probability that a seed of a exceeds a seed of b, over all pairs, ties counting half (Agarwal et al., 2021,
+    https://arxiv.org/abs/2108.13264).
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_greater: float
+    p_less: float
+    n: int
+    improvement: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the seeds say of a claim 'a beats b': `outcome` is confirmed, refuted (the reverse is shown) or not shown."""
+
+    outcome: str
+    sentence: str
+    difference: Paired
+    p_adjusted: float
+
+
+def summary(values: Sequence[float]) -> Summary:
+    """Mean and spread over seeds."""
+    x = np.asarray(values, dtype=float)
+    return Summary(float(x.mean()), float(x.std(ddof=1)) if len(x) > 1 else float("nan"), len(x))
+
+
+def t_quantile(probability: float, freedom: int) -> float:
+    """Of Student's t.
+
+    >>> round(t_quantile(0.95, 23), 3)
+    1.714
+    """
+    return float(stats.t.ppf(probability, freedom))
+
+
+def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
+    """Compare two arms over the same seeds, in the same order.
+
+    The interval is Student's for the mean difference, 95 %: with 6 seeds it covers what it says, where a BCa bootstrap covers 87 %
+    (docs/log.md). The tests are Wilcoxon's signed-rank, one-sided, exact (Wilcoxon, 1945, https://doi.org/10.2307/3001968).
+
+    >>> d = paired([2.0, 2.1, 2.2, 2.3, 2.4, 2.6], [1.0, 1.0, 1.3, 1.2, 1.2, 1.1])
+    >>> round(d.mean, 3), round(d.low, 3), round(d.high, 3), round(d.p_greater, 4)
+    (1.133, 0.917, 1.35, 0.0156)
+    """
+    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    d = first - second
+    mean, n = float(d.mean()), len(d)
+    improvement = float((np.sign(first[:, None] - second) + 1).mean() / 2)
+    if n < 2:
+        return Paired(mean=mean, low=-np.inf, high=np.inf, p_greater=1.0, p_less=1.0, n=n, improvement=improvement)
+    half = t_quantile((1 + LEVEL) / 2, n - 1) * float(d.std(ddof=1)) / n**0.5
+    greater, less = (float(stats.wilcoxon(d, alternative=way).pvalue) if d.any() else 1.0 for way in ("greater", "less"))
+    low, high = mean - half, mean + half
+    return Paired(mean=mean, low=low, high=high, p_greater=greater, p_less=less, n=n, improvement=improvement)
+
+
+def bootstrap_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """The 95 % BCa bootstrap interval of the mean of a - b over paired seeds (Efron, 1987, https://doi.org/10.2307/2289144).
+
+    Shown beside Student's, never judged by: with 6 seeds it leaves out the truth in 13 % of studies instead of 5 % (docs/log.md).
+    """
+    d = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    if len(d) < 2:
+        return -np.inf, np.inf
+    if np.ptp(d) == 0:
+        return float(d[0]), float(d[0])
+    rng = np.random.default_rng(0)
+    interval = stats.bootstrap((d,), np.mean, confidence_level=LEVEL, method="BCa", rng=rng).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (Holm, 1979, https://www.jstor.org/stable/4615733), in the order given.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted, running = [float("nan")] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        running = max(running, (len(p) - rank) * p[i])
+        adjusted[i] = min(1.0, running)
+    return adjusted
+
+
+def judge(claims: Sequence[tuple[str, Sequence[float], Sequence[float], str]]) -> list[Verdict]:
+    """Judge claims together. A claim is (its words, the scores of 'better', of 'worse' by seed, 'lower' or 'higher' is better).
+
+    Confirmed takes both: p below 0.05 after Holm's correction over all claims, and an interval that leaves out 0. Refuted takes the
+    same of the reverse claims.
+    """
+    differences = [paired(a, b) if way == "higher" else paired(b, a) for _, a, b, way in claims]
+    greater, less = holm([d.p_greater for d in differences]), holm([d.p_less for d in differences])
+    words = [c[0] for c in claims]
+    return [_verdict(*one, len(claims)) for one in zip(words, differences, greater, less, strict=True)]
+
+
+def _verdict(words: str, d: Paired, p: float, p_reverse: float, claims: int) -> Verdict:
+    seeds = f"{d.n} seed{'s' * (d.n != 1)}"
+    needed = next(n for n in range(2, 64) if 0.5**n * claims < ALPHA)
+    if p < ALPHA and d.low > 0:
+        return Verdict("confirmed", f"{words}: confirmed with {seeds}", d, p)
+    if p_reverse < ALPHA and d.high < 0:
+        return Verdict("refuted", f"{words}: no, the reverse holds with {seeds}", d, p)
+    if d.n < needed:
+        return Verdict("not shown", f"{words}: no verdict, {seeds} cannot show it ({needed} could)", d, p)
+    return Verdict("not shown", f"{words}: no difference shown with {seeds}", d, p)

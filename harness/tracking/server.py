@@ -1,0 +1,66 @@
+"""The MLflow server for people: on loopback only, for the hosts it is meant to answer to."""
+
+import os
+import socket
+import sys
+
+from rich.console import Console
+
+from harness import paths, tracking
+from harness.errors import MachineError
+from harness.tracking import library
+from harness.tracking.layout import VIEW_KEY
+
+HOST = "127.0.0.1"
+TRIES = 20
+
+
+def free_port(first: int) -> int:
+    """The first free port from `first` on."""
+    for port in range(first, first + TRIES):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise MachineError(f"ports {first} to {first + TRIES - 1} are all taken\nname another: make ui PORT={first + 1000}")
+
+
+def command(port: int) -> list[str]:
+    """The server's command line: explicit hosts, one worker, artifacts served from the record."""
+    return [
+        sys.executable,
+        *("-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
+        *("--default-artifact-root", (paths.mlruns() / "artifacts").as_uri()),
+        *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
+        *("--cors-allowed-origins", f"http://{HOST}:{port},http://localhost:{port}"),
+        *("--x-frame-options", "DENY"),
+    ]
+
+
+def environment(uri: str) -> dict[str, str]:
+    """The server's variables. The store may hold a password, and all users of a machine may read command lines."""
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {**os.environ, **settings, "MLFLOW_BACKEND_STORE_URI": uri}
+
+
+def serve(port: int, console: Console) -> None:
+    """Print the studies' pages and become the server."""
+    uri = tracking.ensure_store()
+    chosen = free_port(port)
+    if chosen != port:
+        console.print(f"port {port} is taken, using {chosen}")
+    console.print(f"MLflow on http://{HOST}:{chosen} (some seconds to start; Ctrl-C ends it)")
+    for name, page in study_pages():
+        console.print(f"  {name}: http://{HOST}:{chosen}{page}", soft_wrap=True, highlight=False)
+    arguments = command(chosen)
+    os.execve(arguments[0], arguments, environment(uri))
+
+
+def study_pages() -> list[tuple[str, str]]:
+    """Every recorded study's name and its page, arranged as charts by arm."""
+    experiments = library.client().search_experiments()
+    marked = [e for e in experiments if f"mlflow.sharedViewState.{VIEW_KEY}" in e.tags]
+    return [(e.name, tracking.study_page(e.experiment_id)) for e in sorted(marked, key=lambda e: e.name)]

@@ -1,0 +1,204 @@
+"""The training step: as operations one after another, and as one compiled graph that gathers, differentiates and updates.
+
+Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk, N images to train on.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from harness import devices
+from harness.kernels import matmul
+from harness.kernels.matmul import Matmuls
+from harness.kernels.torch_internals import compile_graph
+from harness.models.objectives import Objective
+from harness.models.vae import VAE, Pass, kl_per_dimension
+from harness.training.optimizers import Optimizer, Rates
+
+REPLAY = 8  # steps of one launch of a CUDA graph
+
+
+class StepConfig(NamedTuple):
+    """What a step does, apart from all tensors: fixed for as long as the lanes are."""
+
+    vae: VAE
+    objective: Objective
+    optimizer: Optimizer
+    precision: str
+
+
+class LaneConstants(NamedTuple):
+    """What stays the same over a chunk: grey levels (N, P) of all images and, per lane, (S,)."""
+
+    levels: Tensor
+    weight_decay: Tensor
+    free_bits: Tensor
+
+
+class Chunk(NamedTuple):
+    """What the steps of a chunk read, a row per step, and where they write `history`.
+
+    batch (T, S, B) says which images; eps (T, S, L, B, Z); u (T, S, B, P), or (T, S, 1, 1) where no lane draws pixel noise;
+    beta and learning_rate (T, S); the optimizer's factors (T, F, S). history (T, 3, S) is log p(x|z), KL and objective.
+    """
+
+    batch: Tensor
+    eps: Tensor
+    u: Tensor
+    beta: Tensor
+    learning_rate: Tensor
+    factors: Tensor
+    history: Tensor
+
+
+class StepInputs(NamedTuple):
+    """What one step reads of its chunk: batch (S, B), eps (S, L, B, Z), u (S, B, P) or (S, 1, 1), beta (S,)."""
+
+    batch: Tensor
+    eps: Tensor
+    u: Tensor
+    beta: Tensor
+
+
+def gradients(
+    config: StepConfig,
+    model: Callable[[Tensor, Tensor], Pass],
+    params: Sequence[Tensor],
+    lanes: LaneConstants,
+    given: StepInputs,
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return every lane's gradient of its loss at one batch, and log p(x|z), KL and objective, (3, S)."""
+    batch, eps, u, beta = given
+    v = lanes.levels.index_select(0, batch.flatten()).view(*batch.shape, -1).float()
+    x = config.vae.likelihood.observe(v, u)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16", cache_enabled=False):
+        p = model(x, eps)
+    bound = config.objective(p, beta, lanes.free_bits)
+    grads = torch.autograd.grad(-bound.sum(), params)  # lanes share no parameter, so it is each lane's own gradient
+    kl = kl_per_dimension(p.mean.detach(), p.log_var.detach()).sum(-1).mean(-1)
+    return grads, torch.stack([p.log_px.detach().mean((1, 2)), kl, bound.detach()])
+
+
+def trace(
+    config: StepConfig,
+    state: Sequence[Sequence[Tensor]],
+    lanes: LaneConstants,
+    chunk: Chunk,
+    at: Tensor,
+    use_kernels: bool = False,
+) -> GraphModule:
+    """Return the whole step as one graph of aten operations, of which nothing is left out and in which nothing can break.
+
+    The graph takes what `flat` makes of all but the configuration, changes parameters, slots and history in place, and moves `at`,
+    the row of the chunk, on by one. `state` is the parameters and then the optimizer's slots. Tracing takes the step, on the tensors
+    given. Products are by our own kernels where `use_kernels`.
+    """
+    names = [name for name, _ in config.vae.named_parameters()]
+    n, groups = len(names), len(state)
+    matmuls, optimizer = Matmuls(use_kernels), config.optimizer
+
+    def step(*tensors: Tensor) -> None:
+        params, *slots = (tensors[i * n : (i + 1) * n] for i in range(groups))
+        rest = tensors[groups * n :]
+        constants = LaneConstants(*rest[: len(LaneConstants._fields)])
+        *rows, history, row = rest[len(LaneConstants._fields) :]
+        batch, eps, u, beta, learning_rate, factors = (r.index_select(0, row)[0] for r in rows)
+        leaves = [p.detach().requires_grad_() for p in params]
+
+        def model(x: Tensor, eps: Tensor) -> Pass:
+            return functional_call(config.vae, dict(zip(names, leaves, strict=True)), (matmuls.materialize(x), eps))
+
+        with torch.enable_grad():
+            grads, terms = gradients(config, model, leaves, constants, StepInputs(batch, eps, u, beta))
+        with torch.no_grad():
+            rates = Rates(learning_rate, constants.weight_decay, factors.unbind(0))
+            for p, g, *kept in zip(params, grads, *slots, strict=True):
+                if optimizer.kernel is None or not matmuls.adam_step(optimizer.kernel, p, g, kept, rates):
+                    optimizer.apply(p, g, kept, rates)
+            history.index_copy_(0, row, terms[None])
+            row += 1
+
+    return make_fx(step, decomposition_table=matmuls.table)(*flat(state, lanes, chunk, at))
+
+
+def flat(state: Sequence[Sequence[Tensor]], lanes: LaneConstants, chunk: Chunk, at: Tensor) -> list[Tensor]:
+    """All tensors of a step, in the order in which its graph takes them."""
+    return [*(t for group in state for t in group), *lanes, *chunk, at]
+
+
+class CompiledStep:
+    """The whole step as one program, `torch.compile` of its one graph: on a GPU captured as a CUDA graph of several steps.
+
+    It is built for one number of lanes, images and steps, and keeps no tensor of those it was built with, so every cohort of equal
+    structure and shapes can use it. Compiled code is kept on disk by torch and found again by later processes. Without `fuse` the
+    graph is left as it was traced: ready in a second, for a probe.
+
+    Attributes:
+        seconds: what tracing and compiling took.
+    """
+
+    def __init__(
+        self, config: StepConfig, state: Sequence[Sequence[Tensor]], lanes: LaneConstants, chunk: Chunk, *, fuse: bool = True
+    ) -> None:
+        started = time.perf_counter()
+        at = torch.zeros(1, dtype=torch.long, device=lanes.levels.device)
+        copies = [[t.clone() for t in group] for group in state]  # tracing and compiling take a step each
+        chunk = chunk._replace(history=chunk.history.clone())
+        graph = trace(config, copies, lanes, chunk, at, use_kernels=matmul.worthwhile(at.device))
+        tensors = flat(copies, lanes, chunk, at)
+        with torch.no_grad():
+            self.call = compile_graph(graph, tensors) if fuse else graph
+            at.zero_()
+            self.call(*tensors)
+        self.seconds = time.perf_counter() - started
+
+
+class BoundStep:
+    """A compiled step and a cohort's tensors. On a GPU it owns the chunk's buffers, for a captured graph reads fixed places."""
+
+    @torch.no_grad()
+    def __init__(self, compiled: CompiledStep, state: Sequence[Sequence[Tensor]], lanes: LaneConstants, chunk: Chunk) -> None:
+        self.call, self.state, self.lanes = compiled.call, state, lanes
+        self.at = torch.zeros(1, dtype=torch.long, device=lanes.levels.device)
+        self.chunk = chunk
+        self.graphs: dict[int, Callable[[], None]] = {}  # by the steps that one takes; none on a CPU
+        if devices.can_capture(lanes.levels.device):
+            self.lanes = LaneConstants(*(t.clone() for t in lanes))._replace(levels=lanes.levels)
+            self.chunk = Chunk(*(t.clone() for t in chunk))
+            before = [[t.clone() for t in group] for group in state]
+            tensors = flat(self.state, self.lanes, self.chunk, self.at)
+            self.graphs = {steps: devices.captured(lambda: self.call(*tensors), steps) for steps in (REPLAY, 1)}
+            for changed, kept in zip(chain(*state), chain(*before), strict=True):
+                changed.copy_(kept)
+
+    def run(self, lanes: LaneConstants, chunk: Chunk, steps: int, mark: Callable[[int], None]) -> None:
+        """Take the chunk's first `steps` steps, with a `mark` (of how many steps) after each piece."""
+        if not self.graphs:
+            self.lanes, self.chunk = lanes, chunk
+            self.again(steps, mark)
+            return
+        for buffer, value in zip((*self.lanes[1:], *self.chunk), (*lanes[1:], *chunk), strict=True):
+            buffer.copy_(value)
+        self.again(steps, mark)
+        chunk.history.copy_(self.chunk.history)
+
+    @torch.no_grad()
+    def again(self, steps: int, mark: Callable[[int], None]) -> None:
+        """Take the first `steps` steps of the chunk it holds. On a GPU nothing in here waits for the device."""
+        self.at.zero_()
+        if not self.graphs:
+            tensors = flat(self.state, self.lanes, self.chunk, self.at)
+            for _ in range(steps):
+                self.call(*tensors)
+                mark(1)
+            return
+        for piece in [REPLAY] * (steps // REPLAY) + [1] * (steps % REPLAY):
+            self.graphs[piece]()
+            mark(piece)

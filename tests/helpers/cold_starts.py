@@ -1,0 +1,115 @@
+"""First starts on empty stores, by processes that were forked where everything is imported: raced against each other, or cut off.
+
+A program: reads what to do as JSON from standard input, writes what became of it. `home` is a folder, `tracking` and `ledger`
+name databases on a server, or nothing for the files in the home folder.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import optuna
+
+from harness import queue, tracking
+from harness.tracking import library
+
+Place = dict[str, str]
+
+
+def use(place: Place, name: str) -> None:
+    """Open both stores as a driver does, and write one run and one trial of its own."""
+    os.environ["HARNESS_HOME"] = place["home"]
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if place["tracking"]:
+        os.environ["MLFLOW_TRACKING_URI"] = place["tracking"]
+    tracking.ensure_store()
+    client = library.client()
+    run = client.create_run(client.create_experiment(name, tracking.artifact_location(name))).info.run_id
+    client.log_metric(run, "value", 1.0)
+    client.set_terminated(run, "FINISHED")
+    study = optuna.create_study(study_name=name, storage=queue.database(place["ledger"]))
+    study.tell(study.ask(), 1.0)
+
+
+def fork(work: Callable[[], int | None], errors: Path) -> int:
+    """The id of a child that does some work and ends with its exit code; why it failed is put into a file."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        code = work() or 0
+    except BaseException:
+        errors.write_text(traceback.format_exc(), encoding="utf-8")
+    finally:
+        os._exit(code)  # the parent's open files and exit handlers are not this child's
+
+
+def race(places: Iterable[Place], processes: int) -> list[str]:
+    """What went wrong where several processes meet at empty stores."""
+    failures = []
+    for place in places:
+        errors = [Path(place["home"]) / f"error{n}" for n in range(processes)]
+        start = time.monotonic() + 0.1
+
+        def work(name: str, place: Place = place, start: float = start) -> None:
+            time.sleep(max(0.0, start - time.monotonic()))
+            use(place, name)
+
+        children = [fork(lambda n=n: work(f"racer{n}"), errors[n]) for n in range(processes)]
+        for child in children:
+            os.waitpid(child, 0)
+        failures += [e.read_text(encoding="utf-8") for e in errors if e.exists()]
+    return failures
+
+
+def cut_off(place: Place, wait_s: float, how: int) -> float:
+    """End a first start with a signal after a while. Returns 0, or the seconds after which it had ended by itself."""
+    began = time.monotonic()
+    child = fork(lambda: use(place, "cut_off"), Path(place["home"]) / "error_cut_off")
+    while time.monotonic() < began + wait_s:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return time.monotonic() - began
+        time.sleep(0.01)
+    os.kill(child, how)  # not reaped yet, so the id is still its own
+    os.waitpid(child, 0)
+    return 0.0
+
+
+def start(place: Place) -> str:
+    """An undisturbed start. Empty where it went well."""
+    errors = Path(place["home"]) / "error"
+    os.waitpid(fork(lambda: use(place, "second"), errors), 0)
+    return errors.read_text(encoding="utf-8") if errors.exists() else ""
+
+
+def main() -> None:
+    """Do what standard input asks for."""
+    asked = json.load(sys.stdin)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if asked["what"] == "race":
+        answer: dict = {"failures": race(asked["places"], asked["processes"])}
+    else:
+        draw = random.Random(asked["seed"])
+        calm, *places = asked["places"]
+        began = time.monotonic()
+        failures = [start(calm)]
+        span = time.monotonic() - began
+        landed = 0
+        for place, how in zip(places, asked["signals"], strict=True):
+            took = cut_off(place, draw.uniform(0, span), signal.Signals[how])
+            landed += not took
+            span = min(span, took or span)  # the calm start may have been slow, on a machine that was busy then
+            failures.append(start(place))
+        answer = {"failures": [f for f in failures if f], "landed": landed}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
