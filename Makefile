@@ -10,13 +10,14 @@ DATASET ?= mnist
 EXECUTOR ?= processes
 STORAGE ?=
 KILLS  ?= 200
+ONLY   ?=
 WHERE = $(if $(STORAGE),--storage '$(STORAGE)')
 # What only some need is installed when it is asked for: EXECUTOR=ray, EXECUTOR=slurm, STORAGE=postgresql+psycopg://...
 EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(MLFLOW_TRACKING_URI)),postgres)
 EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report doctor list ui test chaos bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
+.PHONY: help install study report doctor list ui test test-fast chaos bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n]"
@@ -62,8 +63,16 @@ check: $(READY) ## lint, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-test: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres check data ## lint, format, types and all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations=12
+# The tests of one room, ONLY=queue, are the folder tests/queue or the file tests/test_queue.py.
+ROOM = $(if $(ONLY),$(or $(wildcard tests/$(ONLY) tests/test_$(ONLY).py),$(error no tests of '$(ONLY)'; there are: \
+  $(sort $(notdir $(filter-out %helpers %.py,$(wildcard tests/*))) $(patsubst tests/test_%.py,%,$(wildcard tests/test_*.py))))))
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --durations=12
+
+test: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres check data ## lint, format, types and all tests: ONLY=queue, one room
+	@$(PYTEST) $(if $(ONLY),,--cov) $(ROOM)
+
+test-fast: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres data ## all that is not slow: ONLY=queue, one room
+	@$(PYTEST) -m 'not slow' $(ROOM)
 
 chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
 	@$(BIN)/python tests/helpers/chaos.py --kills $(KILLS)

@@ -15,7 +15,7 @@ from shared_driver import PLAN
 from harness.queue import TrialStore, database
 from harness.tracking import MlflowTracker
 
-PROGRAM = Path(__file__).parent / "helpers" / "shared_driver.py"
+PROGRAM = Path(__file__).parents[1] / "helpers" / "shared_driver.py"
 LOCKED_S = 30
 DRIVERS = 2
 

@@ -18,7 +18,7 @@ from shared_driver import PLAN
 from harness.queue import TrialStore, database
 from harness.tracking import MlflowTracker
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 GRACE_S = 6
 
 

@@ -21,7 +21,7 @@ from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Cell, Real, Search, SearchBudget
 from harness.tracking import MlflowTracker
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from harness import paths, queue, tracking
 from harness.errors import HarnessError, MachineError, UserError
 from harness.stores import databases, files, locks, schema, servers
 
-COLD_STARTS = Path(__file__).parent / "helpers" / "cold_starts.py"
+COLD_STARTS = Path(__file__).parents[1] / "helpers" / "cold_starts.py"
 
 
 def places(root: Path, number: int) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from asker import store
 
-PROGRAM = Path(__file__).parent / "helpers" / "asker.py"
+PROGRAM = Path(__file__).parents[1] / "helpers" / "asker.py"
 DRIVERS, POINTS = 4, 24
 
 

@@ -15,7 +15,7 @@ from harness.report import page
 from harness.runner import commands
 from harness.tracking import MlflowTracker
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from steps import SMALL, assert_same
 from torch import Tensor
 
 from harness import devices
@@ -14,7 +15,6 @@ from harness.training import cohort, step
 from harness.training.batches import BatchStream
 from harness.training.cohort import Cohort
 from harness.training.step import LaneConstants
-from tests.test_program import SMALL, assert_same
 
 pytestmark = pytest.mark.skipif(not matmul.kernel(), reason="no compiler here")
 SIZES = [(128, 784, 256), (128, 256, 784), (8, 16, 48), (1, 1, 1), (9, 17, 33), (13, 5, 64), (40, 100, 112), (7, 3, 130)]

@@ -1,0 +1,34 @@
+"""Two ways of taking the same steps, held against each other."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from harness.data import Data
+from harness.spec import TrialSpec
+from harness.training.cohort import Cohort
+
+CPU = torch.device("cpu")
+SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=2, learning_rate=1e-3)
+TERMS = ("elbo/train", "kl/train", "objective/train", "diagnostics/gradient_norm", "elbo/validation", "kl/validation")
+
+
+def trained(specs: Sequence[TrialSpec], data: Data, epochs: int = 2, **how: bool) -> tuple[Cohort, list[dict]]:
+    cohort = Cohort(specs, data, CPU, **how)
+    return cohort, [cohort.run_epoch() for _ in range(epochs)]
+
+
+def assert_same(specs: Sequence[TrialSpec], data: Data, fuse: bool, tolerance: float = 2e-4) -> None:
+    """After two epochs, of a chunk of 32 steps and one of 6 with a last batch of 13: weights, moments and every score."""
+    plain, rows = trained(specs, data)
+    one, own = trained(specs, data, compiled=True, fuse=fuse)
+    for spec in specs:
+        for a, b in zip(plain.trained(spec).parameters(), one.trained(spec).parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=tolerance)
+        for before, after in zip(rows, own, strict=True):
+            assert [after[spec.id][t] for t in TERMS] == pytest.approx([before[spec.id][t] for t in TERMS], rel=1e-3)
+    for slot in plain.state.slots:
+        for a, b in zip(plain.state.slots[slot], one.state.slots[slot], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-2 * float(a.abs().max()) + 1e-12)
+    assert plain.state.step == one.state.step == 2 * plain.steps_per_epoch
