@@ -1,1 +1,1 @@
-"""Compare variational autoencoders by reconstruction loss, activation or whatever a study varies, with numbers one can trust."""
+"""Compare variational autoencoders by reconstruction loss, activation or any other field of a trial, with trustworthy numbers."""

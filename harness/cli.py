@@ -1,4 +1,4 @@
-"""`harness study|report|doctor|list|data|ui|bench`: the command line. The Makefile's targets are one-liners over it."""
+"""The command line: `harness study|report|doctor|list|data|ui|bench`. The Makefile's targets are one-liners over it."""
 
 import argparse
 import sys
@@ -12,136 +12,149 @@ from harness.errors import HarnessError, UserError
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are raised as `UserError`, with the usage."""
+
     def error(self, message: str) -> NoReturn:
+        """Raise the message as a `UserError` instead of exiting."""
         raise UserError(f"{message}\n{self.format_usage().strip()}")
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and options."""
-    top = _Parser(prog="harness", description="Variational autoencoders compared with numbers one can trust.")
-    commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
-    run = commands.add_parser("study", help="run what is missing of a study, then report")
-    again = commands.add_parser("report", help="show and rewrite the report of a study from what is on record")
-    ill = commands.add_parser("doctor", help="say what is wrong with finished runs; exit code 1 if something is")
-    for p in (run, again, ill):
-        p.add_argument("name", nargs="?", default="", help="a file of studies/, without .py")
-    for p in (run, again):
-        p.add_argument("--budget", default="default", help="smoke, default, full, or another that the study defines")
-    for p in (run, again):
-        p.add_argument(
+    """Return the parser of all commands and their options."""
+    root = _Parser(prog="harness", description="Variational autoencoders compared with numbers one can trust.")
+    commands = root.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
+    study_command = commands.add_parser("study", help="run what is missing of a study, then report")
+    report_command = commands.add_parser("report", help="show and rewrite the report of a study from what is on record")
+    doctor_command = commands.add_parser("doctor", help="say what is wrong with finished runs; exit code 1 if something is")
+    for command in (study_command, report_command, doctor_command):
+        command.add_argument("name", nargs="?", default="", help="a file of studies/, without .py")
+    for command in (study_command, report_command):
+        command.add_argument("--budget", default="default", help="smoke, default, full, or another that the study defines")
+    for command in (study_command, report_command):
+        command.add_argument(
             "--storage", default="", help="postgresql+psycopg://user@host/database, for several drivers; else a file in mlruns/"
         )
-    ill.add_argument("--budget", help="default unless said; without a study, all that have runs")
-    run.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:N")
-    run.add_argument("--workers", type=int, help="trainings at a time; unless said one per core, or per GPU")
-    run.add_argument("--executor", default="processes", help="local, processes, ray, slurm")
+    doctor_command.add_argument("--budget", help="default unless said; without a study, all that have runs")
+    study_command.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:N")
+    study_command.add_argument("--workers", type=int, help="trainings at a time; unless said one per core, or per GPU")
+    study_command.add_argument("--executor", default="processes", help="local, processes, ray, slurm")
     commands.add_parser("list", help="all studies with their questions")
-    fetch = commands.add_parser("data", help="fetch and check a data set")
-    fetch.add_argument("dataset", nargs="?", default="mnist")
-    ui = commands.add_parser("ui", help="browse all runs in MLflow, on this machine only")
-    ui.add_argument("--port", type=int, default=5000)
+    data_command = commands.add_parser("data", help="fetch and check a data set")
+    data_command.add_argument("dataset", nargs="?", default="mnist")
+    ui_command = commands.add_parser("ui", help="browse all runs in MLflow, on this machine only")
+    ui_command.add_argument("--port", type=int, default=5000)
     _bench(commands.add_parser("bench", help="how fast a training step is here, and whether it became slower"))
-    return top
+    return root
 
 
 def _bench(bench: argparse.ArgumentParser) -> None:
-    kinds = bench.add_subparsers(dest="kind", required=True, parser_class=_Parser, metavar="KIND")
-    ladder = kinds.add_parser("ladder", help="every way of taking the step, side by side; writes docs/performance.md")
-    compare = kinds.add_parser("compare", help="the working tree against a revision: REGRESSION, OK, IMPROVEMENT or INCONCLUSIVE")
-    counts = kinds.add_parser("counts", help="operations, FLOPs and bytes of a step against the file of record")
-    gpu = kinds.add_parser("gpu", help="what a GPU must show: parity, no synchronisation, step times against the goals")
-    kinds.add_parser("study", help="36 trials from start to report beside as many steps of the usual loop; half an hour on 2 cores")
+    """Add the benchmarks, which are commands of `harness bench`, to its parser."""
+    commands = bench.add_subparsers(dest="kind", required=True, parser_class=_Parser, metavar="KIND")
+    ladder = commands.add_parser("ladder", help="every way of taking the step, side by side; writes docs/performance.md")
+    compare = commands.add_parser(
+        "compare", help="the working tree against a revision: REGRESSION, OK, IMPROVEMENT or INCONCLUSIVE"
+    )
+    counts = commands.add_parser("counts", help="operations, FLOPs and bytes of a step against the file of record")
+    gpu = commands.add_parser("gpu", help="what a GPU must show: parity, no synchronisation, step times against the goals")
+    commands.add_parser(
+        "study", help="36 trials from start to report beside as many steps of the usual loop; half an hour on 2 cores"
+    )
     compare.add_argument("base", nargs="?", default="", help="a revision of this repository")
     counts.add_argument("--refresh", action="store_true", help="write today's counts into the file")
-    for p in (ladder, compare, counts):
-        p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
+    for command in (ladder, compare, counts):
+        command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
     gpu.add_argument("--device", default="auto", help="the first GPU unless said; cuda:N")
     ladder.add_argument("--threads", type=int, default=1, help="of this process on a CPU; 1 unless said")
     ladder.add_argument("--rounds", type=int, default=16, help="of all rungs, one after another; 16 unless said")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 2 for a user's slip, 3 for data, 4 for the machine, 130 and 143 when stopped."""
+    """Run a command and return the exit code.
+
+    It is 2 for an error of the user, 3 for the data, 4 for the machine, and 130 or 143 if SIGINT or SIGTERM stopped the command.
+    """
     console = Console()
     try:
-        chosen = parser().parse_args(arguments)
-        return _run(chosen, console)
-    except HarnessError as fault:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"harness: {fault}")
-        return fault.exit_code
+        options = parser().parse_args(arguments)
+        return _run(options, console)
+    except HarnessError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"harness: {error}")
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
 
 
-def _run(chosen: argparse.Namespace, console: Console) -> int:
-    # Each branch imports what it needs: torch and MLflow take seconds, and a slip in a name should not.
-    match chosen.command:
+def _run(options: argparse.Namespace, console: Console) -> int:
+    """Run the command that was chosen and return the exit code."""
+    # Each branch imports what it needs: torch and MLflow take seconds to import, and a misspelt name should be reported at once.
+    match options.command:
         case "study" | "report":
-            if not chosen.name:
-                raise UserError(f"which study? make {chosen.command} NAME=...\n{study.questions()}")
-            study.check(chosen.name, chosen.budget)
+            if not options.name:
+                raise UserError(f"which study? make {options.command} NAME=...\n{study.questions()}")
+            study.check(options.name, options.budget)
             from harness.runner import commands
 
-            if chosen.command == "report":
-                return commands.report_study(chosen.name, chosen.budget, console, storage=chosen.storage)
-            how = {"executor": chosen.executor, "storage": chosen.storage}
-            return commands.run_study(chosen.name, chosen.budget, chosen.device, chosen.workers, console, **how)
+            if options.command == "report":
+                return commands.report_study(options.name, options.budget, console, storage=options.storage)
+            store_options = {"executor": options.executor, "storage": options.storage}
+            return commands.run_study(options.name, options.budget, options.device, options.workers, console, **store_options)
         case "doctor":
-            if chosen.name:
-                study.check(chosen.name, chosen.budget or "default")
+            if options.name:
+                study.check(options.name, options.budget or "default")
             from harness import doctor
 
-            return doctor.examine(chosen.name, chosen.budget, console)
+            return doctor.examine(options.name, options.budget, console)
         case "list":
             console.print(study.questions(), soft_wrap=True, highlight=False)
         case "data":
             from harness import data
 
-            found = data.load_dataset(chosen.dataset, say=console.print)
-            counts = ", ".join(f"{s.name} {len(s):,}" for s in (found.train, found.validation, found.test))
+            dataset = data.load_dataset(options.dataset, say=console.print)
+            counts = ", ".join(f"{s.name} {len(s):,}" for s in (dataset.train, dataset.validation, dataset.test))
             console.print(
-                f"{found.name}: {counts} images of {found.side}x{found.side}; digest {found.digest[:12]}",
+                f"{dataset.name}: {counts} images of {dataset.side}x{dataset.side}; digest {dataset.digest[:12]}",
                 highlight=False,
             )
         case "ui":
             from harness.tracking import server
 
-            server.serve(chosen.port, console)
+            server.serve(options.port, console)
         case "bench":
-            return _run_bench(chosen, console)
+            return _run_bench(options, console)
     return 0
 
 
-def _run_bench(chosen: argparse.Namespace, console: Console) -> int:
-    match chosen.kind:
+def _run_bench(options: argparse.Namespace, console: Console) -> int:
+    """Run the benchmark that was chosen and return the exit code."""
+    match options.kind:
         case "ladder":
             from harness import paths
             from harness.bench import ladder, ladder_page
 
-            lanes = ladder.default_lanes(chosen.device)
-            found = ladder.ladder(chosen.device, chosen.threads, chosen.rounds, lanes, console)
-            ladder_page.show(found, console)
-            console.print(f"written: {ladder_page.write(found, paths.PROJECT / 'docs')}", soft_wrap=True, highlight=False)
+            lanes = ladder.default_lanes(options.device)
+            results = ladder.ladder(options.device, options.threads, options.rounds, lanes, console)
+            ladder_page.show(results, console)
+            console.print(f"written: {ladder_page.write(results, paths.PROJECT / 'docs')}", soft_wrap=True, highlight=False)
         case "compare":
-            if not chosen.base:
+            if not options.base:
                 raise UserError("compare with which revision? make bench-compare BASE=main")
             from harness.bench import gate
 
-            return gate.compare(chosen.base, console, device=chosen.device)
+            return gate.compare(options.base, console, device=options.device)
         case "counts":
             from harness.bench import counts
 
-            if not chosen.refresh:
-                return int(counts.report(console, chosen.device))
-            console.print(f"written: {counts.refresh(chosen.device)}", soft_wrap=True, highlight=False)
+            if not options.refresh:
+                return int(counts.report(console, options.device))
+            console.print(f"written: {counts.refresh(options.device)}", soft_wrap=True, highlight=False)
         case "study":
-            from harness.bench import study as whole
+            from harness.bench import study as study_bench
 
-            return whole.compare(console)
+            return study_bench.compare(console)
         case "gpu":
             from harness.bench import gpu
 
-            return gpu.check(chosen.device, console)
+            return gpu.check(options.device, console)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with finished runs, in words, and what to do about it."""
+"""Findings about finished runs, in words: what is wrong with their numbers and what to do about it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,21 @@ from harness.study import Ablation, Cell, load_study, names, questions
 from harness.tracking import Record, on_record, refitted
 
 ENOUGH_SEEDS = 6
-OFF_BETA = 1.5  # a factor
-LONGEST_REASON = 160  # characters of a failure
+OFF_BETA = 1.5  # factor by which an effective beta may differ from 1
+LONGEST_REASON = 160  # characters of a failure's reason that are shown
 STYLES = {"wrong": "bold red", "careful": "bold yellow"}
 Severity = Literal["wrong", "careful"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is the matter with an arm, or with the whole study (None), and what to do about it.
+    """Something that is the matter with an arm or with a whole study, and what to do about it.
 
-    `wrong`: the numbers do not mean what they claim. `careful`: they do, and are easily misread.
+    Attributes:
+        severity: `wrong` if the numbers do not mean what they claim; `careful` if they do, but are easily misread.
+        arm: the arm, or None for the whole study.
+        what: the finding in words.
+        advice: what to do about it.
     """
 
     severity: Severity
@@ -35,7 +39,14 @@ class Finding:
 
 
 class Rule(NamedTuple):
-    """A score of a trial and the values that tell of trouble; NaN never does. `applies`: to trials of which specs."""
+    """A score of a trial and the values of it that are a finding.
+
+    Attributes:
+        metric: the score's key.
+        fires: returns True for a value that is a finding; NaN never is.
+        severity, what, advice: those of the finding.
+        applies: returns True for the specs that the rule is for.
+    """
 
     metric: str
     fires: Callable[[float], bool]
@@ -48,16 +59,14 @@ class Rule(NamedTuple):
 COLLAPSED = "the decoder ignores the code: lower beta or sigma, warm the KL up (kl_warmup) or allow it some nats (free_bits)"
 
 
-def unforced(spec: TrialSpec) -> bool:
-    """No beta above 1 asks for the collapse."""
+def collapse_is_not_intended(spec: TrialSpec) -> bool:
+    """Return whether a posterior collapse would be a fault: a beta above 1 asks for it."""
     return spec.beta <= 1
 
 
 RULES = (
-    Rule("test/kl", lambda kl: kl < 0.1, "wrong", "posterior collapse, KL below 0.1 nats", COLLAPSED, unforced),
-    Rule(
-        "test/active_units", lambda n: n == 0, "wrong", "posterior collapse, no active unit", COLLAPSED, lambda spec: spec.beta <= 1
-    ),
+    Rule("test/kl", lambda kl: kl < 0.1, "wrong", "posterior collapse, KL below 0.1 nats", COLLAPSED, collapse_is_not_intended),
+    Rule("test/active_units", lambda n: n == 0, "wrong", "posterior collapse, no active unit", COLLAPSED, collapse_is_not_intended),
     Rule(
         "diagnostics/nan_count",
         lambda count: count > 0,
@@ -121,165 +130,191 @@ def diagnose(
     records: Mapping[str, Record],
     failures: Mapping[str, str] | None = None,
 ) -> list[Finding]:
-    """All complaints about a study's runs, wrong ones first; records and reasons of failures by cell id.
+    """Return all findings about a study's runs, those that are `wrong` first.
 
     A score or tag that is not on record, as in older runs, is passed over.
+
+    Args:
+        study: the plan.
+        name: of the study.
+        budget: of the study, by name.
+        cells: the trials of the plan.
+        records: the finished runs by cell id.
+        failures: the reasons of failed runs by cell id.
     """
-    again = f"make study NAME={name} BUDGET={budget}"
-    found = [
+    rerun = f"make study NAME={name} BUDGET={budget}"
+    findings = [
         *_selection(study, cells),
-        *_failed(cells, failures or {}, again),
+        *_failed(cells, failures or {}, rerun),
         *_scores(cells, records),
         *_objectives(cells, records),
-        *_seeds(study, cells, records, again),
-        *_origins([records[c.spec.id] for c in cells if c.spec.id in records], again),
+        *_seeds(study, cells, records, rerun),
+        *_origins([records[c.spec.id] for c in cells if c.spec.id in records], rerun),
     ]
-    return sorted(found, key=lambda c: list(STYLES).index(c.severity))
+    return sorted(findings, key=lambda c: list(STYLES).index(c.severity))
 
 
 def _selection(study: Ablation, cells: Sequence[Cell]) -> list[Finding]:
+    """Return findings about choosing the winner on images that were trained on or that are for the final test."""
     objective = study.objective or ""
     if objective.startswith("test/"):
         advice = "make validation/squared_error or elbo/validation the objective; test is scored once, at the end"
         return [Finding("wrong", None, f"the winner is chosen on the test set ({objective})", advice)]
-    fitted = {c.arm: None for c in cells if "validation" in c.spec.fit_on} if "validation" in objective else {}
+    arms = {c.arm: None for c in cells if "validation" in c.spec.fit_on} if "validation" in objective else {}
     advice = "fit on train, or set objective=None"
-    return [Finding("wrong", arm, f"fits on the images that {objective} is chosen on", advice) for arm in fitted]
+    return [Finding("wrong", arm, f"fits on the images that {objective} is chosen on", advice) for arm in arms]
 
 
-def _failed(cells: Sequence[Cell], failures: Mapping[str, str], again: str) -> list[Finding]:
-    found = []
-    for arm, mine in _by_arm(cells).items():
-        reasons = [failures[c.spec.id].strip().partition("\n")[0][:LONGEST_REASON] for c in mine if c.spec.id in failures]
-        for why in dict.fromkeys(reasons):
-            what = f"{_of(reasons.count(why), len(mine))} failed: {why}"
-            found.append(Finding("wrong", arm, what, f"what is left is a selection of seeds: mend the cause, then {again}"))
-    return found
+def _failed(cells: Sequence[Cell], failures: Mapping[str, str], rerun: str) -> list[Finding]:
+    """Return a finding for every arm and reason for which seeds of the arm failed."""
+    findings = []
+    for arm, arm_cells in _by_arm(cells).items():
+        reasons = [failures[c.spec.id].strip().partition("\n")[0][:LONGEST_REASON] for c in arm_cells if c.spec.id in failures]
+        for reason in dict.fromkeys(reasons):
+            what = f"{_seeds_of(reasons.count(reason), len(arm_cells))} failed: {reason}"
+            findings.append(Finding("wrong", arm, what, f"what is left is a selection of seeds: mend the cause, then {rerun}"))
+    return findings
 
 
 def _scores(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Finding]:
-    found = []
+    """Return a finding for every rule and arm with a score for which the rule fires."""
+    findings = []
     for rule in RULES:
-        for arm, mine in _by_arm(cells).items():
-            done = [records[c.spec.id].metrics for c in mine if c.spec.id in records and rule.applies(c.spec)]
-            values = sorted(m[rule.metric] for m in done if rule.metric in m and rule.fires(m[rule.metric]))
+        for arm, arm_cells in _by_arm(cells).items():
+            scored = [records[c.spec.id].metrics for c in arm_cells if c.spec.id in records and rule.applies(c.spec)]
+            values = sorted(m[rule.metric] for m in scored if rule.metric in m and rule.fires(m[rule.metric]))
             if values:
                 span = " to ".join(dict.fromkeys(f"{v:.3g}" for v in (values[0], values[-1])))
-                what = f"{_of(len(values), len(done))}: {rule.what}: {span}"
-                found.append(Finding(rule.severity, arm, what, rule.advice))
-    return found
+                what = f"{_seeds_of(len(values), len(scored))}: {rule.what}: {span}"
+                findings.append(Finding(rule.severity, arm, what, rule.advice))
+    return findings
 
 
 def _objectives(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Finding]:
-    """What the training objective of an arm with results is not."""
-    found = []
-    for arm, mine in _by_arm([c for c in cells if c.spec.id in records]).items():
-        spec = mine[0].spec
+    """Return findings about arms with results whose training objective is not an ELBO of the data."""
+    findings = []
+    for arm, arm_cells in _by_arm([c for c in cells if c.spec.id in records]).items():
+        spec = arm_cells[0].spec
         if spec.scale.kind == "pseudo":
             advice = "compare by test/common_bits (tier C), or train on binarised pixels (likelihood bernoulli)"
-            found.append(Finding("careful", arm, "pseudo-likelihood: its ELBO bounds no likelihood of grey pixels", advice))
+            findings.append(Finding("careful", arm, "pseudo-likelihood: its ELBO bounds no likelihood of grey pixels", advice))
         if spec.beta != 1:
             advice = "test/elbo is at beta 1 whatever the objective was; the effective beta is not judged here"
-            found.append(Finding("careful", arm, f"beta is {spec.beta:g} on purpose: what was trained is not the ELBO", advice))
-    return found
+            findings.append(Finding("careful", arm, f"beta is {spec.beta:g} on purpose: what was trained is not the ELBO", advice))
+    return findings
 
 
-def _seeds(study: Ablation, cells: Sequence[Cell], records: Mapping[str, Record], again: str) -> list[Finding]:
+def _seeds(study: Ablation, cells: Sequence[Cell], records: Mapping[str, Record], rerun: str) -> list[Finding]:
+    """Return findings about too few seeds: of the plan for its hypotheses, and of the arms that have finished."""
     if not study.hypotheses:
         return []
     claims, planned = len(study.hypotheses), len({c.seed for c in cells})
-    found = []
+    findings = []
     if 0.5**planned * claims >= ALPHA:
         seeds = f"{planned} seed{'s' * (planned != 1)}"
         what = f"{seeds} cannot confirm any of {claims} hypotheses: 2^-{planned} x {claims} is not below {ALPHA:.2g} (Holm)"
-        found.append(Finding("careful", None, what, "a larger budget, more seeds in the study's file, or fewer hypotheses"))
-    for arm, mine in _by_arm(cells).items():
-        done = sum(c.spec.id in records for c in mine)
-        if done < ENOUGH_SEEDS:
-            advice = f"one-sided claims take 5 seeds, two-sided ones {ENOUGH_SEEDS}: finish ({again}) or take a larger budget"
-            found.append(Finding("careful", arm, f"few seeds: {done} of {len(mine)} finished", advice))
-    return found
+        findings.append(Finding("careful", None, what, "a larger budget, more seeds in the study's file, or fewer hypotheses"))
+    for arm, arm_cells in _by_arm(cells).items():
+        finished = sum(c.spec.id in records for c in arm_cells)
+        if finished < ENOUGH_SEEDS:
+            advice = f"one-sided claims take 5 seeds, two-sided ones {ENOUGH_SEEDS}: finish ({rerun}) or take a larger budget"
+            findings.append(Finding("careful", arm, f"few seeds: {finished} of {len(arm_cells)} finished", advice))
+    return findings
 
 
-def _origins(records: Sequence[Record], again: str) -> list[Finding]:
-    """What runs that are compared do not share."""
-    found = []
-    extractors = _tags(records, "features.sha256")
+def _origins(records: Sequence[Record], rerun: str) -> list[Finding]:
+    """Return findings about what compared runs should share but do not: feature extractor, device and commit."""
+    findings = []
+    extractors = _tag_values(records, "features.sha256")
     if len(extractors) > 1:
-        what = f"{len(extractors)} feature extractors: {_listed([e[:12] for e in extractors])}"
+        what = f"{len(extractors)} feature extractors: {_first_of([e[:12] for e in extractors])}"
         advice = "Fréchet distances, precision and recall may not be compared between them: run the study anew in one home"
-        found.append(Finding("wrong", None, what, advice))
-    devices = _tags(records, "device")
+        findings.append(Finding("wrong", None, what, advice))
+    devices = _tag_values(records, "device")
     if len(devices) > 1:
         advice = "scores differ by rounding, times and memory may not be compared"
-        found.append(Finding("careful", None, f"{len(devices)} devices: {_listed(devices)}", advice))
-    marks = {"true": "+dirty"}
-    commits = sorted({r.tags["git.commit"] + marks.get(r.tags.get("git.dirty", ""), "") for r in records if "git.commit" in r.tags})
+        findings.append(Finding("careful", None, f"{len(devices)} devices: {_first_of(devices)}", advice))
+    dirty_mark = {"true": "+dirty"}
+    commits = sorted(
+        {r.tags["git.commit"] + dirty_mark.get(r.tags.get("git.dirty", ""), "") for r in records if "git.commit" in r.tags}
+    )
     if len(commits) > 1 or any(c.endswith("+dirty") for c in commits):
-        what = f"{len(commits)} states of the code: {_listed(commits)}" if len(commits) > 1 else f"changed files: {commits[0]}"
-        advice = f"for numbers to publish commit, and in an empty home (HARNESS_HOME): {again}"
-        found.append(Finding("careful", None, what, advice))
-    return found
+        what = f"{len(commits)} states of the code: {_first_of(commits)}" if len(commits) > 1 else f"changed files: {commits[0]}"
+        advice = f"for numbers to publish commit, and in an empty home (HARNESS_HOME): {rerun}"
+        findings.append(Finding("careful", None, what, advice))
+    return findings
 
 
 def _by_arm(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Return the cells of each arm, by arm."""
     return {arm: [c for c in cells if c.arm == arm] for arm in dict.fromkeys(c.arm for c in cells)}
 
 
-def _of(some: int, every: int) -> str:
-    return f"{some} of {every} seed{'s' * (every != 1)}"
+def _seeds_of(count: int, total: int) -> str:
+    """Return a number of seeds and their total in words, such as "3 of 6 seeds"."""
+    return f"{count} of {total} seed{'s' * (total != 1)}"
 
 
-def _tags(records: Sequence[Record], tag: str) -> list[str]:
+def _tag_values(records: Sequence[Record], tag: str) -> list[str]:
+    """Return the different values of a tag, sorted."""
     return sorted({r.tags[tag] for r in records if tag in r.tags})
 
 
-def _listed(items: Sequence[str], most: int = 4) -> str:
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+def _first_of(items: Sequence[str], limit: int = 4) -> str:
+    """Return the first few items in words, with the number of those left out."""
+    return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:
-    """Complaints with one advice under one heading, arms with one trouble on one line."""
+    """Print the findings: those with the same advice under one heading, arms with the same finding on one line."""
     for severity, advice in dict.fromkeys((c.severity, c.advice) for c in findings):
-        alike = [c for c in findings if (c.severity, c.advice) == (severity, advice)]
+        similar = [c for c in findings if (c.severity, c.advice) == (severity, advice)]
         console.print(Text(severity, STYLES[severity]))
-        for what in dict.fromkeys(c.what for c in alike):
-            arms = ", ".join(c.arm for c in alike if c.what == what and c.arm)
+        for what in dict.fromkeys(c.what for c in similar):
+            arms = ", ".join(c.arm for c in similar if c.what == what and c.arm)
             console.print(Padding(Text(f"{arms}: {what}" if arms else what), (0, 0, 0, 2), expand=False))
         console.print(Padding(Text(f"-> {advice}", "dim"), (0, 0, 0, 4), expand=False))
 
 
 def examine(name: str, budget: str | None, console: Console) -> int:
-    """`harness doctor`: complaints about a study's budget, or about all that have runs. Returns 1 if something is wrong, else 0."""
-    seen, wrong = False, False
-    for one, each, study in _plans(name, budget):
-        cells = study.cells(each)
+    """Print the findings about a study's budget, or about all that have runs, for `harness doctor`.
+
+    Returns:
+        1 if something is wrong, else 0.
+
+    Raises:
+        UserError: no such trial is on record.
+    """
+    any_runs, any_wrong = False, False
+    for study_name, study_budget, study in _planned(name, budget):
+        cells = study.cells(study_budget)
         ids = {c.spec.id for c in cells}
-        runs, faults = on_record(one, each)
-        records = {cell: r for cell, r in runs.items() if cell in ids}
-        failures = {cell: why for cell, why in faults.items() if cell in ids}
+        finished, failed = on_record(study_name, study_budget)
+        records = {cell: r for cell, r in finished.items() if cell in ids}
+        failures = {cell: reason for cell, reason in failed.items() if cell in ids}
         if not records and not failures:
             continue
-        findings = diagnose(study, one, each, cells, records, failures)
+        findings = diagnose(study, study_name, study_budget, cells, records, failures)
         count = f"{len(records)} of {len(cells)}" if len(records) < len(cells) else f"{len(cells)}"
-        what = f"{count} trial{'s' * (len(cells) != 1)} of {one} ({each} budget)"
-        console.print(Text(f"{what}:" if findings else f"nothing to complain about: {what}"))
+        trials = f"{count} trial{'s' * (len(cells) != 1)} of {study_name} ({study_budget} budget)"
+        console.print(Text(f"{trials}:" if findings else f"nothing to complain about: {trials}"))
         show(findings, console)
-        seen, wrong = True, wrong or any(c.severity == "wrong" for c in findings)
-    if not seen:
-        of = f" of {name}" * bool(name) + f" ({budget or 'default'} budget)" * bool(name or budget)
+        any_runs, any_wrong = True, any_wrong or any(c.severity == "wrong" for c in findings)
+    if not any_runs:
+        which = f" of {name}" * bool(name) + f" ({budget or 'default'} budget)" * bool(name or budget)
         run = f"make study NAME={name} BUDGET={budget or 'default'}" if name else f"make study NAME=...\n{questions()}"
-        raise UserError(f"no trial{of} is on record\n{run}")
-    return int(wrong)
+        raise UserError(f"no trial{which} is on record\n{run}")
+    return int(any_wrong)
 
 
-def _plans(name: str, budget: str | None) -> Iterator[tuple[str, str, Ablation]]:
-    """The study and budget that were named; without a name, every study with every budget, or with that budget.
+def _planned(name: str, budget: str | None) -> Iterator[tuple[str, str, Ablation]]:
+    """Yield name, budget and ablation of the study and budget that were named, or of all of them.
 
-    Of a search: its test, in which the base and the best were trained on new seeds.
+    Without a name these are all studies with every budget, or with the budget that was named. For a search it is its test, in which
+    the base and the best trials are trained on new seeds.
     """
-    for one in [name] if name else names():
-        study = load_study(one)
-        for each in [budget or "default"] if name else study.budgets:
-            if budget in (None, each):
-                yield one, each, study.judged(each, refitted(one, each))
+    for study_name in [name] if name else names():
+        study = load_study(study_name)
+        for study_budget in [budget or "default"] if name else study.budgets:
+            if budget in (None, study_budget):
+                yield study_name, study_budget, study.judged(study_budget, refitted(study_name, study_budget))

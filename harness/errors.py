@@ -1,4 +1,4 @@
-"""Faults of a user's hand, of the data or of the machine: each with its exit code and no traceback."""
+"""Errors that a user can mend, in a study or a command, in the data or on the machine. Each has an exit code and no traceback."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class HarnessError(Exception):
-    """A fault that a user can mend. The message names the thing, shows what came and says what would do."""
+    """An error that a user can mend. Its message names the thing, shows the value that came and says what would do."""
 
     exit_code = 1
 
@@ -20,32 +20,43 @@ class UserError(HarnessError, ValueError):
 
 
 class DataError(HarnessError):
-    """A data set that is missing or is not what it should be."""
+    """A data set that is missing or whose contents are not as expected."""
 
     exit_code = 3
 
 
 class MachineError(HarnessError):
-    """Something that the machine lacks or holds: a device, a port, a lock, a tracking server."""
+    """A resource that the machine lacks or that something else holds: a device, a port, a lock, a tracking server."""
 
     exit_code = 4
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
-    """The error for a name that is in no table: what was meant, what came, the nearest name, all names.
+    """Return the error for a name that no table holds.
+
+    Its message gives the kind of name, the name itself, the nearest known name and all known names.
+
+    Args:
+        what: the kind of name, such as "activation".
+        name: the name that came.
+        known: all names that would do.
 
     >>> print(unknown("activation", "rleu", ["elu", "relu"]))
     unknown activation 'rleu'; did you mean 'relu'?
     known: elu, relu
     """
     names = list(known)
-    near = get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    nearest = get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return UserError(f"unknown {what} {name!r}{hint}\nknown: {', '.join(names)}")
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:
-    """`table[name]`, or a `UserError` that names the nearest entry and lists them all."""
+    """Return `table[name]`.
+
+    Raises:
+        UserError: the table has no such name; the message gives the nearest one and lists them all. `what` is the kind of name.
+    """
     if name not in table:
         raise unknown(what, name, table)
     return table[name]

@@ -1,4 +1,4 @@
-"""Where things lie: one home folder for everything that a run reads or writes."""
+"""Paths of everything that a run reads or writes, all below one home folder."""
 
 import os
 from pathlib import Path
@@ -7,20 +7,20 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def home() -> Path:
-    """`$HARNESS_HOME`, or the project's folder. Absolute, so that no store depends on the working directory."""
+    """Return `$HARNESS_HOME` or the project's folder, as an absolute path, so that no store depends on the working directory."""
     return Path(os.environ.get("HARNESS_HOME") or PROJECT).resolve()
 
 
 def mlruns() -> Path:
-    """Everything that runs write: both databases, artifacts, locks."""
+    """Return the folder for everything that runs write: both databases, artifacts and locks."""
     return home() / "mlruns"
 
 
 def data() -> Path:
-    """Raw data sets: `$HARNESS_DATA`, or `data/` in the home folder."""
+    """Return the folder of the raw data sets: `$HARNESS_DATA`, or `data/` in the home folder."""
     return Path(os.environ.get("HARNESS_DATA") or home() / "data").resolve()
 
 
 def studies() -> Path:
-    """The study files, one question each."""
-    return PROJECT / "studies"
+    """Return the folder of the study files, which hold one question each: `$HARNESS_STUDIES`, or the project's."""
+    return Path(os.environ.get("HARNESS_STUDIES") or PROJECT / "studies").resolve()

@@ -1,4 +1,4 @@
-"""What a run records about its origin: code, versions, machine."""
+"""The origin of a run, as it is recorded with it: commit, versions, machine and command."""
 
 import hashlib
 import os
@@ -14,20 +14,21 @@ from importlib.metadata import version
 
 from harness import paths
 
-SCHEMA = "1"
+RECORD_SCHEMA = "1"
 
 
 def _git(*arguments: str) -> str | None:
+    """Return what `git` prints in the project's folder; None if git is not installed or the command fails."""
     git = shutil.which("git")
     if git is None:
         return None
-    done = subprocess.run([git, "-C", str(paths.PROJECT), *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
+    completed = subprocess.run([git, "-C", str(paths.PROJECT), *arguments], capture_output=True, text=True, check=False)
+    return completed.stdout.strip() if completed.returncode == 0 else None
 
 
 @cache
 def commit() -> str:
-    """The project's commit, 12 digits, `+dirty` where tracked files differ from it; `unknown` outside a repository."""
+    """Return the project's commit, 12 digits, with `+dirty` if tracked files differ from it; `unknown` outside a repository."""
     head = _git("rev-parse", "--short=12", "HEAD")
     if head is None:
         return "unknown"
@@ -36,13 +37,16 @@ def commit() -> str:
 
 @cache
 def code() -> str:
-    """The commit and, where tracked files differ from it, a digest of the difference: equal code, equal text."""
+    """Return the commit and, if tracked files differ from it, a digest of the difference.
+
+    Equal code gives equal text.
+    """
     head, _, dirty = commit().partition("+")
     return f"{head}+{hashlib.sha256((_git('diff', 'HEAD') or '').encode()).hexdigest()[:12]}" if dirty else head
 
 
 def tags() -> dict[str, str]:
-    """Facts that every run is tagged with, known without torch."""
+    """Return the tags that every run has: commit, versions, host and schema of the record. None of them needs torch."""
     head, _, dirty = commit().partition("+")
     return {
         "git.commit": head,
@@ -53,11 +57,14 @@ def tags() -> dict[str, str]:
         "version.optuna": version("optuna"),
         "version.mlflow": version("mlflow"),
         "host": socket.gethostname(),
-        "harness.schema": SCHEMA,
+        "harness.schema": RECORD_SCHEMA,
     }
 
 
 def command() -> str:
-    """The command as the user typed it, but for passwords: what make says it ran, or this process's own arguments."""
+    """Return the command as the user typed it, with passwords in URIs left out.
+
+    It is `$HARNESS_COMMAND`, which make sets, or else this process's own arguments.
+    """
     typed = os.environ.get("HARNESS_COMMAND") or shlex.join(["harness", *sys.argv[1:]])
     return re.sub(r"(://[^/:@\s]+):[^@\s]*@", r"\1@", typed)

@@ -1,4 +1,4 @@
-"""What goes into a trial and what comes out of it, as data. No torch here: a typo fails in a blink."""
+"""What goes into a trial and what comes out of it, as data. It does not import torch, so that a typo is reported at once."""
 
 import hashlib
 import json
@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 from harness.errors import UserError, unknown
 
-LANE = {"lane": True}
-LATER = {"later": True}  # of fields that came when ids were in use
+LANE = {"lane": True}  # metadata of lane fields
+LATER = {"later": True}  # metadata of fields that were added when ids were already in use
 
 REAL_FIELDS = (
     "learning_rate",
@@ -25,7 +25,12 @@ REAL_FIELDS = (
 
 
 class Scale(NamedTuple):
-    """The scale on which a likelihood's native objective lives. Only equal scales may be ranked against each other."""
+    """The scale of a likelihood's native objective. Only values on equal scales may be ranked against each other.
+
+    Attributes:
+        kind: `pmf` or `density`; `pseudo` if the objective is no likelihood of the data at all.
+        of: the values that it is a probability of.
+    """
 
     kind: Literal["pseudo", "pmf", "density"]
     of: str
@@ -34,7 +39,8 @@ class Scale(NamedTuple):
         return f"{self.kind} on {self.of}"
 
 
-# The names a study may use, known without importing torch; tests hold them equal to the tables that implement them.
+# The names that a study may use, so that they are known without importing torch. Tests hold them equal to the tables that
+# implement them.
 LIKELIHOOD_SCALES: Mapping[str, Scale] = {
     "bce": Scale("pseudo", "grey levels"),
     "bernoulli": Scale("pmf", "{0,1}"),
@@ -76,30 +82,31 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
-    """One training run, completely: equal specs give equal runs.
+    """One training run, completely specified: equal specs give equal runs.
 
-    Structure fields decide the program (shapes, operations, number of steps). Lane fields reach the step as tensors with
-    one value per lane, so trials that differ only in them train together.
+    Structure fields determine the program (shapes, operations, number of steps). Lane fields reach the step as tensors with one
+    value per lane, so that trials which differ only in them train together.
 
     Structure:
         dataset, fit_on: which images, and whether to fit on the 50k training images or on them and the 10k validation
             images (to compare with published numbers; nothing may then be selected on validation).
-        likelihood, binarisation: the reconstruction loss; binarisation (`dynamic` unless said) is for `bernoulli` only.
+        likelihood, binarisation: the reconstruction loss; binarisation (`dynamic` by default) is for `bernoulli` only.
         network, hidden, activation, latent: `hidden` gives the encoder's widths (the decoder mirrors them), `mlp` only.
-        sigma: the fixed noise of `mse`, 1 unless said.
+        sigma: the fixed noise of `mse`, 1 by default.
         batch_size, epochs, optimizer: images per step (the last, smaller batch is kept) and passes over the data.
         objective, num_samples: what is maximised, and how many z it draws per image: `elbo` (averaged over the draws), `iwae`
             (Burda et al., 2016, https://arxiv.org/abs/1509.00519) or `dreg`, the same bound with the encoder's gradient of
             Tucker et al. (2019, https://arxiv.org/abs/1810.04152).
         precision: of the products in training: `fp32` in full, `tf32` (19 bits; a GPU's tensor cores) or `bf16` (16 bits;
-            parameters, moments, likelihood and all scores stay in fp32). Refused where the device has no use for it.
+            parameters, moments, likelihood and all scores stay in fp32). It is refused on a device that has no use for it.
         evaluation: how deep the final scores go (docs/science.md): `validation` alone (a search, which must not see the test set),
             or with the test set: `quick`, `full` or `thorough`, which take seconds, under a minute, or minutes per trial.
+
     Lane:
         seed: the only source of randomness: initial weights, order, noise.
-        learning_rate, learning_rate_decay: the first epoch's, and what part of it the last epoch's is (0.1 is the schedule of
-            Burda et al., 2016).
-        learning_rate_schedule: how it gets there: `exponential`, evenly in its logarithm from epoch to epoch; `cosine`, from step
+        learning_rate, learning_rate_decay: the rate of the first epoch, and that of the last epoch as a fraction of it (0.1 is the
+            schedule of Burda et al., 2016).
+        learning_rate_schedule: how the rate falls: `exponential`, evenly in its logarithm from epoch to epoch; `cosine`, from step
             to step along half a cosine (Loshchilov & Hutter, 2017, https://arxiv.org/abs/1608.03983); or `constant`, not at all.
         learning_rate_warmup: epochs over which a factor on the rate rises linearly from 0 to 1.
         weight_decay: of the optimizer. `adam` adds the decay to the gradient as torch.optim.Adam does,
@@ -111,7 +118,7 @@ class TrialSpec:
             https://arxiv.org/abs/1606.04934).
 
     Raises:
-        UserError: a name that no table holds, or a value out of range; all faults at once.
+        UserError: a name that no table holds, or a value out of range. The message lists all errors at once.
 
     >>> TrialSpec(seed=1).cohort == TrialSpec(seed=2, learning_rate=0.1).cohort
     True
@@ -158,15 +165,16 @@ class TrialSpec:
             object.__setattr__(self, "sigma", 1.0)
         if isinstance(self.hidden, list):
             object.__setattr__(self, "hidden", tuple(self.hidden))
-        for name in (*REAL_FIELDS, "sigma"):  # 1 and 1.0 are equal, so they must give equal ids
+        for name in (*REAL_FIELDS, "sigma"):  # 1 and 1.0 are equal and must give equal ids, but their JSON texts differ
             value = getattr(self, name)
             if isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, name, float(value))
-        faults = list(self._faults())
+        faults = self._faults()
         if faults:
             raise UserError("\n".join(faults))
 
-    def _faults(self) -> "list[str]":
+    def _faults(self) -> list[str]:
+        """Return a message for every field that is wrong, alone or beside the others."""
         faults = []
         for name, known in CHOICES.items():
             value = getattr(self, name)
@@ -201,28 +209,37 @@ class TrialSpec:
             for name, neutral in {"beta": 1, "kl_warmup": 0, "free_bits": 0}.items():
                 if getattr(self, name) != neutral:
                     faults.append(f"{name}={getattr(self, name)!r} is for the objective 'elbo', got {self.objective!r}")
-        timed = _is_number(self.kl_cycle) and _is_number(self.kl_warmup)
-        if timed and self.kl_cycle > 0 and not 0 < self.kl_warmup <= self.kl_cycle:
+        numbers = _is_number(self.kl_cycle) and _is_number(self.kl_warmup)
+        if numbers and self.kl_cycle > 0 and not 0 < self.kl_warmup <= self.kl_cycle:
             faults.append(f"kl_cycle={self.kl_cycle!r} takes a kl_warmup above 0 and no longer than itself, got {self.kl_warmup!r}")
         return faults
 
     @property
     def scale(self) -> Scale:
-        """The scale of the native objective: kind, and which data it is a probability of."""
+        """The scale of the native objective: its kind, and the data that it is a probability of."""
         scale = LIKELIHOOD_SCALES[self.likelihood]
         return scale._replace(of=f"{{0,1}}, {self.binarisation}") if self.binarisation else scale
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return json.loads(json.dumps(asdict(self)))
+        """Return all fields as JSON values."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrialSpec":
-        """The inverse of `as_dict`; unknown fields are refused with the nearest name."""
+        """Return the spec that `as_dict` gave these values.
+
+        Raises:
+            UserError: an unknown field, with the nearest known name, or a wrong value.
+        """
         return cls().derive(**values)
 
     def derive(self, **changes: Any) -> "TrialSpec":
-        """This spec with some fields changed; an unknown field is refused with the nearest name."""
+        """Return this spec with some fields changed.
+
+        Raises:
+            UserError: an unknown field, with the nearest known name, or a wrong value.
+        """
         for name in changes:
             if name not in FIELDS:
                 raise unknown("field of a trial", name, FIELDS)
@@ -230,41 +247,50 @@ class TrialSpec:
 
     @property
     def has_grey_pmf(self) -> bool:
-        """Whether the likelihood gives grey levels 0..255 probabilities, so that it has bits/dim of its own (tier B)."""
+        """True if the likelihood is a probability of grey levels 0..255, so that it has bits/dim of its own (tier B)."""
         scale = LIKELIHOOD_SCALES[self.likelihood]
         return scale.kind != "pseudo" and scale.of != "{0,1}"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What ids are made of: all fields as JSON values, but for later additions that are at their default."""
-        later = {f.name: f.default for f in fields(self) if f.metadata.get("later")}
-        return {name: value for name, value in self.as_dict().items() if name not in later or value != later[name]}
+        """The values that the id is a digest of: all fields as JSON values, except later additions that are at their default."""
+        defaults_of_later_fields = {f.name: f.default for f in fields(self) if f.metadata.get("later")}
+        return {
+            name: value
+            for name, value in self.as_dict().items()
+            if name not in defaults_of_later_fields or value != defaults_of_later_fields[name]
+        }
 
     @property
     def id(self) -> str:
-        """12 hexadecimal digits of the content: equal specs, equal ids, on every machine."""
+        """The first 12 hexadecimal digits of a digest of the content: equal specs have equal ids on every machine."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def cohort(self) -> "TrialSpec":
-        """This spec with its lane fields blanked: equal cohorts run the same program and train together."""
-        blank: dict[str, Any] = {f.name: f.default for f in fields(self) if f.metadata.get("lane")}
-        return replace(self, **blank)
+        """This spec with its lane fields at their defaults: specs with equal cohorts run the same program and train together."""
+        lane_defaults: dict[str, Any] = {f.name: f.default for f in fields(self) if f.metadata.get("lane")}
+        return replace(self, **lane_defaults)
 
     @property
     def mixed(self) -> "TrialSpec":
-        """`cohort` with the activation and the likelihood blanked too: equal ones can share the products of one program, each lane
-        keeping its own activation and likelihood, where their decoders are of one width (`harness.models.vae.mixable`)."""
+        """`cohort` with the activation and the likelihood set to neutral ones too.
+
+        Specs of which this is equal can share the matrix products of one program, in which each lane keeps its own activation and
+        likelihood, if their decoders have one width (`harness.models.vae.mixable`).
+        """
         static = self.binarisation == "static"
         neutral = {"likelihood": "bernoulli", "binarisation": "static"} if static else {"likelihood": "bce", "binarisation": None}
         return replace(self.cohort, activation="elu", sigma=None, **neutral)
 
 
 def _is_number(value: object) -> bool:
+    """Return whether this is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _are_widths(hidden: object) -> bool:
+    """Return whether this is a tuple of one or more whole numbers of at least 1."""
     return isinstance(hidden, tuple) and len(hidden) > 0 and all(type(w) is int and w >= 1 for w in hidden)
 
 
@@ -273,7 +299,12 @@ FIELDS = tuple(f.name for f in fields(TrialSpec))
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished trial leaves behind: its scores by metric name."""
+    """The result of a finished trial.
+
+    Attributes:
+        spec: the trial.
+        metrics: its scores by metric key.
+    """
 
     spec: TrialSpec
     metrics: Mapping[str, float]

@@ -1,6 +1,7 @@
-"""The same model and steps in JAX, one jitted scan per chunk, in a process of its own: JAX takes its threads from the environment.
+"""The same model and steps in JAX: one jitted scan per chunk, in a process of its own.
 
-The parent sends the job as a line of JSON, then a line per chunk; the child trains it and answers with what it took.
+It needs one because JAX takes its threads from the environment. The parent sends the job as a line of JSON, then a line per chunk;
+the child trains the chunk and answers with the time that it took.
 """
 
 import json
@@ -21,7 +22,7 @@ HEADER = 16  # bytes in front of the images in their file
 
 
 def version() -> str:
-    """JAX's version, or nothing where it is not installed."""
+    """Return the version of JAX, or an empty text if it is not installed."""
     try:
         return metadata.version("jax")
     except metadata.PackageNotFoundError:
@@ -29,12 +30,18 @@ def version() -> str:
 
 
 class Peer:
-    """A child that trains with JAX on `device` (torch's name of its kind) with as many threads; ends with its context.
+    """A child process that trains with JAX. It ends with its context.
 
-    `job` holds file, images, layers, batch, steps (of a chunk) and rate. `compile_s` is known after the start.
+    Args:
+        device: torch's name of the kind of device.
+        threads: of a CPU.
+        job: file, images, layers, batch, steps (of a chunk) and rate.
+
+    Attributes:
+        compile_s: the seconds that compiling took.
 
     Raises:
-        MachineError: jax or optax is not installed, sees no GPU where one is asked for, or the child ended.
+        MachineError: jax or optax is not installed, sees no GPU although one is asked for, or the child ended.
     """
 
     def __init__(self, device: str, threads: int, **job: Any) -> None:
@@ -42,7 +49,7 @@ class Peer:
             raise MachineError(MISSING)
         environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if device == "cpu":
-            # The flag alone leaves XLA's own pool as large as the machine (measured: 1.8 cores busy), PJRT_NPROC sizes that.
+            # The flag alone leaves XLA's own pool as large as the machine (measured: 1.8 cores busy); PJRT_NPROC sets its size.
             flag = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
             environment |= {"JAX_PLATFORMS": "cpu", "PJRT_NPROC": str(threads), "XLA_FLAGS": flag.strip()}
         self._child = subprocess.Popen(
@@ -70,33 +77,43 @@ class Peer:
         self._end()
 
     def call(self) -> tuple[float, float]:
-        """Train a chunk: seconds on the wall and on all cores."""
+        """Train a chunk and return its seconds on the wall and on all cores."""
         answer = self._ask({})
         return answer["wall"], answer["cpu"]
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        into, out, errors = self._child.stdin, self._child.stdout, self._child.stderr
-        assert into is not None
-        assert out is not None
+        """Send a line to the child and return its answer.
+
+        Raises:
+            MachineError: the child has ended; the message is its last line.
+        """
+        requests, answers, errors = self._child.stdin, self._child.stdout, self._child.stderr
+        assert requests is not None
+        assert answers is not None
         assert errors is not None
         try:
-            print(json.dumps(question), file=into, flush=True)
-            answer = out.readline()
+            print(json.dumps(question), file=requests, flush=True)
+            answer = answers.readline()
         except BrokenPipeError:
             answer = ""
         if not answer:
             last = errors.read().strip().splitlines()[-1:]
             raise MachineError(f"jax ended: {''.join(last) or 'without a word'}")
-        return json.loads(answer)
+        values: dict[str, Any] = json.loads(answer)
+        return values
 
     def _end(self) -> None:
+        """Kill the child and wait for its end."""
         self._child.kill()
         self._child.communicate()
 
 
 def _chunk(job: dict[str, Any]) -> Any:
-    """A function of (weights, optimizer state, key, images, index (T, B)) that trains T steps and gives back the first three
-    and the loss of each step; and how to start."""
+    """Return the jitted function that trains a chunk, and the function that makes its first state.
+
+    The first takes (weights, optimizer state, key, images, index (T, B)), trains T steps and returns the first three and the loss
+    of each step. The second takes a key and returns (weights, optimizer state, key).
+    """
     import jax
     import jax.numpy as jnp
     import optax
@@ -118,8 +135,8 @@ def _chunk(job: dict[str, Any]) -> Any:
 
     def step(images: Any, carry: Any, index: Any) -> Any:
         weights, state, key = carry
-        key, here = jax.random.split(key)
-        value, gradient = jax.value_and_grad(loss)(weights, images[index], here)
+        key, noise_key = jax.random.split(key)
+        value, gradient = jax.value_and_grad(loss)(weights, images[index], noise_key)
         change, state = optimizer.update(gradient, state, weights)
         return (optax.apply_updates(weights, change), state, key), value
 
@@ -138,13 +155,13 @@ def _chunk(job: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    """The child: a job, then a chunk per line until the parent ends it."""
+    """Run the child: read a job, then train a chunk per line until the parent ends the process."""
     job = json.loads(sys.stdin.readline())
     import jax
     import jax.numpy as jnp
     import numpy as np
 
-    jax.config.update("jax_default_matmul_precision", "float32")  # as torch's default; JAX's own would be TF32 on a GPU
+    jax.config.update("jax_default_matmul_precision", "float32")  # like torch's default; JAX's own is TF32 on a GPU
     pixels = np.fromfile(job["file"], np.uint8, offset=HEADER).reshape(-1, job["layers"][0][0])[: job["images"]]
     images = jnp.asarray(pixels, jnp.float32) / 255
     steps, batch, random = job["steps"], job["batch"], np.random.default_rng(0)
@@ -154,9 +171,9 @@ def main() -> None:
 
     chunk, start = _chunk(job)
     carry = start(jax.random.key(0))
-    began = time.perf_counter()
+    started = time.perf_counter()
     compiled = chunk.lower(*carry, images, order()).compile()
-    compile_s = time.perf_counter() - began
+    compile_s = time.perf_counter() - started
     print(json.dumps({"compile_s": compile_s, "backend": jax.default_backend()}), flush=True)
     while sys.stdin.readline():
         wall, cpu = time.perf_counter(), time.process_time()

@@ -1,4 +1,4 @@
-"""The ladder: every way to train the reference model, timed round-robin in one run, as ratios to the usual loop."""
+"""The ladder: every way to train the reference model, timed in turns in one run, as ratios to the usual loop."""
 
 import datetime
 import os
@@ -22,15 +22,22 @@ from harness.runner.progress import clock
 
 BUDGET_S = 240.0  # of all rounds, compiling not counted
 LANES = (2, 4, 8, 16, 32, 64)
-MANY_LANES = (128, 256)  # a GPU has room for them
+MANY_LANES = (128, 256)  # on a GPU, which has room for them
 
 
 @dataclass(frozen=True, kw_only=True)
 class LadderRow:
-    """A rung's figures, medians over rounds; or why it has none.
+    """The measurements of a rung, medians over rounds; or the reason why it has none.
 
-    wall_ms, cpu_ms: of a step of one trial. ratio: how many times faster than the reference loop of the same round; low and high
-    are its quartiles. peak: the part of the machine's rate in fp32 products. flop, bytes: of a step of all its lanes.
+    Attributes:
+        name: of the rung.
+        lanes: trials that train together.
+        wall_ms, cpu_ms: of a step of one trial.
+        images_per_s: of all lanes together.
+        ratio: how many times faster than the reference loop of the same round; low and high are its quartiles.
+        peak: the part of the machine's rate in fp32 products.
+        compile_s: the seconds of compiling.
+        reason: why the rung was not measured.
     """
 
     name: str
@@ -47,23 +54,37 @@ class LadderRow:
 
     @property
     def flop(self) -> int:
+        """The FLOP of a step of all its lanes."""
         return self.lanes * BATCH * machine.flop_per_sample()
 
     @property
     def bytes(self) -> int:
+        """The least bytes that a step of all its lanes moves."""
         return self.lanes * machine.bytes_per_step()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
-    """All rows, and what they were measured on. `gflops` is the rate of the yardstick product in the same run."""
+    """All rows, and what they were measured on.
+
+    Attributes:
+        rows: in the order of the table.
+        device: in words.
+        threads, rounds: of the run.
+        by_threads: True if the number of threads matters, as on a CPU.
+        by_cpu: True if CPU time is compared rather than time on the wall. It is for one thread of a CPU, because it leaves out the
+            time in which other processes run.
+        gflops: the rate of the yardstick product in the same run.
+        versions, commit, date: of the run.
+        load: the load average before and after.
+    """
 
     rows: Sequence[LadderRow]
     device: str
     threads: int
     rounds: int
-    by_threads: bool  # whether threads matter: on a CPU
-    by_cpu: bool  # whether CPU time judges, not the wall's: one thread of a CPU, where it does not count what others run
+    by_threads: bool
+    by_cpu: bool
     gflops: float
     versions: str
     commit: str
@@ -72,7 +93,7 @@ class Ladder:
 
     @property
     def waited(self) -> float:
-        """How much longer than its CPU time a rung took on the wall, median: on one thread of a quiet machine next to nothing."""
+        """The excess of a rung's wall time over its CPU time, median: on one thread of a quiet machine next to nothing."""
         return statistics.median(r.wall_ms / r.cpu_ms for r in self.rows if not r.reason) - 1
 
 
@@ -84,38 +105,48 @@ def ladder(
     console: Console,
     budget_s: float = BUDGET_S,
 ) -> Ladder:
-    """Time every rung on `device`, `rounds` rounds; `lanes` by operation and as one graph.
+    """Time every rung on `device`.
 
-    The lanes whose rounds would not fit in `budget_s` are left out and say so.
+    Args:
+        device: by name.
+        threads: of this process on a CPU.
+        rounds: of all rungs, one after another.
+        lanes: numbers of lanes, each by operation and as one graph. Those whose rounds would not fit in `budget_s` are left out,
+            with the reason.
+        console: where progress is shown.
+        budget_s: the seconds of all rounds, without compiling.
+
+    Raises:
+        UserError: fewer than 1 thread or 2 rounds.
     """
     if threads < 1 or rounds < 2:
         raise UserError(f"a ladder takes at least 1 thread and 2 rounds, got {threads} and {rounds}")
-    where, before = devices.device(device), torch.get_num_threads()
-    rungs.mnist()  # a data set that is missing is said at once
+    torch_device, previous_threads = devices.named(device), torch.get_num_threads()
+    rungs.mnist()  # raises an error at once if the data set is missing
     load = os.getloadavg()[0]
     torch.set_num_threads(threads)
     try:
         with ExitStack() as stack, _progress(console) as progress:
-            builders = plan(where, threads, lanes, stack)
+            builders = plan(torch_device, threads, lanes, stack)
             names = list(builders)
-            standing, absent = _build(builders, progress, budget_s / rounds)
-            rate = Rung("", partial(machine.timed, where, machine.product(where)), 1)
-            round_s = sum(standing.values()) + _warm(rate)
-            console.print(f"{len(standing)} rungs, {rounds} rounds: about {clock(rounds * round_s)}", highlight=False)
+            built, missing = _build(builders, progress, budget_s / rounds)
+            rate = Rung("", partial(machine.timed, torch_device, machine.product(torch_device)), 1)
+            round_s = sum(built.values()) + _warm(rate)
+            console.print(f"{len(built)} rungs, {rounds} rounds: about {clock(rounds * round_s)}", highlight=False)
             task = progress.add_task("rounds", total=rounds)
-            times = race([*standing, rate], rounds, lambda: progress.advance(task))
+            times = race([*built, rate], rounds, lambda: progress.advance(task))
     finally:
-        torch.set_num_threads(before)
-    by_cpu = where.type == "cpu" and threads == 1
+        torch.set_num_threads(previous_threads)
+    by_cpu = torch_device.type == "cpu" and threads == 1
     gflops = machine.flop_of_product() / statistics.median(_used(t, by_cpu) for t in times[""]) / 1e9
-    rows = [_row(r, times, by_cpu, gflops) for r in standing] + [LadderRow(name=n, reason=why) for n, why in absent.items()]
+    rows = [_row(r, times, by_cpu, gflops) for r in built] + [LadderRow(name=n, reason=reason) for n, reason in missing.items()]
     tags = provenance.tags()
     return Ladder(
         rows=sorted(rows, key=lambda r: names.index(r.name)),
-        device=devices.describe(where),
+        device=devices.describe(torch_device),
         threads=threads,
         rounds=rounds,
-        by_threads=where.type == "cpu",
+        by_threads=torch_device.type == "cpu",
         by_cpu=by_cpu,
         gflops=gflops,
         versions=", ".join(
@@ -128,25 +159,28 @@ def ladder(
 
 
 def default_lanes(device: str) -> Sequence[int]:
-    """Lanes of the rungs, unless said."""
-    return LANES if devices.device(device).type == "cpu" else LANES + MANY_LANES
+    """Return the default numbers of lanes of the rungs."""
+    return LANES if devices.named(device).type == "cpu" else LANES + MANY_LANES
 
 
-def plan(where: torch.device, threads: int, lanes: Sequence[int], stack: ExitStack) -> dict[str, Callable[[], Rung]]:
-    """How to build every rung, in the order of the table."""
-    builders: dict[str, Callable[[], Rung]] = {n: partial(rungs.usual, n, where) for n in rungs.LOOP_VARIANTS}
-    builders[EAGER] = partial(rungs.ours, EAGER, where, 1, False)
-    builders[GRAPH] = partial(rungs.ours, GRAPH, where, 1, True)
-    builders[JAX] = partial(rungs.jax, where, threads, stack)
+def plan(device: torch.device, threads: int, lanes: Sequence[int], stack: ExitStack) -> dict[str, Callable[[], Rung]]:
+    """Return the functions that build the rungs, by name, in the order of the table."""
+    builders: dict[str, Callable[[], Rung]] = {name: partial(rungs.usual_loop, name, device) for name in rungs.LOOP_VARIANTS}
+    builders[EAGER] = partial(rungs.own_step, EAGER, device, 1, False)
+    builders[GRAPH] = partial(rungs.own_step, GRAPH, device, 1, True)
+    builders[JAX] = partial(rungs.jax, device, threads, stack)
     for kind in ("eager", "one graph"):
-        for n in sorted(set(lanes) - {1}):
-            name = f"{n} lanes, {kind}"
-            builders[name] = partial(rungs.ours, name, where, n, kind != "eager")
+        for count in sorted(set(lanes) - {1}):
+            name = f"{count} lanes, {kind}"
+            builders[name] = partial(rungs.own_step, name, device, count, kind != "eager")
     return builders
 
 
 def race(contenders: Sequence[Rung], rounds: int, after_round: Callable[[], None] = lambda: None) -> dict[str, list[Spent]]:
-    """A call of each per round, the order turned round every time, by name: seconds per step of one trial."""
+    """Call every contender once per round, in alternating order.
+
+    Return the seconds per step of one trial, by name and round. `after_round` is called after every round.
+    """
     times: dict[str, list[Spent]] = {r.name: [] for r in contenders}
     for i in range(rounds):
         for r in contenders if i % 2 == 0 else reversed(contenders):
@@ -157,10 +191,10 @@ def race(contenders: Sequence[Rung], rounds: int, after_round: Callable[[], None
 
 
 def _build(builders: dict[str, Callable[[], Rung]], progress: Progress, round_s: float) -> tuple[dict[Rung, float], dict[str, str]]:
-    """The rungs that can be built and whose calls fit in `round_s`, with the seconds of a call; and why others cannot."""
-    standing: dict[Rung, float] = {}
-    absent: dict[str, str] = {}
-    task, left = progress.add_task("", total=len(builders)), round_s
+    """Return the rungs that can be built and that fit in `round_s`, with the seconds of a call; and by name why others cannot."""
+    built: dict[Rung, float] = {}
+    missing: dict[str, str] = {}
+    task, seconds_left = progress.add_task("", total=len(builders)), round_s
     for name, build in builders.items():
         progress.update(task, description=f"building: {name}")
         try:
@@ -169,33 +203,35 @@ def _build(builders: dict[str, Callable[[], Rung]], progress: Progress, round_s:
         except (HarnessError, RuntimeError) as fault:
             if name == REFERENCE:
                 raise
-            absent[name] = str(fault).strip().splitlines()[0]
+            missing[name] = str(fault).strip().splitlines()[0]
         else:
-            if rung.lanes > 1 and seconds > left:
-                absent[name] = f"left out for time: {seconds:.1f} s a round"
+            if rung.lanes > 1 and seconds > seconds_left:
+                missing[name] = f"left out for time: {seconds:.1f} s a round"
             else:
-                standing[rung] = seconds
-                left -= seconds
+                built[rung] = seconds
+                seconds_left -= seconds
         progress.advance(task)
     progress.remove_task(task)
-    return standing, absent
+    return built, missing
 
 
 def _warm(rung: Rung) -> float:
-    """Seconds of a call on the wall, after one that warms up."""
+    """Return the seconds of a call on the wall, after one that warms up."""
     rung.call()
     return rung.call().wall
 
 
 def _used(spent: Spent, by_cpu: bool) -> float:
+    """Return the time that is compared."""
     return spent.cpu if by_cpu else spent.wall
 
 
 def _row(rung: Rung, times: dict[str, list[Spent]], by_cpu: bool, gflops: float) -> LadderRow:
-    mine = [_used(t, by_cpu) for t in times[rung.name]]
-    ratios = [_used(a, by_cpu) / b for a, b in zip(times[REFERENCE], mine, strict=True)]
+    """Return the measurements of a rung."""
+    seconds = [_used(t, by_cpu) for t in times[rung.name]]
+    ratios = [_used(a, by_cpu) / b for a, b in zip(times[REFERENCE], seconds, strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4)
-    speed = BATCH / statistics.median(mine)
+    speed = BATCH / statistics.median(seconds)
     return LadderRow(
         name=rung.name,
         lanes=rung.lanes,
@@ -211,6 +247,7 @@ def _row(rung: Rung, times: dict[str, list[Spent]], by_cpu: bool, gflops: float)
 
 
 def _progress(console: Console) -> Progress:
+    """Return the bars of a ladder in progress."""
     return Progress(
         BarColumn(16),
         TextColumn("{task.completed:.0f}/{task.total:.0f} {task.description}", markup=False),

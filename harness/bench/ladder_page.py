@@ -1,4 +1,4 @@
-"""A ladder to look at: a table on the terminal, a chart, and a section of docs/performance.md."""
+"""A ladder for people: a table on the terminal, a chart, and a section of docs/performance.md."""
 
 import math
 import re
@@ -25,14 +25,14 @@ HEADINGS = (
     "MB/step",
     "compile, s",
 )
-PAGE_ONLY = (1, 6, 7)  # wall time, FLOP and bytes
-BUSY = 0.05  # more waiting than this is said
-LOADED = 0.5  # and a load average above this, where several threads run
+PAGE_ONLY = (1, 6, 7)  # columns that the terminal leaves out: wall time, FLOP and bytes
+BUSY = 0.05  # share of waiting above which the page says that the machine was busy
+LOADED = 0.5  # load average above which it says so when several threads run
 USUAL, OURS, PEER = "0.6", "tab:blue", "tab:orange"
 
 
 def slug(ladder: Ladder) -> str:
-    """The machine's name, as files and anchors may hold it."""
+    """Return the machine's name in a form for files and anchors."""
     words = f"{ladder.device} {_threads(ladder)}" if ladder.by_threads else ladder.device
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
@@ -54,15 +54,21 @@ def show(ladder: Ladder, console: Console) -> None:
 
 
 def write(ladder: Ladder, folder: Path) -> Path:
-    """Put the ladder into its machine's section of `folder`'s page, and its chart beside it. All other text stays as it is."""
+    """Put the ladder into its machine's section of the page in `folder`, and its chart beside the page; return the page's path.
+
+    All other text stays as it is.
+
+    Raises:
+        ValueError: the page has the beginning of the section but not its end.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     page, name = folder / PAGE, slug(ladder)
     chart(ladder, folder / f"performance-{name}.png")
     start, end = f"<!-- ladder:{name} -->", f"<!-- /ladder:{name} -->"
     section = f"{start}\n{_section(ladder, name)}\n{end}"
     text = page.read_text(encoding="utf-8") if page.exists() else TITLE
-    before, found, rest = text.partition(start)
-    if found:
+    before, marker, rest = text.partition(start)
+    if marker:
         _, closed, after = rest.partition(end)
         if not closed:
             raise ValueError(f"{page}: {start} has no {end}")
@@ -76,15 +82,15 @@ def write(ladder: Ladder, folder: Path) -> Path:
 
 
 def chart(ladder: Ladder, path: Path) -> None:
-    """A bar per rung: how many times faster than the reference loop, the quartiles as a line on its end."""
+    """Draw a bar per rung: how many times faster than the reference loop it is, the quartiles as a line on its end."""
     rows = [r for r in ladder.rows if not r.reason]
     figure = new_figure(8, 1.3 + 0.3 * len(rows))
     ax = figure.subplots()
     ratios = [r.ratio for r in rows]
-    spread = [[r.ratio - r.low for r in rows], [r.high - r.ratio for r in rows]]
+    errors = [[r.ratio - r.low for r in rows], [r.high - r.ratio for r in rows]]
     colours = [_colour(r) for r in rows]
     bars = ax.barh(
-        [r.name for r in rows], ratios, xerr=spread, color=colours, height=0.7, error_kw={"elinewidth": 1, "ecolor": "0.2"}
+        [r.name for r in rows], ratios, xerr=errors, color=colours, height=0.7, error_kw={"elinewidth": 1, "ecolor": "0.2"}
     )
     ax.bar_label(bars, [_digits(r) for r in ratios], padding=5, fontsize=9)
     ax.invert_yaxis()
@@ -103,12 +109,14 @@ def chart(ladder: Ladder, path: Path) -> None:
 
 
 def _colour(row: LadderRow) -> str:
+    """Return the colour of a rung: of JAX, of this harness, or of the usual loop."""
     if row.name == JAX:
         return PEER
     return OURS if row.lanes > 1 or row.name in (EAGER, GRAPH) else USUAL
 
 
 def _cells(row: LadderRow) -> tuple[str, ...]:
+    """Return the texts of a row, one per heading."""
     if row.reason:
         return (row.name, row.reason, *("",) * (len(HEADINGS) - 2))
     return (
@@ -125,19 +133,21 @@ def _cells(row: LadderRow) -> tuple[str, ...]:
 
 
 def _digits(value: float) -> str:
-    """Three significant digits, and all of a whole number's."""
+    """Return a number with three significant digits, and all digits of its whole part."""
     return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
 def _section(ladder: Ladder, name: str) -> str:
-    words = [f"## {ladder.device}, {_threads(ladder)}" if ladder.by_threads else f"## {ladder.device}", ""]
-    words += [f"![How many times faster than the reference loop each rung is](performance-{name}.png)", ""]
-    words += [f"| {' | '.join(HEADINGS)} |", f"|---|{'---:|' * (len(HEADINGS) - 1)}"]
-    words += [f"| {' | '.join(_cells(row))} |" for row in ladder.rows]
-    return "\n".join([*words, "", _legend(ladder), "", _provenance(ladder)])
+    """Return the machine's section of the page, in Markdown."""
+    lines = [f"## {ladder.device}, {_threads(ladder)}" if ladder.by_threads else f"## {ladder.device}", ""]
+    lines += [f"![How many times faster than the reference loop each rung is](performance-{name}.png)", ""]
+    lines += [f"| {' | '.join(HEADINGS)} |", f"|---|{'---:|' * (len(HEADINGS) - 1)}"]
+    lines += [f"| {' | '.join(_cells(row))} |" for row in ladder.rows]
+    return "\n".join([*lines, "", _legend(ladder), "", _provenance(ladder)])
 
 
 def _legend(ladder: Ladder) -> str:
+    """Return what the columns mean, in words."""
     clock = "CPU time" if ladder.by_cpu else "wall time"
     return (
         f"A step is one batch of {BATCH} MNIST images through the reference model; times are per step of one trial, medians of "
@@ -148,6 +158,7 @@ def _legend(ladder: Ladder) -> str:
 
 
 def _provenance(ladder: Ladder) -> str:
+    """Return when, on what and at which load the ladder was measured, in words."""
     before, after = ladder.load
     facts = (
         f"{ladder.date}, {_threads(ladder)}, {ladder.versions}, commit {ladder.commit}, load average {before:.1f} to {after:.1f}."
@@ -160,4 +171,5 @@ def _provenance(ladder: Ladder) -> str:
 
 
 def _threads(ladder: Ladder) -> str:
+    """Return the number of threads in words."""
     return f"{ladder.threads} thread{'s' if ladder.threads > 1 else ''}"

@@ -11,33 +11,40 @@ from harness import devices
 
 BATCH = 128
 LAYERS = (*pairwise((784, 256, 64, 32, 4)), *pairwise((2, 32, 64, 256, 784)))  # of the reference model, (inputs, outputs)
-SIDE, PRODUCTS = 768, 10  # of the matrices whose product is the yardstick, and how many products a call has
+SIDE, PRODUCTS = 768, 10  # size of the matrices whose product is the yardstick, and products per call
 
 Layers = Sequence[tuple[int, int]]
 
 
 class Spent(NamedTuple):
-    """Seconds of a call: on the wall (on a GPU by its own clock), and on all cores that the process used."""
+    """The seconds of a call.
+
+    Attributes:
+        wall: on the wall; on a GPU by its own clock.
+        cpu: on all cores that the process used.
+    """
 
     wall: float
     cpu: float
 
 
-def timed(where: torch.device, run: Callable[[], None]) -> Spent:
-    """What a call of `run` takes, work that it leaves on the device included."""
-    timer, cpu = devices.StepTimer(where), time.process_time()
+def timed(device: torch.device, run: Callable[[], None]) -> Spent:
+    """Return the seconds that a call of `run` takes, with the work that it leaves on the device."""
+    timer, cpu = devices.StepTimer(device), time.process_time()
     run()
     timer.mark()
     return Spent(timer.seconds()[0], time.process_time() - cpu)
 
 
 def parameters(layers: Layers = LAYERS) -> int:
-    """Weights and biases."""
+    """Return the number of weights and biases."""
     return sum(a * b + b for a, b in layers)
 
 
 def flop_per_sample(layers: Layers = LAYERS) -> int:
-    """Of the matrix products of a training step: forward, gradient of the weights, gradient of the inputs but the first layer's.
+    """Return the FLOP per image of the matrix products of a training step.
+
+    They are forward, the gradient of the weights, and the gradient of the inputs of all layers but the first.
 
     >>> flop_per_sample()
     2229376
@@ -47,10 +54,11 @@ def flop_per_sample(layers: Layers = LAYERS) -> int:
 
 
 def bytes_per_step(layers: Layers = LAYERS, batch: int = BATCH) -> int:
-    """fp32 traffic of a step whose products and optimizer read and write each operand once: a floor without any cache.
+    """Return the fp32 traffic of a step in bytes if products and optimizer read and write each operand once.
 
-    Adam reads and writes p, m and v; the gradient is written and read; products read weights forward and, but for the first
-    layer, backward; activations and their gradients are read and written by the three products of each layer.
+    This is a floor without any cache. Adam reads and writes p, m and v; the gradient is written and read; products read weights
+    forward and, except for the first layer, backward; activations and their gradients are read and written by the three products
+    of each layer.
     """
     weights = [a * b for a, b in layers]
     state = (6 + 2) * parameters(layers)
@@ -60,9 +68,12 @@ def bytes_per_step(layers: Layers = LAYERS, batch: int = BATCH) -> int:
     return 4 * (state + reads + batch * (forward_and_weights + inputs))
 
 
-def product(where: torch.device) -> Callable[[], None]:
-    """A call that multiplies two square fp32 matrices `PRODUCTS` times: what any step of products could at best reach."""
-    a, b, out = (torch.randn(SIDE, SIDE, device=where) for _ in range(3))
+def product(device: torch.device) -> Callable[[], None]:
+    """Return a function that multiplies two square fp32 matrices `PRODUCTS` times.
+
+    Its rate is the best that a step made of products could reach.
+    """
+    a, b, out = (torch.randn(SIDE, SIDE, device=device) for _ in range(3))
 
     def run() -> None:
         for _ in range(PRODUCTS):
@@ -72,5 +83,5 @@ def product(where: torch.device) -> Callable[[], None]:
 
 
 def flop_of_product() -> int:
-    """FLOP of a call of `product`."""
+    """Return the FLOP of a call of `product`."""
     return PRODUCTS * 2 * SIDE**3

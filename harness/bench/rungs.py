@@ -1,4 +1,4 @@
-"""Ways to train the reference model on MNIST, each from the usual loop upwards: one thing is added from rung to rung."""
+"""Ways to train the reference model on MNIST, from the usual loop upwards: one thing is added from rung to rung."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,13 +22,21 @@ from harness.training.batches import CHUNK
 from harness.training.cohort import Cohort
 
 REFERENCE, EAGER, GRAPH, JAX = "reference loop", "our step, eager", "our step, one graph", "JAX: jit, scan"
-LEAST_STEPS = 8  # of a call, so that an epoch's shuffle weighs little
+LEAST_STEPS = 8  # of a call, so that the shuffle of an epoch weighs little
 RATE = 3e-4
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A way to train: `call` trains `lanes` models for `steps` steps and says what it took; `compile_s` came before."""
+    """A way to train.
+
+    Attributes:
+        name: of the rung.
+        call: trains `lanes` models for `steps` steps and returns the time that it took.
+        steps: of a call.
+        lanes: models that train together.
+        compile_s: the seconds of compiling, which is done before.
+    """
 
     name: str
     call: Callable[[], Spent]
@@ -38,7 +46,7 @@ class Rung:
 
 
 class ReferenceModel(nn.Module):
-    """The reference VAE as ordinary layers, ending in probabilities or in their logits."""
+    """The reference VAE as ordinary layers; the decoder ends in probabilities, or in their logits."""
 
     def __init__(self, logits: bool = False) -> None:
         super().__init__()
@@ -47,22 +55,29 @@ class ReferenceModel(nn.Module):
         self.decoder = nn.Sequential(e, f, nn.ELU(), g, nn.ELU(), h, nn.Identity() if logits else nn.Sigmoid())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, P) to the decoder's output (B, P), mean and log variance of q(z|x) (B, Z)."""
+        """Return the decoder's output (B, P), and mean and log variance of q(z|x) (B, Z), for images x (B, P)."""
         mean, log_var = self.encoder(x).chunk(2, dim=1)
         return self.decoder(mean + torch.exp(log_var / 2) * torch.randn_like(mean)), mean, log_var
 
 
 @dataclass(frozen=True)
 class LoopVariant:
-    """The usual loop, with what is changed in it."""
+    """The usual loop with some changes.
 
-    resident: bool = False  # images lie on the device as one float tensor; else a DataLoader brings them, with ToTensor
-    fused: bool = False  # Adam's update in one kernel
-    logits: bool = False  # binary cross-entropy of logits; else of probabilities
-    bf16: bool = False  # forward products in bfloat16
+    Attributes:
+        resident: True to hold the images on the device as one float tensor; else a DataLoader reads them, with ToTensor.
+        fused: True to take Adam's update in one kernel.
+        logits: True to take the binary cross-entropy of logits; else of probabilities.
+        bf16: True to take forward products in bfloat16.
+    """
+
+    resident: bool = False
+    fused: bool = False
+    logits: bool = False
+    bf16: bool = False
 
     def loss(self, model: ReferenceModel, x: Tensor) -> Tensor:
-        """Binary cross-entropy plus KL, summed over the batch."""
+        """Return the binary cross-entropy plus the KL, summed over the batch."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             out, mean, log_var = model(x)
         mean, log_var = mean.float(), log_var.float()
@@ -70,11 +85,11 @@ class LoopVariant:
         entropy = F.binary_cross_entropy_with_logits if self.logits else F.binary_cross_entropy
         return entropy(out.float(), x, reduction="sum") + kl
 
-    def steps(self, where: torch.device) -> Iterator[float]:
-        """The loop without an end: a step per `next`, which gives the loss so far in its epoch."""
-        model = ReferenceModel(self.logits).to(where)
+    def steps(self, device: torch.device) -> Iterator[float]:
+        """Run the loop without end: take a step per `next`, and yield the loss so far in its epoch."""
+        model = ReferenceModel(self.logits).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=self.fused or None)
-        epoch = _resident(where) if self.resident else _loaded(where)
+        epoch = _resident(device) if self.resident else _loaded(device)
         while True:
             total = 0.0
             for x in epoch():
@@ -96,43 +111,43 @@ LOOP_VARIANTS = {
 }
 
 
-def _loaded(where: torch.device) -> Callable[[], Iterator[Tensor]]:
-    """An epoch of batches as most programs read them."""
+def _loaded(device: torch.device) -> Callable[[], Iterator[Tensor]]:
+    """Return a function that yields an epoch of batches as most programs read them."""
     transforms = torchvision().transforms
     transform = transforms.Compose([transforms.ToTensor(), transforms.Lambda(torch.flatten)])
     images = torchvision().datasets.MNIST(paths.data(), transform=transform)
     loader = torch.utils.data.DataLoader(images, batch_size=BATCH, shuffle=True)
-    return lambda: (x.to(where) for x, _ in loader)
+    return lambda: (x.to(device) for x, _ in loader)
 
 
-def _resident(where: torch.device) -> Callable[[], Iterator[Tensor]]:
-    """An epoch of batches out of one tensor on the device."""
-    images = mnist().train.levels.to(where).float() / 255
-    return lambda: (images[index] for index in torch.randperm(len(images), device=where).split(BATCH))
+def _resident(device: torch.device) -> Callable[[], Iterator[Tensor]]:
+    """Return a function that yields an epoch of batches out of one tensor on the device."""
+    images = mnist().train.levels.to(device).float() / 255
+    return lambda: (images[index] for index in torch.split(torch.randperm(len(images), device=device), BATCH))
 
 
 @cache
 def mnist() -> Data:
-    """The images, read once."""
+    """Return the MNIST images, which are read once."""
     return load_dataset("mnist")
 
 
-def usual(name: str, where: torch.device) -> Rung:
-    """The recipe called `name`."""
-    steps = LOOP_VARIANTS[name].steps(where)
+def usual_loop(name: str, device: torch.device) -> Rung:
+    """Return the rung of the loop variant called `name`."""
+    steps = LOOP_VARIANTS[name].steps(device)
 
     def run() -> None:
         for _ in islice(steps, CHUNK):
             pass
 
-    return Rung(name, partial(machine.timed, where, run), CHUNK)
+    return Rung(name, partial(machine.timed, device, run), CHUNK)
 
 
-def ours(name: str, where: torch.device, lanes: int, compiled: bool) -> Rung:
-    """This harness's own step for `lanes` trials, by operation or compiled to one graph."""
+def own_step(name: str, device: torch.device, lanes: int, compiled: bool) -> Rung:
+    """Return the rung of this harness's own step for `lanes` trials, by operation or compiled to one graph."""
     specs = [TrialSpec(seed=s) for s in range(lanes)]
-    cohort = Cohort(specs, mnist(), where, compiled=True) if compiled else Cohort(specs, mnist(), where)
-    # A call is an epoch, shortened, without its evaluation: long enough for what is done once an epoch not to count too much.
+    cohort = Cohort(specs, mnist(), device, compiled=True) if compiled else Cohort(specs, mnist(), device)
+    # A call is a shortened epoch without its evaluation, long enough that the work done once per epoch does not count too much.
     steps = 4 * CHUNK if lanes == 1 else max(LEAST_STEPS, CHUNK // lanes)
 
     def run() -> None:
@@ -141,17 +156,17 @@ def ours(name: str, where: torch.device, lanes: int, compiled: bool) -> Rung:
 
     run()
     compile_s = cohort.compile_s if compiled else None
-    return Rung(name, partial(machine.timed, where, run), steps, lanes, compile_s)
+    return Rung(name, partial(machine.timed, device, run), steps, lanes, compile_s)
 
 
-def jax_peer(where: torch.device, threads: int) -> Peer:
-    """A process that trains the same model on the same images with JAX."""
+def jax_peer(device: torch.device, threads: int) -> Peer:
+    """Return a process that trains the same model on the same images with JAX."""
     images = mnist().train
     file = str(paths.data() / "MNIST" / "raw" / FILES[0])
-    return Peer(where.type, threads, file=file, images=len(images), layers=LAYERS, batch=BATCH, steps=CHUNK, rate=RATE)
+    return Peer(device.type, threads, file=file, images=len(images), layers=LAYERS, batch=BATCH, steps=CHUNK, rate=RATE)
 
 
-def jax(where: torch.device, threads: int, stack: ExitStack) -> Rung:
-    """The same steps in JAX, in a process of its own that ends with `stack`."""
-    peer = stack.enter_context(jax_peer(where, threads))
+def jax(device: torch.device, threads: int, stack: ExitStack) -> Rung:
+    """Return the rung of the same steps in JAX, in a process of its own that ends with `stack`."""
+    peer = stack.enter_context(jax_peer(device, threads))
     return Rung(JAX, lambda: Spent(*peer.call()), CHUNK, compile_s=peer.compile_s)

@@ -1,9 +1,9 @@
-"""What times both sides of a comparison. A script: it imports torch once and forks a process per side.
+"""The process that times both sides of a comparison. It is a script that imports torch once and forks a process per side.
 
 Only those processes import the project, each from its own folder, so that two versions run side by side. Requests come on stdin, a
 line of JSON each, and are answered on stdout:
 
-    {"sides": [[folder, steps], ...], "rounds": n, "seed": s, "compiled": whether the step is one program}
+    {"sides": [[folder, steps], ...], "rounds": n, "seed": s, "compiled": true if the step is one program}
     {"seconds": n lists, one time per side}  or  {"fault": traceback}  or  {"died": words}
 """
 
@@ -30,19 +30,28 @@ WARM_UP_ROUNDS = 2
 
 
 def workload(levels: Tensor, steps: int, device: torch.device, compiled: bool) -> Callable[[], None]:
-    """A round: `steps` training steps of the reference model, all costs of a step included."""
+    """Return a function that takes `steps` training steps of the reference model, with all costs of a step.
+
+    It raises RuntimeError if training meets a value that is not finite.
+
+    Args:
+        levels: grey levels of the images, uint8 (N, P).
+        steps: of a round.
+        device: to train on.
+        compiled: True to compile the step to one program.
+    """
     from harness.data import Data, Split
     from harness.spec import TrialSpec
 
     try:
         cohorts = import_module("harness.training.cohort")
-    except ModuleNotFoundError:  # a revision from before training had a folder
+    except ModuleNotFoundError:  # a revision in which training was not yet a folder
         cohorts = import_module("harness.cohort")
     train, validation, test = (Split(n, levels, torch.zeros(len(levels)).long()) for n in ("train", "validation", "test"))
-    how = {"compiled": True} if compiled else {}  # older revisions cannot compile, but their operations can be timed
+    options = {"compiled": True} if compiled else {}  # older revisions cannot compile, so they are timed by operations
     data = Data(name="bench", side=28, train=train, validation=validation, test=test, digest="")
-    cohort = cohorts.Cohort([TrialSpec()], data, device, **how)
-    if not hasattr(cohort, "run_steps"):  # an older revision
+    cohort = cohorts.Cohort([TrialSpec()], data, device, **options)
+    if not hasattr(cohort, "run_steps"):  # an older revision, whose epochs are shortened instead
         cohort.steps_per_epoch, cohort.validation = steps, None
 
     def run() -> None:
@@ -53,7 +62,10 @@ def workload(levels: Tensor, steps: int, device: torch.device, compiled: bool) -
 
 
 def stopwatch(device: torch.device) -> Callable[[Callable[[], None]], float]:
-    """A function that times a round: this thread's CPU time, blind to pre-emption, or the device's own events. Seconds."""
+    """Return a function that times a round in seconds.
+
+    On a CPU it reads this thread's CPU time, which leaves out the time in which other processes run; elsewhere the device's events.
+    """
 
     def on_cpu(run: Callable[[], None]) -> float:
         started = time.thread_time()
@@ -66,18 +78,18 @@ def stopwatch(device: torch.device) -> Callable[[Callable[[], None]], float]:
         run()
         last.record()
         last.synchronize()
-        return first.elapsed_time(last) / 1e3
+        return float(first.elapsed_time(last)) / 1e3
 
     return on_cpu if device.type == "cpu" else on_device
 
 
 def side(link: Connection, folder: str, steps: int, levels: Tensor, device: torch.device, compiled: bool) -> None:
-    """A process of one side: ready, then a time for every round that it is asked for."""
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout carries the answers
+    """Run the process of one side: send None when it is ready, then a time for every request; send a traceback if it fails."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout is for the answers
     sys.path.insert(0, folder)
     try:
         run, timed = workload(levels, steps, device, compiled), stopwatch(device)
-        _no_strays(folder)
+        _check_origin(folder)
         for _ in range(WARM_UP_ROUNDS):
             run()
         gc.collect()
@@ -86,48 +98,57 @@ def side(link: Connection, folder: str, steps: int, levels: Tensor, device: torc
         link.send(None)
         while link.recv():
             link.send(timed(run))
-    except Exception:  # whatever the side raises goes to the gate, which names the side and shows it
+    except Exception:  # the gate names the side and shows the traceback, whatever was raised
         link.send(traceback.format_exc())
 
 
-def _no_strays(folder: str) -> None:
-    """An installed copy of the project must not lend this side a module that it lacks."""
+def _check_origin(folder: str) -> None:
+    """Raise an error if modules of the project come from another folder.
+
+    An installed copy of the project could otherwise supply a module that this side lacks.
+
+    Raises:
+        ImportError: such modules were imported.
+    """
     modules = [m for name, m in sys.modules.items() if name.partition(".")[0] == "harness" and m.__file__]
-    strays = [str(m.__file__) for m in modules if not Path(str(m.__file__)).resolve().is_relative_to(Path(folder).resolve())]
-    if strays:
-        raise ImportError(f"harness came from elsewhere: {', '.join(strays)}")
+    elsewhere = [str(m.__file__) for m in modules if not Path(str(m.__file__)).resolve().is_relative_to(Path(folder).resolve())]
+    if elsewhere:
+        raise ImportError(f"harness came from elsewhere: {', '.join(elsewhere)}")
 
 
 def group(
     sides: list[tuple[str, int]], rounds: int, seed: int, compiled: bool, levels: Tensor, device: torch.device
 ) -> dict[str, Any]:
-    """Fresh processes, one per side, and their times, interleaved: one at work at a time, in random order."""
-    draw, fork = random.Random(seed), mp.get_context("fork")
+    """Return the times of fresh processes, one per side, which take turns in random order.
+
+    Only one of them works at a time.
+    """
+    rng, fork = random.Random(seed), mp.get_context("fork")
     links: dict[int, Connection] = {}
     processes: dict[int, BaseProcess] = {}
-    here = 0
+    index = 0
     try:
-        for here in draw.sample(range(len(sides)), len(sides)):
-            links[here], theirs = fork.Pipe()
-            processes[here] = fork.Process(target=side, args=(theirs, *sides[here], levels, device, compiled), daemon=True)
-            processes[here].start()
-            theirs.close()
-            if (fault := links[here].recv()) is not None:
-                return {"fault": f"in {sides[here][0]}:\n{fault}"}
+        for index in rng.sample(range(len(sides)), len(sides)):
+            links[index], child_end = fork.Pipe()
+            processes[index] = fork.Process(target=side, args=(child_end, *sides[index], levels, device, compiled), daemon=True)
+            processes[index].start()
+            child_end.close()
+            if (fault := links[index].recv()) is not None:
+                return {"fault": f"in {sides[index][0]}:\n{fault}"}
         seconds = []
         for _ in range(rounds):
             times = [0.0] * len(sides)
-            for here in draw.sample(range(len(sides)), len(sides)):
-                links[here].send(True)
-                answer = links[here].recv()
+            for index in rng.sample(range(len(sides)), len(sides)):
+                links[index].send(True)
+                answer = links[index].recv()
                 if isinstance(answer, str):
-                    return {"fault": f"in {sides[here][0]}:\n{answer}"}
-                times[here] = answer
+                    return {"fault": f"in {sides[index][0]}:\n{answer}"}
+                times[index] = answer
             seconds.append(times)
         return {"seconds": seconds}
     except (EOFError, OSError):
-        processes[here].join()
-        return {"died": f"exit code {processes[here].exitcode}, in {sides[here][0]}"}
+        processes[index].join()
+        return {"died": f"exit code {processes[index].exitcode}, in {sides[index][0]}"}
     finally:
         for process in processes.values():
             process.kill()
@@ -137,12 +158,12 @@ def group(
 def main(images: str, device: str) -> None:
     """Answer requests until stdin ends."""
     torch.set_num_threads(1)
-    levels, where = torch.from_numpy(np.load(images)), torch.device(device)
+    levels, torch_device = torch.from_numpy(np.load(images)), torch.device(device)
     for line in sys.stdin:
         request = json.loads(line)
-        if request["compiled"] and where.type == "cpu":
-            import_module("torch._inductor.compile_fx")  # here once, not for seconds in every process
-        print(json.dumps(group(**request, levels=levels, device=where)), flush=True)
+        if request["compiled"] and torch_device.type == "cpu":
+            import_module("torch._inductor.compile_fx")  # takes seconds, here once instead of in every process
+        print(json.dumps(group(**request, levels=levels, device=torch_device)), flush=True)
 
 
 if __name__ == "__main__":

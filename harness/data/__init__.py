@@ -1,4 +1,4 @@
-"""Data sets: uint8 images in fixed splits, fetched where they are missing and checked byte for byte on every load.
+"""Data sets: uint8 images in fixed splits, fetched if they are missing and checked byte for byte on every load.
 
 In comes a name, out comes a `Data` of three splits on the CPU. Models, training and scores must not enter here. To add a data set,
 write a function that returns a `Data` and a line in `DATASETS` (datasets.py).

@@ -16,11 +16,17 @@ DATASETS: Mapping[str, Callable[[Say], Data]] = {
 
 
 def load_dataset(name: str, say: Say = print) -> Data:
-    """The data set `name`, fetched first if it is not here.
+    """Return the data set of this name on the CPU, fetching its files first if they are missing.
 
-    Splits: the first 50,000 training images train, the last 10,000 validate, the published 10,000 test.
+    The MNIST family is split into the first 50,000 training images for training, the last 10,000 for validation and the published
+    10,000 test images.
+
+    Args:
+        name: A key of `DATASETS`.
+        say: Takes messages about progress.
 
     Raises:
-        DataError: files missing with no way to get them, or bytes that are not the published ones.
+        UserError: There is no data set of this name.
+        DataError: Files are missing and cannot be fetched, or their bytes are not the published ones.
     """
     return look_up(DATASETS, name, "dataset")(say)

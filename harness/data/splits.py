@@ -1,4 +1,4 @@
-"""What a data set is: uint8 images in three fixed splits. Shapes: N images, P pixels."""
+"""Data sets as uint8 images in three fixed splits. Shapes: N images, P pixels."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,14 +12,20 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Split:
-    """Images as grey levels 0..255, uint8 (N, P), and their classes, int64 (N,). `name` is train, validation or test."""
+    """A part of a data set.
+
+    Attributes:
+        name: train, validation, test or train+validation.
+        levels: Images as grey levels 0..255, uint8 (N, P).
+        labels: Their classes, int64 (N,).
+    """
 
     name: str
     levels: Tensor
     labels: Tensor
 
     def to(self, device: torch.device) -> "Split":
-        """The same split, resident on the device."""
+        """Return the same split with its tensors on this device."""
         return Split(self.name, self.levels.to(device), self.labels.to(device))
 
     def __len__(self) -> int:
@@ -28,7 +34,16 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data set in its three fixed splits. `digest` names the bytes and the splits; `side` is the image's width."""
+    """A data set in its three fixed splits.
+
+    Attributes:
+        name: Its key in `DATASETS`.
+        side: Width and height of an image in pixels, so P = side^2.
+        train: Images to train on.
+        validation: Images by which settings are chosen.
+        test: Images for final scores.
+        digest: sha256 of the files' bytes and of the splits, in hex digits.
+    """
 
     name: str
     side: int
@@ -38,20 +53,23 @@ class Data:
     digest: str
 
     def fit_on(self, which: str) -> Split:
-        """The images to train on: `train`, or `train+validation`."""
+        """Return the images to train on: those of "train", or those of "train+validation" joined in this order."""
         if which == "train":
             return self.train
         both = (self.train, self.validation)
         return Split(which, torch.cat([s.levels for s in both]), torch.cat([s.labels for s in both]))
 
     def to(self, device: torch.device) -> "Data":
-        """All splits resident on the device."""
+        """Return the same data set with the tensors of all splits on this device."""
         train, validation, test = (s.to(device) for s in (self.train, self.validation, self.test))
         return replace(self, train=train, validation=validation, test=test)
 
 
 def frozen_noise(split: Split) -> Tensor:
-    """u on [0, 1), (N, P), the same for every trial: what an evaluation binarises or dequantises a split with."""
+    """Return uniform noise on [0, 1), (N, P), on the split's device, for binarising or dequantising the split in an evaluation.
+
+    The seed is a hash of the split's name, so the noise is the same for every trial.
+    """
     seed = int.from_bytes(hashlib.sha256(f"frozen noise/{split.name}".encode()).digest()[:7])
     u = torch.rand(split.levels.shape, generator=torch.Generator().manual_seed(seed))
     return u.to(split.levels.device)

@@ -1,7 +1,7 @@
 """Pictures of one trained trial, drawn from its evaluation.
 
-In comes a `Subject` (a trial, its model, its scores, its history), out come matplotlib figures and PNG files. Nothing is computed
-here that a table would need: scores come from metrics. To add a figure, write a function of a `Subject` and a line in `FIGURES`.
+In comes a `Subject` (a trial, its model, its scores, its history), out come matplotlib figures and PNG files. Scores must not be
+computed here: they come from metrics. To add a figure, write a function of a `Subject` and a line in `FIGURES`.
 """
 
 from harness.figures.canvas import (

@@ -1,4 +1,4 @@
-"""What several figures use: the subject, which images and latents are shown, and how pictures and points are put on axes."""
+"""Helpers of several figures: the subject, the choice of images and latents to show, and images and points on axes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,21 @@ from harness.metrics import Evaluation
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
 
-PER_CLASS = 400  # points per class in a scatter: more hide each other
+PER_CLASS = 400  # points per class in a scatter plot: more would hide each other
 GREY: dict[str, Any] = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest"}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What there is to draw: a trial, its model and scores, and its history (a row per epoch)."""
+    """A trained trial to draw.
+
+    Attributes:
+        spec: The trial.
+        vae: Its model, of one lane.
+        data: Its data set.
+        evaluation: Its scores and encodings.
+        history: Its metrics by key, one row per epoch.
+    """
 
     spec: TrialSpec
     vae: VAE
@@ -33,14 +41,14 @@ class Subject:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, width and height in inches, that is drawn in memory whatever backend pyplot has been told to use."""
+    """Return an empty figure, width and height in inches, that is drawn in memory whatever backend pyplot uses."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def tile(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
-    """Images (N, side, side) laid out row by row with white gaps: one picture."""
+    """Return one picture of images (N, side, side), placed row by row with white gaps of so many pixels between them."""
     rows = -(-len(images) // columns)
     side = images.shape[1] + gap
     sheet = np.ones((rows * side - gap, columns * side - gap), dtype=np.float32)
@@ -50,24 +58,24 @@ def tile(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
     return sheet
 
 
-def examples(labels: torch.Tensor, each: int = 1) -> list[int]:
-    """Indices of the first `each` images of every class, class by class: the same pictures for every trial."""
-    return [int(i) for k in labels.unique() for i in (labels == k).nonzero()[:each, 0]]
+def examples(labels: torch.Tensor, per_class: int = 1) -> list[int]:
+    """Return the indices of the first images of every class, class by class: the same images for every trial."""
+    return [int(i) for k in sorted(set(labels.tolist())) for i in (labels == k).nonzero()[:per_class, 0]]
 
 
 def scatter_points(labels: torch.Tensor) -> torch.Tensor:
-    """Indices of the images that a latent scatter shows."""
+    """Return the indices of the images that a scatter plot of latents shows, the first `PER_CLASS` of every class."""
     return torch.tensor(examples(labels, PER_CLASS))
 
 
 def axes_to_show(evaluation: Evaluation) -> tuple[int, int]:
-    """The two latents with the largest KL, in their own order; the same one twice where z = 1."""
+    """Return the indices of the two latents with the largest KL, in ascending order; the same one twice if there is only one."""
     top = evaluation.kl_per_dimension.topk(min(2, len(evaluation.kl_per_dimension))).indices.sort().values.tolist()
     return top[0], top[-1]
 
 
 def scatter(ax: Axes, mean: np.ndarray, labels: np.ndarray) -> PathCollection:
-    """Points (N, 2) coloured by class on square axes around the prior."""
+    """Draw points (N, 2), coloured by class, on axes of equal scale, and return them."""
     classes = int(labels.max()) + 1
     dots = ax.scatter(
         mean[:, 0],
@@ -85,13 +93,13 @@ def scatter(ax: Axes, mean: np.ndarray, labels: np.ndarray) -> PathCollection:
 
 @torch.no_grad()
 def decode(vae: VAE, z: torch.Tensor, side: int) -> np.ndarray:
-    """Mean images of z (N, Z): (N, side, side)."""
-    where = next(vae.parameters()).device
-    return vae.likelihood.mean(*vae.decode(z.to(where)[None]))[0].clamp(0, 1).cpu().view(-1, side, side).numpy()
+    """Return the mean images of z (N, Z), (N, side, side) on [0, 1]."""
+    device = next(vae.parameters()).device
+    return vae.likelihood.mean(*vae.decode(z.to(device)[None]))[0].clamp(0, 1).cpu().view(-1, side, side).numpy()
 
 
 def show_images(ax: Axes, sheet: np.ndarray) -> None:
-    """A picture without axes."""
+    """Draw a grey picture on [0, 1] without ticks and frame."""
     ax.imshow(sheet, **GREY)
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():

@@ -1,4 +1,4 @@
-"""Where a model puts the test set: codes by class, all codes together against the prior, and what each latent carries."""
+"""Figures of the test set's encodings: codes by class, the aggregate posterior against the prior, and the KL of each latent."""
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ from harness.metrics.latents import ACTIVE_VARIANCE
 DRAWS = 10  # of q per image
 BINS = 80
 PRIOR_MASS = (0.5, 0.9, 0.99)
-LABELLED = 50  # latents that have their names on the axis
+LABELLED = 50  # most latents that have their names on the axis
 
 
 def latents(s: Subject) -> Figure:
-    """Posterior means of test images, coloured by class, on the two latents with the largest KL."""
+    """Draw the posterior means of test images, coloured by class, on the two latents with the largest KL."""
     figure = new_figure(5, 4.3)
     ax = figure.subplots()
     i, j = axes_to_show(s.evaluation)
@@ -30,7 +30,7 @@ def latents(s: Subject) -> Figure:
 
 
 def aggregate_posterior(s: Subject) -> Figure:
-    """Draws z ~ q(z|x) over the test set as a density, against the prior's circles and N(0, 1) along the sides (z = 2)."""
+    """Draw the density of z ~ q(z|x) over the test set, with circles of the prior and N(0, 1) along the sides (two latents)."""
     mean, log_var = s.evaluation.test.mean.cpu(), s.evaluation.test.log_var.cpu()
     eps = torch.randn(DRAWS, *mean.shape, generator=torch.Generator().manual_seed(0))
     z = (mean + (log_var / 2).exp() * eps).flatten(0, 1).numpy()
@@ -66,16 +66,16 @@ def aggregate_posterior(s: Subject) -> Figure:
     corner.legend(*top.get_legend_handles_labels(), loc="center", frameon=False)
     figure.colorbar(shades, ax=axes[1, :], location="bottom", shrink=0.6, aspect=30, label="density of q(z), per unit of area")
     distance = s.evaluation.scores.get("test/marginal_kl")
-    known = "" if distance is None else f": KL(q(z) || p(z)) = {distance:.2f} nats"
-    figure.suptitle(f"codes of the test set{known}\ncircles hold 50, 90 and 99 % of the prior")
+    divergence = "" if distance is None else f": KL(q(z) || p(z)) = {distance:.2f} nats"
+    figure.suptitle(f"codes of the test set{divergence}\ncircles hold 50, 90 and 99 % of the prior")
     return figure
 
 
 def kl_per_dimension(s: Subject) -> Figure:
-    """Mean KL of each latent on the test set, largest first; a latent is active if its posterior mean varies over images."""
+    """Draw the mean KL of each latent on the test set, largest first; a latent is active if its posterior mean varies."""
     kl, order = s.evaluation.kl_per_dimension.sort(descending=True)
     active = (s.evaluation.test.mean.var(0).cpu() > ACTIVE_VARIANCE)[order]
-    at = torch.arange(len(kl))
+    position = torch.arange(len(kl))
     figure = new_figure(min(12.0, max(4.6, 0.2 * len(kl) + 1.5)), 3.2)
     ax = figure.subplots()
     for group, colour, label in (
@@ -83,10 +83,10 @@ def kl_per_dimension(s: Subject) -> Figure:
         (~active, "0.6", "not active"),
     ):
         if group.any():
-            ax.bar(at[group].tolist(), kl[group].tolist(), color=colour, label=label)
+            ax.bar(position[group].tolist(), kl[group].tolist(), color=colour, label=label)
     step = -(-len(kl) // LABELLED)
     ax.set(title=f"KL of each latent: {int(active.sum())} of {len(kl)} active", ylabel="nats per image", xlim=(-0.7, len(kl) - 0.3))
-    ax.set_xticks(at[::step].tolist(), [f"z{i + 1}" for i in order[::step].tolist()])
+    ax.set_xticks(position[::step].tolist(), [f"z{i + 1}" for i in order[::step].tolist()])
     for name, on in zip(ax.get_xticklabels(), active[::step], strict=True):
         name.set_color("black" if on else "0.6")
     ax.margins(y=0.25)

@@ -1,4 +1,4 @@
-"""What a model decodes: test images, draws from the prior, the plane of two latents."""
+"""Figures of decoded images: of test images, of draws from the prior, and of the plane of two latents."""
 
 import torch
 from matplotlib.figure import Figure
@@ -10,7 +10,7 @@ EXTENT = 2.0
 
 
 def reconstructions(s: Subject) -> Figure:
-    """Two test images of each class over what the model makes of them."""
+    """Draw two test images of each class above their reconstructions."""
     index = examples(s.data.test.labels, 2)
     side = s.data.side
     originals = s.data.test.levels[index].cpu().float().div(255).view(-1, side, side).numpy()
@@ -25,7 +25,7 @@ def reconstructions(s: Subject) -> Figure:
 
 @torch.no_grad()
 def samples(s: Subject) -> Figure:
-    """Mean images of 64 draws from the prior; the same draws for every trial."""
+    """Draw the mean images of 64 draws from the prior; the draws are the same for every trial of equal Z."""
     z = torch.randn(64, s.spec.latent, generator=torch.Generator().manual_seed(0))
     figure = new_figure(4, 4.3)
     ax = figure.subplots()
@@ -35,27 +35,28 @@ def samples(s: Subject) -> Figure:
 
 
 def manifold(s: Subject) -> Figure:
-    """What the decoder makes of z on an even grid over [-2, 2]^2 (z = 2)."""
+    """Draw the mean images of z on an even grid over [-2, 2]^2 (two latents)."""
     line = torch.linspace(-EXTENT, EXTENT, GRID)
     return _manifold(s, line, "decoded z, even grid", [f"{t:g}" for t in (-EXTENT, 0, EXTENT)])
 
 
 def manifold_quantiles(s: Subject) -> Figure:
-    """The same at even quantiles of the prior: every cell holds as much of its mass (z = 2)."""
+    """Draw the mean images of z at even quantiles of the prior, so that every cell has the same prior mass (two latents)."""
     line = torch.special.ndtri((torch.arange(GRID) + 0.5) / GRID)
     return _manifold(s, line, "decoded z, even prior quantiles", [f"{100 * q / GRID:.0f} %" for q in (0.5, GRID / 2, GRID - 0.5)])
 
 
 @torch.no_grad()
 def _manifold(s: Subject, line: torch.Tensor, title: str, ticks: list[str]) -> Figure:
+    """Draw the mean images of the grid that `line` spans along both latents, with three tick labels from low to high."""
     z = torch.cartesian_prod(line.flip(0), line).flip(1)  # rows from the top: z2 falls downwards, z1 grows to the right
     sheet = tile(decode(s.vae, z, s.data.side), GRID, gap=0)
     figure = new_figure(5, 5.2)
     ax = figure.subplots()
     ax.imshow(sheet, **GREY)
     half = s.data.side / 2
-    at = [half, sheet.shape[0] / 2, sheet.shape[0] - half]
-    ax.set(title=title, xlabel="z1", ylabel="z2", xticks=at, yticks=at)
+    positions = [half, sheet.shape[0] / 2, sheet.shape[0] - half]
+    ax.set(title=title, xlabel="z1", ylabel="z2", xticks=positions, yticks=positions)
     ax.set_xticklabels(ticks)
     ax.set_yticklabels(ticks[::-1])
     return figure

@@ -1,4 +1,4 @@
-"""Numbers of a trial as curves and bars: its epochs, its bounds on log p(x), its dead hidden units."""
+"""Figures of a trial's scores: its metrics over epochs, its bounds on log p(x), its dead hidden units."""
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -7,7 +7,7 @@ from harness.figures.canvas import Subject, new_figure
 
 
 def curves(s: Subject) -> Figure:
-    """ELBO, reconstruction and KL over epochs, train and validation."""
+    """Draw ELBO, reconstruction and KL over epochs, on training and validation images."""
     figure = new_figure(9, 2.8)
     axes = figure.subplots(1, 3)
     epochs = range(1, len(s.history) + 1)
@@ -23,7 +23,7 @@ def curves(s: Subject) -> Figure:
 
 
 def bounds(s: Subject) -> Figure:
-    """IW-K over K, from the ELBO at K = 1, and the exact log p(x) where the trial has it."""
+    """Draw IW-K over K, from the ELBO at K = 1, and the exact log p(x) if the trial has it."""
     ladder = sorted(s.evaluation.ladder.items())
     ks, values = [k for k, _ in ladder], [v for _, v in ladder]
     exact = s.evaluation.scores.get("test/exact_log_px")
@@ -35,10 +35,10 @@ def bounds(s: Subject) -> Figure:
     ax.set_xticks(ks, [f"{k:,}" for k in ks])
     ax.minorticks_off()
     top = values[-1] if exact is None else exact
-    reached = f"IW-{ks[-1]:,}" if exact is None else "exact log p(x)"
+    name = f"IW-{ks[-1]:,}" if exact is None else "exact log p(x)"
     ax.axhline(top, color="tab:orange", linestyle="--")
     ax.annotate(
-        f"{reached}: {top:.2f}", (0.5, top), (0, 4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="center"
+        f"{name}: {top:.2f}", (0.5, top), (0, 4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="center"
     )
     ax.annotate(f"ELBO: {values[0]:.2f}", (ks[0], values[0]), (8, -4), textcoords="offset points", va="top")
     ax.annotate("", (ks[0], values[0]), (ks[0], top), arrowprops={"arrowstyle": "<->", "color": "0.4"})
@@ -56,7 +56,7 @@ def bounds(s: Subject) -> Figure:
 
 
 def dead_units_by_layer(s: Subject) -> Figure:
-    """Share of units of each hidden layer that are dead on the whole validation set."""
+    """Draw the share of units of each hidden layer that are dead on the whole validation set."""
     shares = s.evaluation.dead_by_layer
     figure = new_figure(max(4.6, 0.9 * len(shares) + 1), 3)
     ax = figure.subplots()

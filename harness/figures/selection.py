@@ -1,4 +1,4 @@
-"""Pictures of one trained trial, drawn from its evaluation. Each is a matplotlib figure; `draw` makes all that fit the trial."""
+"""The table of figures of a trained trial, by name, and `draw`, which writes those that fit the trial."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -41,23 +41,24 @@ FIGURES: Mapping[str, Callable[[Subject], Figure]] = {
     "dead_units": dead_units_by_layer,
 }
 AT_A_GLANCE = ("reconstructions", "samples")
-IN_QUICK = (
-    *AT_A_GLANCE,
-    "latents",
-    "manifold",
-)  # all eleven are 8 % of a short trial; what the others show is on record as numbers
+# Drawn in a quick evaluation: all eleven would take 8 % of a short trial, and what the others show is stored as numbers.
+IN_QUICK = (*AT_A_GLANCE, "latents", "manifold")
 NEEDS_TWO_LATENTS = ("manifold", "manifold_quantiles", "aggregate_posterior", "posteriors")
 
 
 def fits(name: str, subject: Subject) -> bool:
-    """Whether a trial has what a figure of the table shows."""
-    there = {"bounds": subject.evaluation.ladder, "dead_units": subject.evaluation.dead_by_layer}
-    asked = subject.spec.evaluation != "quick" or name in IN_QUICK
-    return asked and bool(there.get(name, True)) and (subject.spec.latent == 2 or name not in NEEDS_TWO_LATENTS)
+    """Return whether a figure of `FIGURES` can be drawn for a trial and belongs to its evaluation's depth."""
+    contents = {"bounds": subject.evaluation.ladder, "dead_units": subject.evaluation.dead_by_layer}
+    wanted = subject.spec.evaluation != "quick" or name in IN_QUICK
+    return wanted and bool(contents.get(name, True)) and (subject.spec.latent == 2 or name not in NEEDS_TWO_LATENTS)
 
 
 def draw(subject: Subject, folder: Path, names: Collection[str] = tuple(FIGURES)) -> Iterator[Path]:
-    """Those of the named figures that fit the trial, as PNG files in `folder`."""
+    """Write those of the named figures that fit the trial as PNG files `<name>.png` in a folder.
+
+    Yields:
+        The path of each file when it is written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, make in FIGURES.items():
         if name in names and fits(name, subject):

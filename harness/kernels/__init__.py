@@ -1,5 +1,5 @@
-"""Compiled code of our own for a CPU: matrix products that torch's BLAS takes longer for.
+"""The harness's own compiled kernels for a CPU: matrix products for which torch's BLAS takes longer.
 
-In come tensors, out come tensors; where a kernel cannot be compiled or would not be faster, torch's operations are used. Nothing
-here knows a model, an optimizer's state or a study.
+In come tensors, out come tensors; where a kernel cannot be compiled or would not be faster, torch's operations are used. Models,
+optimizer states and studies must not enter here.
 """

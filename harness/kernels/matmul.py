@@ -1,9 +1,9 @@
-"""Products of lanes on a CPU by our own kernel, which also takes Adam's step on what it would else write down as a gradient.
+"""Batched matrix products on a CPU by the harness's own kernel, which can also apply Adam's update to the product it computes.
 
-On AMD cores with AVX-512 the BLAS that torch brings reaches 85 to 90 % of the peak at these sizes, the kernel (products.cpp) 93; a
-gradient that is never written is not read again either; and where a few rows of the images are all zero, nothing is multiplied. The
-five wide products of the reference step on MNIST with Adam's update of their weights take 0.7 of the time (docs/log.md). Elsewhere
-torch's own products are used.
+On AMD cores with AVX-512 the BLAS that torch brings reaches 85 to 90 % of the peak at these sizes, the kernel (matmul.cpp) 93 %.
+With Adam's update as the end of a product, the gradient is neither written to memory nor read again. Multiplications where a few
+neighbouring rows of the images are all zero are skipped. The five wide products of the reference step on MNIST with Adam's update
+of their weights take 0.7 of the time (docs/log.md). On other machines torch's own products are used.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -26,7 +26,14 @@ _TORCH = Path(torch.__file__).parent
 
 
 class AdamSettings(NamedTuple):
-    """The constants of an Adam update; `decoupled` is AdamW's weight decay."""
+    """The constants of an Adam update (Kingma & Ba, 2015, https://arxiv.org/abs/1412.6980).
+
+    Attributes:
+        decoupled: True for AdamW's weight decay (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101).
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        eps: Added to the root of the second moment.
+    """
 
     decoupled: bool
     beta1: float
@@ -36,7 +43,10 @@ class AdamSettings(NamedTuple):
 
 @cache
 def _operators() -> torch.library.Library:
-    """Define the operators that the kernel implements, with what tracing must know of them; kept as long as they are to be used."""
+    """Define the operators that the kernel implements, with their shapes for tracing, and return the library that holds them.
+
+    The definitions last as long as that library, which is why it is cached.
+    """
     library = torch.library.Library("harness", "DEF")
     library.define("matmul(Tensor a, Tensor b, bool sparse) -> Tensor")
     library.define("materialize(Tensor(a!) x) -> ()")
@@ -51,45 +61,52 @@ def _operators() -> torch.library.Library:
 
 
 @cache
-def kernel() -> bool:
-    """Return whether the kernel is at hand. Where a compiler can, it is compiled for this machine (6 s) and kept on disk."""
+def available() -> bool:
+    """Return whether the kernel can be used on this machine.
+
+    If there is a compiler, the first call on a machine compiles the kernel for it (6 s) and keeps it on disk.
+    """
     compiler = devices.compiler(torch.device("cpu"))
     if compiler is None:
         return False
     source = Path(__file__).with_suffix(".cpp")
-    made_of = (source.read_text(), FLAGS, compiler, devices.cpu_name(), torch.__version__)
-    built = Path(_kept(), f"harness-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so")
+    inputs = (source.read_text(), FLAGS, compiler, devices.cpu_name(), torch.__version__)
+    built = Path(_cache_folder(), f"harness-{hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]}.so")
     if not built.exists():
         built.parent.mkdir(parents=True, exist_ok=True)
-        mine = built.with_suffix(f".{os.getpid()}")
+        scratch = built.with_suffix(f".{os.getpid()}")  # of this process alone, for others may compile at the same time
         # In two steps: a library that is linked with -ffast-math makes the whole process flush subnormal numbers to zero.
         for command in (
-            (compiler, *FLAGS, f"-I{_TORCH / 'include'}", "-c", str(source), "-o", f"{mine}.o"),
-            (compiler, "-shared", f"{mine}.o", f"-L{_TORCH / 'lib'}", "-ltorch_cpu", "-o", str(mine)),
+            (compiler, *FLAGS, f"-I{_TORCH / 'include'}", "-c", str(source), "-o", f"{scratch}.o"),
+            (compiler, "-shared", f"{scratch}.o", f"-L{_TORCH / 'lib'}", "-ltorch_cpu", "-o", str(scratch)),
         ):
             if subprocess.run(command, capture_output=True, check=False).returncode:
                 return False
-        Path(f"{mine}.o").unlink()
-        mine.replace(built)
+        Path(f"{scratch}.o").unlink()
+        scratch.replace(built)
     _operators()
     torch.ops.load_library(built)
     return True
 
 
-def _kept() -> Path:
-    """The folder of compiled code: torch's own if it is named, else one of this user beside it (asking torch takes a second)."""
+def _cache_folder() -> Path:
+    """Return the folder of compiled code.
+
+    It is TORCHINDUCTOR_CACHE_DIR if that is set, otherwise a folder of this user beside torch's own; asking torch for its folder
+    would take a second.
+    """
     return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or Path(tempfile.gettempdir(), f"harness_{os.getuid()}"))
 
 
-def worthwhile(where: torch.device) -> bool:
-    """Whether our own products are to be used: on a machine where they are faster than torch's, if they can be compiled."""
-    return devices.slow_blas(where) and kernel()
+def worthwhile(device: torch.device) -> bool:
+    """Return whether the kernel is to be used on this device: if it is faster there than torch's products and can be compiled."""
+    return devices.slow_blas(device) and available()
 
 
 class Inference(TorchFunctionMode):
-    """In this block, without gradients: affine maps by our own kernel where it pays; zeros of sparse inputs are left out."""
+    """A context in which affine maps without gradients use the kernel if that is worthwhile, skipping zeros of their inputs."""
 
-    def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.baddbmm and not torch.is_grad_enabled() and not kwargs:
             bias, x, weight = args
             if x.dtype == weight.dtype == torch.float32 and worthwhile(x.device):
@@ -98,51 +115,63 @@ class Inference(TorchFunctionMode):
 
 
 class Matmuls:
-    """The products of a step while it is traced: torch's, or `own`.
+    """The matrix products of a step while it is traced, by torch or by the kernel.
 
-    It remembers what each was of, so that the gradient of a weight is known by its two factors.
+    It records the factors of each product, so that the gradient of a weight can be replaced by its two factors.
+
+    Attributes:
+        use_kernels: True if products in float32 use the kernel.
+        images_address: The address of the step's images, 0 before `materialize`.
+        inputs: The input of each layer, by the address of its weight.
+        products: Each product with both factors, by its identity.
     """
 
     def __init__(self, use_kernels: bool) -> None:
         self.use_kernels = use_kernels
-        self.images = 0  # where they lie
-        self.inputs: dict[int, Tensor] = {}  # of layers, by where their weights lie
-        self.products: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # products by identity, with both factors
+        self.images_address = 0
+        self.inputs: dict[int, Tensor] = {}
+        self.products: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     @property
-    def table(self) -> Mapping[Any, Callable]:
-        """What stands for torch's batched operations."""
+    def table(self) -> Mapping[Any, Callable[..., Tensor]]:
+        """The replacements of torch's batched products, by operator; they return NotImplemented to leave a product to torch."""
         aten = torch.ops.aten
         return {aten.baddbmm.default: self._affine, aten.bmm.default: self._bmm}
 
     def materialize(self, x: Tensor) -> Tensor:
-        """The images x, written to memory once. Without this the compiler would make them anew for each that reads them."""
-        self.images = x.data_ptr()
+        """Return the images x, which the compiled step then writes to memory once.
+
+        Without this the compiler would compute them again for each operation that reads them.
+        """
+        self.images_address = x.data_ptr()
         if self.use_kernels:
             torch.ops.harness.materialize(x)
         return x
 
     def _sparse(self, x: Tensor) -> bool:
-        return x.data_ptr() == self.images
+        """Return whether x is the images, many of whose pixels are 0."""
+        return x.data_ptr() == self.images_address
 
     def _affine(self, bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        out = self._of(x, weight)
-        if out is NotImplemented:
-            return out
-        self.inputs[weight.data_ptr()] = x
-        return out + bias  # which then joins the activation
+        """Return x @ weight + bias of every lane and record x as the input of that weight, or return NotImplemented."""
+        out = self._multiply(x, weight)
+        if out is not NotImplemented:
+            self.inputs[weight.data_ptr()] = x
+            out = out + bias  # the compiler fuses this addition with the activation
+        return out
 
     def _bmm(self, a: Tensor, b: Tensor) -> Tensor:
-        out = self._of(a, b)
+        """Return a @ b of every lane and record its factors, or return NotImplemented."""
+        out = self._multiply(a, b)
         if out is not NotImplemented:
             self.products[id(out)] = (out, a, b)
         return out
 
-    def _of(self, a: Tensor, b: Tensor) -> Tensor:
-        """Our own product, a plain one of a lone lane, or NotImplemented: torch's batched one."""
+    def _multiply(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return a @ b by the kernel, as an unbatched product if there is one lane, or NotImplemented for torch's batched one."""
         if self.use_kernels and a.dtype == torch.float32:
-            return torch.ops.harness.matmul(a, b, self._sparse(a))
-        return (a[0] @ b[0])[None] if len(a) == 1 else NotImplemented
+            return cast(Tensor, torch.ops.harness.matmul(a, b, self._sparse(a)))
+        return (a[0] @ b[0])[None] if len(a) == 1 else cast(Tensor, NotImplemented)
 
     def adam_step(
         self,
@@ -152,10 +181,17 @@ class Matmuls:
         slots: Sequence[Tensor],
         rates: tuple[Tensor, Tensor, tuple[Tensor, ...]],
     ) -> bool:
-        """Take Adam's step on a layer's weight p straight from the two factors of its gradient, and return whether that can be.
+        """Take Adam's step on a weight from the two factors of its gradient, in place, and return whether that was possible.
 
-        `slots` are the moments; `rates` learning rate and weight decay, (S,) each, and the two corrections of the moments, (S,) each. The
-        product that the gradient came from is then used by nothing.
+        If it was, nothing uses the gradient itself any longer, so the compiler drops the product that computes it.
+
+        Args:
+            settings: The constants of the update.
+            p: The weight, (S, inputs, outputs).
+            gradient: Its gradient, a product that `_bmm` recorded.
+            slots: The first and the second moment, of p's shape.
+            rates: The learning rate and the weight decay, (S,) each; then the learning rate that corrects the bias of the first
+                moment and the factor that corrects the root of the second, (S,) each.
         """
         _, a, g = self.products.get(id(gradient), (None, None, None))
         x = self.inputs.get(p.data_ptr())
@@ -163,6 +199,6 @@ class Matmuls:
             return False
         mean, square = slots
         learning_rate, weight_decay, (rate, spread) = rates
-        given = (x, g, p, mean, square, rate, spread, learning_rate, weight_decay)
-        torch.ops.harness.adam(*given, self._sparse(x), *settings)
+        operands = (x, g, p, mean, square, rate, spread, learning_rate, weight_decay)
+        torch.ops.harness.adam(*operands, self._sparse(x), *settings)
         return True

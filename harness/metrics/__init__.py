@@ -1,7 +1,7 @@
 """Scores of one trained trial: bounds on its likelihood, bits per dimension, image, sample and code quality, diagnostics.
 
 In come a spec, a model of one lane and a data set; out come numbers by metric key, in nats per image unless a name says otherwise.
-Neither pictures nor comparisons between trials belong here.
+Pictures and comparisons between trials must not enter here.
 """
 
 from harness.metrics.bounds import estimate_elbo, native

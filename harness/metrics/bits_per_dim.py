@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from harness.metrics.bounds import View, batches
+from harness.metrics.bounds import BATCH, LogProb, View, batches
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
 
@@ -16,32 +17,54 @@ PSEUDO_COUNT = 0.1
 
 
 def bits_per_dimension(nats: float, pixels: int) -> float:
-    """-log2 P(x) / D from log P(x) in nats: lower is better."""
+    """Return -log2 P(x) / D for log P(x) in nats and D pixels; lower is better."""
     return -nats / (pixels * math.log(2))
 
 
 def own_levels(spec: TrialSpec, vae: VAE, x: Tensor, v: Tensor) -> View | None:
-    """Tier B: the model's own pmf of grey levels v (N, P) in 0..255, given what it is shown, x. None where it has none."""
-    return View(x, v, vae.likelihood.log_pmf) if spec.has_grey_pmf else None  # type: ignore[arg-type]  # None only without one
+    """Return tier B: the model's own pmf of grey levels, or None if its likelihood has no such pmf.
+
+    Args:
+        spec: The trial.
+        vae: Its model, of one lane.
+        x: The encoder's input, (N, P).
+        v: Grey levels 0..255 as floats, (N, P).
+    """
+    return View(x, v, cast(LogProb, vae.likelihood.log_pmf)) if spec.has_grey_pmf else None  # log_pmf gives None only without a pmf
 
 
 @dataclass(frozen=True)
 class CommonHead:
-    """Tier C: one pmf of grey levels for every model, given nothing but its mean image m(z).
+    """Tier C: a pmf of grey levels that depends on a model by nothing but its mean image m(z).
 
-    `log_table` (64, 256) holds log P(v | floor(64 m)), counted on the model's training images with one draw z ~ q each, plus 0.1.
-    It ranks mean image and code on one scale, whatever the model was trained with; it does not score the model's own noise.
+    It compares mean images and codes on one scale, whatever likelihood a model was trained with; it does not score the model's own
+    noise.
+
+    Attributes:
+        log_table: log P(v | floor(64 m)) in nats, (64 * 256,), with v varying fastest, from counts on the model's training images
+            with one draw z ~ q each, plus 0.1.
     """
 
     log_table: Tensor
 
     @classmethod
-    def count(cls, vae: VAE, mean: Tensor, log_var: Tensor, levels: Tensor, seed: int = 0) -> "CommonHead":
-        """Count the table on images: mean and log variance of their codes, (N, Z) each, and their levels, uint8 (N, P)."""
+    def count(
+        cls, vae: VAE, mean: Tensor, log_var: Tensor, levels: Tensor, seed: int = 0, *, batch_size: int = BATCH
+    ) -> "CommonHead":
+        """Count the table on images and return the head.
+
+        Args:
+            vae: The model, of one lane.
+            mean: Mean of q for each image, (N, Z).
+            log_var: Log variance of q for each image, (N, Z).
+            levels: Grey levels of the images, uint8 (N, P).
+            seed: Of the draws of z.
+            batch_size: Images at a time.
+        """
         generator = torch.Generator().manual_seed(seed)
         counts = torch.zeros(BINS * LEVELS, dtype=torch.int64)
         with torch.no_grad():
-            for batch in batches(len(levels)):
+            for batch in batches(len(levels), batch_size):
                 center, spread = mean[None, batch], (log_var[None, batch] / 2).exp()
                 eps = torch.randn(center.shape, generator=generator, dtype=center.dtype).to(center.device)
                 image = vae.likelihood.mean(*vae.decode(center + spread * eps))[0]
@@ -50,25 +73,28 @@ class CommonHead:
         return cls((table / table.sum(1, keepdim=True)).log().flatten().to(mean))
 
     def log_prob(self, v: Tensor, image: Tensor) -> Tensor:
-        """log P(v | image) in nats, summed over pixels: levels (..., P) and mean images (..., P) on [0, 1]."""
+        """Return log P(v | image) in nats, summed over pixels, of levels v (..., P) and mean images (..., P) on [0, 1]: (...)."""
         return self.log_table[_cell(image, v)].sum(-1)
 
     def view(self, vae: VAE, x: Tensor, v: Tensor) -> View:
-        """The tier's probability of levels v for `vae`, which is shown x."""
+        """Return the view of this tier: levels v (N, P) under this pmf of `vae`, whose encoder gets x (N, P)."""
         return View(x, v, lambda levels, *out: self.log_prob(levels, vae.likelihood.mean(*out)))
 
 
 def _cell(image: Tensor, v: Tensor) -> Tensor:
+    """Return the index into the flat table of levels v under mean images, elementwise, int32."""
     return (image * BINS).int().clamp_(0, BINS - 1) * LEVELS + v.int()
 
 
 def histogram_bits(train: Tensor, test: Tensor) -> float:
-    """What any model must beat: a histogram of levels per pixel with 1 added to each count, no latent at all.
+    """Return the bits per dimension of test images under a histogram of levels per pixel, the score that any model must beat.
 
-    uint8 (N, P) each; bits/dim of test.
+    Args:
+        train: Grey levels to count, uint8 (N, P); 1 is added to each count.
+        test: Grey levels to score, uint8 (M, P).
     """
     pixels = train.shape[1]
-    at = torch.arange(pixels, device=train.device) * LEVELS
-    counts = torch.bincount((train.long() + at).flatten(), minlength=pixels * LEVELS).view(pixels, LEVELS).double() + 1
+    offset = torch.arange(pixels, device=train.device) * LEVELS
+    counts = torch.bincount((train.long() + offset).flatten(), minlength=pixels * LEVELS).view(pixels, LEVELS).double() + 1
     log_p = (counts / counts.sum(1, keepdim=True)).log().flatten()
-    return bits_per_dimension(log_p[test.long() + at].sum(1).mean().item(), pixels)
+    return bits_per_dimension(log_p[test.long() + offset].sum(1).mean().item(), pixels)

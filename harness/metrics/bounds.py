@@ -1,6 +1,6 @@
 """Bounds on log p(x) by draws from q. Shapes: N images, B a batch of them, L draws, P pixels, Z latents; VAEs here have one lane.
 
-Nats per image: summed over pixels and latents, averaged over images last, in float64.
+Bounds are in nats per image: summed over pixels and latents, then averaged over images, in float64.
 """
 
 import math
@@ -17,37 +17,52 @@ from harness.models.vae import VAE, Pass, kl_per_dimension
 
 BATCH = 1_000
 ROWS = 5_000  # decoded at once: draws x images
-DRAWS = 100  # draws that are grouped before anything is kept of them
+DRAWS = 100  # draws whose weights are summed before they are stored
+LogProb = Callable[..., Tensor]
 LADDER = (1, 10, 100, 1_000, 5_000)
 
 
 @dataclass(frozen=True)
 class View:
-    """Which probability of which data a bound is about: the encoder's input x (N, P), and target (N, P) under log_prob.
+    """The data and the probability that a bound is about.
 
-    `log_prob(target, *out)` gives nats, summed over pixels; `product(*out)` its exponential family form, or None.
+    Attributes:
+        x: The encoder's input, (N, P).
+        target: The data that are scored, (N, P).
+        log_prob: `log_prob(target, *out)` returns the log-probability in nats, summed over pixels, given the decoder's outputs.
+        exponential_family: `exponential_family(*out)` returns its exponential family form, or None.
     """
 
     x: Tensor
     target: Tensor
-    log_prob: Callable[..., Tensor]
-    product: Callable[..., ExponentialFamily | None] = lambda *out: None
+    log_prob: LogProb
+    exponential_family: Callable[..., ExponentialFamily | None] = lambda *out: None
 
     def first(self, n: int) -> "View":
-        """The same of the first n images."""
-        return View(self.x[:n], self.target[:n], self.log_prob, self.product)
+        """Return the same view of the first n images."""
+        return View(self.x[:n], self.target[:n], self.log_prob, self.exponential_family)
 
     def __len__(self) -> int:
         return len(self.x)
 
 
 def native(vae: VAE, x: Tensor) -> View:
-    """A model's own likelihood of what it is shown: tier A, for comparisons within one scale."""
-    return View(x, x, vae.likelihood.log_prob, vae.likelihood.product)
+    """Return tier A: a model's inputs x (N, P) under its own likelihood.
+
+    Bounds of this view are comparable between models of the same scale only (`TrialSpec.scale`).
+    """
+    return View(x, x, vae.likelihood.log_prob, vae.likelihood.exponential_family)
 
 
 class ElboScore(NamedTuple):
-    """Means over images, in nats, and the Monte Carlo standard error of `elbo` (from the draws of z alone)."""
+    """An estimate of the ELBO and its terms, in nats per image, averaged over images.
+
+    Attributes:
+        elbo: recon - kl.
+        recon: E_q[log p(x|z)].
+        kl: KL(q(z|x) || p(z)), in closed form.
+        standard_error: The Monte Carlo standard error of `elbo`, from the draws of z alone; NaN with one draw.
+    """
 
     elbo: float
     recon: float
@@ -56,20 +71,36 @@ class ElboScore(NamedTuple):
 
 
 class Importance(NamedTuple):
-    """IW-K bounds of every image by K, (N,) each, and the effective sample size of the largest K, (N,)."""
+    """Importance-weighted bounds of every image.
+
+    Attributes:
+        bounds: IW-K in nats by K, (N,) each.
+        effective: The effective sample size at the largest K, (N,).
+    """
 
     bounds: dict[int, Tensor]
     effective: Tensor
 
 
-def batches(n: int, size: int | None = None) -> Iterator[slice]:
-    """Slices that cover n images."""
-    size = size or BATCH
+def batches(n: int, size: int = BATCH) -> Iterator[slice]:
+    """Return slices of at most `size` images that cover n images."""
     return (slice(i, min(i + size, n)) for i in range(0, n, size))
 
 
 def score_draws(vae: VAE, view: View, batch: slice, mean: Tensor, log_var: Tensor, eps: Tensor) -> Pass:
-    """Decode draws eps (1, L, B, Z) of a batch that is encoded already, and score them by the view."""
+    """Decode draws of z for an encoded batch and score them by a view.
+
+    Args:
+        vae: The model, of one lane.
+        view: The data and the probability; only `target` and `log_prob` are used.
+        batch: The images of the batch.
+        mean: Mean of q, (1, B, Z).
+        log_var: Log variance of q, (1, B, Z).
+        eps: Draws from N(0, 1), (1, L, B, Z).
+
+    Returns:
+        A `Pass` with log_px (1, L, B) in nats.
+    """
     _, draws, images, latents = eps.shape
     z = mean[:, None] + (log_var / 2).exp()[:, None] * eps
     target = view.target[None, batch].repeat(1, draws, 1)
@@ -78,11 +109,11 @@ def score_draws(vae: VAE, view: View, batch: slice, mean: Tensor, log_var: Tenso
 
 
 @torch.no_grad()
-def estimate_elbo(vae: VAE, view: View, samples: int, seed: int = 0) -> ElboScore:
-    """The ELBO with `samples` draws of z per image; the same draws for every model of equal Z."""
+def estimate_elbo(vae: VAE, view: View, samples: int, seed: int = 0, *, batch_size: int = BATCH) -> ElboScore:
+    """Return the ELBO estimated with so many draws of z per image; the draws are the same for every model of equal Z."""
     generator = torch.Generator().manual_seed(seed)
     recon, kl, variance = (torch.zeros((), dtype=torch.float64) for _ in range(3))
-    for batch in batches(len(view)):
+    for batch in batches(len(view), batch_size):
         mean, log_var = vae.encoder(view.x[None, batch])
         kl += kl_per_dimension(mean, log_var).sum(dtype=torch.float64).cpu()
         draws = []
@@ -97,19 +128,27 @@ def estimate_elbo(vae: VAE, view: View, samples: int, seed: int = 0) -> ElboScor
 
 
 @torch.no_grad()
-def importance(vae: VAE, view: View, most: int, seed: int = 0) -> Importance:
-    """IW-K = log 1/K sum_k w_k, w = p(x|z) p(z) / q(z|x), for K of the ladder up to `most`, all from the same draws.
+def importance(vae: VAE, view: View, most: int, seed: int = 0, *, rows: int = ROWS, draws: int = DRAWS) -> Importance:
+    """Return IW-K = log 1/K sum_k w_k, w = p(x|z) p(z) / q(z|x), of every image for each K of `LADDER` up to `most`.
 
-    E[IW-K] grows with K up to log p(x) (Burda et al., 2016, https://arxiv.org/abs/1509.00519). A K below `most` is averaged over
-    its most/K groups. Effective sample size: (sum w)^2 / sum w^2.
+    E[IW-K] grows with K up to log p(x) (Burda et al., 2016, https://arxiv.org/abs/1509.00519). All K use the same draws: a K below
+    the largest is averaged over the groups of K into which they are divided. The effective sample size is (sum w)^2 / sum w^2.
+
+    Args:
+        vae: The model, of one lane.
+        view: The data and the probability.
+        most: The largest K, rounded down to one of `LADDER`.
+        seed: Of the draws.
+        rows: Draws x images that are decoded at a time.
+        draws: Draws of an image whose weights are summed before they are stored.
     """
     ks = [k for k in LADDER if k <= most]
     most = ks[-1]
-    chunk = min(DRAWS, most)
+    chunk = min(draws, most)
     generator = torch.Generator(view.x.device).manual_seed(seed)
     bounds: dict[int, list[Tensor]] = {k: [] for k in ks}
     effective = []
-    for batch in batches(len(view), max(1, ROWS // chunk)):
+    for batch in batches(len(view), max(1, rows // chunk)):
         mean, log_var = vae.encoder(view.x[None, batch])
         groups, squares = [], []
         small: dict[int, list[Tensor]] = {k: [] for k in ks if k < chunk}
@@ -130,5 +169,5 @@ def importance(vae: VAE, view: View, most: int, seed: int = 0) -> Importance:
 
 
 def _log_mean(log_w: Tensor, k: int) -> Tensor:
-    """Log of the mean over groups of k draws: (L, B) to (L / k, B)."""
+    """Return the log of the mean weight of each group of k consecutive draws: (L, B) to (L / k, B)."""
     return torch.logsumexp(log_w.view(-1, k, log_w.shape[-1]), 1) - math.log(k)

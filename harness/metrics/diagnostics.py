@@ -13,10 +13,17 @@ from harness.spec import TrialSpec
 
 
 def dead_units(vae: VAE, x: Tensor, latent: int, seed: int = 0) -> dict[str, Tensor]:
-    """Which hidden units are dead on all of x (N, P): (H,) booleans by layer, `encoder_1`, ..., `decoder_1`, ...
+    """Return which hidden units are dead on all images, as booleans (H,) by layer: `encoder_1`, ..., `decoder_1`, ...
 
-    Dead: the output after the activation is the same for every image, or the gradient of the ELBO (one draw of z) in front of the
-    activation is exactly 0 for every image. A ReLU that is never positive is both; a saturated sigmoid is the latter.
+    A unit is dead if its output after the activation is the same for every image, or if the gradient of the ELBO (one draw of z) in
+    front of the activation is exactly 0 for every image. A ReLU that is never positive meets both conditions, a saturated sigmoid
+    the second.
+
+    Args:
+        vae: The model, of one lane.
+        x: The encoder's inputs, (N, P).
+        latent: The number of latents, Z.
+        seed: Of the draws of z.
     """
     layers = {
         f"{name}_{i + 1}": pair
@@ -27,48 +34,52 @@ def dead_units(vae: VAE, x: Tensor, latent: int, seed: int = 0) -> dict[str, Ten
     after: dict[str, Tensor] = {}
     hooks = [
         hook
-        for name, (own, following) in layers.items()
+        for name, (layer, following) in layers.items()
         for hook in (
-            own.register_forward_hook(lambda _, __, output, name=name: before.__setitem__(name, output)),
+            layer.register_forward_hook(lambda _, __, output, name=name: before.__setitem__(name, output)),
             following.register_forward_pre_hook(lambda _, inputs, name=name: after.__setitem__(name, inputs[0].detach())),
         )
     ]
     generator = torch.Generator().manual_seed(seed)
     low: dict[str, Tensor] = {}
     high: dict[str, Tensor] = {}
-    pull: dict[str, Tensor] = {}
+    largest_gradient: dict[str, Tensor] = {}
     try:
         for batch in batches(len(x)):
-            shown = x[None, batch]
-            eps = torch.randn(1, 1, shown.shape[1], latent, generator=generator, dtype=x.dtype).to(x.device)
-            p = vae(shown, eps)
+            inputs = x[None, batch]
+            eps = torch.randn(1, 1, inputs.shape[1], latent, generator=generator, dtype=x.dtype).to(x.device)
+            p = vae(inputs, eps)
             elbo = p.log_px.sum() - kl_per_dimension(p.mean, p.log_var).sum()
             gradients = torch.autograd.grad(elbo, list(before.values()))
             for name, gradient in zip(before, gradients, strict=True):
                 least, most = after[name].aminmax(dim=1)
-                slope = gradient.abs().amax(1)
+                magnitude = gradient.abs().amax(1)
                 low[name] = torch.minimum(low.get(name, least), least)
                 high[name] = torch.maximum(high.get(name, most), most)
-                pull[name] = torch.maximum(pull.get(name, slope), slope)
+                largest_gradient[name] = torch.maximum(largest_gradient.get(name, magnitude), magnitude)
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: ((low[name] == high[name]) | (pull[name] == 0))[0].cpu() for name in layers}
+    return {name: ((low[name] == high[name]) | (largest_gradient[name] == 0))[0].cpu() for name in layers}
 
 
 def _hidden(body: nn.Module) -> list[tuple[LaneLinear, LaneLinear]]:
-    """Each affine map with the next one: its hidden units lie between them."""
+    """Return each affine map with the next one; the hidden units of a layer are between the two."""
     maps = [m for m in body.modules() if isinstance(m, LaneLinear)]
     return list(pairwise(maps))
 
 
 @torch.no_grad()
 def noise(spec: TrialSpec, vae: VAE, x: Tensor, seed: int = 0) -> dict[str, float]:
-    """A model's own pixel noise and the beta that it really trains with, over images x (N, P) with one draw z ~ q each.
+    """Return the scale of a model's pixel noise and its effective beta, over images x (N, P) with one draw z ~ q each.
 
-    `noise_scale` is its mean sigma (or scale), `scale_at_floor` the share of pixels whose learned scale is within 5 % of its bound.
-    `effective_beta`: a Gaussian of a given sigma weighs the KL as the Gaussian that fits the residual would with
-    beta / E[((x - m) / sigma)^2], a Laplace as beta / E[|x - m| / b]; 1 where the scale fits. Others: beta itself.
+    The scores by key, of which a model without a noise scale has the last only:
+
+    - `test/noise_scale`: the mean sigma (or scale) on the [0, 1] axis.
+    - `diagnostics/scale_at_floor`: the share of pixels whose learned scale is within 5 % of its lower bound.
+    - `diagnostics/effective_beta`: the weight of the KL relative to a likelihood whose scale fits the residual. A Gaussian of any
+      sigma weighs the KL as the Gaussian that fits would with beta / E[((x - m) / sigma)^2], a Laplace as beta / E[|x - m| / b];
+      both are beta if the scale fits. For other likelihoods it is beta itself.
     """
     generator = torch.Generator().manual_seed(seed)
     scales, floored, misfits = [], [], []
@@ -82,16 +93,16 @@ def noise(spec: TrialSpec, vae: VAE, x: Tensor, seed: int = 0) -> dict[str, floa
         scales.append(scale.double().mean())
         if vae.likelihood.scale_floor is not None:
             floored.append((scale <= 1.05 * vae.likelihood.scale_floor).double().mean())
-        off = ((x[None, batch] - vae.likelihood.mean(*out)) / scale).double()
-        misfits.append(off.abs().mean() if isinstance(vae.likelihood, Laplace) else off.square().mean())
-    found = {"test/noise_scale": torch.stack(scales).mean().item()}
+        error = ((x[None, batch] - vae.likelihood.mean(*out)) / scale).double()
+        misfits.append(error.abs().mean() if isinstance(vae.likelihood, Laplace) else error.square().mean())
+    scores = {"test/noise_scale": torch.stack(scales).mean().item()}
     if floored:
-        found["diagnostics/scale_at_floor"] = torch.stack(floored).mean().item()
+        scores["diagnostics/scale_at_floor"] = torch.stack(floored).mean().item()
     fits = isinstance(vae.likelihood, Gaussian | Laplace)
-    found["diagnostics/effective_beta"] = spec.beta / torch.stack(misfits).mean().item() if fits else spec.beta
-    return found
+    scores["diagnostics/effective_beta"] = spec.beta / torch.stack(misfits).mean().item() if fits else spec.beta
+    return scores
 
 
 def nan_count(vae: VAE) -> int:
-    """Weights that are not finite."""
+    """Return the number of weights that are not finite."""
     return sum(int((~p.isfinite()).sum()) for p in vae.parameters())

@@ -1,6 +1,6 @@
-"""Scores of one trained trial. Shapes: N images, P pixels, Z latents; every VAE here has one lane.
+"""All scores of one trained trial. Shapes: N images, P pixels, Z latents; every VAE here has one lane.
 
-Nats per image throughout: summed over pixels and latents, averaged over images last, in float64.
+Bounds are in nats per image: summed over pixels and latents, then averaged over images, in float64.
 """
 
 from collections.abc import Mapping
@@ -29,10 +29,13 @@ NEIGHBOURHOODS = 3_000  # images a side for precision and recall: 10,000 take 3 
 
 @dataclass(frozen=True)
 class Depth:
-    """How many images and draws the costly scores take.
+    """The numbers of images and draws that the costly scores take.
 
-    `exact_images`: quadrature where the likelihood is an exponential family; `other_images`: where it is not, and for tier C;
-    0 leaves it out.
+    Attributes:
+        draws: Importance draws per image.
+        images: Images of the importance-weighted bounds, the first ones of the test set.
+        exact_images: Images of the quadrature if the likelihood is an exponential family.
+        other_images: Images of the quadrature if it is not, and for tier C; 0 leaves these scores out.
     """
 
     draws: int
@@ -50,9 +53,14 @@ DEPTHS: Mapping[str, Depth] = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A trial's final scores by metric name, and what figures need of it.
+    """A trial's final scores, and what figures need besides them.
 
-    Its codes of the test set, KL per latent (Z,), share of dead units by layer, IW-K by K.
+    Attributes:
+        scores: Scores by metric key.
+        test: The model's encodings of the test set.
+        kl_per_dimension: KL of each latent on the test set in nats per image, (Z,).
+        dead_by_layer: Share of dead units of each hidden layer on the validation set; empty if the trial was trained on it.
+        ladder: IW-K on the test set in nats per image, by K.
     """
 
     scores: dict[str, float]
@@ -62,24 +70,31 @@ class Evaluation:
     ladder: dict[int, float] = field(default_factory=dict)
 
 
-def evaluate(spec: TrialSpec, vae: VAE, data: Data) -> Evaluation:
-    """Everything that a finished trial is judged by. `test/...` is scored here, once; selection sees `validation/...` only.
+def evaluate(spec: TrialSpec, vae: VAE, data: Data, *, depths: Mapping[str, Depth] = DEPTHS) -> Evaluation:
+    """Return all final scores of a trained trial.
 
-    Likelihood-free scores compare with the grey image v/255, whatever the model was shown.
+    The `test/...` scores are computed here only, once per trial; selection uses `validation/...` scores only. Scores of images
+    compare with the grey image v/255, whatever the model's inputs are.
+
+    Args:
+        spec: The trial; `spec.evaluation` names the depth.
+        vae: Its model, of one lane.
+        data: The data set, on the model's device.
+        depths: What each depth takes.
     """
     with Inference():
-        return _evaluate(spec, vae, data)
+        return _evaluate(spec, vae, data, depths[spec.evaluation])
 
 
-def _evaluate(spec: TrialSpec, vae: VAE, data: Data) -> Evaluation:
-    depth = DEPTHS[spec.evaluation]
+def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation:
+    """Return the evaluation; the caller chooses the matrix products."""
     scores: dict[str, float] = {}
     dead: dict[str, Tensor] = {}
     if spec.fit_on == "train":
-        shown = model_inputs(spec, vae, data.validation)
-        validation = encodings(vae, shown)
+        inputs = model_inputs(spec, vae, data.validation)
+        validation = encodings(vae, inputs)
         scores["validation/squared_error"] = _mean(squared_error(validation.image, _grey(data.validation.levels)))
-        dead = diagnostics.dead_units(vae, shown, spec.latent)
+        dead = diagnostics.dead_units(vae, inputs, spec.latent)
         scores["validation/dead_units"] = _mean(torch.cat(list(dead.values())))
     x, levels = model_inputs(spec, vae, data.test), data.test.levels.float()
     test = encodings(vae, x)
@@ -99,10 +114,10 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data) -> Evaluation:
 
 
 def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
-    """What a search may select by: scores of the validation images. The test set is not looked at.
+    """Return the scores by which a search may select, all of the validation images; the test set is not used.
 
     Raises:
-        ValueError: the trial was trained on these images.
+        ValueError: The trial was trained on the validation images.
     """
     if spec.fit_on != "train":
         raise ValueError(f"evaluation='validation' takes fit_on='train', got {spec.fit_on!r}: it was trained on these images")
@@ -116,23 +131,26 @@ def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
 
 
 def _common_head(spec: TrialSpec, vae: VAE, data: Data, train: tuple[Tensor, Tensor]) -> CommonHead:
+    """Return the common head counted on the training images, given q's mean and log variance for them, (N, Z) each."""
     return CommonHead.count(vae, *train, data.fit_on(spec.fit_on).levels)
 
 
 def _mean(values: Tensor) -> float:
+    """Return the mean of all values, in float64."""
     return values.double().mean().item()
 
 
 def _grey(levels: Tensor) -> Tensor:
+    """Return grey levels as floats on [0, 1]."""
     return levels.float() / 255
 
 
 @torch.no_grad()
 def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[str, float], dict[int, float]]:
-    """Tier A: ELBO, IW-K and, at one or two latents, log p(x), on the model's own scale.
+    """Return the scores of tier A and IW-K by K: ELBO, IW-K and, at one or two latents, log p(x), on the model's own scale.
 
-    What is computed on the first images only enters as its distance to their ELBO, added to the ELBO of all: the distance varies
-    far less between images than the bounds do.
+    A bound that is computed on the first images only is reported as the ELBO of all images plus its mean distance to the ELBO of
+    those first images, because the distance varies far less between images than the bounds do.
     """
     whole = estimate_elbo(vae, view, SAMPLES)
     scores = {
@@ -145,20 +163,23 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[s
     ladder = {k: whole.elbo + _mean(bound - weighted.bounds[1]) for k, bound in weighted.bounds.items()}
     scores |= {f"test/iw_{k}": ladder[k] for k in LADDER[1:] if k in ladder}
     scores["test/iw_effective_samples"] = weighted.effective.median().item()
-    in_products = view.product(*vae.decode(view.x.new_zeros(1, 1, spec.latent))) is not None
+    in_products = view.exponential_family(*vae.decode(view.x.new_zeros(1, 1, spec.latent))) is not None
     few = view.first(depth.exact_images if in_products else depth.other_images)
     if spec.latent <= EXACT_LATENTS and len(few):
-        found = exact(vae, few)
-        mine = whole.elbo if len(few) == len(view) else estimate_elbo(vae, few, SAMPLES).elbo
-        gap = _mean(found.log_px) - mine
+        result = exact(vae, few)
+        few_elbo = whole.elbo if len(few) == len(view) else estimate_elbo(vae, few, SAMPLES).elbo
+        gap = _mean(result.log_px) - few_elbo
         scores["test/exact_log_px"] = whole.elbo + gap
         scores["test/inference_gap"] = gap
-        scores["test/exact_resolution"] = _mean((found.log_px - found.coarser).abs())
+        scores["test/exact_resolution"] = _mean((result.log_px - result.coarser).abs())
     return scores, ladder
 
 
 def _levels(spec: TrialSpec, vae: VAE, head: CommonHead, x: Tensor, levels: Tensor, depth: Depth) -> dict[str, float]:
-    """Tiers B and C in bits/dim: by the ELBO, by IW, and for tier C exactly at one or two latents."""
+    """Return tiers B and C in bits/dim: by the ELBO, by IW, and tier C also exactly at one or two latents.
+
+    x is the encoder's input for the test images, (N, P), and `levels` their grey levels as floats, (N, P).
+    """
     common, own = head.view(vae, x, levels), own_levels(spec, vae, x, levels)
     scores: dict[str, float] = {}
     whole: dict[str, float] = {}
@@ -176,10 +197,10 @@ def _levels(spec: TrialSpec, vae: VAE, head: CommonHead, x: Tensor, levels: Tens
 
 
 def _pictures(spec: TrialSpec, vae: VAE, data: Data, test: Encodings) -> dict[str, float]:
-    """How close decoded images are to the originals, and decoded prior draws to the test set."""
+    """Return the scores of decoded test images against the originals and of decoded prior draws against the test set."""
     grey = _grey(data.test.levels)
     classifier = features.classifier(data, say=lambda _: None)
-    real, fake = classifier.of_test(data), classifier.features(prior_samples(vae, len(grey), spec.latent))
+    real, fake = classifier.test_features(data), classifier.features(prior_samples(vae, len(grey), spec.latent))
     precision, recall = features.precision_recall(real[:NEIGHBOURHOODS], fake[:NEIGHBOURHOODS])
     return {
         "test/squared_error": _mean(squared_error(test.image, grey)),
@@ -192,7 +213,10 @@ def _pictures(spec: TrialSpec, vae: VAE, data: Data, test: Encodings) -> dict[st
 
 
 def _codes(train: Tensor, train_labels: Tensor, test: Encodings, labels: Tensor) -> dict[str, float]:
-    """What the codes know of the classes, and how they use the latent space. `train` is q's mean, (N, Z)."""
+    """Return the scores of how well codes predict the classes and of how they use the latent space.
+
+    `train` is q's mean of the training images, (N, Z); labels are (N,) each.
+    """
     information = mutual_information(test.mean, test.log_var)
     return {
         "test/knn15_accuracy": knn_accuracy(train, train_labels, test.mean, labels),

@@ -1,4 +1,4 @@
-"""Scores of images against images. Shapes: N images, P pixels; pixels on [0, 1]."""
+"""Scores of images against target images. Shapes: N images, P pixels; pixels on [0, 1]."""
 
 import torch
 from torch import Tensor
@@ -8,20 +8,21 @@ SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 
 
 def squared_error(image: Tensor, target: Tensor) -> Tensor:
-    """Summed over pixels, per image: (N, P) to (N,)."""
+    """Return the squared error of each image, summed over pixels: (N, P) twice to (N,)."""
     return (image - target).square().sum(-1)
 
 
 def psnr(image: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB for a peak of 1, per image."""
+    """Return the peak signal-to-noise ratio of each image in dB, for a peak of 1 and at most 100: (N, P) twice to (N,)."""
     return -10 * (image - target).square().mean(-1).clamp_min(1e-10).log10()
 
 
 def ssim(image: Tensor, target: Tensor, side: int) -> Tensor:
-    """Structural similarity per image (Wang et al., 2004, https://doi.org/10.1109/TIP.2003.819861).
+    """Return the structural similarity of each image: (N, P) twice to (N,).
 
-    Gaussian window of 11 pixels and sigma 1.5, K1 = 0.01, K2 = 0.03, range 1, averaged over the positions where the window fits.
-    (N, P) to (N,). Images smaller than the window take the largest odd window that fits.
+    From Wang et al., 2004 (https://doi.org/10.1109/TIP.2003.819861), with a Gaussian window of 11 pixels and sigma 1.5, K1 = 0.01,
+    K2 = 0.03 and range 1, averaged over the positions where the window fits. For images smaller than the window it is the largest
+    odd window that fits. `side` is an image's width, so P = side^2.
     """
     size = min(SSIM_WINDOW, side - 1 + side % 2)
     offset = torch.arange(size, device=image.device, dtype=image.dtype) - size // 2
@@ -31,10 +32,11 @@ def ssim(image: Tensor, target: Tensor, side: int) -> Tensor:
         band[j : j + size, j] = weight / weight.sum()
 
     def blur(x: Tensor) -> Tensor:
+        """Return the window's means at all its positions: (N, side, side) to (N, side - size + 1, side - size + 1)."""
         return band.T @ x @ band  # two small products, ten times faster than a convolution with one channel
 
     scores = []
-    for batch in zip(image.split(BATCH), target.split(BATCH), strict=True):
+    for batch in zip(torch.split(image, BATCH), torch.split(target, BATCH), strict=True):
         a, b = (t.view(-1, side, side) for t in batch)
         mean_a, mean_b = blur(a), blur(b)
         var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2

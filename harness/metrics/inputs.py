@@ -1,4 +1,4 @@
-"""What a model is shown in an evaluation, and what it makes of it. Shapes: N images, B a batch, P pixels, Z latents."""
+"""A model's inputs in an evaluation, its encodings and its prior samples. Shapes: N images, B a batch, P pixels, Z latents."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,14 +7,20 @@ import torch
 from torch import Tensor
 
 from harness.data import Split, frozen_noise
-from harness.metrics.bounds import batches
+from harness.metrics.bounds import BATCH, batches
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
 
 
 @dataclass(frozen=True)
 class Encodings:
-    """What a model makes of a split: q's mean and log variance (N, Z), and the image decoded at q's mean (N, P)."""
+    """A model's encodings of N images.
+
+    Attributes:
+        mean: Mean of q, (N, Z).
+        log_var: Log variance of q, (N, Z).
+        image: The mean image decoded at q's mean, (N, P) on [0, 1].
+    """
 
     mean: Tensor
     log_var: Tensor
@@ -22,9 +28,10 @@ class Encodings:
 
 
 def by_batch(spec: TrialSpec, vae: VAE, split: Split) -> Iterator[Tensor]:
-    """A split as `vae` sees it, batch by batch: (B, P) each.
+    """Yield a split as the model sees it, batch by batch, (B, P) each.
 
-    It is binarised or dequantised once, with noise frozen by the split's name.
+    A model that binarises or dequantises gets the split's frozen noise (`harness.data.frozen_noise`), or 1/2 if
+    `spec.binarisation` is "threshold".
     """
     fixed = vae.likelihood.noisy and spec.binarisation != "threshold"
     u = frozen_noise(split) if fixed else None
@@ -34,15 +41,15 @@ def by_batch(spec: TrialSpec, vae: VAE, split: Split) -> Iterator[Tensor]:
 
 
 def model_inputs(spec: TrialSpec, vae: VAE, split: Split) -> Tensor:
-    """The whole split as `vae` sees it, (N, P)."""
+    """Return the whole split as the model sees it, (N, P); see `by_batch`."""
     return torch.cat(list(by_batch(spec, vae, split)))
 
 
 @torch.no_grad()
-def encodings(vae: VAE, x: Tensor) -> Encodings:
-    """Encode x (N, P) and decode the mean of q."""
+def encodings(vae: VAE, x: Tensor, *, batch_size: int = BATCH) -> Encodings:
+    """Encode x (N, P), decode the mean of q, and return both; so many images at a time."""
     parts = []
-    for batch in batches(len(x)):
+    for batch in batches(len(x), batch_size):
         mean, log_var = vae.encoder(x[None, batch])
         parts.append((mean[0], log_var[0], vae.likelihood.mean(*vae.decode(mean))[0]))
     return Encodings(*(torch.cat(p) for p in zip(*parts, strict=True)))
@@ -50,7 +57,7 @@ def encodings(vae: VAE, x: Tensor) -> Encodings:
 
 @torch.no_grad()
 def encode(spec: TrialSpec, vae: VAE, split: Split) -> tuple[Tensor, Tensor]:
-    """Mean and log variance of q for a split, observed batch by batch: (N, Z) each."""
+    """Return mean and log variance of q for a split, (N, Z) each, without holding the model's inputs for all of it."""
     parts = [vae.encoder(x[None]) for x in by_batch(spec, vae, split)]
     mean, log_var = (torch.cat([p[i][0] for p in parts]) for i in range(2))
     return mean, log_var
@@ -58,7 +65,7 @@ def encode(spec: TrialSpec, vae: VAE, split: Split) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def prior_samples(vae: VAE, n: int, latent: int, seed: int = 0) -> Tensor:
-    """Mean images of n draws from the prior, the same draws for every trial: (n, P) on [0, 1]."""
-    where = next(vae.parameters())
-    z = torch.randn(n, latent, generator=torch.Generator().manual_seed(seed), dtype=where.dtype).to(where.device)
+    """Return the mean images of n draws from the prior, (n, P) on [0, 1]; the draws are the same for every trial of equal Z."""
+    like = next(vae.parameters())
+    z = torch.randn(n, latent, generator=torch.Generator().manual_seed(seed), dtype=like.dtype).to(like.device)
     return torch.cat([vae.likelihood.mean(*vae.decode(z[None, batch]))[0] for batch in batches(n)]).clamp(0, 1)

@@ -1,8 +1,8 @@
 """Exact log p(x) at one or two latents, by adaptive quadrature. Shapes: N images, M pairs of image and cell, G nodes, P pixels.
 
-log p(x) = log of the integral of p(x|z) p(z) over z. Space is cut into square cells; a cell's share of an image's integral is a
-Gauss-Legendre rule; one that differs from the sum over its 2^Z children is replaced by them, image by image. All images share the
-decoded nodes of a cell, and where the likelihood is an exponential family in x, a cell is one matrix product.
+p(x) is the integral of p(x|z) p(z) over z. Latent space is divided into square cells, and the integral over a cell is computed by a
+Gauss-Legendre rule. For each image, a cell whose integral differs from the sum over its 2^Z children is replaced by them. All
+images share the decoded nodes of a cell, and if the likelihood is an exponential family in x, a cell takes one matrix product.
 """
 
 from collections.abc import Callable
@@ -17,40 +17,47 @@ from harness.metrics.bounds import View, batches
 from harness.models.vae import VAE
 
 ORDER = 4  # nodes along a cell's side
-EXTENT, BORDER, WIDTHS = 6.0, 1.0, 8.0  # the prior's own range; what is added around codes: so much, and so many widths of q
-SIDE, CELLS_ALONG = 0.5, 64  # of the cells on the first level: their width, unless that makes more than so many
-DEPTH = 16  # halvings; a posterior of width 1e-4 takes 13
+EXTENT = 6.0  # of the range for the prior, on each side of 0
+PADDING, WIDTHS = 1.0, 8.0  # added to the range around each code: a length, and so many standard deviations of q
+SIDE, CELLS_ALONG = 0.5, 64  # of cells on the first level: their width, and the most along a side, for which they may be wider
+DEPTH = 16  # most halvings of a cell; a posterior of width 1e-4 takes 13
 TOLERANCE = 1e-3  # of an image's integral, per cell
-NEAR, RESOLVED = (
-    6.0,
-    8.0,
-)  # cells within so many widths of q around a code are cut until they are no wider than so many: a peak that
-# reaches over a border may lie between the nodes on its other side
-MARGINS = (40.0, 25.0, 18.0)  # nats below an image's total at which a cell is left alone; wide while peaks are unresolved
+# Cells within NEAR standard deviations of q around a code are divided until they are no wider than RESOLVED of them: a peak that
+# extends into a neighbouring cell may fall between the nodes there.
+NEAR, RESOLVED = 6.0, 8.0
+# Cells so many nats below an image's total are not divided, by level; the margin is wide while peaks are unresolved.
+MARGINS = (40.0, 25.0, 18.0)
 CELLS_AT_ONCE = 128
 ELEMENTS = 20_000_000  # of a block of images x nodes x pixels
 
 
 class Exact(NamedTuple):
-    """log p(x) in nats per image, (N,), and the same from cells twice as wide: their difference tells the resolution."""
+    """The result of the quadrature.
+
+    Attributes:
+        log_px: log p(x) of every image in nats, (N,).
+        coarser: The same from cells twice as wide, (N,); the difference shows how well the integral is resolved.
+    """
 
     log_px: Tensor
     coarser: Tensor
 
 
 @torch.no_grad()
-def exact(vae: VAE, view: View) -> Exact:
-    """log p(x) of every image of a view, for z of one or two dimensions.
+def exact(vae: VAE, view: View, tolerance: float = TOLERANCE) -> Exact:
+    """Return log p(x) of every image of a view, for z of one or two dimensions.
+
+    A cell is divided until that changes its share of an image's integral by less than `tolerance`.
 
     Raises:
-        ValueError: more than two latents.
+        ValueError: The model has more than two latents.
     """
     codes, spread = _encode(vae, view)
     width = spread.min(1)
     latents = codes.shape[1]
     if latents > 2:
         raise ValueError(f"quadrature is for one or two latents, got {latents}")
-    around = BORDER + WIDTHS * spread
+    around = PADDING + WIDTHS * spread
     low, high = np.minimum((codes - around).min(0), -EXTENT), np.maximum((codes + around).max(0), EXTENT)
     side = float(max(SIDE, (high - low).max() / CELLS_ALONG))
     along = [range(int(np.ceil((b - a) / side))) for a, b in zip(low, high, strict=True)]
@@ -75,7 +82,7 @@ def exact(vae: VAE, view: View) -> Exact:
         refined = np.logaddexp.reduce(parts, axis=1)
         total = _add(settled, image, refined)[image]
         change = np.abs(np.exp(np.minimum(refined - total, 50)) - np.exp(np.minimum(mass - total, 50)))
-        good = (change < TOLERANCE) & ~at_code
+        good = (change < tolerance) & ~at_code
         settled = _add(settled, image[good], refined[good])
         coarser = _add(coarser, image[good], mass[good])
         cell = children.reshape(len(image), -1, latents)[~good].reshape(-1, latents)
@@ -84,21 +91,30 @@ def exact(vae: VAE, view: View) -> Exact:
 
 
 def _encode(vae: VAE, view: View) -> tuple[np.ndarray, np.ndarray]:
-    """q's mean and standard deviation, (N, Z) each."""
+    """Return q's mean and standard deviation of every image, (N, Z) each, in float64."""
     parts = [vae.encoder(view.x[None, b]) for b in batches(len(view))]
     mean, log_var = (torch.cat([p[i][0] for p in parts]).double().cpu() for i in range(2))
     return mean.numpy(), (log_var / 2).exp().numpy()
 
 
 def _add(base: np.ndarray, image: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """log(exp(base) + the exp(mass) of each image), (N,)."""
+    """Return log(exp(base) + the sum of each image's exp(mass)), (N,), given base (N,) and pairs of image (M,) and mass (M,)."""
     out = base.copy()
     np.logaddexp.at(out, image, mass)
     return out
 
 
 def _masses(vae: VAE, view: View, image: np.ndarray, cell: np.ndarray, low: np.ndarray, side: float) -> np.ndarray:
-    """log of each pair's integral over its cell: image (M,), cell (M, Z) whole numbers. Returns (M,)."""
+    """Return the log of p(x|z) p(z) integrated over a cell, for each pair of image and cell, (M,).
+
+    Args:
+        vae: The model, of one lane.
+        view: The data and the probability.
+        image: Index of each pair's image, (M,).
+        cell: Coordinates of each pair's cell, whole numbers (M, Z): it begins at low + cell * side.
+        low: The lower corner of all cells, (Z,).
+        side: The width of a cell.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(ORDER)
     latents = cell.shape[1]
     offset = torch.tensor(list(product((nodes + 1) / 2, repeat=latents))) * side
@@ -114,38 +130,46 @@ def _masses(vae: VAE, view: View, image: np.ndarray, cell: np.ndarray, low: np.n
         log_prior = -0.5 * (z.square() + np.log(2 * np.pi)).sum(-1) + log_weight
         score = scores(z)
         for c in range(start, stop):
-            mine = order[bounds[c] : bounds[c + 1]]
-            log_px = score(torch.from_numpy(image[mine]), c - start).cpu()
-            masses[mine] = torch.logsumexp(log_px + log_prior[c - start], 1).numpy()
+            members = order[bounds[c] : bounds[c + 1]]
+            log_px = score(torch.from_numpy(image[members]), c - start).cpu()
+            masses[members] = torch.logsumexp(log_px + log_prior[c - start], 1).numpy()
     return masses
 
 
 def _pairs(vae: VAE, view: View) -> Callable[[Tensor], Callable[[Tensor, int], Tensor]]:
-    """Given nodes z (cells, G, Z), a function of images (n,) and a cell to log p(x|z) of all their pairs, (n, G) in float64."""
+    """Return a function that decodes nodes z (cells, G, Z) and returns a function that scores images under them.
+
+    The latter takes the indices of n images and a cell and returns log p(x|z) of all pairs of them and the cell's nodes, (n, G), in
+    float64.
+    """
     target, like = view.target, view.x
     square = target.square().sum(1, keepdim=True).double()
 
-    def at(z: Tensor) -> Callable[[Tensor, int], Tensor]:
+    def decode_nodes(z: Tensor) -> Callable[[Tensor, int], Tensor]:
+        """Decode nodes z (cells, G, Z) and return the function that scores images under them."""
         nodes = z.shape[1]
         out = vae.decode(z.flatten(0, 1)[None].to(like.device, like.dtype))
-        form = view.product(*out)
+        form = view.exponential_family(*out)
         if form is not None:
-            eta, log_norm = (t.flatten(0, -2 if t is form.eta else -1).unflatten(0, (-1, nodes)) for t in (form.eta, form.log_norm))
+            eta = form.eta.reshape(-1, nodes, form.eta.shape[-1])
+            log_norm = form.log_norm.reshape(-1, nodes)
             half = form.precision.flatten()[0].double() / 2
 
             def one_product(image: Tensor, c: int) -> Tensor:
-                mine = slice(None) if len(image) == len(target) else image  # images come in order: then it is all of them
-                return (target[mine] @ eta[c].T - log_norm[c]).double() - half * square[mine]
+                """Score images under the nodes of cell c by one matrix product."""
+                rows = slice(None) if len(image) == len(target) else image  # as many as there are, in order: no copy is needed
+                return (target[rows] @ eta[c].T - log_norm[c]).double() - half * square[rows]
 
             return one_product
-        own = [o if o.shape[1] == 1 else o[0].unflatten(0, (-1, nodes)) for o in out]
+        by_cell = [o if o.shape[1] == 1 else o[0].reshape(-1, nodes, o.shape[-1]) for o in out]
 
         def direct(image: Tensor, c: int) -> Tensor:
-            here = [o if o.shape[1] == 1 and o.shape[0] == 1 else o[c][None] for o in own]
+            """Score images under the nodes of cell c pair by pair, a block of images at a time."""
+            outputs = [o if o.shape[1] == 1 and o.shape[0] == 1 else o[c][None] for o in by_cell]
             step = max(1, ELEMENTS // (nodes * target.shape[1]))
-            parts = [view.log_prob(target[image[i : i + step]][:, None], *here) for i in range(0, len(image), step)]
+            parts = [view.log_prob(target[image[i : i + step]][:, None], *outputs) for i in range(0, len(image), step)]
             return torch.cat(parts).double()
 
         return direct
 
-    return at
+    return decode_nodes

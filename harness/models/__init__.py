@@ -1,5 +1,5 @@
 """Models as functions of tensors: likelihoods, activations, networks, the VAE that joins them, and the objectives it is trained by.
 
 In come a `TrialSpec` and tensors; out come modules, log-probabilities and bounds in nats. Every model has a leading dimension of
-lanes, one per trial. No device, no seed, no data set and no file is known here.
+lanes, one per trial. Devices, seeds, data sets and files must not enter here.
 """

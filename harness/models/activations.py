@@ -1,6 +1,6 @@
-"""Activations by name, and what stands in front of the next layer's initial weights because of them.
+"""Activations by name, and the factor by which each scales the initial weights of the layer after it.
 
-To add an activation, write a function of a tensor and a line in `ACTIVATIONS`; the initial gain follows from the function.
+To add an activation, write a function of a tensor and a line in `ACTIVATIONS`; `gain` computes the factor from the function.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +17,16 @@ Activation = Callable[[Tensor], Tensor]
 
 
 def identity(x: Tensor) -> Tensor:
-    """x. Also what stands after a layer that has no activation."""
+    """Return x unchanged: the activation of a layer that has none."""
     return x
 
 
 @cache
 def gain(activation: str) -> float:
-    """1 / sqrt(E[f(x)^2]) for x ~ N(0, 1): the factor on weights that makes up for what the activation takes from a signal's size.
+    """Return 1 / sqrt(E[f(x)^2]) for x ~ N(0, 1) and the activation f of this name.
 
-    He et al., 2015 (https://arxiv.org/abs/1502.01852) derive sqrt(2) for ReLU this way; the integral gives it for any f.
+    This factor on the initial weights of the next layer restores the second moment that the activation changes. He et al., 2015
+    (https://arxiv.org/abs/1502.01852) derive sqrt(2) for ReLU this way; here the integral is computed numerically for any f.
 
     >>> round(gain("relu"), 6), round(gain("identity"), 6)
     (1.414214, 1.0)
@@ -36,11 +37,14 @@ def gain(activation: str) -> float:
 
 
 def lanewise(names: Sequence[str]) -> Activation:
-    """The activation of every lane, by name: one function where all are equal, else each run of equal lanes takes its own."""
-    parts = [(ACTIVATIONS[name], where) for name, where in runs(names)]
+    """Return one function of (S, ...) that applies to each lane the activation of its name, given S names.
+
+    If all names are equal, it is that activation itself; otherwise neighbouring lanes of equal names are computed together.
+    """
+    parts = [(ACTIVATIONS[name], lanes) for name, lanes in runs(names)]
     if len(parts) == 1:
         return parts[0][0]
-    return lambda x: torch.cat([f(x[where]) for f, where in parts])
+    return lambda x: torch.cat([f(x[lanes]) for f, lanes in parts])
 
 
 ACTIVATIONS: Mapping[str, Activation] = {

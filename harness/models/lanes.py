@@ -1,4 +1,4 @@
-"""Lanes: trials side by side in one tensor."""
+"""Lanes: the places of trials along the first dimension of a tensor."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 def runs(values: Iterable[T]) -> list[tuple[T, slice]]:
-    """Neighbouring equal values as one, with the lanes where they stand.
+    """Return each run of equal neighbouring values, given one value per lane, as (value, slice of its lanes).
 
     >>> runs(["elu", "elu", "relu"])
     [('elu', slice(0, 2, None)), ('relu', slice(2, 3, None))]
     """
-    found, start = [], 0
+    groups, start = [], 0
     for value, equal in groupby(values):
         stop = start + len(list(equal))
-        found.append((value, slice(start, stop)))
+        groups.append((value, slice(start, stop)))
         start = stop
-    return found
+    return groups

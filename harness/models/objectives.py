@@ -1,6 +1,7 @@
-"""What training maximises: bounds on log p(x), in nats, averaged over the batch. Shapes: S lanes, L draws, B images, Z latents.
+"""Objectives that training maximises: bounds on log p(x). Shapes: S lanes, L draws, B images, Z latents.
 
-`beta` and `free_bits` are (S,); only `elbo` has a KL term to weigh.
+Every objective takes a `Pass` and `beta` and `free_bits`, (S,) each, and returns the bound of each lane in nats per image, averaged
+over the batch, (S,). `iwae` and `dreg` have no separate KL term, so they do not use `beta` and `free_bits`.
 """
 
 import math
@@ -15,30 +16,31 @@ Objective = Callable[[Pass, Tensor, Tensor], Tensor]
 
 
 def elbo(p: Pass, beta: Tensor, free_bits: Tensor) -> Tensor:
-    """E_q[log p(x|z)] - beta sum_j max(KL_j, free_bits), the KL in closed form and averaged over the batch before the maximum.
+    """Return E_q[log p(x|z)] - beta sum_j max(KL_j, free_bits), (S,), with one KL_j in nats per latent.
 
-    beta = 1 and free_bits = 0 give the ELBO (Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114); beta: Higgins et al., 2017
-    (https://openreview.net/forum?id=Sy2fzU9gl); free bits: Kingma et al., 2016 (https://arxiv.org/abs/1606.04934). Returns (S,).
+    KL_j is in closed form and is averaged over the batch before the maximum is taken. beta = 1 and free_bits = 0 give the ELBO
+    (Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114); beta: Higgins et al., 2017
+    (https://openreview.net/forum?id=Sy2fzU9gl); free bits: Kingma et al., 2016 (https://arxiv.org/abs/1606.04934).
     """
     kl = kl_per_dimension(p.mean, p.log_var).mean(1)
     return p.log_px.mean((1, 2)) - beta * torch.maximum(kl, free_bits[:, None]).sum(-1)
 
 
 def log_weights(p: Pass) -> Tensor:
-    """log w = log p(x|z) + log p(z) - log q(z|x) of every draw, (S, L, B)."""
+    """Return log w = log p(x|z) + log p(z) - log q(z|x) of every draw, in nats, (S, L, B)."""
     return p.log_px + 0.5 * (p.eps.square() - p.z.square()).sum(-1) + 0.5 * p.log_var.sum(-1)[:, None]
 
 
 def iwae(p: Pass, beta: Tensor, free_bits: Tensor) -> Tensor:
-    """log of the mean importance weight of L draws (Burda et al., 2016, https://arxiv.org/abs/1509.00519). Returns (S,)."""
+    """Return the log of the mean importance weight of L draws, (S,) (Burda et al., 2016, https://arxiv.org/abs/1509.00519)."""
     return (torch.logsumexp(log_weights(p), 1) - math.log(p.log_px.shape[1])).mean(-1)
 
 
 def dreg(p: Pass, beta: Tensor, free_bits: Tensor) -> Tensor:
-    """The IWAE bound with doubly reparameterised gradients (Tucker et al., 2019, https://arxiv.org/abs/1810.04152). Returns (S,).
+    """Return the IWAE bound, (S,), with doubly reparameterised gradients (Tucker et al., 2019, https://arxiv.org/abs/1810.04152).
 
     With v = w / sum w, the decoder's gradient is sum v d log w, as in IWAE. The encoder's is sum v^2 (d log w / dz)(dz / dq), with
-    q's parameters inside log w held still: v once from the surrogate, once from the hook where the gradient passes z.
+    q's parameters inside log w detached: the surrogate gives one factor v, a hook on the gradient of z the other.
     """
     mean, log_var = p.mean.detach()[:, None], p.log_var.detach()[:, None]
     log_q = -0.5 * ((p.z - mean).square() * torch.exp(-log_var) + log_var).sum(-1)

@@ -1,6 +1,6 @@
-"""x, eps -> the terms of a bound. Shapes: S lanes, L draws, B images, P pixels, Z latents; nothing here knows a device or a seed.
+"""The VAE: from images x and noise eps to the terms of a bound. Shapes: S lanes, L draws, B images, P pixels, Z latents.
 
-log p(x) >= E_q[log p(x|z)] - KL(q(z|x) || p(z)), q(z|x) = N(mean, diag(exp(log_var))), p(z) = N(0, I)
+The bound is log p(x) >= E_q[log p(x|z)] - KL(q(z|x) || p(z)), q(z|x) = N(mean, diag(exp(log_var))), p(z) = N(0, I)
 (Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114).
 """
 
@@ -16,9 +16,14 @@ from harness.spec import TrialSpec
 
 
 class Pass(NamedTuple):
-    """One look at B images with L draws of z each.
+    """The results of one forward pass over B images with L draws of z each.
 
-    q's mean and log_var (S, B, Z), the draws eps ~ N(0, 1) and z (S, L, B, Z), and log p(x|z) in nats, (S, L, B).
+    Attributes:
+        mean: Mean of q(z|x), (S, B, Z).
+        log_var: Log variance of q(z|x), (S, B, Z).
+        eps: Draws from N(0, 1), (S, L, B, Z).
+        z: mean + exp(log_var / 2) eps, (S, L, B, Z).
+        log_px: log p(x|z) in nats, summed over pixels, (S, L, B).
     """
 
     mean: Tensor
@@ -29,14 +34,18 @@ class Pass(NamedTuple):
 
 
 def kl_per_dimension(mean: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_var)) || N(0, 1)) of each latent, in nats: (..., Z) to (..., Z)."""
+    """Return KL(N(mean, exp(log_var)) || N(0, 1)) of each latent in nats: from (..., Z) twice to (..., Z)."""
     return -0.5 * (1 + log_var - mean.square() - log_var.exp())
 
 
 class VAE(nn.Module):
-    """S variational autoencoders of one shape, side by side.
+    """S variational autoencoders of one shape, one per lane, computed together.
 
-    `shared` holds the likelihood's learned scalars, (S, 1, n); it starts at 0.
+    Attributes:
+        encoder: Maps x (S, B, P) to the mean and the log variance of q(z|x), (S, B, Z) each.
+        decoder: Maps z (S, B, Z) to `likelihood.params` outputs, (S, B, P) each.
+        likelihood: p(x|z) as a function of those outputs.
+        shared: The likelihood's n learned scalars, (S, 1, n), 0 at the start; None if it has none.
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder, likelihood: Likelihood, lanes: int = 1) -> None:
@@ -45,12 +54,15 @@ class VAE(nn.Module):
         self.shared = nn.Parameter(torch.zeros(lanes, 1, likelihood.shared)) if likelihood.shared else None
 
     def decode(self, z: Tensor) -> tuple[Tensor, ...]:
-        """z (S, B, Z) to all that p(x|z) needs."""
+        """Return the parameters of p(x|z) for z (S, B, Z).
+
+        They are the decoder's outputs, (S, B, P) each, then the shared scalars, (S, 1, 1) each. Outputs in bfloat16 become float32.
+        """
         out = tuple(o.float() if o.dtype == torch.bfloat16 else o for o in self.decoder(z))
-        return out if self.shared is None else (*out, *self.shared.split(1, dim=-1))
+        return out if self.shared is None else (*out, *torch.split(self.shared, 1, dim=-1))
 
     def forward(self, x: Tensor, eps: Tensor) -> Pass:
-        """x (S, B, P), eps ~ N(0, 1) of (S, L, B, Z)."""
+        """Encode x (S, B, P), draw z with eps ~ N(0, 1) of shape (S, L, B, Z), and score x under the decoded p(x|z)."""
         lanes, draws, images, latents = eps.shape
         mean, log_var = (q.float() if q.dtype == torch.bfloat16 else q for q in self.encoder(x))
         z = mean[:, None] + torch.exp(log_var / 2)[:, None] * eps
@@ -59,19 +71,19 @@ class VAE(nn.Module):
         return Pass(mean, log_var, eps, z, log_px.view(lanes, draws, images))
 
     def reset(self, lane: int, generator: torch.Generator) -> None:
-        """Draw lane's initial weights."""
+        """Draw the initial weights of one lane from the generator, in place; the shared scalars stay as they are."""
         for module in self.modules():
             if isinstance(module, LaneLinear):
                 module.reset(lane, generator)
 
 
 def build(spec: TrialSpec, pixels: int, lanes: int = 1) -> VAE:
-    """The VAE that spec describes, for `lanes` trials; its weights are not drawn yet."""
+    """Return the VAE that spec describes, for images of so many pixels and for so many lanes; its weights are not drawn yet."""
     return side_by_side([spec] * lanes, pixels)
 
 
 def side_by_side(specs: Sequence[TrialSpec], pixels: int) -> VAE:
-    """The VAEs of specs that are `mixable`, one lane each; their weights are not drawn yet."""
+    """Return one VAE with a lane for each of these specs, which must be `mixable`; its weights are not drawn yet."""
     likelihoods = [likelihood_of(s) for s in specs]
     likelihood = likelihoods[0] if len(set(likelihoods)) == 1 else cast(Likelihood, Lanewise(tuple(likelihoods)))
     shape = specs[0]
@@ -80,15 +92,18 @@ def side_by_side(specs: Sequence[TrialSpec], pixels: int) -> VAE:
 
 
 def likelihood_of(spec: TrialSpec) -> Likelihood:
-    """The likelihood that spec names, with its own constants."""
+    """Return the likelihood that spec names, with the spec's sigma if it fixes one."""
     return LIKELIHOODS[spec.likelihood] if spec.sigma is None else Gaussian(sigma="fixed", value=spec.sigma)
 
 
 def mixable(specs: Iterable[TrialSpec]) -> bool:
-    """Whether one program can train them: they differ in lane fields, activation and likelihood only, on decoders of one width."""
+    """Return whether one program can train trials of these specs.
+
+    It can if they differ in lane fields, activation and likelihood only, and their likelihoods take equally many decoder outputs.
+    """
     return len({(s.mixed, likelihood_of(s).params) for s in specs}) == 1
 
 
 def parameters_of_one(vae: VAE) -> int:
-    """Learned parameters of one trial."""
+    """Return the number of learned parameters of one lane."""
     return sum(p[0].numel() for p in vae.parameters())

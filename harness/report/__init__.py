@@ -1,7 +1,7 @@
 """A finished study as verdicts, tables and figures: in the terminal, as CSV and PNG, and as one self-contained HTML page.
 
-In come the results on record, out come words and pictures for people. `ablation/` has what arms are compared by, `search/` what a
-search found. Nothing is trained or scored here.
+In come the results on record, out come words and pictures for people. `ablation/` compares arms, `search/` presents the trials of a
+search. Nothing is trained or scored here.
 """
 
 from harness.report.ablation.results import AblationResults

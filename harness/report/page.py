@@ -1,4 +1,4 @@
-"""A finished study as verdicts, tables and figures: in the terminal, as CSV and PNG, and as one self-contained HTML page."""
+"""The report of a finished study as files: an HTML page, CSV, JSON and PNG, which are also put into the study's parent run."""
 
 import base64
 import json
@@ -23,107 +23,128 @@ from harness.tracking import Tracker
 
 
 def folder(name: str, budget: str) -> Path:
-    """Where the report's newest copy lies on this machine; another is in the study's parent run."""
+    """Return the folder of the report's newest copy on this machine; the other copy is in the study's parent run."""
     return paths.mlruns() / "reports" / (name if budget == "default" else f"{name}-{budget}")
 
 
 def publish(
-    f: AblationResults,
+    results: AblationResults,
     tracker: Tracker,
-    found: SearchResults | None = None,
+    search_results: SearchResults | None = None,
     stoppable: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """Write the report, which may be stopped; then close the study's parent run with it, and with the winner as a model."""
-    into = folder(f.name, f.budget)
-    shutil.rmtree(into, ignore_errors=True)
-    into.mkdir(parents=True)
+    """Write the report, then close the study's parent run with it, and with the winner as a model.
+
+    Args:
+        results: what is on record of the arms.
+        tracker: of the study.
+        search_results: what is on record of the search, if the study has one.
+        stoppable: opens the block in which a signal may stop the process: while the report is written.
+    """
+    folder_path = folder(results.name, results.budget)
+    shutil.rmtree(folder_path, ignore_errors=True)
+    folder_path.mkdir(parents=True)
     with stoppable():
-        if f.arms or found:
-            _write(f, into, found)
-    tags = {f"verdict.{i + 1}": v.sentence for i, v in enumerate(f.verdicts)}
-    winner = f.winner
+        if results.arms or search_results:
+            _write(results, folder_path, search_results)
+    tags = {f"verdict.{i + 1}": verdict.sentence for i, verdict in enumerate(results.verdicts)}
+    winner = results.winner
     if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:
         from harness.tracking.model_export import decoder_of
 
-        weights = tracker.file(f.records[winner.spec.id].run, "state_dict.pt")
+        weights = tracker.file(results.records[winner.spec.id].run, "state_dict.pt")
         module, example = decoder_of(winner.spec, weights)
         tags["winner"], tags["winner.cell"] = f"{winner.arm} / seed {winner.seed}", winner.spec.id
         tags["winner.model"] = tracker.log_model(module, example, [f"torch=={provenance.tags()['version.torch'].split('+')[0]}"])
-    tracker.finish_study(into, tags)
+    tracker.finish_study(folder_path, tags)
 
 
-def _write(f: AblationResults, into: Path, found: SearchResults | None) -> None:
-    tested = _tested(f, into) if f.arms else {}
+def _write(results: AblationResults, folder_path: Path, search_results: SearchResults | None) -> None:
+    """Write all files of the report into a folder."""
+    arm_values = _write_arms(results, folder_path) if results.arms else {}
     page = Environment(loader=PackageLoader("harness.report", "."), autoescape=True).get_template("page.html")
+    versions = f"torch {results.origins('version.torch')}, Python {results.origins('version.python')}"
     html = page.render(
-        f=f,
-        question=question(f.name),
-        not_judged=[f"{h}: {tables.NOT_JUDGED}" for h in f.unjudged],
+        f=results,
+        question=question(results.name),
+        not_judged=[f"{hypothesis}: {tables.NOT_JUDGED}" for hypothesis in results.unjudged],
         verdicts=[
-            (*words, tables.odds(words[2]), b) for words, b in zip(tables.verdict_words(f), tables.bootstraps(f), strict=True)
+            (*words, tables.odds(words[2]), bootstrap)
+            for words, bootstrap in zip(tables.verdict_words(results), tables.bootstraps(results), strict=True)
         ],
-        search=_searched(f, found, into) if found else None,
-        **tested,
+        search=_write_search(results, search_results, folder_path) if search_results else None,
+        **arm_values,
         facts={
             "command": provenance.command(),
-            "machine": f.origins("device"),
-            "commit of the trials": f.commits,
-            "versions": f"torch {f.origins('version.torch')}, Python {f.origins('version.python')}" if f.records else "",
+            "machine": results.origins("device"),
+            "commit of the trials": results.commits,
+            "versions": versions if results.records else "",
             "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         },
     )
-    (into / "report.html").write_text(html, encoding="utf-8")
+    (folder_path / "report.html").write_text(html, encoding="utf-8")
 
 
-def _tested(f: AblationResults, into: Path) -> dict[str, Any]:
-    """Files of the tested arms; returns what the page shows of them."""
-    there = [m for m in tables.FAIR if m in f.table]
-    headings = ["arm", "n", *(tables.heading(m) for m in there)]
-    f.table.to_csv(into / "trials.csv", index=False)
-    pd.DataFrame(tables.score_rows(f, there), columns=headings).to_csv(into / "arms.csv", index=False)
-    plain = [
-        {"claim": v.sentence, "outcome": v.outcome, "p_holm": v.p_adjusted, "improvement": v.difference.improvement}
-        for v in f.verdicts
+def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
+    """Write the files of the judged arms and return what the page shows of them, by variable of the template."""
+    present = [m for m in tables.COMPARABLE if m in results.table]
+    headings = ["arm", "n", *(tables.heading(m) for m in present)]
+    results.table.to_csv(folder_path / "trials.csv", index=False)
+    pd.DataFrame(tables.score_rows(results, present), columns=headings).to_csv(folder_path / "arms.csv", index=False)
+    rows = [
+        {
+            "claim": verdict.sentence,
+            "outcome": verdict.outcome,
+            "p_holm": verdict.p_adjusted,
+            "improvement": verdict.difference.improvement,
+        }
+        for verdict in results.verdicts
     ]
-    (into / "verdicts.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
-    figures.scores(f.table, f.arms, [m for m in tables.PLOTTED if m in f.table], into / "scores.png")
-    figures.rate_distortion(f.table, f.arms, into / "rate_distortion.png")
-    figures.gallery(f.pictures, into / "gallery.png")
+    (folder_path / "verdicts.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    figures.scores(results.table, results.arms, [m for m in tables.PLOTTED if m in results.table], folder_path / "scores.png")
+    figures.rate_distortion(results.table, results.arms, folder_path / "rate_distortion.png")
+    figures.gallery(results.pictures, folder_path / "gallery.png")
     return {
-        "tables": [(title, tables.table_of(f, metrics)) for title, metrics in tables.GROUPS.items()],
-        "differences": [(title, tables.difference_of(f, tables.varying(f, metrics))) for title, metrics in tables.GROUPS.items()]
-        if f.arms[1:]
+        "tables": [(title, tables.table_of(results, metrics)) for title, metrics in tables.GROUPS.items()],
+        "differences": [
+            (title, tables.difference_of(results, tables.varying(results, metrics))) for title, metrics in tables.GROUPS.items()
+        ]
+        if results.arms[1:]
         else [],
-        "own": tables.own_rows(f) if any(m in f.table for m in tables.OWN) else [],
+        "own": tables.own_rows(results) if any(m in results.table for m in tables.OWN) else [],
         "own_headings": ["arm", *(tables.heading(m) for m in tables.OWN)],
         "native_headings": [*tables.NATIVE_HEADINGS, *(label for label, _ in tables.NOTES.values())],
-        "native": tables.native_rows(f),
-        "cost": tables.cost_rows(f),
+        "native": tables.native_rows(results),
+        "cost": tables.cost_rows(results),
         "cost_headings": [label for label, _ in tables.COST.values()],
-        "images": {p: _base64(into / f"{p}.png") for p in ("scores", "rate_distortion", "gallery")},
+        "images": {p: _base64(folder_path / f"{p}.png") for p in ("scores", "rate_distortion", "gallery")},
     }
 
 
-def _searched(f: AblationResults, found: SearchResults, into: Path) -> dict[str, Any]:
-    """Files of a search; returns what the page shows of it."""
-    text.table(found).to_csv(into / "search.csv", index=False)
-    title, trials = text.top(found)
-    names = list(found.parameters)
+def _write_search(results: AblationResults, search_results: SearchResults, folder_path: Path) -> dict[str, Any]:
+    """Write the files of the search and return what the page shows of it, by attribute of the template's `search`."""
+    text.table(search_results).to_csv(folder_path / "search.csv", index=False)
+    title, trials = text.top(search_results)
+    names = list(search_results.parameters)
     return {
-        "sentences": text.sentences(found),
+        "sentences": text.sentences(search_results),
         "title": title,
-        "headings": text.headings(found, names),
-        "rows": text.rows(found, trials, names),
-        "figures": [(*words, _base64(into / f"{name}.png")) for name, words in search_figures.draw(found, into).items()],
-        "tested": text.tested(found, f.study) if f.arms else [text.NO_REFIT],
-        "asked": len(found.history),
+        "headings": text.headings(search_results, names),
+        "rows": text.rows(search_results, trials, names),
+        "figures": [
+            (*words, _base64(folder_path / f"{name}.png"))
+            for name, words in search_figures.draw(search_results, folder_path).items()
+        ],
+        "tested": text.tested(search_results, results.study) if results.arms else [text.NO_REFIT],
+        "asked": len(search_results.history),
     }
 
 
 def _base64(file: Path) -> str:
+    """Return a file's contents in base64."""
     return base64.b64encode(file.read_bytes()).decode()
 
 
 def note(name: str, budget: str, study: Study) -> str:
-    """Return what stands on top of the experiment in MLflow, in Markdown."""
+    """Return the text above the experiment in MLflow, in Markdown."""
     return f"**{question(name)}**\n\n{study.note(budget)}"

@@ -1,4 +1,4 @@
-"""The report in the terminal."""
+"""The report of a finished study in the terminal."""
 
 from collections.abc import Sequence
 
@@ -13,30 +13,33 @@ from harness.report.search import text
 from harness.report.search.results import SearchResults
 
 
-def show(f: AblationResults, console: Console, found: SearchResults | None = None) -> None:
-    """The report in the terminal; of a search, what it found and then its test."""
-    if found is not None:
-        _show_search(f, console, found)
-    if not f.arms:
-        console.print(text.NO_REFIT if found else "no trial has a result")
+def show(results: AblationResults, console: Console, search_results: SearchResults | None = None) -> None:
+    """Print the report; for a search its trials and then its test."""
+    if search_results is not None:
+        _show_search(results, console, search_results)
+    if not results.arms:
+        console.print(text.NO_REFIT if search_results else "no trial has a result")
         return
-    metrics = tables.to_show(f, console.width)
-    console.print(f"\n{f.name} ({f.budget} budget): test scores, mean ± sd over n seeds", highlight=False)
-    rows = [[cell.replace(" ± ", "±") for cell in row] for row in tables.score_rows(f, metrics)]
+    metrics = tables.to_show(results, console.width)
+    console.print(f"\n{results.name} ({results.budget} budget): test scores, mean ± sd over n seeds", highlight=False)
+    rows = [[cell.replace(" ± ", "±") for cell in row] for row in tables.score_rows(results, metrics)]
     console.print(_table(["arm", "n", *(tables.heading(m) for m in metrics)], rows))
-    for words in text.tested(found, f.study) if found else []:
-        console.print(f" {words}", highlight=False, soft_wrap=True)
-    for word, colour, verdict, by in tables.verdict_words(f):
-        console.print(f" [{colour}]{word:>4}[/]  {verdict.sentence}; {by}{tables.odds(verdict)}", highlight=False, soft_wrap=True)
-    for h in f.unjudged:
-        console.print(f" [yellow]open[/]  {h}: {tables.NOT_JUDGED}", highlight=False, soft_wrap=True)
-    for cell in f.cells:
-        if cell.spec.id in f.failures:
-            why = f.failures[cell.spec.id]
-            console.print(f" [red]fail[/]  {cell.arm} / seed {cell.seed}: {why}", highlight=False, soft_wrap=True)
+    for sentence in text.tested(search_results, results.study) if search_results else []:
+        console.print(f" {sentence}", highlight=False, soft_wrap=True)
+    for mark, colour, verdict, margin in tables.verdict_words(results):
+        console.print(
+            f" [{colour}]{mark:>4}[/]  {verdict.sentence}; {margin}{tables.odds(verdict)}", highlight=False, soft_wrap=True
+        )
+    for hypothesis in results.unjudged:
+        console.print(f" [yellow]open[/]  {hypothesis}: {tables.NOT_JUDGED}", highlight=False, soft_wrap=True)
+    for cell in results.cells:
+        if cell.spec.id in results.failures:
+            reason = results.failures[cell.spec.id]
+            console.print(f" [red]fail[/]  {cell.arm} / seed {cell.seed}: {reason}", highlight=False, soft_wrap=True)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table of text with an arrow for the better direction kept beside each heading."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(headings[0], no_wrap=True)
     for name in headings[1:]:
@@ -46,23 +49,24 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-def _show_search(f: AblationResults, console: Console, found: SearchResults) -> None:
-    console.print(f"\n{f.name} ({f.budget} budget): the search", highlight=False)
-    for sentence in text.sentences(found):
+def _show_search(results: AblationResults, console: Console, search_results: SearchResults) -> None:
+    """Print the sentences of a search and the table of its best trials, with as many parameters as fit."""
+    console.print(f"\n{results.name} ({results.budget} budget): the search", highlight=False)
+    for sentence in text.sentences(search_results):
         console.print(f" {sentence}", highlight=False)
-    title, trials = text.top(found)
+    title, trials = text.top(search_results)
     if not trials:
         return
-    shown = list(found.parameters)
-    while len(shown) > 1 and _width(found, trials, shown) > console.width:
-        shown.pop()  # they stand in order of what they matter
-    left = len(found.parameters) - len(shown)
-    more = f" ({left} further parameter{'s' * (left > 1)} in the report)" if left else ""
+    parameters = list(search_results.parameters)
+    while len(parameters) > 1 and _width(search_results, trials, parameters) > console.width:
+        parameters.pop()  # the last one matters least
+    omitted = len(search_results.parameters) - len(parameters)
+    more = f" ({omitted} further parameter{'s' * (omitted > 1)} in the report)" if omitted else ""
     console.print(f"\n{title}{more}", highlight=False)
-    console.print(_table(text.headings(found, shown), text.rows(found, trials, shown)))
+    console.print(_table(text.headings(search_results, parameters), text.rows(search_results, trials, parameters)))
 
 
-def _width(found: SearchResults, trials: Sequence[SearchTrial], parameters: Sequence[str]) -> int:
-    """Columns of a terminal that a table takes whose headings may break between words."""
-    columns = zip(text.headings(found, parameters), *text.rows(found, trials, parameters), strict=True)
+def _width(search_results: SearchResults, trials: Sequence[SearchTrial], parameters: Sequence[str]) -> int:
+    """Return the columns of a terminal that a table takes if its headings may break between words."""
+    columns = zip(text.headings(search_results, parameters), *text.rows(search_results, trials, parameters), strict=True)
     return sum(2 + max(max(map(len, heading.split())), *map(len, cells)) for heading, *cells in columns)

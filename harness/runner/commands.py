@@ -1,7 +1,4 @@
-"""`harness study` and `harness report`: a study from its file to its report.
-
-driver.py: the loop of asking, training, recording and telling. studies.py: ablations and searches. stopping.py: signals.
-"""
+"""The commands `harness study` and `harness report`."""
 
 import os
 import shutil
@@ -28,14 +25,27 @@ FREE_BYTES_PER_TRIAL = 3 * devices.MEBI
 def run_study(
     name: str, budget: str, device: str, workers: int | None, console: Console, *, executor: str = "processes", storage: str = ""
 ) -> int:
-    """Run what is missing of a study, report, and say where to look: `harness study`. Return the exit code."""
+    """Run what is missing of a study, report, and print where to look: `harness study`.
+
+    Args:
+        name: of the study.
+        budget: of the study, by name.
+        device: the name of the device, as in `devices.named`.
+        workers: how many trials or cohorts train at a time; None for one per core or GPU.
+        console: where progress is shown.
+        executor: the name of an executor.
+        storage: the URI of a PostgreSQL server that holds the trials, for several drivers; empty for the file in mlruns/.
+
+    Returns:
+        The exit code: 1 if a trial failed for good, 130 or 143 if a signal stopped the study, else 0.
+    """
     study = load_study(name)
     look_up(dict.fromkeys(EXECUTORS), executor, "executor")
     if storage:
-        database(storage)  # before anything else is written
-    kind = devices.device(device)
-    here, count = executor in ("local", "processes"), 1 if executor == "local" and workers is None else workers
-    workers_on = devices.worker_devices(device, count, here)
+        database(storage)  # raises an error for a wrong URI before anything is written
+    torch_device = devices.named(device)
+    local, count = executor in ("local", "processes"), 1 if executor == "local" and workers is None else workers
+    worker_devices = devices.worker_devices(device, count, local)
     _check_disk(study.runs(budget))
     console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False)
     stops, started = Stops(), time.monotonic()
@@ -44,85 +54,99 @@ def run_study(
             with stops.allowed():
                 dataset = data.load_dataset(study.base.dataset, say=console.print)
                 classifier = features.classifier(dataset, say=console.print)
-            origin = {"device": devices.describe(kind), "dataset.digest": dataset.digest, "features.sha256": classifier.digest}
-            with _driving(name, budget, storage):
+            origin = {
+                "device": devices.describe(torch_device),
+                "dataset.digest": dataset.digest,
+                "features.sha256": classifier.digest,
+            }
+            with _driver_lock(name, budget, storage):
                 session = Session(
                     store=_store(name, budget, study, storage),
                     console=console,
                     data=dataset,
-                    device=kind,
-                    workers=workers_on,
+                    device=torch_device,
+                    workers=worker_devices,
                     executor=executor,
                     origin=origin,
                     stops=stops,
                 )
                 failures = _train_and_report(study, session, started)
-        except Stopped as stop:
+        except Stopped as stopped:
             console.print(f"stopped after {clock(time.monotonic() - started)}; the same command goes on where it left off")
-            return stop.code
+            return stopped.code
     return stops.code or failures
 
 
 def _train_and_report(study: Study, session: Session, started: float) -> int:
-    """Train what is missing and report. Return 1 where a trial failed for good, else 0."""
+    """Train what is missing and report. Return 1 if a trial failed for good, else 0."""
     console, store = session.console, session.store
-    results, searched, trained = run(session, study)
+    results, search_results, trained = run(session, study)
     if not trained:
         console.print("nothing to do: all trials are done")
     page = report.folder(store.name, store.budget) / "report.html"
     if trained or not (store.tracker.study_finished and page.exists()):
         console.print("writing the report")
         try:
-            report.publish(results, store.tracker, searched, session.stops.allowed)
+            report.publish(results, store.tracker, search_results, session.stops.allowed)
         except Stopped:
             store.tracker.stop_study()
             raise
-    report.show(results, console, searched)
-    _say_where(store, console)
+    report.show(results, console, search_results)
+    _print_links(store, console)
     if trained:
         console.print(f"done in {clock(time.monotonic() - started)}", highlight=False)
     return int(bool(results.failures))
 
 
 def report_study(name: str, budget: str, console: Console, *, storage: str = "") -> int:
-    """Write the report of what is on record anew and show it: `harness report`. Return the exit code."""
+    """Write the report of what is on record anew and show it: `harness report`. Return the exit code.
+
+    Raises:
+        UserError: no trial of the study and budget is on record.
+    """
     study = load_study(name)
-    with _driving(name, budget, storage):
+    with _driver_lock(name, budget, storage):
         store = _store(name, budget, study, storage)
-        searched, best = None, {}
+        search_results, best = None, {}
         if study.search is not None:
-            with store.search_queue(study.search, study.search.batch_of(budget, 1)) as searching:
-                searched = report.SearchResults.of(study.search, budget, searching)
-            best = winners(searched.best, study.search)
+            with store.search_queue(study.search, study.search.batch_of(budget, 1)) as search_queue:
+                search_results = report.SearchResults.of(study.search, budget, search_queue)
+            best = winners(search_results.best, study.search)
         ablation = study.judged(budget, best)
         with store.ablation_queue(ablation, ablation.cells(budget), study.part) as queue:
             results = store.results(ablation, queue)
-        if not results.arms and not (searched and searched.history):
+        if not results.arms and not (search_results and search_results.history):
             raise UserError(f"no trial of {name} ({budget} budget) is on record\nmake study NAME={name} BUDGET={budget}")
-        report.publish(results, store.tracker, searched)
-        report.show(results, console, searched)
-        _say_where(store, console)
+        report.publish(results, store.tracker, search_results)
+        report.show(results, console, search_results)
+        _print_links(store, console)
     return 0
 
 
 def _store(name: str, budget: str, study: Study, storage: str) -> StudyStore:
-    """Return where a study is on record; its experiment is made where there is none."""
+    """Return the records of a study. Its experiment is created if there is none."""
     return StudyStore(name, budget, MlflowTracker(name, budget, report.note(name, budget, study)), storage)
 
 
-def _driving(name: str, budget: str, storage: str) -> AbstractContextManager[None]:
-    """Let one driver of a study per home folder in; on a shared store as many as come."""
+def _driver_lock(name: str, budget: str, storage: str) -> AbstractContextManager[None]:
+    """Return the lock that admits one driver of a study per home folder; none for a shared store, which takes any number."""
     return nullcontext() if storage else driver_lock(f"{name}.{budget}")
 
 
-def _say_where(store: StudyStore, console: Console) -> None:
+def _print_links(store: StudyStore, console: Console) -> None:
+    """Print the path of the report and the address of the study in the MLflow UI."""
     console.print(f"report: {report.folder(store.name, store.budget) / 'report.html'}", soft_wrap=True, highlight=False)
     uri = store_uri()
-    where = uri if uri.startswith("http") else "make ui, then http://127.0.0.1:5000"
-    console.print(f"browse: {where}{store.tracker.ui_path}", soft_wrap=True, highlight=False)
+    server = uri if uri.startswith("http") else "make ui, then http://127.0.0.1:5000"
+    console.print(f"browse: {server}{store.tracker.ui_path}", soft_wrap=True, highlight=False)
 
 
 def _check_disk(trials: int) -> None:
+    """Raise an error if mlruns/ cannot hold this many trials.
+
+    Raises:
+        MachineError: the folder cannot be written to, or has less than 3 MiB free per trial.
+    """
     paths.mlruns().mkdir(parents=True, exist_ok=True)
     if not os.access(paths.mlruns(), os.W_OK):
         raise MachineError(f"cannot write into {paths.mlruns()}")

@@ -1,4 +1,4 @@
-"""The loop of a study: ask the desk, train, commit to the tracker, tell the desk."""
+"""The loop of a study: take trials from the queue, train them, commit them to the tracker, tell the queue."""
 
 import shutil
 import time
@@ -13,19 +13,28 @@ from harness.queue import Assignment, Outcome, TrialQueue
 from harness.queue.store import GRACE_S
 from harness.runner.progress import Display, clock
 from harness.runner.signals import Stopped, Stops
+from harness.spec import TrialSpec
 from harness.study import Cell
 from harness.tracking import Tracker
 from harness.training.checkpoints import Checkpoints
 from harness.training.planner import Plan
 
-CLOSING_S = 6.0  # for workers to write their checkpoints, when ten are all there is
-IDLE_S = 0.2  # between looks while only others, or a sampler, are at work
+CLOSING_S = 6.0  # for workers to write their checkpoints, of the 10 s that a stopped driver may have
+IDLE_S = 0.2  # between two looks at the queue while only other drivers, or a sampler, are busy
 FENCED = "its driver was stopped for so long that another took the trial"
 
 
 @dataclass
 class Running:
-    """A run in training: its ticket, the epoch it goes on from, the last on record, and the newest with what it showed."""
+    """A run in training.
+
+    Attributes:
+        assignment: the trial that it trains, as the queue gave it.
+        start: the epoch that it goes on from.
+        logged: the last epoch on record.
+        epoch: the newest epoch.
+        row: the metrics of the newest epoch.
+    """
 
     assignment: Assignment
     start: int = 0
@@ -36,19 +45,19 @@ class Running:
 
 @dataclass(kw_only=True)
 class Driver:
-    """One queue, from what is missing to what is done.
+    """The loop over one queue, until nothing is missing.
 
     Attributes:
         queue: what is to be run.
         tracker: where runs are recorded.
-        start_executor: starts what trains, once there is something to train.
+        start_executor: starts the executor, once there is something to train.
         plan: how trials become programs.
         console: where progress is shown.
         origin: tags of every run.
         checkpoints: of trials in training.
         headline: the score that a finished trial is announced with.
         draw_all_figures: gives the ids of those of some cells to draw all figures of.
-        stops: whether this process has been asked to stop.
+        stops: the request to stop this process, and where it takes effect.
     """
 
     queue: TrialQueue
@@ -64,36 +73,44 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.running: dict[str, Running] = {}  # by spec id
-        self.ending: set[str] = set()  # ids of pruned trials that still hold their place
-        self.looked = time.monotonic()
+        self.ending: set[str] = set()  # ids of pruned trials that still hold their worker
+        self.reconciled_at = time.monotonic()
 
     @property
     def store_name(self) -> str:
-        """What ties runs to this queue."""
+        """The name of the trial store, by which runs are tied to this queue."""
         return self.queue.store.name
 
     def reconcile(self) -> list[str]:
-        """Settle what dead drivers left, so that every result counts once. A second call finds nothing to do."""
-        self.looked = time.monotonic()
+        """Settle what dead drivers have left, so that every result counts once, and return what was done, in words.
+
+        A second call finds nothing to do.
+        """
+        self.reconciled_at = time.monotonic()
         finished = self.tracker.finished_runs(self.store_name)
         repairs = self.queue.reconcile(self.tracker.look, finished)
-        strays = finished - self.queue.runs()
-        for run in strays:
+        duplicates = finished - self.queue.runs()
+        for run in duplicates:
             self.tracker.fail(run, "not counted: its trial went on in another run", killed=True)
         alive = {r.assignment.run for r in self.running.values()} | (self.queue.live_runs() if self.queue.store.shared else set())
         closed = self.tracker.close_orphans(self.store_name, alive, GRACE_S if self.queue.store.shared else 0)
-        said = []
+        messages = []
         if repairs.adopted:
-            said.append(f"took over {_trials(repairs.adopted)} that had finished just before the last stop")
+            messages.append(f"took over {_trials(repairs.adopted)} that had finished just before the last stop")
         cut_off = max(repairs.lost, closed)
         if cut_off:
-            said.append(f"{_trials(cut_off)} of an earlier start {'were' if cut_off > 1 else 'was'} cut off: run again")
-        if strays:
-            said.append(f"{len(strays)} finished twice: counted once")
-        return said
+            messages.append(f"{_trials(cut_off)} of an earlier start {'were' if cut_off > 1 else 'was'} cut off: run again")
+        if duplicates:
+            messages.append(f"{len(duplicates)} finished twice: counted once")
+        return messages
 
     def run(self) -> None:
-        """Train what is missing."""
+        """Train what is missing.
+
+        Raises:
+            Stopped: a signal asked the process to stop. The trials that were cut off are released.
+            HarnessError: the executor, the queue or the tracker cannot go on.
+        """
         missing = self.queue.missing
         if not missing:
             return
@@ -111,9 +128,9 @@ class Driver:
                     self._idle()
                 else:
                     return
-        except (Stopped, HarnessError) as end:
-            why = "stopping" if isinstance(end, Stopped) else "cannot go on"
-            display.say(f"{why}: {len(self.running)} trials cut off, {display.done} of {display.trials} kept")
+        except (Stopped, HarnessError) as stop:
+            reason = "stopping" if isinstance(stop, Stopped) else "cannot go on"
+            display.say(f"{reason}: {len(self.running)} trials cut off, {display.done} of {display.trials} kept")
             executor.close(CLOSING_S)
             self._stop()
             raise
@@ -122,7 +139,7 @@ class Driver:
             executor.close()
 
     def _events(self, executor: Executor) -> Iterator[Event]:
-        """What happens; it may be stopped while it is waited for, not while it is dealt with."""
+        """Yield the executor's events. A signal may stop the process while it waits for one, but not while one is handled."""
         events = executor.events()
         while True:
             with self.stops.allowed():
@@ -132,38 +149,40 @@ class Driver:
             yield event
 
     def _stop(self) -> None:
-        """What is cut off waits again, whatever the signal interrupted; a run that had just finished counts."""
+        """Release the trials that were cut off, so that they wait again; a run that had just finished counts."""
         self.running.clear()
         self.queue.release(self.tracker.look)
         self.reconcile()
         self.tracker.stop_study()
 
     def _idle(self) -> None:
+        """Wait a moment for other drivers or the sampler. With a shared store, settle now and then what dead drivers have left."""
         with self.stops.allowed():
             time.sleep(IDLE_S)
-        if self.queue.store.shared and time.monotonic() - self.looked > GRACE_S / 4:
+        if self.queue.store.shared and time.monotonic() - self.reconciled_at > GRACE_S / 4:
             for line in self.reconcile():
                 self.console.print(line)
 
     def _fill(self, executor: Executor) -> None:
-        starts: dict[str, int] = {}
+        """Give the executor new jobs for as long as it has room and the queue has trials."""
+        start_epochs: dict[str, int] = {}
 
-        def start(cell: Cell) -> int:
-            return starts.setdefault(cell.spec.id, self.checkpoints.newest(cell.spec))
+        def start_epoch(cell: Cell) -> int:
+            return start_epochs.setdefault(cell.spec.id, self.checkpoints.newest(cell.spec))
 
-        def alike(cell: Cell) -> tuple:
-            return self.plan.group(cell.spec), start(cell)
+        def program_of(cell: Cell) -> tuple[TrialSpec, int]:
+            return self.plan.group(cell.spec), start_epoch(cell)
 
         while executor.free():
-            assignments = self.queue.take(self.plan.lanes, alike)
+            assignments = self.queue.take(self.plan.lanes, program_of)
             if not assignments:
                 return
-            epochs = start(assignments[0].cell)
+            epochs = start_epoch(assignments[0].cell)
             for assignment in assignments:
                 self.running[assignment.cell.spec.id] = self._begin(assignment, epochs)
-            specs = tuple(t.cell.spec for t in assignments)
+            specs = tuple(assignment.cell.spec for assignment in assignments)
             compiled = specs[0].cohort in self.plan.compiled
-            draw_all_figures = frozenset(self.draw_all_figures([t.cell for t in assignments]))
+            draw_all_figures = frozenset(self.draw_all_figures([assignment.cell for assignment in assignments]))
             executor.submit(
                 Job(
                     specs,
@@ -175,31 +194,32 @@ class Driver:
             )
 
     def _begin(self, assignment: Assignment, epochs: int) -> Running:
-        """The run of a trial: the one that its checkpoint belongs to goes on, any other trial begins a new one."""
+        """Return the run of a trial: the one that its checkpoint belongs to, reopened, or else a new one."""
         logged = self.tracker.reopen(assignment.run) if assignment.run and epochs else None
         if logged is not None:
             return Running(assignment, epochs, logged)
         cell = assignment.cell
-        facts = {**self.origin, "ledger": self.store_name}
-        run = self.tracker.begin(cell.spec, cell.arm, assignment.number, assignment.attempt, facts)
+        tags = {**self.origin, "ledger": self.store_name}
+        run = self.tracker.begin(cell.spec, cell.arm, assignment.number, assignment.attempt, tags)
         self.queue.note_run(assignment, run)
         return Running(replace(assignment, run=run), epochs)
 
     def _handle(self, event: Event, executor: Executor, display: Display) -> None:
+        """Record an event of a trial and tell the queue, which may prune, count, retry or skip trials."""
         trial = self.running.get(event.spec)
         if not isinstance(event, Epoch):
             self.ending.discard(event.spec)
-        if trial is None or isinstance(event, Pruned):  # what is over may still be heard of
+        if trial is None or isinstance(event, Pruned):  # events of a trial that has ended may still arrive
             return
         assignment, cell = trial.assignment, trial.assignment.cell
         name = f"{cell.arm} / seed {cell.seed}"
-        ended: Outcome | None = None
+        outcome: Outcome | None = None
         match event:
             case Epoch(epoch=epoch, row=row):
                 trial.epoch, trial.row = epoch, row
-                if epoch > trial.logged:  # an epoch taken again after a stop is on record already
+                if epoch > trial.logged:  # an epoch that is trained again after a stop is already recorded
                     self.tracker.log(assignment.run, epoch, row)
-                if epoch <= trial.start:  # told again from the checkpoint
+                if epoch <= trial.start:  # reported again from the checkpoint
                     return
                 display.epoch(name, epoch, cell.spec.epochs, row)
                 pruning = self.queue.pruning
@@ -207,40 +227,41 @@ class Driver:
                     executor.prune([event.spec])
                     self.ending.add(event.spec)
                     self.tracker.prune(assignment.run, epoch)
-                    self._over(event.spec)
-                    ended = pruning.pruned(assignment)
+                    self._end(event.spec)
+                    outcome = pruning.pruned(assignment)
                     display.trial(name, f"pruned after {epoch} of {cell.spec.epochs} epochs", cell.spec.epochs - epoch)
             case Finished(result=result, files=files):
-                self.tracker.finish(
-                    assignment.run, result, files
-                )  # the commit: what comes after may be lost and is repaired at start
+                # This is the commit: whatever is written after it may be lost, and is repaired at the next start.
+                self.tracker.finish(assignment.run, result, files)
                 scores = trial.row | dict(result.metrics)
-                ended = self.queue.complete(assignment, scores)
+                outcome = self.queue.complete(assignment, scores)
                 shutil.rmtree(files)
-                self._over(event.spec)
-                if ended.counted:
+                self._end(event.spec)
+                if outcome.counted:
                     display.trial(name, f"{self.headline} {scores[self.headline]:.2f} in {clock(scores['perf/train_s'])}")
                 else:
                     self.tracker.fail(assignment.run, FENCED, killed=True)
                     display.trial(name, f"dropped: {FENCED}", over=False)
-            case Failed(why=why, final=final):
-                self.tracker.fail(assignment.run, why)
-                ended = self.queue.fail(assignment, why, final=final)
-                if ended.retried:
+            case Failed(why=reason, final=final):
+                self.tracker.fail(assignment.run, reason)
+                outcome = self.queue.fail(assignment, reason, final=final)
+                if outcome.retried:
                     del self.running[event.spec]
                 else:
-                    self._over(event.spec)
-                unspent = -trial.epoch if ended.retried else cell.spec.epochs - trial.epoch
-                again = ", will try again" if ended.retried else ""
-                display.trial(name, f"FAILED{again}: {why}", unspent, over=not ended.retried)
-        if ended is not None and ended.skipped:
+                    self._end(event.spec)
+                unspent_epochs = -trial.epoch if outcome.retried else cell.spec.epochs - trial.epoch
+                again = ", will try again" if outcome.retried else ""
+                display.trial(name, f"FAILED{again}: {reason}", unspent_epochs, over=not outcome.retried)
+        if outcome is not None and outcome.skipped:
             display.trial(
-                cell.arm, f"over early, {ended.skipped} runs spared", ended.skipped * cell.spec.epochs, over=ended.skipped
+                cell.arm, f"over early, {outcome.skipped} runs spared", outcome.skipped * cell.spec.epochs, over=outcome.skipped
             )
 
-    def _over(self, spec: str) -> None:
+    def _end(self, spec: str) -> None:
+        """Forget a trial that has ended, and its checkpoint."""
         self.checkpoints.discard(self.running.pop(spec).assignment.cell.spec)
 
 
 def _trials(count: int) -> str:
+    """Return a number of trials in words."""
     return f"{count} trial{'s' * (count != 1)}"

@@ -25,7 +25,7 @@ from harness.training.checkpoints import Checkpoints
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """Where and how a study trains, and where it is on record.
+    """The place where a study trains and is recorded.
 
     Attributes:
         store: its runs and trials.
@@ -35,7 +35,7 @@ class Session:
         workers: the device of every training that may run at a time.
         executor: by name.
         origin: tags of every run.
-        stops: whether this process has been asked to stop.
+        stops: the request to stop this process, and where it takes effect.
     """
 
     store: StudyStore
@@ -48,7 +48,7 @@ class Session:
     stops: Stops = field(default_factory=Stops)
 
     def plan(self, specs: Sequence[TrialSpec], *, alone: bool = False) -> planner.Plan:
-        """Return how these trials become programs; where `alone` one each, for their time is judged."""
+        """Return how these trials become programs; if `alone`, one each, because their time is judged."""
         plan = planner.plan(specs, self.data, self.device, len(self.workers))
         return replace(plan, lanes=1) if alone else plan
 
@@ -59,13 +59,13 @@ class Session:
         headline: str,
         draw_all_figures: Callable[[Sequence[Cell]], Collection[str]] = lambda cells: (),
     ) -> bool:
-        """Settle what dead drivers left, then train what is missing. Return whether anything was.
+        """Settle what dead drivers have left, then train what is missing. Return whether anything was trained.
 
         `headline` is the score that a finished trial is announced with; `draw_all_figures` gives the ids of trials to draw all
         figures of.
         """
         trials = queue.store
-        owner = sha256(trials.me.encode()).hexdigest()[:8] if trials.shared else "own"
+        owner = sha256(trials.driver_id.encode()).hexdigest()[:8] if trials.shared else "own"
         scratch = paths.mlruns() / "scratch" / f"{trials.name}.{owner}"
         dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints" / self.device.type)
         driver = Driver(
@@ -94,16 +94,16 @@ class Session:
 
 
 def run(session: Session, study: Study) -> tuple[AblationResults, SearchResults | None, bool]:
-    """Search where the study does, then train the arms that are judged.
+    """Run the search of a study, if it has one, then train the arms that are judged.
 
     Return what is on record of the arms and of the search, and whether anything was trained.
     """
-    budget, searched, best, trained = session.store.budget, None, {}, False
+    budget, search_results, best, trained = session.store.budget, None, {}, False
     if study.search is not None:
-        searched, trained = _run_search(session, study.search)
-        best = winners(searched.best, study.search)
-    results, more = _run_ablation(session, study.judged(budget, best), study.part)
-    return results, searched, trained or more
+        search_results, trained = _run_search(session, study.search)
+        best = winners(search_results.best, study.search)
+    results, trained_arms = _run_ablation(session, study.judged(budget, best), study.part)
+    return results, search_results, trained or trained_arms
 
 
 def _run_search(session: Session, search: Search) -> tuple[SearchResults, bool]:
@@ -121,20 +121,23 @@ def _run_ablation(session: Session, study: Ablation, part: str) -> tuple[Ablatio
     plan = session.plan([c.spec for c in cells])
     first_seeds = {cell.arm: cell.spec.id for cell in sorted(cells, key=lambda c: -c.seed)}
 
-    def alike(cell: Cell) -> tuple[str, str]:
+    def program_of(cell: Cell) -> tuple[str, str]:
         return plan.group(cell.spec).id, cell.spec.cohort.id
 
-    def draw_all_figures(some: Sequence[Cell]) -> list[str]:
-        return [c.spec.id for c in some if c.spec.id in first_seeds.values()]
+    def draw_all_figures(candidates: Sequence[Cell]) -> list[str]:
+        return [c.spec.id for c in candidates if c.spec.id in first_seeds.values()]
 
-    order = sorted(cells, key=alike) if plan.lanes > 1 else cells
+    order = sorted(cells, key=program_of) if plan.lanes > 1 else cells
     with session.store.ablation_queue(study, order, part) as queue:
         trained = session.train(queue, plan, "test/squared_error", draw_all_figures)
         return session.store.results(study, queue), trained
 
 
 def likely(search: Search, budget: str) -> list[TrialSpec]:
-    """Return specs to plan for: as many as trials where all points share a program, else one per corner of the space."""
+    """Return specs to plan the programs of a search for.
+
+    They are as many as its trials if all points share a program, else one for each of two opposite corners of the space.
+    """
     low = search.point(budget, lambda p: p.choices[0] if p.choices else p.low)
     lanes = {f.name for f in fields(TrialSpec) if f.metadata.get("lane")}
     if set(search.space) <= lanes:
@@ -144,10 +147,13 @@ def likely(search: Search, budget: str) -> list[TrialSpec]:
 
 
 def winners(best: Sequence[SearchTrial], search: Search) -> dict[str, TrialSpec]:
-    """Return what is trained again, by arm: the best trial; of several objectives the best by each, and one in between."""
+    """Return the specs to train again, by arm.
+
+    They are the best trial; with several objectives the best by each and one in between.
+    """
     if not best:
         return {}
     if len(search.objectives) == 1:
         return {"tuned": best[0].spec}
-    spots = dict.fromkeys((0, len(best) - 1, len(best) // 2))
-    return {f"#{best[i].number}": best[i].spec for i in list(spots)[:MOST_REFITS]}
+    indices = dict.fromkeys((0, len(best) - 1, len(best) // 2))
+    return {f"#{best[i].number}": best[i].spec for i in list(indices)[:MOST_REFITS]}

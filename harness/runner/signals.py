@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a study in good order: between two steps of its books, never within one."""
+"""SIGTERM and SIGINT stop a study between two writes to its stores, never within one."""
 
 import signal
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ CODES = {signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}
 
 
 class Stopped(BaseException):
-    """SIGTERM or SIGINT arrived. `code` is the exit code that tells which."""
+    """SIGTERM or SIGINT has arrived. `code` is the exit code that tells which."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -18,40 +18,44 @@ class Stopped(BaseException):
 
 
 class Stops:
-    """Whether this process was asked to stop, and where it may.
+    """The request to stop this process, and the blocks in which it takes effect.
 
-    An exception from anywhere would leave a database with a transaction of ours open, that then locks ourselves out.
+    An exception at any other point could leave a database with an open transaction of this process, which would then lock it out.
+
+    Attributes:
+        code: the exit code of the signal that arrived; 0 if none has.
+        may_raise: True within a block in which the request takes effect.
     """
 
     def __init__(self) -> None:
         self.code = 0
-        self.loose = False
+        self.may_raise = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask this process to stop; a second one ends it at once."""
+        """Note SIGTERM and SIGINT in this block as a request to stop; a second one ends the process at once."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             for s in CODES:
                 signal.signal(s, signal.SIG_DFL)
             self.code = CODES[signal.Signals(number)]
-            if self.loose:
+            if self.may_raise:
                 raise Stopped(self.code)
 
-        before = {s: signal.signal(s, stop) for s in CODES}
+        previous = {s: signal.signal(s, stop) for s in CODES}
         try:
             yield
         finally:
-            for s, handler in before.items():
+            for s, handler in previous.items():
                 signal.signal(s, handler)
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """A block that raises `Stopped` as soon as this process is asked to stop, or was before."""
+        """Raise `Stopped` in this block as soon as this process is asked to stop, or at its start if it was asked before."""
         try:
-            self.loose = True
+            self.may_raise = True
             if self.code:
                 raise Stopped(self.code)
             yield
         finally:
-            self.loose = False
+            self.may_raise = False

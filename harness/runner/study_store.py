@@ -1,4 +1,4 @@
-"""Where a study and budget are on record: its runs in MLflow, its trials in Optuna."""
+"""The records of a study and budget: its runs in MLflow and its trials in Optuna."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ class StudyStore:
     Attributes:
         name: of the study.
         budget: of the study, by name.
-        tracker: what records its runs.
-        storage: the URI of a server that holds its trials, or nothing for the file in mlruns/.
+        tracker: records its runs.
+        storage: the URI of a server that holds its trials; empty for the file in mlruns/.
     """
 
     name: str
@@ -40,14 +40,14 @@ class StudyStore:
 
     @contextmanager
     def ablation_queue(self, study: Ablation, cells: Sequence[Cell], part: str) -> Iterator[AblationQueue]:
-        """Open the queue of an ablation; it remembers the objective, or the training ELBO where there is none."""
+        """Open the queue of an ablation. It stores the objective of a trial, or the training ELBO if there is none."""
         score = study.objective or "elbo/train"
         with self.trials(part, [_direction(score)]) as store:
             yield AblationQueue(store, cells, lambda metrics: metrics[score])
 
     @contextmanager
     def search_queue(self, search: Search, batch: int) -> Iterator[SearchQueue]:
-        """Open the queue of a search; the trials of a changed search are others."""
+        """Open the queue of a search. A search that was changed has other trials."""
         with self.trials(_digest(search, self.budget), [_direction(o) for o in search.objectives]) as store:
             store.note_study({"sampler": search.sampler_of(self.budget), "batch": batch})
             queue = SearchQueue(store, search, self.budget, batch)
@@ -60,18 +60,18 @@ class StudyStore:
 
 
 def _direction(score: str) -> str:
-    """Return Optuna's word for which way is better."""
+    """Return Optuna's word for the direction in which a score is better."""
     return "minimize" if score in SCORES and SCORES[score].better == "lower" else "maximize"
 
 
 def _digest(search: Search, budget: str) -> str:
-    """Return what names a search's trials beside its study and budget: a digest of all that its history depends on."""
-    chosen = search.budgets[budget]
-    depends = {
+    """Return the name of a search's trials beside its study and budget: a digest of all that its history depends on."""
+    settings = search.budgets[budget]
+    content = {
         "base": search.base.identity,
         "space": {name: [type(axis).__name__, asdict(axis)] for name, axis in search.space.items()},
-        "rest": [list(search.objectives), list(search.seeds), search.sampler_of(budget), chosen.epochs],
+        "rest": [list(search.objectives), list(search.seeds), search.sampler_of(budget), settings.epochs],
         "pruner": asdict(search.pruner) if search.pruner else None,
         "constraints": [asdict(c) for c in search.constraints],
     }
-    return sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -1,7 +1,7 @@
 """Statistics: numbers in, verdicts out.
 
-In come scores by seed, out come paired differences with intervals, adjusted p-values and verdicts. No torch, no store and no name
-of a metric enters here. A verdict rule is a function of this folder.
+In come scores by seed, out come paired differences with intervals, adjusted p-values and verdicts. Torch, stores and names of
+metrics must not enter here. To add a verdict rule, write a function in this folder.
 """
 
 from harness.stats.paired import (

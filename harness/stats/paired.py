@@ -12,7 +12,13 @@ ALPHA = 1 - LEVEL
 
 @dataclass(frozen=True)
 class Summary:
-    """A score of one arm over its seeds: mean, standard deviation between seeds (NaN with one seed), and their number."""
+    """A score of one arm over its seeds.
+
+    Attributes:
+        mean: Mean over seeds.
+        spread: Standard deviation between seeds, NaN with one seed.
+        n: The number of seeds.
+    """
 
     mean: float
     spread: float
@@ -21,10 +27,17 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Differences a - b, seed by seed: their mean, its interval, and the one-sided p of 'a is greater' and of 'a is less'.
+    """The comparison of two arms a and b by their differences a - b, seed by seed.
 
-    `improvement` is the probability that a seed of a exceeds a seed of b, over all pairs, ties counting half (Agarwal et al., 2021,
-    https://arxiv.org/abs/2108.13264).
+    Attributes:
+        mean: Mean difference.
+        low: Lower end of its 95 % interval.
+        high: Upper end of its 95 % interval.
+        p_greater: One-sided p-value of "a is greater".
+        p_less: One-sided p-value of "a is less".
+        n: The number of seeds.
+        improvement: The probability that a seed of a exceeds a seed of b, over all pairs, ties counting half (Agarwal et al.,
+            2021, https://arxiv.org/abs/2108.13264).
     """
 
     mean: float
@@ -38,7 +51,14 @@ class Paired:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the seeds say of a claim 'a beats b': `outcome` is confirmed, refuted (the reverse is shown) or not shown."""
+    """The verdict on a claim "a beats b".
+
+    Attributes:
+        outcome: "confirmed", "refuted" (the reverse is shown) or "not shown".
+        sentence: The claim in words, with its outcome.
+        difference: a - b by seed, or b - a if lower scores are better.
+        p_adjusted: The p-value of the claim after Holm's correction over all claims.
+    """
 
     outcome: str
     sentence: str
@@ -47,13 +67,13 @@ class Verdict:
 
 
 def summary(values: Sequence[float]) -> Summary:
-    """Mean and spread over seeds."""
+    """Return mean, standard deviation and number of one score per seed."""
     x = np.asarray(values, dtype=float)
     return Summary(float(x.mean()), float(x.std(ddof=1)) if len(x) > 1 else float("nan"), len(x))
 
 
 def t_quantile(probability: float, freedom: int) -> float:
-    """Of Student's t.
+    """Return a quantile of Student's t distribution with so many degrees of freedom.
 
     >>> round(t_quantile(0.95, 23), 3)
     1.714
@@ -62,10 +82,11 @@ def t_quantile(probability: float, freedom: int) -> float:
 
 
 def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
-    """Compare two arms over the same seeds, in the same order.
+    """Compare the scores of two arms over the same seeds, in the same order.
 
-    The interval is Student's for the mean difference, 95 %: with 6 seeds it covers what it says, where a BCa bootstrap covers 87 %
-    (docs/log.md). The tests are Wilcoxon's signed-rank, one-sided, exact (Wilcoxon, 1945, https://doi.org/10.2307/3001968).
+    The interval is Student's 95 % interval of the mean difference: with 6 seeds its coverage is 95 %, that of a BCa bootstrap 87 %
+    (docs/log.md). The tests are Wilcoxon's signed-rank, one-sided, exact (Wilcoxon, 1945, https://doi.org/10.2307/3001968). With
+    one seed the interval is unbounded and both p-values are 1.
 
     >>> d = paired([2.0, 2.1, 2.2, 2.3, 2.4, 2.6], [1.0, 1.0, 1.3, 1.2, 1.2, 1.1])
     >>> round(d.mean, 3), round(d.low, 3), round(d.high, 3), round(d.p_greater, 4)
@@ -78,15 +99,16 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     if n < 2:
         return Paired(mean=mean, low=-np.inf, high=np.inf, p_greater=1.0, p_less=1.0, n=n, improvement=improvement)
     half = t_quantile((1 + LEVEL) / 2, n - 1) * float(d.std(ddof=1)) / n**0.5
-    greater, less = (float(stats.wilcoxon(d, alternative=way).pvalue) if d.any() else 1.0 for way in ("greater", "less"))
+    greater, less = (float(stats.wilcoxon(d, alternative=side).pvalue) if d.any() else 1.0 for side in ("greater", "less"))
     low, high = mean - half, mean + half
     return Paired(mean=mean, low=low, high=high, p_greater=greater, p_less=less, n=n, improvement=improvement)
 
 
 def bootstrap_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
-    """The 95 % BCa bootstrap interval of the mean of a - b over paired seeds (Efron, 1987, https://doi.org/10.2307/2289144).
+    """Return the 95 % BCa bootstrap interval of the mean of a - b over paired seeds (Efron, 1987, https://doi.org/10.2307/2289144).
 
-    Shown beside Student's, never judged by: with 6 seeds it leaves out the truth in 13 % of studies instead of 5 % (docs/log.md).
+    Reports show it beside Student's interval, but no verdict uses it: with 6 seeds it misses the true mean in 13 % of studies
+    instead of 5 % (docs/log.md). With one seed it is unbounded.
     """
     d = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     if len(d) < 2:
@@ -99,7 +121,7 @@ def bootstrap_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, f
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values (Holm, 1979, https://www.jstor.org/stable/4615733), in the order given.
+    """Return Holm's adjusted p-values in the order of p (Holm, 1979, https://www.jstor.org/stable/4615733).
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -112,18 +134,23 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def judge(claims: Sequence[tuple[str, Sequence[float], Sequence[float], str]]) -> list[Verdict]:
-    """Judge claims together. A claim is (its words, the scores of 'better', of 'worse' by seed, 'lower' or 'higher' is better).
+    """Return the verdicts on claims that are judged together, in their order.
 
-    Confirmed takes both: p below 0.05 after Holm's correction over all claims, and an interval that leaves out 0. Refuted takes the
-    same of the reverse claims.
+    A claim is confirmed if its p-value is below 0.05 after Holm's correction over all claims and the interval of its difference
+    excludes 0. It is refuted if both hold for the reverse claim.
+
+    Args:
+        claims: For each claim its words, the scores by seed of the arm that is claimed to be better, those of the other arm in the
+            same order of seeds, and "higher" or "lower", whichever is better.
     """
-    differences = [paired(a, b) if way == "higher" else paired(b, a) for _, a, b, way in claims]
+    differences = [paired(a, b) if better == "higher" else paired(b, a) for _, a, b, better in claims]
     greater, less = holm([d.p_greater for d in differences]), holm([d.p_less for d in differences])
     words = [c[0] for c in claims]
-    return [_verdict(*one, len(claims)) for one in zip(words, differences, greater, less, strict=True)]
+    return [_verdict(*claim, len(claims)) for claim in zip(words, differences, greater, less, strict=True)]
 
 
 def _verdict(words: str, d: Paired, p: float, p_reverse: float, claims: int) -> Verdict:
+    """Return the verdict on one of so many claims, given its difference and the adjusted p-values of it and of its reverse."""
     seeds = f"{d.n} seed{'s' * (d.n != 1)}"
     needed = next(n for n in range(2, 64) if 0.5**n * claims < ALPHA)
     if p < ALPHA and d.low > 0:

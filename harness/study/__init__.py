@@ -1,7 +1,7 @@
 """A study: one question, as an ablation or a search, in a file of its own.
 
-In come Python values, out come the specs of the trials to run; faults are found before anything runs. No torch, so that a typo fails
-in a blink.
+In come Python values, out come the specs of the trials to run; errors are found before anything runs. Torch must not be imported
+here, so that a typo is reported at once.
 """
 
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis

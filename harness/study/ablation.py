@@ -1,4 +1,4 @@
-"""An ablation: arms x seeds, and the hypotheses stated before the runs. No torch here."""
+"""An ablation: arms x seeds, and the hypotheses stated before the runs. Torch is not imported here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from harness.study.scores import SCORES, comparable
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """`better` beats `worse` on `metric`: a claim with a direction, written down before the runs."""
+    """The claim that arm `better` beats arm `worse` on the score `metric`, written down before the runs."""
 
     better: str
     worse: str
@@ -23,7 +23,13 @@ class Hypothesis:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much a study spends: epochs of every trial, the seeds of every arm, and how deep the final scores go."""
+    """How much a study spends.
+
+    Attributes:
+        epochs: of every trial.
+        seeds: of every arm.
+        evaluation: how deep the final scores go.
+    """
 
     epochs: int
     seeds: Sequence[int]
@@ -31,7 +37,7 @@ class Budget:
 
 
 class Cell(NamedTuple):
-    """One trial of the plan."""
+    """One trial of the plan: an arm, a seed and the spec of both."""
 
     arm: str
     seed: int
@@ -40,12 +46,14 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """Arms x seeds. Each arm is a change to `base`; arms share their seeds, so they are compared in pairs.
+    """Arms x seeds. Each arm is a change to `base`; all arms have the same seeds, so that they are compared in pairs.
 
     Attributes:
-        arms: name to changed fields of the base. The first arm is the one that differences are taken against.
+        base: the spec that the arms change.
+        arms: the changed fields of the base by name of the arm. Differences are taken against the first arm.
+        budgets: how much the study may spend, by name; one is called `default`.
         hypotheses: with 6 seeds a one-sided Wilcoxon test reaches p = 0.016, so Holm's correction lets at most 3 be confirmed.
-        objective: the score on validation that picks the winner, whose model is kept. Lower or higher as `SCORES` says.
+        objective: the score on validation that picks the winner, whose model is kept; `SCORES` says which way is better.
 
     Raises:
         UserError: an unknown field, name, arm or score, or a ranking across scales; before anything runs.
@@ -69,26 +77,36 @@ class Ablation:
         if self.objective is not None:
             look_up(SCORES, self.objective, "score")
             comparable(self.objective, specs, f"objective {self.objective!r} ranks all arms")
-        for h in self.hypotheses:
-            score = look_up(SCORES, h.metric, "score")
-            for arm in (h.better, h.worse):
+        for hypothesis in self.hypotheses:
+            score = look_up(SCORES, hypothesis.metric, "score")
+            for arm in (hypothesis.better, hypothesis.worse):
                 look_up(self.arms, arm, "arm")
             if not score.better:
-                raise UserError(f"hypothesis '{h}': {h.metric!r} has no better or worse direction")
-            comparable(h.metric, {a: specs[a] for a in (h.better, h.worse)}, f"hypothesis '{h}'")
+                raise UserError(f"hypothesis '{hypothesis}': {hypothesis.metric!r} has no better or worse direction")
+            comparable(
+                hypothesis.metric, {a: specs[a] for a in (hypothesis.better, hypothesis.worse)}, f"hypothesis '{hypothesis}'"
+            )
         for name, budget in self.budgets.items():
             cells = self.cells(name)
             if not budget.seeds or len({c.spec.id for c in cells}) != len(cells):
                 raise UserError(f"budget {name!r}: seeds must be given and differ, and no two arms may be the same trial")
 
     def _spec(self, arm: str) -> TrialSpec:
+        """Return the spec of an arm, with the base's seed.
+
+        Raises:
+            UserError: a wrong field or value; the message names the arm.
+        """
         try:
             return self.base.derive(**self.arms[arm])
         except UserError as fault:
             raise UserError(f"arm {arm!r}: {fault}") from None
 
     def cells(self, budget: str) -> tuple[Cell, ...]:
-        """The plan of a budget, seed by seed, so that whatever is done first is balanced over arms."""
+        """Return the trials of a budget, seed by seed.
+
+        In this order whatever is finished first is balanced over the arms.
+        """
         chosen = look_up(self.budgets, budget, "budget")
         return tuple(
             Cell(arm, seed, self._spec(arm).derive(seed=seed, epochs=chosen.epochs, evaluation=chosen.evaluation))
@@ -98,20 +116,20 @@ class Ablation:
 
     @property
     def search(self) -> None:
-        """None: an ablation looks for nothing before its arms are trained."""
+        """None, because an ablation searches nothing before its arms are trained."""
         return None
 
     @property
     def part(self) -> str:
-        """Nothing: an ablation's trials are the whole study."""
+        """The empty name, because the trials of an ablation are the whole study."""
         return ""
 
     def judged(self, budget: str, winners: Mapping[str, TrialSpec]) -> "Ablation":
-        """Return this ablation, for all its arms are stated in it."""
+        """Return this ablation, because all its arms are stated in it."""
         return self
 
     def runs(self, budget: str) -> int:
-        """Return how many runs a budget has."""
+        """Return the number of runs of a budget."""
         return len(self.cells(budget))
 
     def shape(self, budget: str) -> str:
@@ -119,7 +137,7 @@ class Ablation:
         return f"{len(self.arms)} arms x {len(self.budgets[budget].seeds)} seeds"
 
     def note(self, budget: str) -> str:
-        """Return what stands on top of the experiment in MLflow, in Markdown."""
+        """Return the text above the experiment in MLflow, in Markdown."""
         claims = "".join(f"\n- {h}" for h in self.hypotheses)
         return (
             f"Budget `{budget}`: {self.shape(budget)}, {self.budgets[budget].epochs} epochs. "

@@ -1,7 +1,4 @@
-"""A study: one question, as an ablation or a search, in a file of its own. No torch here.
-
-scores.py: which scores may rank what. ablation.py: arms x seeds. search.py, space.py: a space and its objectives.
-"""
+"""Find, read and check the study files of studies/. Torch is not imported here."""
 
 import ast
 import importlib.util
@@ -17,31 +14,31 @@ from harness.study.search import Search, SearchBudget
 
 
 def names() -> list[str]:
-    """All studies."""
+    """Return the names of all studies."""
     return sorted(p.stem for p in paths.studies().glob("*.py") if not p.stem.startswith("_"))
 
 
 def question(name: str) -> str:
-    """What a study asks: the first line of its file, read without running it."""
+    """Return the question of a study: the first line of its file, which is read without being run."""
     try:
-        doc = ast.get_docstring(ast.parse(_path(name).read_text(encoding="utf-8")))
+        docstring = ast.get_docstring(ast.parse(_path(name).read_text(encoding="utf-8")))
     except SyntaxError as fault:
         return f"(cannot be read: line {fault.lineno}: {fault.msg})"
-    return (doc or "(asks nothing yet: its file has no docstring)").splitlines()[0]
+    return (docstring or "(asks nothing yet: its file has no docstring)").splitlines()[0]
 
 
 def questions(which: Iterable[str] | None = None) -> str:
-    """Every study with its question, one a line."""
-    listed = list(which or names())
-    width = max(map(len, listed), default=0)
-    return "\n".join(f"  {name:<{width}}  {question(name)}" for name in listed)
+    """Return every study with its question, one per line; of all studies unless `which` names some."""
+    selected = list(which or names())
+    width = max(map(len, selected), default=0)
+    return "\n".join(f"  {name:<{width}}  {question(name)}" for name in selected)
 
 
 def load_study(name: str) -> Study:
-    """The study in studies/NAME.py.
+    """Return the study in studies/NAME.py.
 
     Raises:
-        UserError: no such study, or one whose file has a fault; the message names file and line.
+        UserError: there is no such study, or its file has an error; the message names file and line.
     """
     if name not in names():
         raise UserError(f"{unknown('study', name, names())}\n{questions()}")
@@ -56,17 +53,21 @@ def load_study(name: str) -> Study:
     except SyntaxError as fault:
         text = (fault.text or "").rstrip()
         raise UserError(f"{path}:{fault.lineno}:{fault.offset}: {fault.msg}\n  {text}") from None
-    except Exception as fault:  # a study file is user code: whatever it raises is reported as its fault, with the line
-        here = [f.lineno for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(path)]
-        kind = "" if isinstance(fault, UserError) else f"{type(fault).__name__}: "
-        raise UserError(f"{path}:{here[-1] if here else 1}: {kind}{fault}") from None
+    except Exception as fault:  # a study file is user code, so whatever it raises is reported with the file and line
+        own_lines = [f.lineno for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(path)]
+        prefix = "" if isinstance(fault, UserError) else f"{type(fault).__name__}: "
+        raise UserError(f"{path}:{own_lines[-1] if own_lines else 1}: {prefix}{fault}") from None
     if not isinstance(study, Ablation | Search):
         raise UserError(f"{path}: STUDY must be an Ablation or a Search, got {type(study).__name__}")
     return study
 
 
 def check(name: str, budget: str) -> None:
-    """Raise the fault that keeps a study, or its budget, from running."""
+    """Raise an error if a study cannot run with this budget.
+
+    Raises:
+        UserError: the study or budget is unknown or has an error, or its budget would never look at the test set.
+    """
     budgets: Mapping[str, Budget | SearchBudget] = load_study(name).budgets
     if look_up(budgets, budget, "budget").evaluation == "validation":
         raise UserError(
@@ -76,4 +77,5 @@ def check(name: str, budget: str) -> None:
 
 
 def _path(name: str) -> Path:
+    """Return the path of a study's file."""
     return paths.studies() / f"{name}.py"

@@ -1,4 +1,4 @@
-"""What every kind of study answers, so that whoever runs or reports one need not know its kind. No torch here."""
+"""The protocol of every kind of study, so that code that runs or reports one need not know its kind. Torch is not imported here."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -9,26 +9,26 @@ from harness.study.search import Search, SearchBudget
 
 
 class Study(Protocol):
-    """One question. Where it searches, its search comes first; then the arms of an ablation are trained and judged."""
+    """One question. If it has a search, that comes first; then the arms of an ablation are trained and judged."""
 
     @property
     def base(self) -> TrialSpec:
-        """The trial that arms and points are changes of."""
+        """The spec that arms and points of a space are changes of."""
 
     @property
     def budgets(self) -> Mapping[str, Budget] | Mapping[str, SearchBudget]:
-        """How much it may spend, by name; there is always a `default`."""
+        """How much the study may spend, by name; one budget is called `default`."""
 
     @property
     def search(self) -> Search | None:
-        """What it looks for before its arms are known; None where they are stated."""
+        """The search that finds the arms; None if the study states them."""
 
     @property
     def part(self) -> str:
-        """What the trials that are judged are called within the study; nothing where they are all of it."""
+        """The name of the judged trials within the study; empty if they are the whole study."""
 
     def judged(self, budget: str, winners: Mapping[str, TrialSpec]) -> Ablation:
-        """Return the ablation whose arms are judged; `winners` are the specs that the search found, by arm."""
+        """Return the ablation whose arms are judged; `winners` are the specs that the search has found, by arm."""
 
     def runs(self, budget: str) -> int:
         """Return about how many runs a budget has."""
@@ -37,4 +37,4 @@ class Study(Protocol):
         """Return the size of a budget in words."""
 
     def note(self, budget: str) -> str:
-        """Return what stands on top of the experiment in MLflow, in Markdown."""
+        """Return the text above the experiment in MLflow, in Markdown."""

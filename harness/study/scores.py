@@ -1,4 +1,4 @@
-"""Scores: what they are called, which way is better, and which trials they may rank. No torch here."""
+"""Scores: their labels, which direction is better, and which trials they may rank. Torch is not imported here."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -8,10 +8,15 @@ from harness.spec import TrialSpec
 
 
 class Score(NamedTuple):
-    """A score of a trial: its label with unit, which way is better ("" for neither), decimals to print, and its tier.
+    """A score of a trial.
 
-    Tier A lives on its likelihood's own scale and may only be compared within one; B takes a likelihood that is a pmf of grey
-    levels; C and D compare any models (docs/science.md). `most_latents`: it exists up to so many.
+    Attributes:
+        label: its name with the unit.
+        better: "lower", "higher", or "" if neither is better.
+        digits: the decimals to print.
+        tier: A is on the likelihood's own scale and may only be compared within one; B takes a likelihood that is a pmf of grey
+            levels; C and D compare any models (docs/science.md).
+        most_latents: the number of latents up to which the score is defined; None for any number.
     """
 
     label: str
@@ -54,22 +59,33 @@ SCORES: Mapping[str, Score] = {
 }
 
 
-def comparable(metric: str, specs: Mapping[str, TrialSpec], where: str) -> None:
-    """Refuse a ranking of these specs, by the name of each, that the score's tier does not allow."""
+def comparable(metric: str, specs: Mapping[str, TrialSpec], ranking: str) -> None:
+    """Raise an error if the tier of a score does not allow it to rank these specs.
+
+    Args:
+        metric: the score's key.
+        specs: by the name that the message should give each, such as its arm.
+        ranking: what ranks them, in words, with which the message begins.
+
+    Raises:
+        UserError: the specs are on different scales, have no pmf of grey levels, or have too many latents for the score.
+    """
     score = SCORES[metric]
     scales = {arm: str(spec.scale) for arm, spec in specs.items()}
-    listed = ", ".join(f"{arm} is a {scale}" for arm, scale in scales.items())
+    scales_in_words = ", ".join(f"{arm} is a {scale}" for arm, scale in scales.items())
     latents = max(spec.latent for spec in specs.values())
-    there = {name: s for name, s in SCORES.items() if s.most_latents is None or s.most_latents >= latents}
-    fair = [name for name, s in there.items() if s.better and s.tier in "CD" and name.startswith("test/")]
-    would_do = {tier: ", ".join(n for n in fair if SCORES[n].tier == tier) for tier in "CD"}
+    defined = {name: s for name, s in SCORES.items() if s.most_latents is None or s.most_latents >= latents}
+    always_comparable = [name for name, s in defined.items() if s.better and s.tier in "CD" and name.startswith("test/")]
+    alternatives = {tier: ", ".join(name for name in always_comparable if SCORES[name].tier == tier) for tier in "CD"}
     if all(spec.has_grey_pmf for spec in specs.values()):
-        would_do = {"B": "test/own_bits"} | would_do
-    advice = "\n".join(f"tier {tier} would do: {names}" for tier, names in would_do.items())
+        alternatives = {"B": "test/own_bits"} | alternatives
+    advice = "\n".join(f"tier {tier} would do: {names}" for tier, names in alternatives.items())
     if score.tier == "A" and len(set(scales.values())) > 1:
-        raise UserError(f"{where}: {metric!r} (tier A) cannot rank across scales ({listed})\n{advice}")
-    without = [arm for arm, spec in specs.items() if not spec.has_grey_pmf]
-    if score.tier == "B" and without:
-        raise UserError(f"{where}: {metric!r} (tier B) takes a pmf of grey levels, {' and '.join(without)} has none\n{advice}")
-    if metric not in there:
-        raise UserError(f"{where}: {metric!r} exists up to {score.most_latents} latents, got {latents}\n{advice}")
+        raise UserError(f"{ranking}: {metric!r} (tier A) cannot rank across scales ({scales_in_words})\n{advice}")
+    without_pmf = [arm for arm, spec in specs.items() if not spec.has_grey_pmf]
+    if score.tier == "B" and without_pmf:
+        raise UserError(
+            f"{ranking}: {metric!r} (tier B) takes a pmf of grey levels, {' and '.join(without_pmf)} has none\n{advice}"
+        )
+    if metric not in defined:
+        raise UserError(f"{ranking}: {metric!r} exists up to {score.most_latents} latents, got {latents}\n{advice}")

@@ -1,4 +1,4 @@
-"""A search: a space, objectives on validation, a budget of trials. The best is trained again on new seeds and tested. No torch."""
+"""A search: a space, objectives on validation and a budget of trials. The best is trained again on new seeds and tested."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,18 +18,18 @@ SAMPLERS: Mapping[str, str] = {
     "qmc": "a scrambled Sobol sequence: draws that fill the space evenly",
     "nsga2": "NSGA-II (Deb et al., 2002): evolution, for several objectives and many trials",
 }
-MODEL_BASED = ("gp", "tpe")  # they learn from what is told, so a large batch asks blindly
+MODEL_BASED = ("gp", "tpe")  # they learn from finished trials, and within a large batch there are none yet
 PRUNERS: Mapping[str, str] = {
     "asha": "successive halving, asynchronous (Li et al., 2020, https://arxiv.org/abs/1810.05934)",
     "hyperband": "several brackets of it (Li et al., 2018, https://arxiv.org/abs/1603.06560)",
     "median": "worse than the median of finished trials at the same epoch",
     "wilcoxon": "worse than the best trial over seeds, by Wilcoxon's signed-rank test; a trial is all of `seeds`",
 }
-QUALITY = ("elbo/validation", "validation/squared_error", "validation/common_bits")  # what may be searched for,
-COST = ("perf/throughput", "perf/step_ms", "model/parameters")  # and against what it may be held
-FIXED = ("dataset", "fit_on", "seed", "epochs", "evaluation")  # these say what is compared, so they are not searched
-GP_TRIALS = 200  # beyond this many a Gaussian process takes seconds to fit
-BATCH = 8  # most trials that a model-based sampler is asked for at once
+QUALITY = ("elbo/validation", "validation/squared_error", "validation/common_bits")  # scores that say how good a model is
+COST = ("perf/throughput", "perf/step_ms", "model/parameters")  # further objectives and constraints
+FIXED = ("dataset", "fit_on", "seed", "epochs", "evaluation")  # fields that define the comparison and so cannot be searched
+GP_TRIALS = 200  # with more trials a Gaussian process takes seconds to fit
+BATCH = 8  # the most trials that a model-based sampler suggests at once
 MOST_REFITS = 3
 
 
@@ -39,9 +39,9 @@ class Pruner:
 
     Attributes:
         name: one of `PRUNERS`.
-        first: epochs (`wilcoxon`: seeds) that every trial gets.
-        factor: of `factor` trials one goes on, at rungs that lie that far apart; `asha` and `hyperband`.
-        p: `wilcoxon` prunes below this p-value. It is looked at after every seed, so keep it small.
+        first: the epochs (`wilcoxon`: seeds) that every trial gets.
+        factor: `asha` and `hyperband` let one of `factor` trials go on at each rung; a rung is `factor` times the one before.
+        p: `wilcoxon` prunes below this p-value. It tests after every seed, so the value should be small.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Pruner:
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
-    """A cost that a winner must keep: a score of `COST` of at most, or at least, a number."""
+    """A bound that a winner must keep: a score of `COST` is at most, or at least, a number."""
 
     score: str
     at_most: float | None = None
@@ -76,13 +76,20 @@ class Constraint:
         return f"{SCORES[self.score].label} {bound}"
 
     def excess(self, value: float) -> float:
-        """By how much a value breaks it; 0 or less where it keeps it."""
+        """Return by how much a value breaks the bound; 0 or less if the value keeps it."""
         return value - self.at_most if self.at_most is not None else (self.at_least or 0) - value
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchBudget:
-    """How much a search spends: trials, epochs of each, and the seeds on which the best is trained again and tested."""
+    """How much a search spends.
+
+    Attributes:
+        trials: the number of trials.
+        epochs: of every trial.
+        refit_seeds: the seeds on which the best is trained again and tested.
+        evaluation: how deep the scores of that test go.
+    """
 
     trials: int
     epochs: int
@@ -92,17 +99,23 @@ class SearchBudget:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Looks for the best point of a space, on validation only; then trains it and the base on new seeds and tests both.
+    """A search for the best point of a space, on validation only. The best and the base are then tested on new seeds.
+
+    A point that is suggested again is trained on the next seed.
 
     Attributes:
+        base: the spec that the points of the space are changes of.
         space: axes by field of a trial; later ones may depend on earlier ones by `when`.
-        objectives: one score of `QUALITY`, or it and scores of `COST`: then the report shows what one costs in terms of others.
+        objectives: one score of `QUALITY`, or it and scores of `COST`: the report then shows what one costs in terms of the others.
+        budgets: how much the search may spend, by name; one is called `default`.
         seeds: a trial trains once on each, and its value is their mean.
-        sampler: one of `SAMPLERS`; unless said `gp` up to 200 trials and `tpe` beyond or in a conditional space.
-        batch: trials asked for at once; unless said as many as train at a time, of model-based samplers at most 8.
+        sampler: one of `SAMPLERS`; by default `gp` up to 200 trials, and `tpe` beyond or in a conditional space.
+        pruner: how hopeless trials are ended early; None to end none.
+        constraints: bounds that a winner must keep.
+        batch: the trials suggested at once; by default as many as train at a time, for model-based samplers at most 8.
 
-    A point that is asked for again is trained on the next seed. Raises:
-        UserError: an unknown name, a bound that makes no sense, an objective that cannot rank; before anything runs.
+    Raises:
+        UserError: an unknown name, a bound that makes no sense, or an objective that cannot rank; before anything runs.
     """
 
     base: TrialSpec
@@ -144,12 +157,22 @@ class Search:
             self.judged(name, {})
 
     def _derive(self, point: Mapping[str, Any]) -> TrialSpec:
+        """Return the spec of a point of the space, with scores on validation alone.
+
+        Raises:
+            UserError: the point is no valid trial; the message shows the point.
+        """
         try:
             return self.base.derive(**point, evaluation="validation")
         except UserError as fault:
             raise UserError(f"the space holds {point}: {fault}") from None
 
     def _check_objectives(self, points: Sequence[TrialSpec]) -> None:
+        """Raise an error if the objectives cannot select among these points.
+
+        Raises:
+            UserError: an unknown objective, one on the test set, not exactly one score of quality, or one that cannot rank them.
+        """
         known = dict.fromkeys((*QUALITY, *COST))
         for name in self.objectives:
             if name.startswith("test/"):
@@ -163,10 +186,17 @@ class Search:
             try:
                 comparable(quality[0], names, f"objective {quality[0]!r}")
             except UserError as fault:
-                better = [q for q in QUALITY if SCORES[q].tier != "A"]
-                raise UserError(f"{str(fault).splitlines()[0]}\nany likelihood can be ranked by {' or '.join(better)}") from None
+                alternatives = [q for q in QUALITY if SCORES[q].tier != "A"]
+                raise UserError(
+                    f"{str(fault).splitlines()[0]}\nany likelihood can be ranked by {' or '.join(alternatives)}"
+                ) from None
 
     def _check_sampler(self) -> None:
+        """Raise an error if the sampler or the batch is wrong.
+
+        Raises:
+            UserError: the sampler is unknown or takes no conditional space, or the batch is below 1.
+        """
         if self.sampler is not None:
             look_up(SAMPLERS, self.sampler, "sampler")
         if self.sampler == "gp" and conditional(self.space):
@@ -175,6 +205,11 @@ class Search:
             raise UserError(f"batch must be at least 1, got {self.batch}")
 
     def _check_pruner(self) -> None:
+        """Raise an error if the pruner or the seeds are wrong.
+
+        Raises:
+            UserError: an unknown pruner, or one that does not fit objectives or seeds; without one, missing or repeated seeds.
+        """
         if self.pruner is None:
             if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
                 raise UserError(f"seeds must be given and differ, got {list(self.seeds)}")
@@ -183,9 +218,9 @@ class Search:
         if len(self.objectives) > 1:
             raise UserError("a pruner ends trials by one objective, and this search has several")
         if self.pruner.name == "wilcoxon":
-            fewest = self.pruner.seeds_to_judge + 1  # pruned after the last one a trial would have cost all that it can
-            if len(self.seeds) < fewest:
-                raise UserError(f"pruner 'wilcoxon' compares trials over seeds: give {fewest} or more, got {len(self.seeds)}")
+            min_seeds = self.pruner.seeds_to_judge + 1  # a trial pruned after its last seed would save nothing
+            if len(self.seeds) < min_seeds:
+                raise UserError(f"pruner 'wilcoxon' compares trials over seeds: give {min_seeds} or more, got {len(self.seeds)}")
         elif self.objectives[0] != "elbo/validation" or len(self.seeds) > 1:
             raise UserError(
                 f"pruner {self.pruner.name!r} looks at every epoch of one seed, where only 'elbo/validation' is known; "
@@ -193,46 +228,49 @@ class Search:
             )
 
     def sampler_of(self, budget: str) -> str:
-        """The sampler of a budget by name: the one asked for, or the one that fits."""
+        """Return the name of the sampler of a budget: the one that the search names, or else the one that fits."""
         if self.sampler is not None:
             return self.sampler
-        few = look_up(self.budgets, budget, "budget").trials <= GP_TRIALS
-        return "gp" if few and not conditional(self.space) else "tpe"
+        few_trials = look_up(self.budgets, budget, "budget").trials <= GP_TRIALS
+        return "gp" if few_trials and not conditional(self.space) else "tpe"
 
-    def batch_of(self, budget: str, places: int) -> int:
-        """Trials to ask for at once where `places` train at a time."""
-        return self.batch or (min(places, BATCH) if self.sampler_of(budget) in MODEL_BASED else places)
+    def batch_of(self, budget: str, workers: int) -> int:
+        """Return the number of trials to suggest at once if `workers` trials train at a time."""
+        return self.batch or (min(workers, BATCH) if self.sampler_of(budget) in MODEL_BASED else workers)
 
     @property
     def timed(self) -> bool:
-        """Whether a trial's time is judged, so that it must train alone in its program."""
+        """True if the time of a trial is judged, so that it must train alone in its program."""
         return any(s.startswith("perf/") for s in (*self.objectives, *(c.score for c in self.constraints)))
 
     def point(self, budget: str, suggest: Suggest) -> TrialSpec:
-        """The trial at the point that `suggest` gives, parameter by parameter, on the first seed."""
+        """Return the trial at the point that `suggest` gives, parameter by parameter, on the first seed."""
         epochs = look_up(self.budgets, budget, "budget").epochs
         return self._derive(fields(self.space, asdict(self.base), suggest) | {"epochs": epochs, "seed": self.seeds[0]})
 
     def cells(self, number: int, spec: TrialSpec, repeat: int = 0) -> tuple[Cell, ...]:
-        """A trial's runs, one per seed. `repeat` says how often the point was asked for before: it then takes seeds of its own."""
+        """Return the runs of a trial, one per seed.
+
+        `repeat` is how often the point has been suggested before: it then gets seeds of its own.
+        """
         shift = repeat * (max(self.seeds) + 1)
         return tuple(Cell(f"#{number}", s + shift, spec.derive(seed=s + shift)) for s in self.seeds)
 
     def judged(self, budget: str, winners: Mapping[str, TrialSpec]) -> Ablation:
-        """The base and the winners, by name, as an ablation on new seeds: the search's test."""
+        """Return the test of the search: the base and the winners, by name, as an ablation on new seeds."""
         chosen = look_up(self.budgets, budget, "budget")
         arms: dict[str, Mapping[str, Any]] = {"base": {}}
         for name, spec in winners.items():
             changed = {f: v for f, v in asdict(spec).items() if v != getattr(self.base, f) and f not in FIXED}
             if changed and changed not in arms.values():
                 arms[name] = changed
-        one = Budget(epochs=chosen.epochs, seeds=chosen.refit_seeds, evaluation=chosen.evaluation)
-        tested = {"elbo/validation": "test/elbo"}.get(self.quality, self.quality.replace("validation/", "test/"))
+        budget_of_test = Budget(epochs=chosen.epochs, seeds=chosen.refit_seeds, evaluation=chosen.evaluation)
+        test_metric = {"elbo/validation": "test/elbo"}.get(self.quality, self.quality.replace("validation/", "test/"))
         return Ablation(
             base=self.base,
             arms=arms,
-            budgets={"default": one, budget: one},
-            hypotheses=tuple(Hypothesis(better=a, worse="base", metric=tested) for a in list(arms)[1:2]),
+            budgets={"default": budget_of_test, budget: budget_of_test},
+            hypotheses=tuple(Hypothesis(better=a, worse="base", metric=test_metric) for a in list(arms)[1:2]),
             objective=self.quality,
         )
 
@@ -243,12 +281,12 @@ class Search:
 
     @property
     def search(self) -> "Search":
-        """This search: its trials come before the arms that are judged."""
+        """This search, whose trials come before the judged arms."""
         return self
 
     @property
     def part(self) -> str:
-        """What the judged trials are called within the study."""
+        """The name of the judged trials within the study."""
         return "refit"
 
     def runs(self, budget: str) -> int:
@@ -260,8 +298,8 @@ class Search:
         """Return the size of a budget in words."""
         chosen = self.budgets[budget]
         seeds = f" x {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
-        then = f"then the best against the base on {len(chosen.refit_seeds)} new seeds"
-        return f"{chosen.trials} trials{seeds} by {self.sampler_of(budget)}, {then}"
+        refit = f"then the best against the base on {len(chosen.refit_seeds)} new seeds"
+        return f"{chosen.trials} trials{seeds} by {self.sampler_of(budget)}, {refit}"
 
     @property
     def constraints_in_words(self) -> str:
@@ -273,15 +311,15 @@ class Search:
         )
 
     def note(self, budget: str) -> str:
-        """Return what stands on top of the experiment in MLflow, in Markdown."""
+        """Return the text above the experiment in MLflow, in Markdown."""
         chosen = self.budgets[budget]
-        kept = f" Constraints: {self.constraints_in_words}." if self.constraints else ""
+        constraints = f" Constraints: {self.constraints_in_words}." if self.constraints else ""
         pruner = f", pruned by {self.pruner.name}" if self.pruner else ""
         seeds = f" on each of {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
         return (
             f"Budget `{budget}`: {chosen.trials} trials of {chosen.epochs} epochs{seeds} by {self.sampler_of(budget)}{pruner}, "
             f"over {', '.join(f'`{name}`' for name in self.space)}. "
-            f"Objectives, on validation: {', '.join(f'`{o}`' for o in self.objectives)}.{kept}\n\n"
+            f"Objectives, on validation: {', '.join(f'`{o}`' for o in self.objectives)}.{constraints}\n\n"
             f"The best is then trained again beside the base on {len(chosen.refit_seeds)} new seeds, and both are tested: the arms "
             "`base` and the winners'. A trial's own value is the best of many draws and so looks better than it is."
         )

@@ -1,4 +1,4 @@
-"""Runs on record, in MLflow: what a driver asks for, where the records lie, how they are written, read, arranged and served.
+"""Runs on record in MLflow: how they are written, read, arranged and served, and the protocol that a driver needs of a tracker.
 
 In come specs, rows, results and files; out come runs that can be browsed, and the same numbers read back. MLflow is imported on
 first use and by this folder alone. Nothing here decides what is run or how it is judged.

@@ -1,7 +1,7 @@
-"""How MLflow's charts are arranged when a study is opened: our sections, grouped by arm, averaged over seeds.
+"""The arrangement of MLflow's charts when a study is opened: sections of charts, grouped by arm, averaged over seeds.
 
-The layout is what the MLflow UI itself stores for a shared view (an experiment tag of JSON); it is no documented API, so a browser
-test guards it, and where it is not understood the UI falls back to its own default charts.
+It is stored as the MLflow UI itself stores a shared view, which is an experiment tag of JSON. That is no documented API, so a
+browser test guards it; a version of the UI that does not understand it shows its own default charts.
 """
 
 import json
@@ -33,6 +33,7 @@ SECTIONS = {
 
 
 def _chart(section: int, metric: str, number: int) -> dict[str, Any]:
+    """Return a chart of a metric in a section: a line over epochs for a score of every epoch, else a bar per arm."""
     chart: dict[str, Any] = {
         "uuid": f"chart-{number}",
         "runsCountToCompare": 60,
@@ -61,7 +62,7 @@ def _chart(section: int, metric: str, number: int) -> dict[str, Any]:
 
 
 def shared_view() -> str:
-    """The arrangement as the JSON text that MLflow's UI reads."""
+    """Return the arrangement as the JSON text that MLflow's UI reads."""
     metrics = [(i, m) for i, ms in enumerate(SECTIONS.values()) for m in ms]
     sections = [
         {

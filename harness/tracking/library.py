@@ -1,4 +1,4 @@
-"""The one door to MLflow: imported on first use, told to keep to itself, its private names in one place.
+"""The one module that imports MLflow: on first use, with its settings, and with all of its private names that are used.
 
 Tried with MLflow 3.17 (docs/log.md).
 """
@@ -22,36 +22,41 @@ SETTINGS = {
 
 @cache
 def mlflow() -> ModuleType:
-    """Return MLflow, imported. It reads its settings from the environment then, so they are put there first, unless they are set."""
+    """Return the module `mlflow`, imported on the first call.
+
+    MLflow reads its settings from the environment when it is imported, so `SETTINGS` are put there first, unless they are set.
+    """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import mlflow
 
+    module: ModuleType = mlflow
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs below that, it also raises
-    return mlflow
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it also raises whatever it logs as an error
+    return module
 
 
 def client() -> Any:
-    """Return a client of the store that is set."""
+    """Return an MLflow client of the tracking store that is set."""
     return mlflow().MlflowClient()
 
 
 def failure() -> type[Exception]:
-    """Return what MLflow raises."""
+    """Return the type of MLflow's exceptions."""
     from mlflow.exceptions import MlflowException
 
-    return MlflowException
+    exception: type[Exception] = MlflowException
+    return exception
 
 
 def is_missing(fault: Exception) -> bool:
-    """Return whether MLflow raised this because there is no such run."""
+    """Return whether MLflow raised this error because the run does not exist."""
     return getattr(fault, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
 
 
 def build_tables(uri: str) -> None:
-    """Make MLflow's tables in an empty database."""
+    """Create MLflow's tables in an empty database."""
     mlflow()
     from mlflow.store.db import utils
 
@@ -61,7 +66,7 @@ def build_tables(uri: str) -> None:
 
 
 def revisions() -> list[str]:
-    """Return the ids of all schemas that this MLflow knows, the newest first."""
+    """Return the ids of all database schemas that this version of MLflow knows, the newest first."""
     mlflow()
     from alembic.script import ScriptDirectory
     from mlflow.store.db import utils

@@ -1,4 +1,4 @@
-"""What a driver asks of whatever keeps its runs."""
+"""The protocol of a tracker: what a driver needs of the place where its runs are recorded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,13 @@ from harness.spec import Result, TrialSpec
 
 @dataclass(frozen=True)
 class Record:
-    """A finished run as it stands on record: its id, its last metrics, its tags."""
+    """A finished run, as it is recorded.
+
+    Attributes:
+        run: its id.
+        metrics: the last value of each metric.
+        tags: its tags.
+    """
 
     run: str
     metrics: Mapping[str, float]
@@ -18,52 +24,62 @@ class Record:
 
 
 class Tracker(Protocol):
-    """Where runs are recorded. A trial's life is begin, log per epoch, then finish or fail."""
+    """The place where runs are recorded. A trial's run is begun, logged after every epoch, and then finished or failed."""
 
     def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, origin: Mapping[str, str]) -> str:
-        """Open a run for a trial and return its id. `origin`: tags that say where it runs and on which data."""
+        """Open a run for a trial and return its id. The tags `origin` say on which device and on which data it runs."""
 
     def log(self, run: str, step: int, row: Mapping[str, float]) -> None:
-        """Record an epoch."""
+        """Record the metrics of an epoch."""
 
     def finish(self, run: str, result: Result, files: Path) -> None:
-        """Record final scores and files, then FINISHED, the commit: what follows it may be lost without harm."""
+        """Record final scores and files, then mark the run as FINISHED.
+
+        That mark is the commit: everything that is written after it may be lost without harm.
+        """
 
     def fail(self, run: str, why: str, *, killed: bool = False) -> None:
-        """Close a run as FAILED, or KILLED where its process ended."""
+        """Close a run as FAILED, or as KILLED if its process has ended."""
 
     def prune(self, run: str, epoch: int) -> None:
         """Close the run of a trial that was pruned after this epoch."""
 
     def reopen(self, run: str) -> int | None:
-        """RUNNING again; returns the last epoch on record, or None where there is no such run to go on with."""
+        """Mark a run as RUNNING again.
+
+        Returns:
+            The last epoch on record, or None if there is no such run or it has finished.
+        """
 
     def look(self, run: str) -> tuple[str, Mapping[str, float]]:
-        """A run's status and last metrics; no status where there is no such run."""
+        """Return a run's status and last metrics; an empty status if there is no such run."""
 
     def finished_runs(self, store: str) -> set[str]:
-        """Runs of a ledger that are FINISHED."""
+        """Return the ids of the FINISHED runs of a trial store."""
 
     def close_orphans(self, store: str, keep: set[str], older_than_s: float) -> int:
-        """Mark runs of a ledger still RUNNING, but for those in `keep` and younger ones, as KILLED; returns how many."""
+        """Mark the runs of a trial store that are still RUNNING as KILLED and return their number.
+
+        Runs in `keep` and runs younger than `older_than_s` seconds are left alone.
+        """
 
     def results(self, runs: Mapping[str, str]) -> dict[str, Record]:
-        """Records by cell id, for cells and their run ids."""
+        """Return the records by cell id, for run ids by cell id."""
 
     def file(self, run: str, name: str) -> Path:
-        """A local copy of one of a run's files."""
+        """Return the path of a local copy of one of a run's files."""
 
     def reopen_study(self) -> None:
-        """The parent run is RUNNING while its driver is."""
+        """Mark the parent run as RUNNING, which it is while its driver runs."""
 
     def stop_study(self) -> None:
-        """The driver was told to stop: the parent is KILLED until the study is started again."""
+        """Mark the parent run as KILLED, because its driver was asked to stop. It remains so until the study is started again."""
 
     def study_tag(self, key: str) -> str | None:
-        """A tag of the parent run, as an earlier report left it."""
+        """Return a tag of the parent run, as an earlier report has written it; None if there is none."""
 
     def log_model(self, module: Any, example: Any, requirements: list[str]) -> str:
-        """Keep a torch module in the parent run as a model that loads without pickle. Returns its URI."""
+        """Save a torch module in the parent run as a model that loads without pickle, and return its URI."""
 
     def finish_study(self, files: Path, summary: Mapping[str, str]) -> None:
-        """Put the report's files and tags into the parent run and close it as FINISHED."""
+        """Put the report's files and tags into the parent run and mark it as FINISHED."""

@@ -1,4 +1,4 @@
-"""A study's runs in MLflow: one experiment per study and budget, a parent run, a child per trial."""
+"""The runs of a study in MLflow: one experiment per study and budget, with a parent run and a child run per trial."""
 
 import time
 import warnings
@@ -13,13 +13,19 @@ from harness.stores import databases
 from harness.tracking import library
 from harness.tracking.layout import VIEW_KEY, shared_view
 from harness.tracking.protocol import Record
-from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, pages, study_page
+from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, search_all, study_page
 
-TAG_LIMIT = 4_900  # characters; MLflow would refuse more
+TAG_LIMIT = 4_900  # characters of a tag's value; MLflow refuses long ones
 
 
 class MlflowTracker:
-    """The `Tracker` of one study and budget in MLflow."""
+    """The `Tracker` of one study and budget in MLflow.
+
+    Its experiment and its parent run are created if there are none; `note` is the text above the experiment, in Markdown.
+
+    Raises:
+        MachineError: the tracking store cannot be used.
+    """
 
     def __init__(self, study: str, budget: str, note: str) -> None:
         self.study, self.budget = study, budget
@@ -30,50 +36,54 @@ class MlflowTracker:
             self.experiment_id = self._experiment(uri)
         except (library.failure(), OSError) as fault:
             raise MachineError(
-                f"cannot use the tracking store {databases.shown(uri)}\n{str(fault).splitlines()[0][:300]}"
+                f"cannot use the tracking store {databases.redacted(uri)}\n{str(fault).splitlines()[0][:300]}"
             ) from None
         wanted = {
             f"mlflow.sharedViewState.{VIEW_KEY}": shared_view(),
             "mlflow.note.content": note,
             "mlflow.experimentKind": "custom_model_development",
         }
-        there = self.client.get_experiment(self.experiment_id).tags
+        existing = self.client.get_experiment(self.experiment_id).tags
         for key, value in wanted.items():
-            if there.get(key) != value:  # starting a finished study again must not touch the store
+            if existing.get(key) != value:  # starting a finished study again must not change the store
                 self.client.set_experiment_tag(self.experiment_id, key, value)
         self.parent = self._parent()
 
     def _experiment(self, uri: str) -> str:
-        found = self.client.get_experiment_by_name(self.experiment)
-        if found is not None:
-            return found.experiment_id
-        return self.client.create_experiment(self.experiment, artifact_location=artifact_location(self.experiment))
+        """Return the id of the study's experiment, which is created if there is none."""
+        experiment = self.client.get_experiment_by_name(self.experiment)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        return str(self.client.create_experiment(self.experiment, artifact_location=artifact_location(self.experiment)))
 
-    def _search(self, condition: str, most: int = PAGE) -> list:
+    def _search(self, condition: str, most: int = PAGE) -> list[Any]:
+        """Return the first runs of the experiment that meet a condition, at most `most`."""
         return list(
             self.client.search_runs(
                 [self.experiment_id], condition, library.mlflow().entities.ViewType.ACTIVE_ONLY, max_results=most
             )
         )
 
-    def _all(self, condition: str) -> list:
-        """Every run that meets a condition, page by page."""
-        return pages(self.client, self.experiment_id, condition)
+    def _all(self, condition: str) -> list[Any]:
+        """Return every run of the experiment that meets a condition."""
+        return search_all(self.client, self.experiment_id, condition)
 
     def _parent(self) -> str:
-        found = self._search("tags.kind = 'study'", 1)
-        if found:
-            return found[0].info.run_id
+        """Return the id of the study's parent run, which is created if there is none."""
+        parents = self._search("tags.kind = 'study'", 1)
+        if parents:
+            return str(parents[0].info.run_id)
         tags = provenance.tags() | {"kind": "study", "study": self.study, "budget": self.budget}
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"{self.experiment}: the study")
-        return run.info.run_id
+        return str(run.info.run_id)
 
     @property
     def ui_path(self) -> str:
-        """The study's page in the MLflow UI."""
+        """The path of the study's page in the MLflow UI."""
         return study_page(self.experiment_id)
 
     def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, origin: Mapping[str, str]) -> str:
+        """Open a run for a trial, with its tags, parameters, spec.json and data set, and return its id."""
         tags = provenance.tags() | {
             "kind": "trial",
             "study": self.study,
@@ -86,33 +96,38 @@ class MlflowTracker:
             **origin,
             "mlflow.parentRunId": self.parent,
         }
-        run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"{arm} / seed {spec.seed}").info.run_id
-        shown = {"arm": arm, "seed": spec.seed, "likelihood": spec.likelihood, "activation": spec.activation}
-        shown |= {"latent": spec.latent, "learning_rate": spec.learning_rate, "epochs": spec.epochs, "spec": spec.id}
-        self.client.log_batch(run, params=[library.mlflow().entities.Param(k, str(v)) for k, v in shown.items()])
+        run = str(self.client.create_run(self.experiment_id, tags=tags, run_name=f"{arm} / seed {spec.seed}").info.run_id)
+        params = {"arm": arm, "seed": spec.seed, "likelihood": spec.likelihood, "activation": spec.activation}
+        params |= {"latent": spec.latent, "learning_rate": spec.learning_rate, "epochs": spec.epochs, "spec": spec.id}
+        self.client.log_batch(run, params=[library.mlflow().entities.Param(k, str(v)) for k, v in params.items()])
         self.client.log_dict(run, spec.as_dict(), "spec.json")
         self.client.log_inputs(run, [library.dataset_input(spec.dataset, origin["dataset.digest"])])
         return run
 
     def log(self, run: str, step: int, row: Mapping[str, float]) -> None:
+        """Record the metrics of an epoch."""
         now = int(time.time() * 1000)
         self.client.log_batch(run, metrics=[library.mlflow().entities.Metric(k, v, now, step) for k, v in row.items()])
 
     def finish(self, run: str, result: Result, files: Path) -> None:
+        """Record files, then the scores that are not yet recorded, then mark the run as FINISHED, which is the commit."""
         self.client.log_artifacts(run, str(files))
-        there = self.client.get_run(run).data.metrics  # an earlier attempt may have been cut off right here
-        self.log(run, result.spec.epochs, {k: v for k, v in result.metrics.items() if k not in there})
+        recorded = self.client.get_run(run).data.metrics  # an earlier attempt may have been killed between these two calls
+        self.log(run, result.spec.epochs, {k: v for k, v in result.metrics.items() if k not in recorded})
         self.client.set_terminated(run, "FINISHED")
 
     def fail(self, run: str, why: str, *, killed: bool = False) -> None:
+        """Tag a run with the reason and close it as FAILED, or as KILLED if its process has ended."""
         self.client.set_tag(run, "failure", why[:TAG_LIMIT])
         self.client.set_terminated(run, "KILLED" if killed else "FAILED")
 
     def prune(self, run: str, epoch: int) -> None:
+        """Tag the run of a trial that was pruned after this epoch, and close it as KILLED."""
         self.client.set_tag(run, "pruned", f"after epoch {epoch}")
         self.client.set_terminated(run, "KILLED")
 
     def reopen(self, run: str) -> int | None:
+        """Mark a run as RUNNING again and return its last epoch; None if there is no such run or it has finished."""
         status, metrics = self.look(run)
         if not status or status == "FINISHED":
             return None
@@ -121,42 +136,50 @@ class MlflowTracker:
         return max((m.step for m in epochs), default=0)
 
     def look(self, run: str) -> tuple[str, Mapping[str, float]]:
+        """Return a run's status and last metrics; an empty status if there is no such run or it was deleted."""
         if not run:
             return "", {}
         try:
-            found = self.client.get_run(run)
+            record = self.client.get_run(run)
         except library.failure() as fault:
             if library.is_missing(fault):
                 return "", {}
             raise
-        return (found.info.status, found.data.metrics) if found.info.lifecycle_stage == "active" else ("", {})
+        return (record.info.status, record.data.metrics) if record.info.lifecycle_stage == "active" else ("", {})
 
     def finished_runs(self, store: str) -> set[str]:
+        """Return the ids of the FINISHED runs of a trial store."""
         return {r.info.run_id for r in self._all(f"tags.ledger = '{store}' and attributes.status = 'FINISHED'")}
 
     def close_orphans(self, store: str, keep: set[str], older_than_s: float) -> int:
+        """Mark a trial store's RUNNING runs as KILLED, except those in `keep` and younger ones; return their number."""
         before = (time.time() - older_than_s) * 1000
         running = self._all(f"tags.ledger = '{store}' and attributes.status = 'RUNNING'")
-        lost = [r.info.run_id for r in running if r.info.run_id not in keep and r.info.start_time <= before]
-        for run in lost:
+        orphans = [r.info.run_id for r in running if r.info.run_id not in keep and r.info.start_time <= before]
+        for run in orphans:
             self.fail(run, "lost: its process ended", killed=True)
-        return len(lost)
+        return len(orphans)
 
     def results(self, runs: Mapping[str, str]) -> dict[str, Record]:
-        found = self._all("tags.kind = 'trial' and attributes.status = 'FINISHED'")
-        records = {r.info.run_id: Record(r.info.run_id, r.data.metrics, r.data.tags) for r in found}
+        """Return the records by cell id, for run ids by cell id. Runs that have not finished are left out."""
+        finished = self._all("tags.kind = 'trial' and attributes.status = 'FINISHED'")
+        records = {r.info.run_id: Record(r.info.run_id, r.data.metrics, r.data.tags) for r in finished}
         return {cell: records[run] for cell, run in runs.items() if run in records}
 
     def file(self, run: str, name: str) -> Path:
+        """Return the path of a local copy of one of a run's files."""
         return Path(self.client.download_artifacts(run, name))
 
     def reopen_study(self) -> None:
+        """Mark the parent run as RUNNING."""
         self.client.update_run(self.parent, status="RUNNING")
 
     def stop_study(self) -> None:
+        """Mark the parent run as KILLED, because its driver was asked to stop."""
         self.client.set_terminated(self.parent, "KILLED")
 
     def finish_study(self, files: Path, summary: Mapping[str, str]) -> None:
+        """Put the report's files and tags into the parent run and mark it as FINISHED."""
         self.client.log_artifacts(self.parent, str(files))
         tags = [library.mlflow().entities.RunTag(k, v[:TAG_LIMIT]) for k, v in summary.items()]
         self.client.log_batch(self.parent, tags=tags)
@@ -164,13 +187,16 @@ class MlflowTracker:
 
     @property
     def study_finished(self) -> bool:
-        """Whether the study's report is in the parent run: that is its end, unless something is trained after it."""
+        """True if the study's report is in the parent run. That is its end, unless something is trained after it."""
         return self.look(self.parent)[0] == "FINISHED"
 
     def study_tag(self, key: str) -> str | None:
-        return self.client.get_run(self.parent).data.tags.get(key)
+        """Return a tag of the parent run, or None."""
+        tags: dict[str, str] = self.client.get_run(self.parent).data.tags
+        return tags.get(key)
 
     def log_model(self, module: Any, example: Any, requirements: list[str]) -> str:
+        """Save a torch module in the parent run as an exported program, which loads without pickle; return its URI."""
         library.mlflow().start_run(run_id=self.parent)
         try:
             with warnings.catch_warnings():
@@ -183,5 +209,5 @@ class MlflowTracker:
                     pip_requirements=requirements,
                 )
         finally:
-            library.mlflow().end_run("RUNNING")  # not FINISHED: that is to say that the report is there
-        return info.model_uri
+            library.mlflow().end_run("RUNNING")  # not FINISHED, which means that the report is complete
+        return str(info.model_uri)

@@ -1,4 +1,4 @@
-"""The MLflow server for people: on loopback only, for the hosts it is meant to answer to."""
+"""The MLflow server for people, on the loopback interface only and for the host names that it is meant to answer to."""
 
 import os
 import socket
@@ -16,7 +16,11 @@ TRIES = 20
 
 
 def free_port(first: int) -> int:
-    """The first free port from `first` on."""
+    """Return the first free port from `first` on.
+
+    Raises:
+        MachineError: the first 20 ports are all taken.
+    """
     for port in range(first, first + TRIES):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -29,7 +33,7 @@ def free_port(first: int) -> int:
 
 
 def command(port: int) -> list[str]:
-    """The server's command line: explicit hosts, one worker, artifacts served from the record."""
+    """Return the server's command line: explicit hosts, one worker, and the folder of the artifacts."""
     return [
         sys.executable,
         *("-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
@@ -41,13 +45,16 @@ def command(port: int) -> list[str]:
 
 
 def environment(uri: str) -> dict[str, str]:
-    """The server's variables. The store may hold a password, and all users of a machine may read command lines."""
+    """Return the server's environment variables.
+
+    The URI of the store is among them because it may hold a password, and all users of a machine can read command lines.
+    """
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     return {**os.environ, **settings, "MLFLOW_BACKEND_STORE_URI": uri}
 
 
 def serve(port: int, console: Console) -> None:
-    """Print the studies' pages and become the server."""
+    """Print the studies' pages and replace this process by the server."""
     uri = tracking.ensure_store()
     chosen = free_port(port)
     if chosen != port:
@@ -60,7 +67,7 @@ def serve(port: int, console: Console) -> None:
 
 
 def study_pages() -> list[tuple[str, str]]:
-    """Every recorded study's name and its page, arranged as charts by arm."""
+    """Return the name and the page of every recorded study, arranged as charts by arm."""
     experiments = library.client().search_experiments()
     marked = [e for e in experiments if f"mlflow.sharedViewState.{VIEW_KEY}" in e.tags]
     return [(e.name, tracking.study_page(e.experiment_id)) for e in sorted(marked, key=lambda e: e.name)]

@@ -1,7 +1,9 @@
-"""p(x|z): every reconstruction loss as a log-probability, in nats per image.
+"""Likelihoods p(x|z): every reconstruction loss as a log-probability, in nats per image.
 
-Shapes: x is (..., P). A decoder's output `out` is a tuple of tensors broadcastable to x: `params` of them per pixel from
-the network, then `shared` learned scalars of shape (..., 1, 1). v are grey levels 0..255, u is uniform noise on [0, 1).
+In come data and the decoder's outputs as tensors, out come log-probabilities, mean images and draws of x. Shapes: x is (..., P).
+`out` is a tuple of tensors broadcastable to x: the `params` outputs per pixel of the decoder, (..., P) each, then `shared` learned
+scalars, (..., 1, 1) each. v are grey levels 0..255, u is uniform noise on [0, 1). To add a likelihood, write a frozen dataclass
+with the attributes and methods of `Likelihood` (protocol.py) and a line in `LIKELIHOODS`.
 """
 
 from collections.abc import Mapping
@@ -10,12 +12,12 @@ from harness.models.likelihoods.binary import Bernoulli, ContinuousBernoulli
 from harness.models.likelihoods.lanewise import Lanewise
 from harness.models.likelihoods.levels import BetaBinomial, Categorical
 from harness.models.likelihoods.location import LOG_SCALE_FLOOR, SIGMA_FLOOR, DiscretizedLogistic, Gaussian, Laplace
-from harness.models.likelihoods.protocol import LEVELS, ExponentialFamily, Likelihood
+from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, Likelihood
 
 __all__ = [
-    "LEVELS",
     "LIKELIHOODS",
     "LOG_SCALE_FLOOR",
+    "MAX_LEVEL",
     "SIGMA_FLOOR",
     "Bernoulli",
     "BetaBinomial",

@@ -1,4 +1,4 @@
-"""Likelihoods with a logit per pixel: Bernoulli on {0,1} (or as a loss on grey pixels), continuous Bernoulli on [0, 1]."""
+"""Likelihoods with one logit per pixel: Bernoulli on {0,1} (or as a loss on grey pixels), continuous Bernoulli on [0, 1]."""
 
 import math
 from dataclasses import dataclass
@@ -7,20 +7,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.models.likelihoods.protocol import LEVELS, ExponentialFamily, uniform
+from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, uniform
 
 LOGIT_BOUND = 300.0
 SERIES_BELOW = 0.05
-SERIES_AT_BORDER = math.log(math.sinh(SERIES_BELOW / 2) / (SERIES_BELOW / 2))
+SERIES_AT_BOUND = math.log(math.sinh(SERIES_BELOW / 2) / (SERIES_BELOW / 2))
 
 
 @dataclass(frozen=True)
 class Bernoulli:
-    """log p = x l - log(1 + exp(l)) with the logit l, never from a probability: in fp32 sigmoid(20) is 1.
+    """Bernoulli with the logit l: log p = x l - log(1 + exp(l)), never computed from a probability: in fp32 sigmoid(20) is 1.
 
     On grey pixels (`grey=True`, "BCE") it is a loss but no likelihood of the data: its sum over grey values is not 1.
     On binarised pixels (`bernoulli`) x = [u < v/255]: fresh u is dynamic binarisation, frozen u static, u = 1/2 threshold
     (Salakhutdinov & Murray, 2008; Burda et al., 2016, https://arxiv.org/abs/1509.00519).
+
+    Attributes:
+        grey: True for x = v/255, False for binarised x.
     """
 
     grey: bool
@@ -30,31 +33,38 @@ class Bernoulli:
 
     @property
     def noisy(self) -> bool:
+        """True if pixels are binarised."""
         return not self.grey
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
-        return v / LEVELS if self.grey else (u < v / LEVELS).to(v.dtype)
+        """Return x (..., P): v / 255 if `grey`, else [u < v/255] as 0 and 1."""
+        return v / MAX_LEVEL if self.grey else (u < v / MAX_LEVEL).to(v.dtype)
 
     def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
+        """Return sum_p x l - log(1 + exp(l)) in nats: (..., P) to (...)."""
         logit, x = torch.broadcast_tensors(*out, x)
         return -F.binary_cross_entropy_with_logits(logit, x, reduction="none").sum(-1)
 
     def log_pmf(self, v: Tensor, *out: Tensor) -> None:
-        """None: on grey pixels it is no probability, and on binarised pixels one of {0,1} only."""
+        """Return None: on grey pixels it is no probability, and on binarised pixels it is one of {0,1} only."""
         return None
 
-    def product(self, *out: Tensor) -> ExponentialFamily:
+    def exponential_family(self, *out: Tensor) -> ExponentialFamily:
+        """Return eta = l, log_norm = sum_p log(1 + exp(l)) and precision = 0."""
         (logit,) = out
         return ExponentialFamily(logit, F.softplus(logit).sum(-1), logit.new_zeros(()))
 
     def mean(self, *out: Tensor) -> Tensor:
+        """Return sigmoid(l), (..., P)."""
         return out[0].sigmoid()
 
     def sample(self, generator: torch.Generator, *out: Tensor) -> Tensor:
+        """Return a draw from {0,1} with probability sigmoid(l) of 1, (..., P); binary even if `grey`."""
         p = self.mean(*out)
         return (uniform(p, generator) < p).to(p.dtype)
 
     def noise_scale(self, *out: Tensor) -> None:
+        """Return None: there is no scale of the noise apart from the mean."""
         return None
 
 
@@ -62,9 +72,9 @@ class Bernoulli:
 class ContinuousBernoulli:
     """The Bernoulli form normalised over [0, 1] (Loaiza-Ganem & Cunningham, 2019, https://arxiv.org/abs/1907.06845).
 
-    log p = (x - 1/2) l - log(sinh(a/2) / (a/2)) with the logit l and a = |l|: smooth and even in l. A density, so it
-    trains on dequantised pixels (v+u)/256: on raw v/255 it would chase the lattice. |l| is clamped to 300, beyond
-    any use: the best logit of an all-black pixel is -512, and the mean image must be able to reach black.
+    log p = (x - 1/2) l - log(sinh(a/2) / (a/2)) with the logit l and a = |l|; the last term is smooth and even in l. It is a
+    density, so it trains on dequantised pixels (v+u)/256: on raw v/255 it would concentrate on the lattice of levels. |l| is
+    clamped to 300: the best logit of an all-black pixel is -512, and the mean image must be able to reach black.
     """
 
     params: int = 1
@@ -73,33 +83,40 @@ class ContinuousBernoulli:
     scale_floor: float | None = None
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
-        return (v + u) / (LEVELS + 1)
+        """Return the dequantised pixels x = (v + u) / 256, (..., P) on [0, 1)."""
+        return (v + u) / (MAX_LEVEL + 1)
 
     def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
+        """Return sum_p (x - 1/2) l - log(sinh(a/2) / (a/2)) in nats: (..., P) to (...)."""
         logit = out[0].clamp(-LOGIT_BOUND, LOGIT_BOUND)
         return ((x - 0.5) * logit - self.log_norm(logit)).sum(-1)
 
     def log_pmf(self, v: Tensor, *out: Tensor) -> Tensor:
-        """The integral over [v/256, (v+1)/256]: p at the bin's centre times sinh(t)/(256 t), t = l/512. In float64."""
-        logit, bins = out[0].double().clamp(-LOGIT_BOUND, LOGIT_BOUND), LEVELS + 1
+        """Return log P(v|z) = sum_p of the log integral of p over [v/256, (v+1)/256], in nats: (..., P) to (...).
+
+        The integral is p at the bin's centre times sinh(t)/(256 t), t = l/512. It is computed in float64.
+        """
+        logit, bins = out[0].double().clamp(-LOGIT_BOUND, LOGIT_BOUND), MAX_LEVEL + 1
         log_p = self.log_prob((v + 0.5) / bins, logit) + (self.log_norm(logit / bins) - math.log(bins)).sum(-1)
         return log_p.to(v.dtype)
 
-    def product(self, *out: Tensor) -> ExponentialFamily:
+    def exponential_family(self, *out: Tensor) -> ExponentialFamily:
+        """Return eta = l, log_norm = sum_p log(sinh(a/2) / (a/2)) + l/2 and precision = 0."""
         logit = out[0].clamp(-LOGIT_BOUND, LOGIT_BOUND)
         return ExponentialFamily(logit, (self.log_norm(logit) + logit / 2).sum(-1), logit.new_zeros(()))
 
     @staticmethod
     def log_norm(logit: Tensor) -> Tensor:
-        """log(sinh(a/2) / (a/2)), a = |logit|: -log(a / (1 - exp(-a))) + a/2, or a^2/24 - a^4/2880 near 0.
+        """Return log(sinh(a/2) / (a/2)) per pixel, a = |logit|: -log(a / (1 - exp(-a))) + a/2, or a^2/24 - a^4/2880 near 0.
 
-        The formula above a = 0.05 plus the series below it, each constant on the other side: no 0/0, no branches.
+        It is the sum of the formula, held constant below a = 0.05, and the series, held constant above: no 0/0 and no branches.
         """
         a = logit.abs()
         above, square = a.clamp_min(SERIES_BELOW), a.clamp_max(SERIES_BELOW).square()
-        return above / 2 - (above / (1 - (-above).exp())).log() + square * (1 / 24 - square / 2880) - SERIES_AT_BORDER
+        return above / 2 - (above / (1 - (-above).exp())).log() + square * (1 / 24 - square / 2880) - SERIES_AT_BOUND
 
     def mean(self, *out: Tensor) -> Tensor:
+        """Return 1 / (1 - exp(-l)) - 1/l, (..., P); for |l| < 0.05 its series 1/2 + l/12 - l^3/720."""
         logit = out[0].clamp(-LOGIT_BOUND, LOGIT_BOUND)
         small = logit.abs() < SERIES_BELOW
         l_safe = torch.where(small, 1.0, logit)
@@ -107,6 +124,7 @@ class ContinuousBernoulli:
         return torch.where(small, 0.5 + logit / 12 - logit**3 / 720, exact)
 
     def sample(self, generator: torch.Generator, *out: Tensor) -> Tensor:
+        """Return a draw from [0, 1], (..., P), by the inverse CDF of -|l|, mirrored if l > 0."""
         logit = out[0].clamp(-LOGIT_BOUND, LOGIT_BOUND)
         u = uniform(logit, generator)
         a = logit.abs()
@@ -115,4 +133,5 @@ class ContinuousBernoulli:
         return torch.where(logit > 0, 1 - low, low)
 
     def noise_scale(self, *out: Tensor) -> None:
+        """Return None: there is no scale of the noise apart from the mean."""
         return None

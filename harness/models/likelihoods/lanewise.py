@@ -1,4 +1,4 @@
-"""Several likelihoods in one program: every lane is observed and scored by its own. Shapes: S lanes, B images, P pixels."""
+"""Several likelihoods in one program: each lane observes and scores its data by its own. Shapes: S lanes, B images, P pixels."""
 
 from dataclasses import dataclass
 
@@ -11,32 +11,43 @@ from harness.models.likelihoods.protocol import Likelihood
 
 @dataclass(frozen=True)
 class Lanewise:
-    """One likelihood per lane, all with the same number of outputs per pixel; only what training asks for.
+    """One likelihood per lane, all with the same number of decoder outputs per pixel.
 
-    Lanes of a likelihood that stand side by side are computed together.
+    It has only those members of `Likelihood` that training uses. Neighbouring lanes of equal likelihoods are computed together.
+
+    Attributes:
+        likelihoods: The likelihood of each lane, S of them.
     """
 
-    of: tuple[Likelihood, ...]
+    likelihoods: tuple[Likelihood, ...]
 
     @property
     def params(self) -> int:
-        """Outputs of the decoder per pixel, alike in all lanes."""
-        return self.of[0].params
+        """The number of decoder outputs per pixel, the same in all lanes."""
+        return self.likelihoods[0].params
 
     @property
     def shared(self) -> int:
-        """Learned scalars kept for every lane: as many as the likelihood with the most has. Those of others stay at 0."""
-        return max(one.shared for one in self.of)
+        """The number of learned scalars of every lane: that of the likelihood with the most.
+
+        Scalars that a lane's own likelihood does not use stay at 0.
+        """
+        return max(likelihood.shared for likelihood in self.likelihoods)
 
     @property
     def noisy(self) -> bool:
-        """Whether any lane's `observe` consumes noise."""
-        return any(one.noisy for one in self.of)
+        """True if any lane's `observe` consumes noise."""
+        return any(likelihood.noisy for likelihood in self.likelihoods)
 
     def observe(self, v: Tensor, u: Tensor) -> Tensor:
-        """Grey levels v (S, B, P) and noise u to x (S, B, P), as each lane sees them."""
-        return torch.cat([one.observe(v[at], u[at]) for one, at in runs(self.of)])
+        """Return x (S, B, P), the data as each lane sees it, from grey levels v (S, B, P) and noise u (S, B, P)."""
+        return torch.cat([likelihood.observe(v[lanes], u[lanes]) for likelihood, lanes in runs(self.likelihoods)])
 
     def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
-        """log p(x|z) in nats, each lane under its own likelihood: (S, B, P) to (S, B)."""
-        return torch.cat([one.log_prob(x[at], *(o[at] for o in out[: one.params + one.shared])) for one, at in runs(self.of)])
+        """Return log p(x|z) in nats, summed over pixels, each lane under its own likelihood: (S, B, P) to (S, B)."""
+        return torch.cat(
+            [
+                likelihood.log_prob(x[lanes], *(o[lanes] for o in out[: likelihood.params + likelihood.shared]))
+                for likelihood, lanes in runs(self.likelihoods)
+            ]
+        )

@@ -1,17 +1,22 @@
-"""What a reconstruction loss must answer, and what several of them use. Shapes: P pixels; the rest broadcasts."""
+"""The protocol of a reconstruction loss, and what several of them use. Shapes: P pixels; other dimensions broadcast."""
 
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-LEVELS = 255
+MAX_LEVEL = 255  # of grey levels 0..255
 
 
 class ExponentialFamily(NamedTuple):
-    """The exponential family form log p(x|z) = sum_p x eta - log_norm - precision/2 sum_p x^2.
+    """The form log p(x|z) = sum_p x eta - log_norm - precision/2 sum_p x^2, in nats.
 
-    eta (..., P), log_norm (...), precision broadcastable to (...): all pairs of images and latents are one matrix product.
+    With it, log p(x|z) of all pairs of images and latents is one matrix product.
+
+    Attributes:
+        eta: Natural parameter, (..., P).
+        log_norm: Log normaliser, (...).
+        precision: Factor of the quadratic term, broadcastable to (...).
     """
 
     eta: Tensor
@@ -20,47 +25,47 @@ class ExponentialFamily(NamedTuple):
 
 
 class Likelihood(Protocol):
-    """What a reconstruction loss must answer. Implementations are frozen dataclasses; none overrides another."""
+    """The protocol of a reconstruction loss. Implementations are frozen dataclasses that do not inherit from each other."""
 
     @property
     def params(self) -> int:
-        """Outputs of the decoder per pixel."""
+        """The number of decoder outputs per pixel."""
 
     @property
     def shared(self) -> int:
-        """Learned scalars that all pixels and images of a trial share."""
+        """The number of learned scalars that all pixels and images of a trial share."""
 
     @property
     def noisy(self) -> bool:
-        """Whether `observe` consumes noise: then every use of an image draws fresh u."""
+        """True if `observe` consumes noise; every use of an image then draws fresh u."""
 
     @property
     def scale_floor(self) -> float | None:
-        """The lower bound of `noise_scale` where the model has one."""
+        """The lower bound of a learned `noise_scale`; None without one."""
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
-        """The data as the model sees and scores it: grey levels v (..., P) in 0..255 and noise u to x (..., P)."""
+        """Return x (..., P), the data as the model sees and scores it, from grey levels v (..., P) in 0..255 and noise u."""
 
     def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
-        """log p(x|z) in nats, summed over pixels: (..., P) to (...)."""
+        """Return log p(x|z) in nats, summed over pixels: (..., P) to (...)."""
 
     def log_pmf(self, v: Tensor, *out: Tensor) -> Tensor | None:
-        """log P(v|z) in nats, summed over pixels, of grey levels v in 0..255: (..., P) to (...). None without such a pmf."""
+        """Return log P(v|z) of grey levels v in 0..255, in nats, summed over pixels: (..., P) to (...). None without such a pmf."""
 
-    def product(self, *out: Tensor) -> ExponentialFamily | None:
-        """log p(x|z) as an exponential family with statistics x and sum_p x^2; None where it is not one."""
+    def exponential_family(self, *out: Tensor) -> ExponentialFamily | None:
+        """Return log p(x|z) as an exponential family with statistics x and sum_p x^2, or None if it is not one."""
 
     def mean(self, *out: Tensor) -> Tensor:
-        """E[x|z], the image to show and to measure the squared error of: (..., P) on [0, 1]."""
+        """Return E[x|z], (..., P) on [0, 1]: the image that is drawn and whose squared error is measured."""
 
     def sample(self, generator: torch.Generator, *out: Tensor) -> Tensor:
-        """One draw of x given z, (..., P)."""
+        """Return one draw of x given z, (..., P)."""
 
     def noise_scale(self, *out: Tensor) -> Tensor | None:
-        """The standard deviation (or scale) of the pixel noise on [0, 1] where the model has one."""
+        """Return the standard deviation (or scale) of the pixel noise on the [0, 1] axis, or None if the model has none."""
 
 
 def uniform(like: Tensor, generator: torch.Generator) -> Tensor:
-    """u on (0, 1), shaped as `like`."""
+    """Return uniform noise on [1e-7, 1 - 1e-7] with the shape, device and type of `like`."""
     u = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
     return u.clamp_(1e-7, 1 - 1e-7)

@@ -1,7 +1,7 @@
 """Encoder and decoder pairs by name.
 
-In come the sizes that a pair has to fit (`Sizes`); out comes an encoder and a decoder that hold their parameters for all lanes.
-Nothing here knows a likelihood, an optimizer or a data set. To add a network, write a function of `Sizes` and a line in `NETWORKS`.
+In come the sizes that a pair must fit (`Sizes`); out come an encoder and a decoder that hold their parameters for all lanes.
+Likelihoods, optimizers and data sets must not enter here. To add a network, write a function of `Sizes` and a line in `NETWORKS`.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What networks are built of. Shapes: S lanes, B images, P pixels, K outputs per pixel, Z latents."""
+"""Building blocks of the networks. Shapes: S lanes, B images, P pixels, K outputs per pixel, Z latents."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,12 @@ from harness.models.activations import gain, identity, lanewise
 
 
 class LaneLinear(nn.Module):
-    """S affine maps side by side: (S, B, in) to (S, B, out), one batched product.
+    """S affine maps, one per lane, computed as one batched product.
 
-    Lane s computes x[s] @ weight[s] + bias[s]. `gains`, one per lane, are those of the activations in front; 1 unless said.
+    Attributes:
+        weight: (S, inputs, outputs).
+        bias: (S, 1, outputs).
+        gains: The factor on each lane's initial weights, S of them: the gain of the activation in front of this map; 1 by default.
     """
 
     def __init__(self, lanes: int, inputs: int, outputs: int, gains: Sequence[float] | None = None) -> None:
@@ -22,10 +25,10 @@ class LaneLinear(nn.Module):
 
     @torch.no_grad()
     def reset(self, lane: int, generator: torch.Generator) -> None:
-        """Draw lane's weights and biases as torch.nn.Linear does, uniform within 1 / sqrt(inputs), the weights times the gain.
+        """Draw one lane's weights and biases as torch.nn.Linear does, uniform within 1 / sqrt(inputs), the weights times the gain.
 
-        Drawn on the CPU whatever the device, so that a seed gives the same start everywhere. Biases at 0 cost 2 to 8 nats
-        (docs/log.md): the decoder then learns black by moving all codes to one side instead.
+        They are drawn on the CPU whatever the device, so that a seed gives the same start everywhere. Initial biases of 0 would
+        cost 2 to 8 nats (docs/log.md): the decoder then learns black by moving all codes to one side instead.
         """
         bound = self.weight.shape[1] ** -0.5
         weight = torch.empty(self.weight.shape[1:]).uniform_(-bound, bound, generator=generator)
@@ -33,11 +36,15 @@ class LaneLinear(nn.Module):
         self.bias[lane] = torch.empty(self.bias.shape[1:]).uniform_(-bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x[s] @ weight[s] + bias[s] for every lane s: (S, B, inputs) to (S, B, outputs)."""
         return torch.baddbmm(self.bias, x, self.weight)
 
 
 class MLP(nn.Module):
-    """Affine maps with activations after each but the last: widths (w0, ..., wn), n - 1 times a name per lane."""
+    """Affine maps of widths w0 to w1 to ... to wn, with an activation after each but the last.
+
+    It is built from the n + 1 widths and from n - 1 lists of activation names, one name per lane in each.
+    """
 
     def __init__(self, widths: Sequence[int], activations: Sequence[Sequence[str]]) -> None:
         super().__init__()
@@ -49,25 +56,27 @@ class MLP(nn.Module):
         self.activations = [lanewise(names) for names in activations] + [identity]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the output of the last affine map: (S, B, w0) to (S, B, wn)."""
         for layer, activation in zip(self.layers, self.activations, strict=True):
             x = activation(layer(x))
         return x
 
 
 class Encoder(nn.Module):
-    """x (S, B, P) to the mean and the log variance of q(z|x), each (S, B, Z)."""
+    """An encoder whose body maps (S, B, P) to (S, B, 2 Z): the mean, then the log variance of q(z|x)."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
         self.body = body
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and the log variance of q(z|x), (S, B, Z) each, for x (S, B, P)."""
         mean, log_var = self.body(x).chunk(2, dim=-1)
         return mean, log_var
 
 
 class Decoder(nn.Module):
-    """z (S, B, Z) to the K parameters of p(x|z), each (S, B, P)."""
+    """A decoder whose body maps (S, B, Z) to (S, B, K P): the K parameters of p(x|z), one after another."""
 
     def __init__(self, body: nn.Module, params: int) -> None:
         super().__init__()
@@ -75,4 +84,6 @@ class Decoder(nn.Module):
         self.params = params
 
     def forward(self, z: Tensor) -> tuple[Tensor, ...]:
-        return self.body(z).chunk(self.params, dim=-1)
+        """Return the K parameters of p(x|z), (S, B, P) each, for z (S, B, Z)."""
+        out: Tensor = self.body(z)
+        return out.chunk(self.params, dim=-1)

@@ -1,4 +1,4 @@
-"""Fully connected encoders and decoders: of any widths, and those of the reference model."""
+"""Fully connected encoders and decoders: of any hidden widths, and those of the reference model."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,15 @@ from harness.models.networks.layers import MLP, Decoder, Encoder
 
 
 class Sizes(NamedTuple):
-    """What a network must fit: pixels per image, latents, outputs per pixel, hidden widths, the activation's name in every lane."""
+    """The sizes that a network must fit.
+
+    Attributes:
+        pixels: Pixels per image.
+        latent: Latents.
+        params: Decoder outputs per pixel.
+        hidden: Widths of the encoder's hidden layers, from the image on.
+        activations: The activation's name in every lane.
+    """
 
     pixels: int
     latent: int
@@ -17,19 +25,20 @@ class Sizes(NamedTuple):
 
 
 def mlp(sizes: Sizes) -> tuple[Encoder, Decoder]:
-    """The regular pair: hidden widths in the encoder, mirrored in the decoder, an activation after every hidden layer."""
+    """Return an encoder with these hidden widths and a decoder that mirrors them, with an activation after every hidden layer."""
     return _pair(sizes, sizes.hidden, [sizes.activations] * len(sizes.hidden))
 
 
 def reference(sizes: Sizes) -> tuple[Encoder, Decoder]:
-    """The reference model, 784-256-64-32-2z and z-32-64-256-784: 439,956 parameters on MNIST at z = 2.
+    """Return the reference model, 784-256-64-32-2z and z-32-64-256-784: 439,956 parameters on MNIST at z = 2.
 
-    Its quirk is kept: the decoder's first layer (z to 32) has no activation after it.
+    As in the original, the decoder's first layer (z to 32) has no activation after it.
     """
     return _pair(sizes, (256, 64, 32), [("identity",) * len(sizes.activations), sizes.activations, sizes.activations])
 
 
 def _pair(sizes: Sizes, hidden: tuple[int, ...], decoder_activations: Sequence[tuple[str, ...]]) -> tuple[Encoder, Decoder]:
+    """Return an encoder of these hidden widths and a decoder of the reverse, with these activations after the decoder's layers."""
     down = (sizes.pixels, *hidden, 2 * sizes.latent)
     up = (sizes.latent, *reversed(hidden), sizes.params * sizes.pixels)
     return Encoder(MLP(down, [sizes.activations] * len(hidden))), Decoder(MLP(up, decoder_activations), sizes.params)

@@ -1,4 +1,4 @@
-"""What a study found: its plan joined with what is on record, and the questions a report asks of it."""
+"""The results of an ablation: its plan joined with what is on record, and the questions that a report asks of both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +16,25 @@ from harness.tracking import Record, Tracker
 
 @dataclass(frozen=True, kw_only=True)
 class AblationResults:
-    """All that a report says of a study: its plan, the scores of every finished cell, and what went missing."""
+    """Everything that a report needs of an ablation.
+
+    Attributes:
+        name: of the study.
+        budget: of the study, by name.
+        study: the plan.
+        cells: the trials of the plan.
+        records: the finished runs by cell id.
+        failures: the reasons of trials that failed for good, by cell id.
+        pictures: the file pictures.npz of the first finished seed, by arm.
+    """
 
     name: str
     budget: str
     study: Ablation
     cells: Sequence[Cell]
-    records: Mapping[str, Record]  # by cell id
+    records: Mapping[str, Record]
     failures: Mapping[str, str]
-    pictures: Mapping[str, Path]  # by arm
+    pictures: Mapping[str, Path]
 
     @classmethod
     def collect(
@@ -36,14 +46,14 @@ class AblationResults:
         failures: Mapping[str, str],
         tracker: Tracker,
     ) -> "AblationResults":
-        """Read a study's results back from where they are recorded: `runs` and `failures` are run ids and reasons by cell id."""
+        """Read an ablation's results from where they are recorded; `runs` and `failures` are run ids and reasons by cell id."""
         cells = study.cells(budget)
-        records = tracker.results({c.spec.id: runs[c.spec.id] for c in cells if c.spec.id in runs})
-        first: dict[str, Path] = {}
-        for c in cells:
-            if c.spec.id in records and c.arm not in first:
-                first[c.arm] = tracker.file(runs[c.spec.id], "pictures.npz")
-        return cls(name=name, budget=budget, study=study, cells=cells, records=records, failures=failures, pictures=first)
+        records = tracker.results({cell.spec.id: runs[cell.spec.id] for cell in cells if cell.spec.id in runs})
+        pictures: dict[str, Path] = {}
+        for cell in cells:
+            if cell.spec.id in records and cell.arm not in pictures:
+                pictures[cell.arm] = tracker.file(runs[cell.spec.id], "pictures.npz")
+        return cls(name=name, budget=budget, study=study, cells=cells, records=records, failures=failures, pictures=pictures)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -57,21 +67,22 @@ class AblationResults:
 
     @property
     def arms(self) -> list[str]:
-        """Arms with at least one result, in the study's order."""
+        """The arms with at least one result, in the study's order."""
         return [a for a in self.study.arms if not self.table.empty and (self.table["arm"] == a).any()]
 
     def by_seed(self, arm: str, metric: str, seeds: Sequence[int] | None = None) -> list[float]:
-        """A score of an arm, seed by seed."""
+        """Return a score of an arm, seed by seed; of all its finished seeds, sorted, unless `seeds` says which."""
         rows = self.table[self.table["arm"] == arm].set_index("seed")[metric]
-        return rows.loc[list(seeds) if seeds is not None else sorted(rows.index)].tolist()
+        values: list[float] = rows.loc[list(seeds) if seeds is not None else sorted(rows.index)].tolist()
+        return values
 
     def common_seeds(self, a: str, b: str) -> list[int]:
-        """Seeds for which both arms have a result."""
-        of = {arm: set(self.table.loc[self.table["arm"] == arm, "seed"]) for arm in (a, b)}
-        return sorted(of[a] & of[b])
+        """Return the seeds for which both arms have a result."""
+        seeds = {arm: set(self.table.loc[self.table["arm"] == arm, "seed"]) for arm in (a, b)}
+        return sorted(seeds[a] & seeds[b])
 
     def difference(self, a: str, b: str, metric: str) -> Paired:
-        """a - b over common seeds."""
+        """Return the difference a - b of a score over the seeds that both arms have."""
         seeds = self.common_seeds(a, b)
         return paired(self.by_seed(a, metric, seeds), self.by_seed(b, metric, seeds))
 
@@ -89,16 +100,16 @@ class AblationResults:
 
     @property
     def unjudged(self) -> list[Hypothesis]:
-        """The hypotheses that cannot be judged: an arm, a seed in common or the score itself is missing."""
+        """The hypotheses that cannot be judged: an arm, a common seed or the score itself is missing."""
         return [h for h in self.study.hypotheses if h not in self.judged]
 
     def has(self, arm: str, metric: str) -> bool:
-        """Whether every result of an arm has this score."""
+        """Return whether every result of an arm has this score."""
         return metric in self.table and bool(self.table.loc[self.table["arm"] == arm, metric].notna().all())
 
     @property
     def claimed(self) -> list[tuple[list[float], list[float]]]:
-        """Per judged hypothesis: the scores of 'better' and of 'worse' over their common seeds."""
+        """The scores of the `better` and of the `worse` arm over their common seeds, per judged hypothesis."""
         pairs = []
         for h in self.judged:
             seeds = self.common_seeds(h.better, h.worse)
@@ -107,7 +118,7 @@ class AblationResults:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """The study's hypotheses, judged together."""
+        """The verdicts on the study's hypotheses, which are judged together."""
         return judge([(str(h), *scores, SCORES[h.metric].better) for h, scores in zip(self.judged, self.claimed, strict=True)])
 
     @property
@@ -118,25 +129,25 @@ class AblationResults:
         sign = 1 if SCORES[self.study.objective].better == "lower" else -1
         means = {a: sign * np.mean(self.by_seed(a, self.study.objective)) for a in self.arms}
         arm = min(means, key=means.__getitem__)
-        mine = [c for c in self.cells if c.arm == arm and c.spec.id in self.records]
-        return min(mine, key=lambda c: sign * self.records[c.spec.id].metrics[self.study.objective or ""])
+        candidates = [c for c in self.cells if c.arm == arm and c.spec.id in self.records]
+        return min(candidates, key=lambda c: sign * self.records[c.spec.id].metrics[self.study.objective or ""])
 
     def origins(self, tag: str) -> str:
-        """The values of a tag over all runs that this report rests on."""
+        """Return the values of a tag over all runs that this report rests on, in words."""
         return ", ".join(sorted({r.tags.get(tag, "unknown") for r in self.records.values()}))
 
     @property
     def commits(self) -> str:
-        """The commits that the trials ran at, marked where files differed from them."""
-        marked = {
+        """The commits that the trials ran at, marked with `+dirty` if files differed from them."""
+        commits = {
             r.tags.get("git.commit", "unknown") + ("+dirty" if r.tags.get("git.dirty") == "true" else "")
             for r in self.records.values()
         }
-        return ", ".join(sorted(marked))
+        return ", ".join(sorted(commits))
 
     @property
     def scales(self) -> dict[str, list[str]]:
-        """Arms by the scale of their native objective."""
+        """The arms by the scale of their native objective."""
         groups: dict[str, list[str]] = {}
         specs: dict[str, TrialSpec] = {c.arm: c.spec for c in self.cells}
         for arm in self.arms:

@@ -18,19 +18,19 @@ from harness.report.search.axes import (
     BROKEN,
     ENDED,
     GOOD,
-    dress_values,
-    integers,
+    add_grid,
     log_ticks,
-    note_cut,
+    note_outside,
     scatter_values,
-    soften,
+    style_value_axis,
+    whole_ticks,
     window,
 )
-from harness.report.search.results import SearchResults, way
+from harness.report.search.results import SearchResults, sign_of
 from harness.report.search.text import spread
 
-MOST = 15  # trials of a front that are named
-LOOKS: Mapping[str, dict[str, Any]] = {
+MOST_LABELLED = 15  # trials of a front that are labelled with their number
+STYLES: Mapping[str, dict[str, Any]] = {
     "COMPLETE": {"color": GOOD, "alpha": 0.75, "linewidth": 1.1, "label": "complete"},
     "PRUNED": {"color": ENDED, "linewidth": 0.9, "label": "pruned where the cross is"},
     "FAIL": {"color": BAD, "linewidth": 0.9, "label": "failed where the cross is"},
@@ -38,15 +38,18 @@ LOOKS: Mapping[str, dict[str, Any]] = {
 UNDER_WAY: Mapping[str, Any] = {"color": GOOD, "linestyle": ":", "linewidth": 1.1, "label": "under way"}
 
 
-def history(s: SearchResults, path: Path) -> bool:
-    """Every trial's value by its number, and the best so far as a step line; one panel per objective."""
-    if not any(np.isfinite(s.value(a, o)) for a in s.history for o in s.search.objectives):
+def history(results: SearchResults, path: Path) -> bool:
+    """Draw every trial's value by its number, and the best so far as a step line; one panel per objective.
+
+    Return whether there is anything to draw.
+    """
+    if not any(np.isfinite(results.value(trial, o)) for trial in results.history for o in results.search.objectives):
         return False
-    several = len(s.search.objectives)
+    several = len(results.search.objectives)
     figure = new_figure(8, 4.4 if several == 1 else 3.1 * several)
     axes = figure.subplots(several, 1, squeeze=False)
-    for ax, objective in zip(axes.flat, s.search.objectives, strict=True):
-        _history(ax, s, objective)
+    for ax, objective in zip(axes.flat, results.search.objectives, strict=True):
+        _history(ax, results, objective)
     axes.flat[-1].set_xlabel("trial number")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -54,76 +57,92 @@ def history(s: SearchResults, path: Path) -> bool:
     return True
 
 
-def _history(ax: Axes, s: SearchResults, objective: str) -> None:
-    complete, pruned = s.those("COMPLETE"), s.those("PRUNED")
-    w = window([s.value(a, objective) for a in complete], [s.value(a, objective) for a in pruned], objective)
-    for trials, how in (
+def _history(ax: Axes, results: SearchResults, objective: str) -> None:
+    """Draw the panel of an objective."""
+    complete, pruned = results.in_state("COMPLETE"), results.in_state("PRUNED")
+    w = window(
+        [results.value(trial, objective) for trial in complete], [results.value(trial, objective) for trial in pruned], objective
+    )
+    for trials, style in (
         (pruned, {"marker": "x", "color": ENDED, "s": 26, "linewidths": 1.2, "label": "pruned (its last value)"}),
-        ([a for a in complete if a.feasible], {"color": GOOD, "s": 26, "label": "complete"}),
+        ([trial for trial in complete if trial.feasible], {"color": GOOD, "s": 26, "label": "complete"}),
         (
-            [a for a in complete if not a.feasible],
+            [trial for trial in complete if not trial.feasible],
             {"facecolors": "none", "edgecolors": BROKEN, "s": 30, "label": "breaks a constraint"},
         ),
     ):
-        known = [a for a in trials if np.isfinite(s.value(a, objective))]
-        if known:
-            scatter_values(ax, w, objective, [a.number for a in known], [s.value(a, objective) for a in known], **how)
-    failed = [a.number for a in s.those("FAIL")]
-    dress_values(ax, w, objective)
-    note_cut(ax, w.note(objective))
+        finite = [trial for trial in trials if np.isfinite(results.value(trial, objective))]
+        if finite:
+            scatter_values(
+                ax, w, objective, [trial.number for trial in finite], [results.value(trial, objective) for trial in finite], **style
+            )
+    failed = [trial.number for trial in results.in_state("FAIL")]
+    style_value_axis(ax, w, objective)
+    note_outside(ax, w.note(objective))
     if failed:
         ax.plot(failed, [0.02] * len(failed), "P", color=BAD, markersize=7, transform=ax.get_xaxis_transform(), label="failed")
-    able = [a for a in complete if a.feasible]
-    if able:
-        best = way(objective) * np.maximum.accumulate([way(objective) * s.value(a, objective) for a in able])
-        x = [*(a.number for a in able), s.history[-1].number]
-        ax.step(x, w.put([*best, best[-1]]), where="post", color=BEST, linewidth=1.4, label="best so far")
-    last = s.history[-1].number
+    feasible = [trial for trial in complete if trial.feasible]
+    if feasible:
+        best = sign_of(objective) * np.maximum.accumulate(
+            [sign_of(objective) * results.value(trial, objective) for trial in feasible]
+        )
+        x = [*(trial.number for trial in feasible), results.history[-1].number]
+        ax.step(x, w.clip([*best, best[-1]]), where="post", color=BEST, linewidth=1.4, label="best so far")
+    last = results.history[-1].number
     ax.set_xlim(-0.5 - 0.02 * last, last + 0.5 + 0.02 * last)
-    integers(ax.xaxis)
-    soften(ax)
+    whole_ticks(ax.xaxis)
+    add_grid(ax)
 
 
-def curves(s: SearchResults, path: Path) -> bool:
-    """Every trial's reports, where trials are pruned by them; a pruned one ends in a cross."""
-    told = [a for a in s.history if a.reports]
-    if s.search.pruner is None or not any(len(a.reports) > 1 for a in told):
+def curves(results: SearchResults, path: Path) -> bool:
+    """Draw every trial's reports, if trials are pruned by them; a pruned one ends in a cross.
+
+    Return whether there is anything to draw.
+    """
+    reporting = [trial for trial in results.history if trial.reports]
+    if results.search.pruner is None or not any(len(trial.reports) > 1 for trial in reporting):
         return False
-    objective, shift = s.search.quality, 1 if s.over_seeds else 0
-    late = [a.reports[step] for a in told if a.state == "COMPLETE" for step in sorted(a.reports)[len(a.reports) // 2 :]]
-    w = window(late, [v for a in told for v in a.reports.values()], objective)  # the climb of the first epochs may be cut
-    top = s.best[0].number if s.best else None
+    objective, shift = results.search.quality, 1 if results.over_seeds else 0
+    late_values = [
+        trial.reports[step]
+        for trial in reporting
+        if trial.state == "COMPLETE"
+        for step in sorted(trial.reports)[len(trial.reports) // 2 :]
+    ]
+    # The bounds are set by the later half of the reports: the climb of the first epochs may be cut off.
+    w = window(late_values, [v for trial in reporting for v in trial.reports.values()], objective)
+    best = results.best[0].number if results.best else None
     figure = new_figure(8, 4.6)
     ax = figure.subplots()
-    dress_values(ax, w, objective)
-    note_cut(ax, f"axis cut: some values lie {'below' if way(objective) > 0 else 'above'} it" if w.cut else "")
-    for a in sorted(told, key=lambda a: (a.number == top, a.state == "COMPLETE")):
-        steps = sorted(a.reports)
-        x, y = [step + shift for step in steps], [a.reports[step] for step in steps]
-        look = LOOKS.get(a.state, UNDER_WAY)
-        if a.number == top:
-            look = {"color": BEST, "linewidth": 2.2, "label": f"best, #{a.number}"}
-        ax.plot(x, y, **look)
-        if a.state in ("PRUNED", "FAIL"):
-            scatter_values(ax, w, objective, x[-1:], y[-1:], marker="x", color=look["color"], s=26)
+    style_value_axis(ax, w, objective)
+    note_outside(ax, f"axis cut: some values lie {'below' if sign_of(objective) > 0 else 'above'} it" if w.cut else "")
+    for trial in sorted(reporting, key=lambda trial: (trial.number == best, trial.state == "COMPLETE")):
+        steps = sorted(trial.reports)
+        x, y = [step + shift for step in steps], [trial.reports[step] for step in steps]
+        style = STYLES.get(trial.state, UNDER_WAY)
+        if trial.number == best:
+            style = {"color": BEST, "linewidth": 2.2, "label": f"best, #{trial.number}"}
+        ax.plot(x, y, **style)
+        if trial.state in ("PRUNED", "FAIL"):
+            scatter_values(ax, w, objective, x[-1:], y[-1:], marker="x", color=style["color"], s=26)
         elif len(x) == 1:
-            ax.plot(x, y, "o", color=look["color"], markersize=4)
-    ax.set_xlabel("seed, in the order they are trained" if s.over_seeds else "epoch")
-    integers(ax.xaxis)
-    soften(ax)
+            ax.plot(x, y, "o", color=style["color"], markersize=4)
+    ax.set_xlabel("seed, in the order they are trained" if results.over_seeds else "epoch")
+    whole_ticks(ax.xaxis)
+    add_grid(ax)
     handles, labels = ax.get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=len(once), frameon=False)
+    by_label = dict(zip(labels, handles, strict=True))
+    figure.legend(list(by_label.values()), list(by_label), loc="outside lower center", ncols=len(by_label), frameon=False)
     figure.savefig(path, dpi=110)
     return True
 
 
-def importances(s: SearchResults, path: Path) -> bool:
-    """A bar per parameter."""
-    if len(s.importances) < 2:
+def importances(results: SearchResults, path: Path) -> bool:
+    """Draw a bar per parameter. Return whether there is anything to draw."""
+    if len(results.importances) < 2:
         return False
-    names = list(s.importances)[::-1]
-    shares = [s.importances[n] for n in names]
+    names = list(results.importances)[::-1]
+    shares = [results.importances[n] for n in names]
     figure = new_figure(8, 1.1 + 0.38 * len(names))
     ax = figure.subplots()
     bars = ax.barh(names, shares, color=GOOD, height=0.62)
@@ -136,66 +155,84 @@ def importances(s: SearchResults, path: Path) -> bool:
     return True
 
 
-def pareto(s: SearchResults, path: Path) -> bool:
-    """Quality against each cost: all complete trials, those on the front joined by what can be had for a cost at most."""
-    costs = [o for o in s.search.objectives if o != s.search.quality]
-    if not costs or not s.those("COMPLETE"):
+def pareto(results: SearchResults, path: Path) -> bool:
+    """Draw quality against each cost: all complete trials, and the front joined by the best quality for at most a cost.
+
+    Return whether there is anything to draw.
+    """
+    costs = [o for o in results.search.objectives if o != results.search.quality]
+    if not costs or not results.in_state("COMPLETE"):
         return False
     figure = new_figure(max(9, 6.2 * len(costs)), 6)
     axes = figure.subplots(1, len(costs), squeeze=False)
     for ax, cost in zip(axes.flat, costs, strict=True):
-        _pareto(ax, s, cost, joined=len(costs) == 1)
+        _pareto(ax, results, cost, joined=len(costs) == 1)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.canvas.draw()
-    named = spread(s.best, MOST)
+    labelled = spread(results.best, MOST_LABELLED)
     for ax, cost in zip(axes.flat, costs, strict=True):
-        w, v = (window([s.value(a, o) for a in s.those("COMPLETE")], (), o) for o in (cost, s.search.quality))
-        points = np.array([[w.put(s.value(a, cost)), v.put(s.value(a, s.search.quality))] for a in named]).reshape(-1, 2)
-        figures.label(ax, [f"#{a.number}" for a in named], [(0.1, 0.1, 0.1)] * len(named), points)
+        w, v = (
+            window([results.value(trial, o) for trial in results.in_state("COMPLETE")], (), o)
+            for o in (cost, results.search.quality)
+        )
+        points = np.array(
+            [[w.clip(results.value(trial, cost)), v.clip(results.value(trial, results.search.quality))] for trial in labelled]
+        ).reshape(-1, 2)
+        figures.label(ax, [f"#{trial.number}" for trial in labelled], [(0.1, 0.1, 0.1)] * len(labelled), points)
     figure.savefig(path, dpi=110)
     return True
 
 
-def _pareto(ax: Axes, s: SearchResults, cost: str, *, joined: bool) -> None:
-    quality, complete = s.search.quality, s.those("COMPLETE")
-    w = window([s.value(a, quality) for a in complete], (), quality)
-    across = window([s.value(a, cost) for a in complete], (), cost)
-    on_front = {a.number for a in s.best}
-    for trials, how in (
-        ([a for a in complete if a.feasible and a.number not in on_front], {"color": ENDED, "s": 26, "label": "complete"}),
+def _pareto(ax: Axes, results: SearchResults, cost: str, *, joined: bool) -> None:
+    """Draw the panel of a cost; the front is joined by steps if `joined`."""
+    quality, complete = results.search.quality, results.in_state("COMPLETE")
+    w = window([results.value(trial, quality) for trial in complete], (), quality)
+    cost_window = window([results.value(trial, cost) for trial in complete], (), cost)
+    on_front = {trial.number for trial in results.best}
+    for trials, style in (
         (
-            [a for a in complete if not a.feasible],
+            [trial for trial in complete if trial.feasible and trial.number not in on_front],
+            {"color": ENDED, "s": 26, "label": "complete"},
+        ),
+        (
+            [trial for trial in complete if not trial.feasible],
             {"facecolors": "none", "edgecolors": BROKEN, "s": 30, "label": "breaks a constraint"},
         ),
-        (list(s.best), {"color": GOOD, "s": 44, "edgecolors": "black", "linewidths": 0.7, "zorder": 4, "label": "front"}),
+        (list(results.best), {"color": GOOD, "s": 44, "edgecolors": "black", "linewidths": 0.7, "zorder": 4, "label": "front"}),
     ):
         if trials:
-            x, y = (across.put([s.value(a, cost) for a in trials]), [s.value(a, quality) for a in trials])
-            scatter_values(ax, w, quality, x, y, **how)
-    dress_values(ax, across, cost, "x")
-    dress_values(ax, w, quality)
-    note_cut(ax, w.note(quality))
-    if across.low > 0 and across.high > 10 * across.low:
+            x, y = (
+                cost_window.clip([results.value(trial, cost) for trial in trials]),
+                [results.value(trial, quality) for trial in trials],
+            )
+            scatter_values(ax, w, quality, x, y, **style)
+    style_value_axis(ax, cost_window, cost, "x")
+    style_value_axis(ax, w, quality)
+    note_outside(ax, w.note(quality))
+    if cost_window.low > 0 and cost_window.high > 10 * cost_window.low:
         ax.set_xscale("log")
-        ax.set_xlim(across.low / 1.4, across.high * 1.4)
-        log_ticks(ax.xaxis, across.low, across.high)
-    if joined and len(s.best) > 1:
-        xy = sorted((float(across.put(s.value(a, cost))), float(w.put(s.value(a, quality)))) for a in s.best)
-        higher = way(cost) > 0  # the steps are the best quality of trials whose cost is at least as good
-        corners = [(one[0], two[1]) if higher else (two[0], one[1]) for one, two in pairwise(xy)]
-        line = [*(p for two in zip(xy, corners, strict=False) for p in two), xy[-1]]
+        ax.set_xlim(cost_window.low / 1.4, cost_window.high * 1.4)
+        log_ticks(ax.xaxis, cost_window.low, cost_window.high)
+    if joined and len(results.best) > 1:
+        xy = sorted(
+            (float(cost_window.clip(results.value(trial, cost))), float(w.clip(results.value(trial, quality))))
+            for trial in results.best
+        )
+        higher = sign_of(cost) > 0  # the steps are the best quality of trials whose cost is at least as good
+        corners = [(a[0], b[1]) if higher else (b[0], a[1]) for a, b in pairwise(xy)]
+        line = [*(p for point_and_corner in zip(xy, corners, strict=False) for p in point_and_corner), xy[-1]]
         ax.plot(*zip(*line, strict=True), color=GOOD, linewidth=1.2, zorder=3)
-    for c in s.search.constraints:
-        if c.score == cost:
-            bound = c.at_least if c.at_most is None else c.at_most
+    for constraint in results.search.constraints:
+        if constraint.score == cost:
+            bound = constraint.at_least if constraint.at_most is None else constraint.at_most
             ax.axvline(bound or 0, color=BROKEN, linestyle="--", linewidth=1, label="constraint")
-    soften(ax)
+    add_grid(ax)
 
 
-Figure = tuple[str, Callable[[SearchResults, Path], bool], str]
+SearchFigure = tuple[str, Callable[[SearchResults, Path], bool], str]
 
-FIGURES: Mapping[str, Figure] = {
+SEARCH_FIGURES: Mapping[str, SearchFigure] = {
     "search_pareto": (
         "What quality costs",
         pareto,
@@ -238,10 +275,8 @@ FIGURES: Mapping[str, Figure] = {
 }
 
 
-def draw(s: SearchResults, into: Path) -> dict[str, tuple[str, str]]:
-    """Every figure that there is something to draw for, as NAME.png. Returns title and caption by name."""
+def draw(results: SearchResults, folder: Path) -> dict[str, tuple[str, str]]:
+    """Draw every figure that there is something to draw for, as NAME.png. Return title and caption by name."""
     return {
-        name: (title, caption)
-        for name, (title, prior_samples, caption) in FIGURES.items()
-        if prior_samples(s, into / f"{name}.png")
+        name: (title, caption) for name, (title, drawn, caption) in SEARCH_FIGURES.items() if drawn(results, folder / f"{name}.png")
     }

@@ -1,4 +1,4 @@
-"""What a search found: its trials as they stand in the ledger, and the questions a report asks of them."""
+"""The results of a search: its trials as the trial store holds them, and the questions that a report asks of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,17 @@ from harness.study.space import Parameter
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResults:
-    """All that a report says of a search's trials.
+    """Everything that a report needs of a search's trials.
 
     Attributes:
-        history: every trial asked for so far, by number.
+        search: the plan.
+        budget: by name.
+        history: every trial suggested so far, by number.
         best: those that no other beats in every objective, best by the first objective first; they keep the constraints.
+        sampler: its name.
+        optuna: the version of Optuna that created the trials.
         parameters: by name, those that matter most first, of every parameter that any trial has.
-        importances: shares by parameter; empty where too few trials are complete.
+        importances: shares by parameter; empty if too few trials are complete.
     """
 
     search: Search
@@ -33,64 +37,67 @@ class SearchResults:
 
     @classmethod
     def of(cls, search: Search, budget: str, queue: SearchQueue) -> "SearchResults":
-        """Read all of it from the ledger at once."""
-        history = sorted(queue.history(), key=lambda a: a.number)
-        found: dict[str, Parameter] = {}
-        for a in history:
+        """Read all of it from the trial store at once."""
+        history = sorted(queue.history(), key=lambda trial: trial.number)
+        parameters: dict[str, Parameter] = {}
+        for trial in history:
 
-            def again(p: Parameter, a: SearchTrial = a) -> Any:
-                found.setdefault(p.name, p)
-                return a.params[p.name]
+            def recorded_value(p: Parameter, trial: SearchTrial = trial) -> Any:
+                parameters.setdefault(p.name, p)
+                return trial.params[p.name]
 
-            search.point(budget, again)
-        shares = queue.importances()
-        ordered = dict(sorted(found.items(), key=lambda item: -shares.get(item[0], 0)))
-        facts = queue.store.study.user_attrs
-        sampler = facts.get("sampler", search.sampler_of(budget))
+            search.point(budget, recorded_value)
+        importances = queue.importances()
+        ordered = dict(sorted(parameters.items(), key=lambda item: -importances.get(item[0], 0)))
+        attributes = queue.store.study.user_attrs
+        sampler = attributes.get("sampler", search.sampler_of(budget))
         return cls(
             search=search,
             budget=budget,
             history=history,
             best=queue.best(),
             sampler=sampler,
-            optuna=facts["optuna"],
+            optuna=attributes["optuna"],
             parameters=ordered,
-            importances=shares,
+            importances=importances,
         )
 
-    def those(self, state: str) -> list[SearchTrial]:
-        """Trials in this state."""
-        return [a for a in self.history if a.state == state]
+    def in_state(self, state: str) -> list[SearchTrial]:
+        """Return the trials in this state, which is one of Optuna's."""
+        return [trial for trial in self.history if trial.state == state]
 
-    def value(self, a: SearchTrial, objective: str) -> float:
-        """A trial's value of an objective, of a pruned one the last that it reported; nan where there is none."""
-        return (a.values or {}).get(objective, np.nan)
+    def value(self, trial: SearchTrial, objective: str) -> float:
+        """Return a trial's value of an objective; for a pruned one the last that it reported; nan if it has none."""
+        return (trial.values or {}).get(objective, np.nan)
 
     @property
-    def several(self) -> bool:
-        """Whether there is more than one objective."""
+    def multi_objective(self) -> bool:
+        """True if there is more than one objective."""
         return len(self.search.objectives) > 1
 
     @property
     def over_seeds(self) -> bool:
-        """Whether what a trial reported is a value per seed, rather than one per epoch."""
+        """True if a trial reports a value per seed, rather than one per epoch."""
         return len(self.search.seeds) > 1
 
-    def epochs(self, a: SearchTrial) -> int:
-        """Epochs that a trial that is over took, as far as it reported them."""
-        each, seeds = self.search.budgets[self.budget].epochs, len(self.search.seeds)
-        if a.state == "COMPLETE":
-            return each * seeds
-        ended = max(a.reports, default=-1 if self.over_seeds else 0)
-        return each * (ended + 1) if self.over_seeds else ended
+    def epochs(self, trial: SearchTrial) -> int:
+        """Return the epochs that a trial which has ended took, as far as it reported them."""
+        epochs, seeds = self.search.budgets[self.budget].epochs, len(self.search.seeds)
+        if trial.state == "COMPLETE":
+            return epochs * seeds
+        last_report = max(trial.reports, default=-1 if self.over_seeds else 0)
+        return epochs * (last_report + 1) if self.over_seeds else last_report
 
     @property
     def ranked(self) -> list[SearchTrial]:
-        """Complete trials, best first: those that keep the constraints before the others; by the objective of quality."""
-        sign = way(self.search.quality)
-        return sorted(self.those("COMPLETE"), key=lambda a: (not a.feasible, -sign * self.value(a, self.search.quality), a.number))
+        """The complete trials by the objective of quality, best first; those that keep the constraints come before the others."""
+        sign = sign_of(self.search.quality)
+        return sorted(
+            self.in_state("COMPLETE"),
+            key=lambda trial: (not trial.feasible, -sign * self.value(trial, self.search.quality), trial.number),
+        )
 
 
-def way(objective: str) -> int:
-    """1 where higher is better, else -1."""
+def sign_of(objective: str) -> int:
+    """Return 1 if higher values of an objective are better, else -1."""
     return 1 if SCORES[objective].better == "higher" else -1

@@ -21,208 +21,253 @@ from harness.report.search.axes import (
     PLAIN,
     SHORT,
     Window,
-    at,
-    dress,
-    dress_values,
-    integers,
-    note_cut,
+    add_grid,
+    colour_scale,
+    mark_best,
+    note_outside,
+    position,
     scatter_values,
-    shade,
-    soften,
-    star,
-    unit,
+    style_axis,
+    style_value_axis,
+    unit_position,
+    whole_ticks,
     window,
 )
 from harness.report.search.results import SearchResults
-from harness.report.search.text import say
+from harness.report.search.text import parameter_text
 from harness.study import SCORES
 from harness.study.space import Parameter
 
-SLICES, LINES = 12, 9  # parameters that slices and parallel coordinates show at most, those that matter most
-SPREAD = 8  # values that a parameter must have had for colours between them
-ABSENT = -0.13  # where a line passes the axis of a parameter that its trial does not have
+SLICES, LINES = 12, 9  # the most parameters that slices and parallel coordinates show; those that matter most
+SPREAD = 8  # different values that a parameter must have for colours to be drawn between them
+ABSENT = -0.13  # height of a line at the axis of a parameter that its trial does not have
 
 
-def slices(s: SearchResults, path: Path) -> bool:
-    """Every objective against every parameter; a panel each, of the trials that have it."""
-    shown, over = list(s.parameters.values())[:SLICES], [*s.those("COMPLETE"), *s.those("PRUNED")]
-    if len(over) < 2:
+def slices(results: SearchResults, path: Path) -> bool:
+    """Draw every objective against every parameter, in a panel each, of the trials that have the parameter.
+
+    Return whether there is anything to draw.
+    """
+    parameters, ended = list(results.parameters.values())[:SLICES], [*results.in_state("COMPLETE"), *results.in_state("PRUNED")]
+    if len(ended) < 2:
         return False
-    per = -(-len(shown) // 4)  # rows of panels of an objective
-    columns = -(-len(shown) // per)
-    size = (max(6, 3.3 * columns), 3.3 * per * len(s.search.objectives))
+    rows = -(-len(parameters) // 4)  # of panels of an objective
+    columns = -(-len(parameters) // rows)
+    size = (max(6, 3.3 * columns), 3.3 * rows * len(results.search.objectives))
     figure = new_figure(*size)
-    axes = figure.subplots(per * len(s.search.objectives), columns, squeeze=False)
-    shades = Normalize(0, max(1, s.history[-1].number))
-    for i, objective in enumerate(s.search.objectives):
-        block = axes[i * per : (i + 1) * per]
-        complete, pruned = ([s.value(a, objective) for a in s.those(state)] for state in ("COMPLETE", "PRUNED"))
+    axes = figure.subplots(rows * len(results.search.objectives), columns, squeeze=False)
+    shades = Normalize(0, max(1, results.history[-1].number))
+    for i, objective in enumerate(results.search.objectives):
+        block = axes[i * rows : (i + 1) * rows]
+        complete, pruned = (
+            [results.value(trial, objective) for trial in results.in_state(state)] for state in ("COMPLETE", "PRUNED")
+        )
         w = window(complete, pruned, objective)
-        for ax, p in zip(block.flat, shown, strict=False):
-            dress_values(ax, w, objective)
-            _slice(ax, s, p, objective, w, shades)
+        for ax, p in zip(block.flat, parameters, strict=False):
+            style_value_axis(ax, w, objective)
+            _slice(ax, results, p, objective, w, shades)
         for ax in block[:, 1:].flat:
             ax.set_ylabel("")
             ax.tick_params(labelleft=False)
-        for ax in block.flat[len(shown) :]:
+        for ax in block.flat[len(parameters) :]:
             ax.set_axis_off()
-        note_cut(block[0, 0], w.note(objective))
+        note_outside(block[0, 0], w.note(objective))
     bar = figure.colorbar(ScalarMappable(shades, "Blues"), ax=axes, shrink=0.8, aspect=30, pad=0.01)
     bar.set_label("trial number")
-    integers(bar.ax.yaxis)
+    whole_ticks(bar.ax.yaxis)
     handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=max(1, len(handles)), frameon=False)
     figure.savefig(path, dpi=110)
     return True
 
 
-def _slice(ax: Axes, s: SearchResults, p: Parameter, objective: str, w: Window, shades: Normalize) -> None:
-    complete = [a for a in s.those("COMPLETE") if p.name in a.params]
-    pruned = [a for a in s.those("PRUNED") if p.name in a.params and np.isfinite(s.value(a, objective))]
-    able, broken = [a for a in complete if a.feasible], [a for a in complete if not a.feasible]
+def _slice(ax: Axes, results: SearchResults, p: Parameter, objective: str, w: Window, shades: Normalize) -> None:
+    """Draw the panel of an objective and a parameter."""
+    complete = [trial for trial in results.in_state("COMPLETE") if p.name in trial.params]
+    pruned = [
+        trial for trial in results.in_state("PRUNED") if p.name in trial.params and np.isfinite(results.value(trial, objective))
+    ]
+    feasible, broken = [trial for trial in complete if trial.feasible], [trial for trial in complete if not trial.feasible]
 
-    def put(trials: list[SearchTrial], **how: object) -> None:
-        scatter_values(ax, w, objective, [at(p, a) for a in trials], [s.value(a, objective) for a in trials], **how)
+    def draw(trials: list[SearchTrial], **style: object) -> None:
+        scatter_values(
+            ax,
+            w,
+            objective,
+            [position(p, trial) for trial in trials],
+            [results.value(trial, objective) for trial in trials],
+            **style,
+        )
 
-    put(pruned, marker="x", color=ENDED, s=18, linewidths=0.9, label="pruned")
-    put(broken, facecolors="none", edgecolors=BROKEN, s=26, label="breaks a constraint")
-    put(able, c=[a.number for a in able], cmap="Blues", norm=shades, edgecolors="0.35", linewidths=0.4, s=28)
-    if not s.several and s.best and p.name in s.best[0].params:
-        star(ax, at(p, s.best[0]), float(w.put(s.value(s.best[0], objective))))
-    dress(ax, p)
-    have = sum(p.name in a.params for a in s.history)
-    if have < len(s.history):
-        ax.set_xlabel(f"{p.name}\n(in {have} of {len(s.history)} trials)")
-    soften(ax)
+    draw(pruned, marker="x", color=ENDED, s=18, linewidths=0.9, label="pruned")
+    draw(broken, facecolors="none", edgecolors=BROKEN, s=26, label="breaks a constraint")
+    draw(feasible, c=[trial.number for trial in feasible], cmap="Blues", norm=shades, edgecolors="0.35", linewidths=0.4, s=28)
+    if not results.multi_objective and results.best and p.name in results.best[0].params:
+        mark_best(ax, position(p, results.best[0]), float(w.clip(results.value(results.best[0], objective))))
+    style_axis(ax, p)
+    having = sum(p.name in trial.params for trial in results.history)
+    if having < len(results.history):
+        ax.set_xlabel(f"{p.name}\n(in {having} of {len(results.history)} trials)")
+    add_grid(ax)
 
 
-def pair(s: SearchResults) -> tuple[Parameter, Parameter] | None:
-    """The two parameters that matter most of those that enough complete trials have together."""
-    complete = s.those("COMPLETE")
-    for two in sorted(combinations(s.parameters.values(), 2), key=lambda two: -sum(s.importances.get(p.name, 0) for p in two)):
-        if sum(all(p.name in a.params for p in two) for a in complete) >= max(3, len(complete) / 4):
-            return two
+def main_parameters(results: SearchResults) -> tuple[Parameter, Parameter] | None:
+    """Return the two parameters that matter most of those that enough complete trials have together; None if there are none."""
+    complete = results.in_state("COMPLETE")
+    for both in sorted(
+        combinations(results.parameters.values(), 2), key=lambda both: -sum(results.importances.get(p.name, 0) for p in both)
+    ):
+        if sum(all(p.name in trial.params for p in both) for trial in complete) >= max(3, len(complete) / 4):
+            return both
     return None
 
 
-def contour(s: SearchResults, path: Path) -> bool:
-    """The quality over the two parameters that matter most: a dot per trial, lines between numbers."""
-    two, objective = pair(s), s.search.quality
-    if two is None:
+def contour(results: SearchResults, path: Path) -> bool:
+    """Draw the quality over the two parameters that matter most: a dot per trial, and colours between numbers.
+
+    Return whether there is anything to draw.
+    """
+    both, objective = main_parameters(results), results.search.quality
+    if both is None:
         return False
-    there = [a for a in s.those("COMPLETE") if all(p.name in a.params for p in two)]
-    ended = [a for a in s.those("PRUNED") if all(p.name in a.params for p in two)]
-    w = window([s.value(a, objective) for a in there], (), objective)
-    norm, colours = shade(w, objective)
-    x, y = ([at(p, a) for a in there] for p in two)
-    z = w.put([s.value(a, objective) for a in there])
+    complete = [trial for trial in results.in_state("COMPLETE") if all(p.name in trial.params for p in both)]
+    pruned = [trial for trial in results.in_state("PRUNED") if all(p.name in trial.params for p in both)]
+    w = window([results.value(trial, objective) for trial in complete], (), objective)
+    norm, colours = colour_scale(w, objective)
+    x, y = ([position(p, trial) for trial in complete] for p in both)
+    z = w.clip([results.value(trial, objective) for trial in complete])
     figure = new_figure(8, 5.6)
     ax = figure.subplots()
-    dress(ax, two[0], "x")
-    dress(ax, two[1], "y")
-    mesh = _mesh(two, x, y)
+    style_axis(ax, both[0], "x")
+    style_axis(ax, both[1], "y")
+    mesh = _mesh(both, x, y)
     if mesh is not None and w.high > w.low:
         ax.tricontourf(mesh, z, levels=np.linspace(w.low, w.high, 11), cmap=colours, norm=norm, alpha=0.45)
-    if ended:
-        ax.scatter([at(two[0], a) for a in ended], [at(two[1], a) for a in ended], marker="x", s=22, color=ENDED, label="pruned")
-    for able, edge, wide, words in ((True, "black", 0.9, "complete"), (False, BROKEN, 2.0, "breaks a constraint")):
-        of = [i for i, a in enumerate(there) if a.feasible == able]
-        if of:
-            ax.scatter(np.take(x, of), np.take(y, of), c=z[of], cmap=colours, norm=norm, s=46, edgecolors=edge, linewidths=wide)
-            ax.scatter([], [], color="0.8", s=46, edgecolors=edge, linewidths=wide, label=words)  # for the legend: of no value
-    best = s.best[0] if s.best else None
-    if best and not s.several and all(p.name in best.params for p in two):
-        star(ax, at(two[0], best), at(two[1], best))
+    if pruned:
+        ax.scatter(
+            [position(both[0], trial) for trial in pruned],
+            [position(both[1], trial) for trial in pruned],
+            marker="x",
+            s=22,
+            color=ENDED,
+            label="pruned",
+        )
+    for feasible, edge_colour, edge_width, label in ((True, "black", 0.9, "complete"), (False, BROKEN, 2.0, "breaks a constraint")):
+        indices = [i for i, trial in enumerate(complete) if trial.feasible == feasible]
+        if indices:
+            ax.scatter(
+                np.take(x, indices),
+                np.take(y, indices),
+                c=z[indices],
+                cmap=colours,
+                norm=norm,
+                s=46,
+                edgecolors=edge_colour,
+                linewidths=edge_width,
+            )
+            # For the legend, in a colour that stands for no value.
+            ax.scatter([], [], color="0.8", s=46, edgecolors=edge_colour, linewidths=edge_width, label=label)
+    best = results.best[0] if results.best else None
+    if best and not results.multi_objective and all(p.name in best.params for p in both):
+        mark_best(ax, position(both[0], best), position(both[1], best))
     cut: dict[str, Any] = {"extend": "min" if w.worst < w.low else "max"} if w.cut else {}
     figure.colorbar(ScalarMappable(norm, colours), ax=ax, **cut).set_label(SCORES[objective].label)
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     if w.cut:
-        note_cut(ax, f"colours cut: the worst value is {w.worst:,.{SCORES[objective].digits}f}")
+        note_outside(ax, f"colours cut: the worst value is {w.worst:,.{SCORES[objective].digits}f}")
     figure.savefig(path, dpi=110)
     return True
 
 
-def _mesh(two: tuple[Parameter, Parameter], x: list[float], y: list[float]) -> Triangulation | None:
-    """Triangles between points, well shaped as the axes show them; None where two numbers do not span a plane."""
-    if any(p.choices for p in two) or min(len(set(x)), len(set(y))) < SPREAD:
+def _mesh(parameters: tuple[Parameter, Parameter], x: list[float], y: list[float]) -> Triangulation | None:
+    """Return triangles between points, well shaped as the axes show them; None if the parameters do not span a plane."""
+    if any(p.choices for p in parameters) or min(len(set(x)), len(set(y))) < SPREAD:
         return None
-    flat = np.array([[unit(two[0], a), unit(two[1], b)] for a, b in zip(x, y, strict=True)])
-    if np.linalg.svd(flat - flat.mean(0), compute_uv=False)[1] < 0.1:
+    unit_points = np.array([[unit_position(parameters[0], a), unit_position(parameters[1], b)] for a, b in zip(x, y, strict=True)])
+    if np.linalg.svd(unit_points - unit_points.mean(0), compute_uv=False)[1] < 0.1:
         return None
-    return Triangulation(x, y, Triangulation(flat[:, 0], flat[:, 1]).triangles)
+    return Triangulation(x, y, Triangulation(unit_points[:, 0], unit_points[:, 1]).triangles)
 
 
-def parallel(s: SearchResults, path: Path) -> bool:
-    """An axis per parameter and objective, a line per trial; below an axis where a trial has no such parameter."""
-    shown, objectives = list(s.parameters.values())[:LINES], s.search.objectives
-    complete, pruned = s.those("COMPLETE"), s.those("PRUNED")
-    if len(complete) < 2 or len(shown) < 2:
+def parallel(results: SearchResults, path: Path) -> bool:
+    """Draw an axis per parameter and objective and a line per trial, below the axis of a parameter that the trial lacks.
+
+    Return whether there is anything to draw.
+    """
+    parameters, objectives = list(results.parameters.values())[:LINES], results.search.objectives
+    complete, pruned = results.in_state("COMPLETE"), results.in_state("PRUNED")
+    if len(complete) < 2 or len(parameters) < 2:
         return False
-    windows = {o: window([s.value(a, o) for a in complete], (), o) for o in objectives}
-    norm, colours = shade(windows[s.search.quality], s.search.quality)
-    figure = new_figure(max(8, 1.9 * (len(shown) + len(objectives))), 5)
+    windows = {o: window([results.value(trial, o) for trial in complete], (), o) for o in objectives}
+    norm, colours = colour_scale(windows[results.search.quality], results.search.quality)
+    figure = new_figure(max(8, 1.9 * (len(parameters) + len(objectives))), 5)
     ax = figure.subplots()
-    for a in pruned:
-        ax.plot(range(len(shown)), _heights(shown, a), color="0.86", linewidth=0.8, zorder=1)
-    best = s.best[0] if s.best and not s.several else None
-    for rank, a in enumerate(reversed(s.ranked)):  # the better in front
-        y = [*_heights(shown, a), *(w.place(s.value(a, o)) for o, w in windows.items())]
-        kept = windows[s.search.quality].put(s.value(a, s.search.quality))
-        look: dict[str, Any] = {"color": colours(norm(kept)), "linewidth": 1.2, "alpha": 0.85}
-        if best and a.number == best.number:
-            look = {"color": BEST_FILL, "linewidth": 2.6}
-        ax.plot(range(len(y)), y, zorder=2 + rank / len(complete), **look)
-    for i, p in enumerate(shown):
+    for trial in pruned:
+        ax.plot(range(len(parameters)), _heights(parameters, trial), color="0.86", linewidth=0.8, zorder=1)
+    best = results.best[0] if results.best and not results.multi_objective else None
+    for rank, trial in enumerate(reversed(results.ranked)):  # the better in front
+        y = [*_heights(parameters, trial), *(w.fraction(results.value(trial, o)) for o, w in windows.items())]
+        clipped = windows[results.search.quality].clip(results.value(trial, results.search.quality))
+        style: dict[str, Any] = {"color": colours(norm(clipped)), "linewidth": 1.2, "alpha": 0.85}
+        if best and trial.number == best.number:
+            style = {"color": BEST_FILL, "linewidth": 2.6}
+        ax.plot(range(len(y)), y, zorder=2 + rank / len(complete), **style)
+    for i, p in enumerate(parameters):
         _axis(ax, i, _ticks(p))
-        if any(p.name not in a.params for a in (*complete, *pruned)):
+        if any(p.name not in trial.params for trial in (*complete, *pruned)):
             ax.text(i, ABSENT - 0.03, "absent", ha="center", va="top", fontsize=8, color="0.45")
-    for i, (o, w) in enumerate(windows.items(), len(shown)):
+    for i, (o, w) in enumerate(windows.items(), len(parameters)):
         _axis(ax, i, _value_ticks(w, o))
-    names = [*(_broken(p.name) for p in shown), *map(_short, objectives)]
+    names = [*(_in_two_lines(p.name) for p in parameters), *map(_short_label, objectives)]
     ax.set_xticks(range(len(names)), names, fontsize=9.5)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
-    absent = any(p.name not in a.params for a in (*complete, *pruned) for p in shown)
+    absent = any(p.name not in trial.params for trial in (*complete, *pruned) for p in parameters)
     ax.set(yticks=[], xlim=(-0.35, len(names) - 0.55), ylim=(ABSENT - 0.12 if absent else -0.1, 1.1))
     ax.spines[:].set_visible(False)
     figure.savefig(path, dpi=110)
     return True
 
 
-def _broken(name: str) -> str:
-    first, line, rest = name.rpartition("_")
-    return f"{first}_\n{rest}" if line and len(name) > 14 else name
+def _in_two_lines(name: str) -> str:
+    """Return a long name broken after its last underscore."""
+    first, underscore, rest = name.rpartition("_")
+    return f"{first}_\n{rest}" if underscore and len(name) > 14 else name
 
 
-def _short(objective: str) -> str:
+def _short_label(objective: str) -> str:
+    """Return an objective's label with its unit in a second line."""
     return SCORES[objective].label.replace(" (", "\n(").replace(" of a trial", "")
 
 
-def _heights(shown: list[Parameter], a: SearchTrial) -> list[float]:
-    return [unit(p, at(p, a)) if p.name in a.params else ABSENT for p in shown]
+def _heights(parameters: list[Parameter], trial: SearchTrial) -> list[float]:
+    """Return the heights of a trial's line at the axes of these parameters."""
+    return [unit_position(p, position(p, trial)) if p.name in trial.params else ABSENT for p in parameters]
 
 
 def _ticks(p: Parameter) -> list[tuple[float, str]]:
+    """Return the ticks of a parameter's axis, as heights from 0 to 1 and texts."""
     if p.choices:
-        return [(unit(p, i), say(c)) for i, c in enumerate(p.choices)]
+        return [(unit_position(p, i), parameter_text(c)) for i, c in enumerate(p.choices)]
     if p.log:
         values = LogLocator(subs=HALVES if p.high / p.low <= SHORT else (1,)).tick_values(p.low, p.high)
     else:
         values = MaxNLocator(5, integer=p.whole).tick_values(p.low, p.high)
-    return [(unit(p, v), PLAIN.format(x=float(v))) for v in values if p.low <= v <= p.high]
+    return [(unit_position(p, v), PLAIN.format(x=float(v))) for v in values if p.low <= v <= p.high]
 
 
 def _value_ticks(w: Window, objective: str) -> list[tuple[float, str]]:
-    """Ticks of an axis of values; at the edge where it is cut, how far beyond it goes."""
+    """Return the ticks of an axis of values; at an edge that cuts values off, its bound with an inequality sign."""
     values = [float(v) for v in MaxNLocator(5).tick_values(w.low, w.high) if w.low <= v <= w.high]
-    ticks = [(w.place(v), PLAIN.format(x=v)) for v in values]
+    ticks = [(w.fraction(v), PLAIN.format(x=v)) for v in values]
     if not w.cut:
         return ticks
-    edge, bound, to = (0.0, w.low, "≤") if w.worst < w.low else (1.0, w.high, "≥")
-    return [*(t for t in ticks if abs(t[0] - edge) > 0.06), (edge, f"{to} {bound:,.{SCORES[objective].digits}f}")]
+    edge, bound, symbol = (0.0, w.low, "≤") if w.worst < w.low else (1.0, w.high, "≥")
+    return [*(t for t in ticks if abs(t[0] - edge) > 0.06), (edge, f"{symbol} {bound:,.{SCORES[objective].digits}f}")]
 
 
 def _axis(ax: Axes, x: float, ticks: list[tuple[float, str]]) -> None:
+    """Draw a vertical axis with its ticks."""
     ax.plot([x, x], [0, 1], color="0.25", linewidth=1, zorder=5)
     for y, text in ticks:
         ax.plot([x - 0.02, x], [y, y], color="0.25", linewidth=1, zorder=5)

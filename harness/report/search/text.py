@@ -1,4 +1,4 @@
-"""What a search found, as sentences and tables. What its winner is worth on the test set is for the refit's verdict to say."""
+"""The results of a search as sentences and tables."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,160 +9,180 @@ import pandas as pd
 
 from harness.queue import SearchTrial
 from harness.queue.importances import FEWEST
-from harness.report.search.results import SearchResults, way
+from harness.report.search.results import SearchResults, sign_of
 from harness.study import SCORES, Ablation
 
-MOST = 10  # trials that a table shows; all are in search.csv
+MOST_LISTED = 10  # trials in a table; search.csv has all of them
 NO_REFIT = "The best has not been trained again on new seeds yet, so nothing is known of the test set."
 NO_BEST = "The search has no best trial that could be tested against the base."
 THE_BASE = "The best trial is the base itself: there is nothing to test."
 
 
-def say(value: Any) -> str:
-    """A parameter to read."""
+def parameter_text(value: Any) -> str:
+    """Return a parameter's value as text."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def score(objective: str, value: float) -> str:
-    """A value to read."""
+def value_text(objective: str, value: float) -> str:
+    """Return an objective's value as text; a dash if it is not finite."""
     return f"{value:,.{SCORES[objective].digits}f}" if np.isfinite(value) else "-"
 
 
-def point(a: SearchTrial) -> str:
-    """A trial's parameters in one line."""
-    return ", ".join(f"{name} = {say(v)}" for name, v in a.params.items())
+def point_text(trial: SearchTrial) -> str:
+    """Return a trial's parameters in one line."""
+    return ", ".join(f"{name} = {parameter_text(v)}" for name, v in trial.params.items())
 
 
-def sentences(s: SearchResults) -> list[str]:
-    """What there is to say, in the order of asking: how much was spent, what it brought, what went wrong."""
-    return [_asked(s), *_spent(s), *_best(s), *_constraints(s), *_matters(s), *_failed(s)]
-
-
-def tested(s: SearchResults, refit: Ablation) -> list[str]:
-    """What was trained again on new seeds, or why there is nothing to judge."""
-    winners = [name for name in refit.arms if name != "base"]
-    if not winners:
-        return [THE_BASE if s.best else NO_BEST]
+def sentences(results: SearchResults) -> list[str]:
+    """Return sentences on how much was spent, on what it brought, and on what went wrong, in this order."""
     return [
-        f"{name}: the base with {', '.join(f'{field} = {say(v)}' for field, v in refit.arms[name].items())}." for name in winners
+        _counts(results),
+        *_epochs_saved(results),
+        *_best(results),
+        *_constraints(results),
+        *_importances(results),
+        *_failed(results),
     ]
 
 
-def _asked(s: SearchResults) -> str:
-    wanted = s.search.budgets[s.budget].trials
-    states = Counter(a.state for a in s.history)
-    pruned = [f"{states['PRUNED']} pruned by {s.search.pruner.name}"] if s.search.pruner else []
+def tested(results: SearchResults, refit: Ablation) -> list[str]:
+    """Return sentences on what was trained again on new seeds, or on why there is nothing to judge."""
+    winners = [name for name in refit.arms if name != "base"]
+    if not winners:
+        return [THE_BASE if results.best else NO_BEST]
+    return [
+        f"{name}: the base with {', '.join(f'{field} = {parameter_text(v)}' for field, v in refit.arms[name].items())}."
+        for name in winners
+    ]
+
+
+def _counts(results: SearchResults) -> str:
+    """Return the sentence on how many trials were suggested, by state."""
+    planned = results.search.budgets[results.budget].trials
+    states = Counter(trial.state for trial in results.history)
+    pruned = [f"{states['PRUNED']} pruned by {results.search.pruner.name}"] if results.search.pruner else []
     under_way = states["RUNNING"] + states["WAITING"]
     counted = [f"{states['COMPLETE']} complete", *pruned, f"{states['FAIL']} failed"]
     counted += [f"{under_way} under way"] if under_way else []
-    return f"{len(s.history)} of {wanted} trials asked for by {s.sampler} (Optuna {s.optuna}): {', '.join(counted)}."
+    sampler = f"{results.sampler} (Optuna {results.optuna})"
+    return f"{len(results.history)} of {planned} trials asked for by {sampler}: {', '.join(counted)}."
 
 
-def _spent(s: SearchResults) -> list[str]:
-    over = [*s.those("COMPLETE"), *s.those("PRUNED")]
-    if s.search.pruner is None or not over:
+def _epochs_saved(results: SearchResults) -> list[str]:
+    """Return the sentence on the epochs that pruning saved, if there is a pruner."""
+    ended = [*results.in_state("COMPLETE"), *results.in_state("PRUNED")]
+    if results.search.pruner is None or not ended:
         return []
-    spent = sum(map(s.epochs, over))
-    whole = len(over) * s.search.budgets[s.budget].epochs * len(s.search.seeds)
-    return [f"{spent:,} epochs spent; without pruning the same trials take {whole:,} ({1 - spent / whole:.0%} saved)."]
+    spent = sum(map(results.epochs, ended))
+    unpruned = len(ended) * results.search.budgets[results.budget].epochs * len(results.search.seeds)
+    return [f"{spent:,} epochs spent; without pruning the same trials take {unpruned:,} ({1 - spent / unpruned:.0%} saved)."]
 
 
-def _best(s: SearchResults) -> list[str]:
-    quality = s.search.quality
-    if not s.best:
-        broken = "No complete trial keeps the constraints" if s.those("COMPLETE") else "No trial is complete"
-        return [f"{broken}, so there is no best one."]
+def _best(results: SearchResults) -> list[str]:
+    """Return the sentences on the best trial or the front, or on why there is none."""
+    quality = results.search.quality
+    if not results.best:
+        reason = "No complete trial keeps the constraints" if results.in_state("COMPLETE") else "No trial is complete"
+        return [f"{reason}, so there is no best one."]
     label = SCORES[quality].label
-    if not s.several:
-        top = s.best[0]
-        over = f", mean over {len(s.search.seeds)} seeds" if s.over_seeds else ""
-        return [f"Best: trial #{top.number}, {label} {score(quality, s.value(top, quality))}{over}, at {point(top)}."]
-    names = " and ".join(SCORES[o].label for o in s.search.objectives)
-    said = f"{len(s.best)} trials are beaten by no other in {names} together (the front)."
-    if len(s.best) == 1:
-        said = f"Trial #{s.best[0].number} beats all others in {names} together, or equals them."
-    ends = [max(s.best, key=lambda a: way(o) * s.value(a, o)) for o in s.search.objectives]
-    each = [
-        f"Best {SCORES[o].label}: trial #{a.number}, {score(o, s.value(a, o))}, at {point(a)}."
-        for o, a in zip(s.search.objectives, ends, strict=True)
+    if not results.multi_objective:
+        top = results.best[0]
+        seeds = f", mean over {len(results.search.seeds)} seeds" if results.over_seeds else ""
+        return [
+            f"Best: trial #{top.number}, {label} {value_text(quality, results.value(top, quality))}{seeds}, at {point_text(top)}."
+        ]
+    names = " and ".join(SCORES[o].label for o in results.search.objectives)
+    front = f"{len(results.best)} trials are beaten by no other in {names} together (the front)."
+    if len(results.best) == 1:
+        front = f"Trial #{results.best[0].number} beats all others in {names} together, or equals them."
+    extremes = [max(results.best, key=lambda trial: sign_of(o) * results.value(trial, o)) for o in results.search.objectives]
+    best_by_objective = [
+        f"Best {SCORES[o].label}: trial #{trial.number}, {value_text(o, results.value(trial, o))}, at {point_text(trial)}."
+        for o, trial in zip(results.search.objectives, extremes, strict=True)
     ]
-    return [said, *each]
+    return [front, *best_by_objective]
 
 
-def _constraints(s: SearchResults) -> list[str]:
-    complete = s.those("COMPLETE")
-    if not s.search.constraints or not complete:
+def _constraints(results: SearchResults) -> list[str]:
+    """Return the sentence on how many trials break a constraint, if there are constraints."""
+    complete = results.in_state("COMPLETE")
+    if not results.search.constraints or not complete:
         return []
-    broken = sum(not a.feasible for a in complete)
+    broken = sum(not trial.feasible for trial in complete)
     return [
-        f"{broken} of {len(complete)} complete trials break a constraint ({s.search.constraints_in_words}); none of them is chosen."
+        f"{broken} of {len(complete)} complete trials break a constraint ({results.search.constraints_in_words}); "
+        "none of them is chosen."
     ]
 
 
-def _matters(s: SearchResults) -> list[str]:
-    if len(s.parameters) < 2:
+def _importances(results: SearchResults) -> list[str]:
+    """Return the sentence on which parameters matter, if there are several."""
+    if len(results.parameters) < 2:
         return []
-    if s.importances:
-        return [f"What matters: {', '.join(f'{name} {share:.0%}' for name, share in s.importances.items())}."]
-    if len(s.those("COMPLETE")) < FEWEST:
+    if results.importances:
+        return [f"What matters: {', '.join(f'{name} {share:.0%}' for name, share in results.importances.items())}."]
+    if len(results.in_state("COMPLETE")) < FEWEST:
         return [f"Too few trials are complete to say which parameter matters: {FEWEST} are needed."]
     return ["No parameter sets the best trials apart from the others."]
 
 
-def _failed(s: SearchResults) -> list[str]:
+def _failed(results: SearchResults) -> list[str]:
+    """Return a sentence for each reason of failure, with its trials."""
     reasons: dict[str, list[int]] = {}
-    for a in s.those("FAIL"):
-        reasons.setdefault(a.why.split(":")[0].strip() or "no reason on record", []).append(a.number)
+    for trial in results.in_state("FAIL"):
+        reasons.setdefault(trial.why.split(":")[0].strip() or "no reason on record", []).append(trial.number)
     return [f"Failed, {why}: {', '.join(f'#{n}' for n in numbers)}." for why, numbers in reasons.items()]
 
 
-def top(s: SearchResults) -> tuple[str, list[SearchTrial]]:
-    """What a table of the best is called, and its trials: of a long front some from end to end."""
-    if not s.several or not s.best:
-        return "The best trials", s.ranked[:MOST]
-    whole = "The front: trials that no other beats in every objective"
-    return whole if len(s.best) <= MOST else f"The front, {MOST} of its {len(s.best)} trials from end to end", spread(s.best, MOST)
+def top(results: SearchResults) -> tuple[str, list[SearchTrial]]:
+    """Return the title of the table of the best, and its trials; of a long front some from end to end."""
+    if not results.multi_objective or not results.best:
+        return "The best trials", results.ranked[:MOST_LISTED]
+    title = "The front: trials that no other beats in every objective"
+    if len(results.best) > MOST_LISTED:
+        title = f"The front, {MOST_LISTED} of its {len(results.best)} trials from end to end"
+    return title, spread(results.best, MOST_LISTED)
 
 
-def spread(trials: Sequence[SearchTrial], most: int) -> list[SearchTrial]:
-    """All of them, or so many from end to end."""
-    return [trials[i] for i in dict.fromkeys(np.linspace(0, len(trials) - 1, min(most, len(trials))).round().astype(int))]
+def spread(trials: Sequence[SearchTrial], limit: int) -> list[SearchTrial]:
+    """Return all of these trials, or `limit` of them evenly from end to end."""
+    return [trials[i] for i in dict.fromkeys(np.linspace(0, len(trials) - 1, min(limit, len(trials))).round().astype(int))]
 
 
-def headings(s: SearchResults, parameters: Sequence[str]) -> list[str]:
-    """Of the table of the best."""
+def headings(results: SearchResults, parameters: Sequence[str]) -> list[str]:
+    """Return the headings of a table of trials with these parameters."""
     arrows = {"higher": " ↑", "lower": " ↓"}
-    values = [SCORES[o].label + arrows[SCORES[o].better] for o in s.search.objectives]
-    return ["trial", *values, *parameters, *(["feasible"] if s.search.constraints else [])]
+    values = [SCORES[o].label + arrows[SCORES[o].better] for o in results.search.objectives]
+    return ["trial", *values, *parameters, *(["feasible"] if results.search.constraints else [])]
 
 
-def rows(s: SearchResults, trials: Sequence[SearchTrial], parameters: Sequence[str]) -> list[list[str]]:
-    """A row per trial; a dash where it has no such parameter."""
+def rows(results: SearchResults, trials: Sequence[SearchTrial], parameters: Sequence[str]) -> list[list[str]]:
+    """Return a row per trial; a dash for a parameter that it does not have."""
     return [
         [
-            f"#{a.number}",
-            *(score(o, s.value(a, o)) for o in s.search.objectives),
-            *(say(a.params[p]) if p in a.params else "-" for p in parameters),
-            *([("yes" if a.feasible else "no")] if s.search.constraints else []),
+            f"#{trial.number}",
+            *(value_text(o, results.value(trial, o)) for o in results.search.objectives),
+            *(parameter_text(trial.params[p]) if p in trial.params else "-" for p in parameters),
+            *([("yes" if trial.feasible else "no")] if results.search.constraints else []),
         ]
-        for a in trials
+        for trial in trials
     ]
 
 
-def table(s: SearchResults) -> pd.DataFrame:
-    """Every trial, for search.csv."""
+def table(results: SearchResults) -> pd.DataFrame:
+    """Return the table of all trials that search.csv holds."""
     return pd.DataFrame(
         [
             {
-                "number": a.number,
-                "state": a.state,
-                **{p: a.params.get(p) for p in s.parameters},
-                **{o: s.value(a, o) if a.state == "COMPLETE" else None for o in s.search.objectives},
-                "feasible": a.feasible if a.state == "COMPLETE" else None,
-                "epochs": s.epochs(a) if a.state in ("COMPLETE", "PRUNED") else None,
-                "runs": " ".join(filter(None, a.runs)),
-                "reason": a.why,
+                "number": trial.number,
+                "state": trial.state,
+                **{p: trial.params.get(p) for p in results.parameters},
+                **{o: results.value(trial, o) if trial.state == "COMPLETE" else None for o in results.search.objectives},
+                "feasible": trial.feasible if trial.state == "COMPLETE" else None,
+                "epochs": results.epochs(trial) if trial.state in ("COMPLETE", "PRUNED") else None,
+                "runs": " ".join(filter(None, trial.runs)),
+                "reason": trial.why,
             }
-            for a in s.history
+            for trial in results.history
         ]
     ).convert_dtypes()
