@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from servers import postgres  # noqa: F401  (a fixture)
 
-from harness import paths
+from harness import paths, provenance
 
 torch.set_num_threads(1)
 
@@ -18,7 +19,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty `HARNESS_HOME`; the data sets stay those of the project."""
     monkeypatch.setenv("HARNESS_DATA", os.environ.get("HARNESS_DATA") or str(paths.PROJECT / "data"))
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
-    for name in ("MLFLOW_TRACKING_URI", "HARNESS_COMMAND"):
+    for name in ("MLFLOW_TRACKING_URI", "HARNESS_COMMAND", "HARNESS_STUDIES"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"
 
@@ -42,3 +43,19 @@ def mlflow_store(home: Path, mlflow_template: Path) -> Path:
     store.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(mlflow_template, store)
     return store
+
+
+@pytest.fixture
+def fixed_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As outside a repository, so that whoever edits this project while its tests run does not disturb them."""
+    remembered = provenance.commit, provenance.code
+
+    def forget() -> None:
+        for fact in remembered:
+            fact.cache_clear()
+
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "")
+        forget()
+        yield
+    forget()

@@ -94,7 +94,7 @@ def _check(uri: str, secrets: Path, postgres: Postgres, monkeypatch: pytest.Monk
     become("ben", "ben's password").log_metric(run, "value", 2.0)
     with pytest.raises(MlflowException, match="401"):
         become("ada", "not her password").get_run(run)
-    # The ledger's role may write the ledger and has no way to MLflow's users.
+    # The role of the trials' database may write there and has no way to MLflow's users.
     store = (secrets / "ledger_password").read_text(encoding="utf-8")
     assert queue.database(postgres.uri("ledger", "harness", store))
     with pytest.raises(psycopg.OperationalError, match="CONNECT"):

@@ -140,7 +140,7 @@ def test_a_fault_of_the_objective_is_told_in_these_words(values: dict, message: 
     assert str(fault.value) == message
 
 
-def test_what_is_allowed_at_the_border_is_allowed() -> None:
+def test_what_is_just_allowed_is_allowed() -> None:
     assert TrialSpec(kl_cycle=5.0, kl_warmup=5.0).kl_cycle == 5
     assert TrialSpec(likelihood="mse").sigma == 1
     assert TrialSpec(objective="iwae", num_samples=1, beta=1, learning_rate_decay=0.1).beta == 1

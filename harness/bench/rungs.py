@@ -16,7 +16,7 @@ from harness.bench.jax_peer import Peer
 from harness.bench.machine import BATCH, LAYERS, Spent
 from harness.data import Data, load_dataset
 from harness.data.download import FILES
-from harness.data.vision import torchvision
+from harness.data.torchvision_door import torchvision
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK
 from harness.training.cohort import Cohort

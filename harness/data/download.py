@@ -28,7 +28,7 @@ Sources = Mapping[str, Download]
 
 def published(folder: str) -> list[tuple[str, str]]:
     """Return the published (archive name, md5) of the four .gz files, in the order of `FILES`, as torchvision lists them."""
-    from harness.data.vision import torchvision
+    from harness.data.torchvision_door import torchvision
 
     return cast(list[tuple[str, str]], getattr(torchvision().datasets, folder).resources)
 
@@ -80,7 +80,7 @@ def _by_torchvision(folder: str, scratch: Path, raw: Path) -> list[Path]:
 
     Archives that a user put into `raw` are not downloaded again; torchvision checks their md5.
     """
-    from harness.data.vision import torchvision
+    from harness.data.torchvision_door import torchvision
 
     into = scratch / folder / "raw"
     into.mkdir(parents=True)

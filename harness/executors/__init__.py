@@ -1,7 +1,7 @@
-"""Where trials train: in this process, in worker processes, on a Ray cluster or in SLURM jobs.
+"""Executors, which train jobs: in this process, in worker processes, on a Ray cluster or in SLURM jobs.
 
-In come jobs, trials of one program each; out come events: epochs, results, failures. One function (training.py) is behind all of
-them. What is to be trained is for a queue to say; Optuna and MLflow must not enter.
+In come jobs, each with the trials of one program; out come events: epochs, results, failures. All executors call the same function
+(training.py). The choice of what to train is a queue's; Optuna and MLflow must not enter.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from harness.errors import MachineError, unknown
 from harness.executors.jobs import Epoch, Event, Executor, Failed, Finished, Job, OutputDirs, Pruned
 from harness.executors.local import InProcess
 from harness.executors.processes import Processes
-from harness.executors.training import train
+from harness.executors.training import Saving, train
 
 __all__ = [
     "EXECUTORS",
@@ -24,6 +24,7 @@ __all__ = [
     "OutputDirs",
     "Processes",
     "Pruned",
+    "Saving",
     "make",
     "train",
 ]
@@ -32,10 +33,11 @@ EXECUTORS = ("local", "processes", "ray", "slurm")
 
 
 def make(name: str, devices: Sequence[str], dirs: OutputDirs) -> Executor:
-    """The executor called `name`, with a place per entry of devices; `local` has one place, on the first of them.
+    """Return the executor called `name`, with one worker per entry of `devices`; `local` has one, on the first of them.
 
     Raises:
-        UserError: an unknown name. MachineError: its package is not installed.
+        UserError: the name is unknown.
+        MachineError: a package that the executor needs is not installed.
     """
     try:
         match name:

@@ -1,4 +1,4 @@
-"""SIGTERM in a process that trains: it ends at the next moment at which nothing is left half done."""
+"""SIGTERM in a process that trains: the process ends at the next moment at which no file or message is half written."""
 
 import signal
 from collections.abc import Iterator
@@ -9,40 +9,51 @@ AGAIN_S = 1.0
 
 
 class Stop(BaseException):
-    """This process was asked to end."""
+    """Raised in a process that was asked to end."""
 
 
 class Interrupts:
-    """Raises `Stop` in blocks that may be cut short, at once; asked elsewhere, where the next such block begins.
+    """The handling of SIGTERM: `Stop` is raised in blocks that may be cut short, and nowhere else.
 
-    So neither a file in writing nor a message in sending is ever cut. A process that does not `listen` is never asked.
+    A signal within such a block raises `Stop` at once; one at another time raises it at the start of the next such block. So no
+    file is cut while it is written, and no message while it is sent. Nothing is raised before `listen` is called.
+
+    Attributes:
+        again_s: the seconds after which an interrupt that was lost is raised again.
+        stop_requested: True once the process was asked to end.
+        interruptible: True within a block that may be cut short.
     """
 
-    def __init__(self) -> None:
-        self.asked = self.loose = False
+    def __init__(self, again_s: float = AGAIN_S) -> None:
+        self.again_s = again_s
+        self.stop_requested = self.interruptible = False
 
     def listen(self) -> None:
-        """Take SIGTERM as the wish to stop, and ignore SIGINT: Ctrl-C reaches a whole group, and the driver decides for it."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for wish in (signal.SIGTERM, signal.SIGALRM):
-            signal.signal(wish, self._pull)
+        """Install the handler of SIGTERM, and ignore SIGINT.
 
-    def _pull(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        if self.loose:
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)  # raised in a destructor, it is lost: then raise it again
+        Ctrl-C sends SIGINT to the whole process group, and the driver decides what its workers do.
+        """
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGALRM):
+            signal.signal(number, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Record the request to stop, and raise `Stop` if the process is in a block that may be cut short."""
+        self.stop_requested = True
+        if self.interruptible:
+            signal.setitimer(signal.ITIMER_REAL, self.again_s)  # an exception raised in a destructor is lost
             raise Stop
 
     @contextmanager
     def cutting_short(self) -> Iterator[None]:
-        """A block that may end in `Stop` between any two operations."""
+        """Let the block be ended by `Stop` between any two operations, and at its start if the process was asked to end before."""
         try:
-            self.loose = True
-            if self.asked:
+            self.interruptible = True
+            if self.stop_requested:
                 raise Stop
             yield
         finally:
-            self.loose = False
+            self.interruptible = False
 
 
-INTERRUPTS = Interrupts()  # of this process: so are its signals
+INTERRUPTS = Interrupts()  # one per process, as its signals are

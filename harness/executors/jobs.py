@@ -1,4 +1,4 @@
-"""What executors are given and what they tell, as data: a job is trials of one program, and all that happens to it are events."""
+"""The data that executors take and return: jobs, which are trials of one program, and events, which report on them."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -12,9 +12,13 @@ from harness.spec import Result, TrialSpec
 class Job:
     """Trials of one program, trained together.
 
-    start: epochs that are done according to the checkpoints of all of them; 0 is from the beginning.
-    compiled: whether their step is one program. pictured: ids of those to draw all figures of.
-    heeded: after every epoch wait to hear which trials to prune, so that a pruned trial takes no step more.
+    Attributes:
+        specs: the trials.
+        start: the number of epochs that the checkpoints of all of them have; 0 to train from the beginning.
+        compiled: True if their step is compiled.
+        draw_all_figures: the ids of the trials to draw all figures of.
+        waits_for_pruning: True if the job waits after every epoch to be told which trials to prune, so that a pruned trial takes no
+            further step.
     """
 
     specs: tuple[TrialSpec, ...]
@@ -26,7 +30,12 @@ class Job:
 
 @dataclass(frozen=True)
 class OutputDirs:
-    """Where workers write: results' files in scratch/<spec id>, checkpoints in checkpoints/<spec id>."""
+    """The folders that workers write to.
+
+    Attributes:
+        scratch: the folder of results' files, in <spec id>/.
+        checkpoints: the folder of checkpoints, in <spec id>/.
+    """
 
     scratch: Path
     checkpoints: Path
@@ -34,7 +43,7 @@ class OutputDirs:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A trial finished an epoch (counted from 1); `row` is what it shows."""
+    """The event that a trial (`spec` is its id) finished an epoch, counted from 1; `row` has the epoch's numbers by metric key."""
 
     spec: str
     epoch: int
@@ -43,7 +52,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Finished:
-    """A trial is done: its scores, and the folder with its files."""
+    """The event that a trial is done, with its scores and the folder of its files."""
 
     spec: str
     result: Result
@@ -52,7 +61,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A trial has no result. `final`: trying again would fail again."""
+    """The event that a trial failed, with the reason `why`. `final` is True if trying again would fail again."""
 
     spec: str
     why: str
@@ -61,7 +70,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Pruned:
-    """A trial was ended at an epoch border, as asked."""
+    """The event that a trial was ended at the end of an epoch, as `Executor.prune` had asked."""
 
     spec: str
 
@@ -70,19 +79,23 @@ Event = Epoch | Finished | Failed | Pruned
 
 
 class Executor(Protocol):
-    """Takes jobs while it has a free place, and yields what happens. Every trial of a job ends in one event other than `Epoch`."""
+    """A pool of workers that takes jobs and yields events. Every trial of a job ends in exactly one event other than `Epoch`."""
 
     def free(self) -> int:
-        """Jobs that would start at once."""
+        """Return the number of jobs that would start at once."""
 
     def submit(self, job: Job) -> None:
-        """Start a job."""
+        """Start a job. Call it only if `free` is not 0."""
 
     def events(self) -> Iterator[Event]:
-        """What has happened; waits for the first thing to happen while jobs are running."""
+        """Yield the events since the last call; while jobs are running, wait for the first one."""
 
     def prune(self, ids: Collection[str]) -> None:
-        """End these trials at their next epoch border. For a heeded job, said before `events` is called again, that is this one."""
+        """End these trials, by id, at the end of an epoch.
+
+        For a job that waits for pruning it is the epoch that was just reported, if this is called before `events` is called again;
+        for others it is the next one.
+        """
 
     def close(self, patience_s: float = 8.0) -> None:
-        """End all work: workers write their newest epoch border as a checkpoint first, and are killed when that takes longer."""
+        """End all work. Workers first save the end of their newest epoch as a checkpoint; those that take longer are killed."""

@@ -10,7 +10,14 @@ from harness.training.checkpoints import Checkpoints
 
 @dataclass
 class InProcess:
-    """One job at a time. It trains while its events are read, and no further."""
+    """An executor that trains one job at a time in this process, and only while its events are read.
+
+    Attributes:
+        dirs: the folders to write to.
+        device: the name of the device.
+        pruned: the ids of the job's trials to end at the next end of an epoch.
+        training: the events of the job in training; None if there is none.
+    """
 
     dirs: OutputDirs
     device: str = "cpu"
@@ -18,23 +25,28 @@ class InProcess:
     training: Generator[Event] | None = None
 
     def free(self) -> int:
+        """Return 1 if no job is in training, else 0."""
         return int(self.training is None)
 
     def submit(self, job: Job) -> None:
+        """Make a job the next to train; it starts when `events` is called."""
         self.pruned = set()
         self.training = train(job, self.device, self.dirs.scratch, Checkpoints(self.dirs.checkpoints), self.pruned)
 
     def events(self) -> Iterator[Event]:
+        """Train the job and yield its events."""
         training = self.training
         if training is not None:
-            while (event := next(training, None)) is not None:  # `yield from` would close it when its reader leaves early
+            while (event := next(training, None)) is not None:  # `yield from` would close the training when the reader stops early
                 yield event
             self.training = None
 
     def prune(self, ids: Collection[str]) -> None:
+        """End these trials at the end of the epoch that was just reported."""
         self.pruned.update(ids)
 
     def close(self, patience_s: float = 8.0) -> None:
+        """End the job in training, with a checkpoint of the end of its newest epoch."""
         if self.training is not None:
             self.training.close()
             self.training = None

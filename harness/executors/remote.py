@@ -1,4 +1,4 @@
-"""What workers on other machines have in common."""
+"""Parts that are common to the workers on other machines."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,14 +8,14 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TORCHINDUCTOR_COM
 
 
 def epoch_ends(job: Job, events: Iterable[Event]) -> Iterator[tuple[Event, bool]]:
-    """A job's events, and whether each is the last row of an epoch: then is the time to hear which trials to prune."""
-    left, shown = {s.id for s in job.specs}, set()
+    """Yield a job's events, each with True if it is the last row of an epoch, after which trials may be pruned."""
+    left, reported = {s.id for s in job.specs}, set()
     for event in events:
         if isinstance(event, Epoch):
-            shown.add(event.spec)
+            reported.add(event.spec)
         else:
             left.discard(event.spec)
-        ends_epoch = isinstance(event, Epoch) and shown >= left
+        ends_epoch = isinstance(event, Epoch) and reported >= left
         if ends_epoch:
-            shown.clear()
+            reported.clear()
         yield event, ends_epoch

@@ -1,4 +1,4 @@
-"""A job from its start, or its checkpoints, to its results: the one function behind all executors."""
+"""The training of a job, from its start or its checkpoints to its results: the one function behind all executors."""
 
 import statistics
 import time
@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,71 +24,121 @@ from harness.training.batches import Row
 from harness.training.checkpoints import CheckpointError
 from harness.training.cohort import Cohort
 
-# Seconds between two checkpoints: writing the reference model's takes 0.05 s, so a kill costs little and safety 1 % of the time.
-EVERY_S = 5.0
-SHARE = 0.02  # of the time, at most, goes into writing: many lanes take longer, and then write less often
 WRITERS = 8  # threads: 32 lanes take 0.8 s on two cores, one after another 1.7 s
-TRY_AGAIN = (MemoryError, torch.OutOfMemoryError, OSError, CheckpointError)  # what the machine did, not the trial
+TRY_AGAIN = (MemoryError, torch.OutOfMemoryError, OSError, CheckpointError)  # faults of the machine, not of the trial
 
 
-class Store(Protocol):
-    """Where checkpoints are: `harness.training.checkpoints.Checkpoints`."""
+@dataclass(frozen=True)
+class Saving:
+    """How often a job's checkpoints are written.
 
-    def save(self, spec: TrialSpec, epoch: int, state: dict[str, Any]) -> None: ...
+    Attributes:
+        every_s: the seconds between two checkpoints. The reference model's takes 0.05 s to write, so a kill costs little and safety
+            1 % of the time.
+        share: the largest share of the time that goes into writing: many lanes take longer, and then write less often.
+    """
 
-    def load(self, spec: TrialSpec, epoch: int) -> dict[str, Any]: ...
+    every_s: float = 5.0
+    share: float = 0.02
 
 
-def train(job: Job, device: str, scratch: Path, checkpoints: Store, pruned: Collection[str] = frozenset()) -> Generator[Event]:
-    """Train a job's trials and tell what happens. Their files go to `scratch`/<spec id>.
+SAVING = Saving()
 
-    A job that goes on from checkpoints first tells all epochs before again, so that whoever has lost some has them. Between an
-    epoch's last row and the next epoch it drops the trials whose ids are in `dropped`, which whoever reads the events may fill.
-    Closed, or ended by anything but a fault, it first saves the newest epoch border. A fault fails the trials that are left.
 
-    Results are a function of the specs alone, to rounding: `compiled` and company change the order of sums.
+class CheckpointStore(Protocol):
+    """A place to keep checkpoints, such as `harness.training.checkpoints.Checkpoints`."""
+
+    def save(self, spec: TrialSpec, epoch: int, state: dict[str, Any]) -> None:
+        """Keep the state of a trial after `epoch` epochs."""
+
+    def load(self, spec: TrialSpec, epoch: int) -> dict[str, Any]:
+        """Return the state that was saved of a trial after `epoch` epochs.
+
+        Raises:
+            CheckpointError: there is none that can be used.
+        """
+
+
+def train(
+    job: Job,
+    device: str,
+    scratch: Path,
+    checkpoints: CheckpointStore,
+    pruned: Collection[str] = frozenset(),
+    saving: Saving = SAVING,
+) -> Generator[Event]:
+    """Train a job's trials and yield the events. The trials' files are written to `scratch`/<spec id>.
+
+    A job that goes on from checkpoints first yields the rows of all epochs before again, so that a reader that has lost some gets
+    them. If the generator is closed, or ended by anything but an `Exception`, it first saves the end of the newest epoch. An
+    exception fails all trials that have not ended yet.
+
+    Results are a function of the specs alone, to rounding: `compiled` and the trials beside one change the order of sums.
+
+    Args:
+        job: the trials.
+        device: the name of the device to train on.
+        scratch: the folder for the results' files.
+        checkpoints: the store of checkpoints, to go on from and to save to.
+        pruned: the ids of trials to prune, which the reader of the events may add to. They are read between the last row of an
+            epoch and the next epoch.
+        saving: how often to save checkpoints.
     """
     left = {s.id for s in job.specs}
     training = None
     try:
         with INTERRUPTS.cutting_short():
-            training = _Training(job, devices.device(device), checkpoints)
+            training = _Training(job, devices.named(device), checkpoints, saving)
         for event in training.events(scratch, pruned):
             if not isinstance(event, Epoch):
                 left.discard(event.spec)
             yield event
-    except Exception as fault:  # whatever a trial raises fails that trial, with its reason; the study goes on
-        where = traceback.extract_tb(fault.__traceback__)[-1]
-        why = f"{type(fault).__name__}: {fault} ({Path(where.filename).name}:{where.lineno})"
+    except Exception as fault:  # fails the trials; the study goes on
+        frame = traceback.extract_tb(fault.__traceback__)[-1]
+        why = f"{type(fault).__name__}: {fault} ({Path(frame.filename).name}:{frame.lineno})"
         yield from (Failed(s.id, why, final=not isinstance(fault, TRY_AGAIN)) for s in job.specs if s.id in left)
-    except BaseException:  # the reader closed it, or a signal ends the process
+    except BaseException:  # the reader closed the generator, or a signal ends the process
         if training is not None:
-            with suppress(OSError):  # a full disk must not stand in the way of ending; the checkpoint before is kept
+            with suppress(OSError):  # a full disk must not keep the process from ending; the checkpoint before stays
                 training.save([s for s in training.cohort.specs if s.id in left and s.id not in pruned])
         raise
 
 
 class _Training:
-    """A job's cohort, and what its trials have shown so far."""
+    """A job's cohort, and the numbers of its trials so far.
 
-    def __init__(self, job: Job, where: torch.device, checkpoints: Store) -> None:
-        self.job, self.where, self.checkpoints = job, where, checkpoints
-        self.cohort = Cohort(job.specs, _data(job.specs[0].dataset), where, job.compiled)
+    Attributes:
+        job: the job.
+        device: the device that it trains on.
+        checkpoints: the store of checkpoints.
+        saving: how often checkpoints are saved.
+        cohort: the trials in training.
+        history: the rows of all epochs by spec id.
+        throughput: the images per second of one trial, for each epoch, by spec id.
+        trained_s: the seconds that the epochs took by spec id, without compiling.
+        newest: the training state at the end of the newest epoch.
+        saved: the number of epochs that the newest checkpoints have.
+        next_save: the time of the next checkpoints, in seconds of the monotonic clock.
+    """
+
+    def __init__(self, job: Job, device: torch.device, checkpoints: CheckpointStore, saving: Saving) -> None:
+        self.job, self.device, self.checkpoints, self.saving = job, device, checkpoints, saving
+        self.cohort = Cohort(job.specs, _data(job.specs[0].dataset), device, job.compiled)
         self.history: dict[str, list[Row]] = {s.id: [] for s in job.specs}
-        self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}  # images/s of one trial, by epoch
+        self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
         self.trained_s = dict.fromkeys(self.history, 0.0)
         if job.start:
-            kept = {s.id: checkpoints.load(s, job.start) for s in job.specs}
-            self.cohort.restore([kept[s.id]["state"] for s in job.specs])
-            for trial, state in kept.items():
+            states = {s.id: checkpoints.load(s, job.start) for s in job.specs}
+            self.cohort.restore([states[s.id]["state"] for s in job.specs])
+            for trial, state in states.items():
                 self.history[trial], self.throughput[trial] = state["history"], state["throughput"]
                 self.trained_s[trial] = state["trained_s"]
         self.newest = self.cohort.training_state()
         self.saved = job.start
-        self.next_save = time.monotonic() + EVERY_S
+        self.next_save = time.monotonic() + saving.every_s
 
     def events(self, scratch: Path, pruned: Collection[str]) -> Iterator[Event]:
-        """Tell what was trained before, train what is left of the epochs, then evaluate."""
+        """Yield the rows of the epochs before, train the epochs that are left, then evaluate the trials one after another."""
         for epoch in range(1, self.job.start + 1):
             yield from (Epoch(trial, epoch, history[epoch - 1]) for trial, history in self.history.items())
         yield from self._prune(pruned)
@@ -105,30 +156,32 @@ class _Training:
             yield Finished(spec.id, result, scratch / spec.id)
 
     def _prune(self, pruned: Collection[str]) -> Iterator[Pruned]:
-        gone = [s.id for s in self.cohort.specs if s.id in pruned]
-        self.cohort.prune(gone)
-        return map(Pruned, gone)
+        """Give up the trials whose ids are in `pruned`, and return their events."""
+        ids = [s.id for s in self.cohort.specs if s.id in pruned]
+        self.cohort.prune(ids)
+        return map(Pruned, ids)
 
     def _epoch(self) -> dict[str, Row]:
-        """One epoch, on record with what it took."""
+        """Train one epoch, record its rows and times, and return the rows by spec id."""
         compile_s, started = self.cohort.compile_s, time.perf_counter()
         with INTERRUPTS.cutting_short():
             rows = self.cohort.run_epoch()
             newest = self.cohort.training_state()
-        took = time.perf_counter() - started - (self.cohort.compile_s - compile_s)
+        seconds = time.perf_counter() - started - (self.cohort.compile_s - compile_s)
         for trial, row in rows.items():
             self.history[trial].append(row)
             self.throughput[trial].append(row["perf/images_per_s"] / len(rows))
-            self.trained_s[trial] += took
+            self.trained_s[trial] += seconds
         self.newest = newest
         return rows
 
     def save(self, specs: Sequence[TrialSpec]) -> None:
-        """Keep the newest border of these trials, unless it is kept already."""
+        """Save the end of the newest epoch of these trials as checkpoints, unless that is done already."""
         if self.saved == self.newest.epoch:
             return
 
-        def keep(spec: TrialSpec) -> None:
+        def save_trial(spec: TrialSpec) -> None:
+            """Save one trial."""
             state = {
                 "state": self.newest.snapshot(spec),
                 "history": self.history[spec.id][: self.newest.epoch],
@@ -139,12 +192,15 @@ class _Training:
 
         started = time.monotonic()
         with ThreadPoolExecutor(WRITERS) as pool:
-            list(pool.map(keep, specs))
+            list(pool.map(save_trial, specs))
         now = time.monotonic()
-        self.saved, self.next_save = self.newest.epoch, now + max(EVERY_S, (now - started) / SHARE)
+        self.saved, self.next_save = self.newest.epoch, now + max(self.saving.every_s, (now - started) / self.saving.share)
 
     def _result(self, spec: TrialSpec, files: Path) -> Result:
-        """Score a trial that is trained, and write its files. `validation` has no pictures: they would show the test set."""
+        """Score a trained trial, write its files to the folder `files`, and return its result.
+
+        With the evaluation `validation` there are no pictures, since these show the test set.
+        """
         vae, history, data = self.cohort.trained(spec), self.history[spec.id], self.cohort.data
         files.mkdir(parents=True, exist_ok=True)
         if spec.evaluation == "validation":
@@ -164,36 +220,44 @@ class _Training:
             "perf/step_ms": statistics.median(row["perf/step_ms_p50"] for row in history),
             "perf/compiled": float(self.job.compiled),
             "perf/compile_s": self.cohort.compile_s,
-            "perf/peak_memory_mib": devices.peak_memory_mib(self.where),
+            "perf/peak_memory_mib": devices.peak_memory_mib(self.device),
             "model/parameters": parameters_of_one(vae),
         }
         return Result(spec, scores | _late_gain(history) | cost)
 
 
 def _late_gain(history: Sequence[Row]) -> dict[str, float]:
-    """What the last fifth of the epochs brought, in nats of ELBO: much of it means that training was cut short."""
+    """Return the gain in ELBO over the last fifth of the epochs, in nats, by metric key.
+
+    A large gain means that training was too short. The ELBO is that of the validation images if there is one, else of the training
+    images. The result is empty after a single epoch.
+    """
     if len(history) < 2:
         return {}
     split = "validation" if "elbo/validation" in history[-1] else "train"
-    then, now = (history[i][f"elbo/{split}"] for i in (-1 - max(1, len(history) // 5), -1))
-    return {"diagnostics/late_gain": now - then}
+    before, last = (history[i][f"elbo/{split}"] for i in (-1 - max(1, len(history) // 5), -1))
+    return {"diagnostics/late_gain": last - before}
 
 
 @cache
 def _data(name: str) -> Data:
+    """Return a data set, loaded once per process."""
     return load_dataset(name, say=lambda _: None)
 
 
 def _pictures(subject: figures.Subject) -> dict[str, np.ndarray]:
-    """What a study's report shows of a trial: reconstructions of one test image a class, latents of some, samples."""
+    """Return the arrays that a study's report shows of a trial, by name.
+
+    They are one test image of each class and its reconstruction, the latents and labels of some test images, and 16 samples.
+    """
     test, labels = subject.evaluation.test, subject.data.test.labels
-    shown = figures.examples(labels)
+    examples = figures.examples(labels)
     points = figures.scatter_points(labels)
     z = torch.randn(16, subject.spec.latent, generator=torch.Generator().manual_seed(0))
     i, j = figures.axes_to_show(subject.evaluation)
     return {
-        "original": subject.data.test.levels[shown].cpu().numpy(),
-        "reconstruction": _bytes(test.image[shown].cpu().numpy()),
+        "original": subject.data.test.levels[examples].cpu().numpy(),
+        "reconstruction": _bytes(test.image[examples].cpu().numpy()),
         "samples": _bytes(figures.decode(subject.vae, z, subject.data.side)),
         "latents": test.mean.cpu()[points][:, [i, j]].numpy(),
         "labels": labels[points].numpy().astype(np.uint8),
@@ -201,4 +265,6 @@ def _pictures(subject: figures.Subject) -> dict[str, np.ndarray]:
 
 
 def _bytes(image: np.ndarray) -> np.ndarray:
-    return np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+    """Return an image with values from 0 to 1 as grey levels from 0 to 255."""
+    levels: np.ndarray = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+    return levels

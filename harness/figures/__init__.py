@@ -15,7 +15,7 @@ from harness.figures.canvas import (
     show_images,
     tile,
 )
-from harness.figures.selection import AT_A_GLANCE, FIGURES, IN_QUICK, NEEDS_TWO_LATENTS, draw, fits
+from harness.figures.drawing import AT_A_GLANCE, FIGURES, IN_QUICK, NEEDS_TWO_LATENTS, draw, fits
 
 __all__ = [
     "AT_A_GLANCE",

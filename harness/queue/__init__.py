@@ -1,7 +1,7 @@
-"""Which trials are to be run, handed out and told, with Optuna as the memory.
+"""Queues of the trials that a study still has to run, kept in Optuna's storage.
 
-In come a study's plan and what became of its runs; out come assignments for the driver and, for a search, points to try. Only a
-driver talks to a queue; what trains knows nothing of it. MLflow and torch must not enter.
+In come a study's plan and the results of its runs; out come assignments for the driver and, for a search, points to try. Only a
+driver uses a queue; the code that trains knows nothing of it. MLflow and torch must not enter.
 """
 
 from harness.queue.ablation_queue import AblationQueue

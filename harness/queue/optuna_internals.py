@@ -1,4 +1,4 @@
-"""The one door to what Optuna keeps to itself. Tried with Optuna 5.0 (docs/log.md)."""
+"""All uses of private names of Optuna, tried with Optuna 5.0 (docs/log.md)."""
 
 from collections.abc import Mapping
 
@@ -10,18 +10,18 @@ from optuna.trial import FrozenTrial
 
 
 def storage_of(study: optuna.Study) -> BaseStorage:
-    """Return the storage that a study talks with, its cache included."""
+    """Return the storage that a study reads and writes, including its cache."""
     return study._storage
 
 
 def study_id(study: optuna.Study) -> int:
     """Return a study's id in its storage."""
-    return study._study_id
+    return int(study._study_id)
 
 
 def trial_id(trial: FrozenTrial) -> int:
     """Return a trial's id in its storage, which is not its number."""
-    return trial._trial_id
+    return int(trial._trial_id)
 
 
 def stale_trials(database: RDBStorage, study: optuna.Study) -> set[int]:
@@ -30,14 +30,24 @@ def stale_trials(database: RDBStorage, study: optuna.Study) -> set[int]:
 
 
 def make_brackets(pruner: HyperbandPruner) -> None:
-    """Let a pruner make its brackets now: a sampler, which learns from one bracket only, has none before the first report."""
+    """Make a Hyperband pruner create its brackets now.
+
+    By itself it does so at the first report only, and a sampler, which learns from the trials of one bracket, needs them before.
+    """
     pruner._try_initialization(None)
 
 
-class Sobol(optuna.samplers.QMCSampler):
-    """The point of a Sobol sequence that a trial's number says; Optuna counts in the storage, where a kill skips a point."""
+class Sobol(optuna.samplers.QMCSampler):  # type: ignore[misc]  # mypy skips optuna (pyproject.toml): its classes are Any
+    """A sampler that gives the trial of number n the n-th point of a Sobol sequence.
+
+    Optuna's own counts points in the storage, where a kill skips one.
+
+    Attributes:
+        number: the number of the trial to sample for.
+    """
 
     number = 0
 
     def _find_sample_id(self, study: optuna.Study, search_space: Mapping[str, BaseDistribution]) -> int:
+        """Return the index of the point in the sequence."""
         return self.number

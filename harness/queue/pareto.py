@@ -1,4 +1,4 @@
-"""What a search has found: its trials as data, and those that no other beats."""
+"""The trials of a search as data, and its Pareto front."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,19 @@ from harness.study import SCORES, Cell, Search
 
 @dataclass(frozen=True, kw_only=True)
 class SearchTrial:
-    """A trial of a search as it stands in the ledger. `values` by objective; None where there are none (yet)."""
+    """A trial of a search, as the trial store has it now.
+
+    Attributes:
+        number: its number in the store.
+        state: the name of its Optuna state.
+        params: the values of its parameters by name.
+        values: the values by objective; None if there are none (yet).
+        feasible: True if it keeps all constraints.
+        reports: the values that were reported, by epoch or seed.
+        spec: the spec of its first seed's run.
+        runs: the ids of its runs, one per seed; an empty string for a run that was not started.
+        why: the reason why it failed or was pruned; empty if neither.
+    """
 
     number: int
     state: str
@@ -25,8 +37,8 @@ class SearchTrial:
     why: str
 
 
-def asked(search: Search, t: FrozenTrial, cells: Sequence[Cell]) -> SearchTrial:
-    """A trial of the ledger as data; `cells` are its runs."""
+def search_trial(search: Search, t: FrozenTrial, cells: Sequence[Cell]) -> SearchTrial:
+    """Return a trial of the store as data. `cells` are its runs' cells, one per seed."""
     values = dict(zip(search.objectives, t.values, strict=False)) if t.values else None
     runs = tuple(t.user_attrs.get(f"run.{i}", "") for i in range(len(cells)))
     feasible = all(v <= 0 for v in t.constraints.values())
@@ -45,13 +57,14 @@ def asked(search: Search, t: FrozenTrial, cells: Sequence[Cell]) -> SearchTrial:
 
 
 def front(trials: Sequence[SearchTrial], objectives: Sequence[str]) -> list[SearchTrial]:
-    """Complete trials that keep the constraints and that no other beats in every objective; best by the first one first."""
+    """Return the Pareto front: complete, feasible trials that no other dominates, sorted by the first objective, best first."""
     signs = {o: 1 if SCORES[o].better == "higher" else -1 for o in objectives}
-    able = [a for a in trials if a.state == "COMPLETE" and a.feasible]
-    score = {a.number: tuple(sign * (a.values or {})[o] for o, sign in signs.items()) for a in able}
+    eligible = [t for t in trials if t.state == "COMPLETE" and t.feasible]
+    score = {t.number: tuple(sign * (t.values or {})[o] for o, sign in signs.items()) for t in eligible}
 
-    def beaten(mine: tuple[float, ...]) -> bool:
-        return any(other != mine and all(x >= y for x, y in zip(other, mine, strict=True)) for other in score.values())
+    def dominated(own: tuple[float, ...]) -> bool:
+        """Return whether another trial is at least as good in every objective and better in one."""
+        return any(other != own and all(x >= y for x, y in zip(other, own, strict=True)) for other in score.values())
 
-    ahead = [a for a in able if not beaten(score[a.number])]
-    return sorted(ahead, key=lambda a: (score[a.number], -a.number), reverse=True)
+    best = [t for t in eligible if not dominated(score[t.number])]
+    return sorted(best, key=lambda t: (score[t.number], -t.number), reverse=True)

@@ -1,4 +1,4 @@
-"""What a driver asks of a queue, and what they hand each other."""
+"""The interface between a driver and a queue, and the values that they exchange."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -7,22 +7,23 @@ from typing import NamedTuple, Protocol
 from harness.queue.store import TrialStore
 from harness.study import Cell
 
-ATTEMPTS = 3  # of a trial that its worker lost
-LOST = "its driver ended"
+ATTEMPTS = 3  # at a trial that its worker loses
+LOST = "its driver ended"  # the reason of a release that is no attempt
 
-Look = Callable[[str], tuple[str, Mapping[str, float]]]  # a run's status ("" where there is none) and its last metrics
+# Maps a run's id to its status (empty if there is no such run) and its last metrics.
+LookUpRun = Callable[[str], tuple[str, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One run to make.
+    """One run for the driver to make.
 
     Attributes:
-        number: of its trial in the store.
-        cell: what to train.
-        attempt: which one this is, from 1.
-        run: the id of an earlier attempt's run, or nothing.
-        part: which of the trial's seeds this is.
+        number: the number of its trial in the store.
+        cell: the arm, seed and spec to train.
+        attempt: the number of the attempt, from 1.
+        run: the id of an earlier attempt's run; empty if there is none.
+        part: the index of the run's seed among the trial's seeds.
     """
 
     number: int
@@ -33,19 +34,24 @@ class Assignment:
 
 
 class Repairs(NamedTuple):
-    """What `reconcile` found: trials whose finished run was taken over, and trials that were cut off."""
+    """The result of `reconcile`.
+
+    Attributes:
+        adopted: the number of finished runs of dead drivers that were taken over.
+        lost: the number of trials or runs that were cut off.
+    """
 
     adopted: int
     lost: int
 
 
 class Outcome(NamedTuple):
-    """What the end of a run comes to.
+    """The effect of a run's end on the queue.
 
     Attributes:
-        counted: whether the trial was still this driver's, so that its end counts.
-        retried: whether it waits to be tried again.
-        skipped: further runs that are not needed any more, since their trial is pruned or has failed.
+        counted: True if the trial was still this driver's, so that its end counts.
+        retried: True if the trial waits to be tried again.
+        skipped: the number of further runs that are not needed any more because their trial is pruned or has failed.
     """
 
     counted: bool = True
@@ -54,63 +60,70 @@ class Outcome(NamedTuple):
 
 
 class Pruning(Protocol):
-    """How a queue ends hopeless trials early."""
+    """The part of a queue that ends hopeless trials early."""
 
     def report(self, assignment: Assignment, epoch: int, row: Mapping[str, float]) -> bool:
         """Take an epoch's scores and return whether the trial is to be pruned."""
 
     def pruned(self, assignment: Assignment) -> Outcome:
-        """Take note that the run of a trial that `report` judged hopeless has ended."""
+        """Record that the run of a trial has ended, which `report` had judged hopeless."""
 
 
 class TrialQueue(Protocol):
-    """The trials of a study that are to be run, and what came of them.
+    """The trials of a study that are to be run, and their results.
 
-    A queue is driven by one driver; drivers that share a store each have a queue of their own over it. Assignments come from `take`
-    and end in exactly one of `complete`, `fail` and `pruning.pruned`, or are handed back by `release`.
+    A queue belongs to one driver; drivers that share a store each have a queue of their own over it. Assignments come from `take`
+    and end in exactly one of `complete`, `fail` and `pruning.pruned`, or in `release`, which ends all of them.
+
+    Attributes:
+        store: the trials.
+        epochs: the epochs of the longest trial.
     """
 
     store: TrialStore
-    epochs: int  # of the longest trial
+    epochs: int
 
     @property
     def trials(self) -> int:
-        """Results to come in all."""
+        """The number of results when the study is complete."""
 
     @property
     def missing(self) -> int:
-        """Results still to come."""
+        """The number of results still to come."""
 
     @property
     def pruning(self) -> Pruning | None:
-        """How trials are ended early by their epochs' scores; None where they never are."""
+        """The judge of trials by their epochs' scores; None if no trial is ever ended early by these."""
 
     def prepare(self) -> None:
-        """Queue what is neither done, under way nor given up. Call after `reconcile`."""
+        """Queue every trial that is neither done, under way nor given up. Call it after `reconcile`."""
 
     def take(self, most: int, alike: Callable[[Cell], Hashable]) -> list[Assignment]:
-        """Return the next runs that train together, at most `most` of equal `alike`; none where nothing waits."""
+        """Return the next runs that train together, at most `most` of equal `alike`; an empty list if none is waiting."""
 
     def note_run(self, assignment: Assignment, run: str) -> None:
-        """Remember the id of a trial's run before it trains."""
+        """Store the id of a trial's run, before the trial trains."""
 
     def complete(self, assignment: Assignment, metrics: Mapping[str, float]) -> Outcome:
-        """Take a run's scores. Call when the run is FINISHED, so that a kill in between can be repaired."""
+        """Take a run's scores. Call it once the run is FINISHED, so that a kill in between can be repaired."""
 
     def fail(self, assignment: Assignment, why: str, *, final: bool) -> Outcome:
-        """Take a run's failure. It is tried again, the reason kept, unless it is final or the attempts are used up."""
+        """Take a run's failure. The run is tried again, with the reason stored, unless it is final or the attempts are used up."""
 
     def busy(self) -> bool:
-        """Return whether something may still come though this driver has no run in training."""
+        """Return whether results or runs may still come though this driver has no run in training."""
 
-    def release(self, look: Look) -> None:
-        """Let what this driver works on wait again, for it was told to stop; a run that had just finished counts."""
+    def release(self, look_up: LookUpRun) -> None:
+        """Make this driver's trials wait again because it was told to stop; runs that are FINISHED count."""
 
-    def reconcile(self, look: Look, finished: set[str]) -> Repairs:
-        """Settle what dead drivers left: take over finished runs, let the rest wait again. `finished`: ids of all FINISHED runs."""
+    def reconcile(self, look_up: LookUpRun, finished: set[str]) -> Repairs:
+        """Settle the trials of dead drivers: take over their finished runs and make the others wait again.
+
+        `finished` are the ids of all FINISHED runs.
+        """
 
     def runs(self) -> set[str]:
-        """Return the ids of runs that trials name and that may be FINISHED or RUNNING; any other is nobody's."""
+        """Return the ids of the runs that trials name and that may be FINISHED or RUNNING; any other run belongs to no trial."""
 
     def live_runs(self) -> set[str]:
-        """Return the ids of runs that somebody works on."""
+        """Return the ids of the runs of RUNNING trials."""

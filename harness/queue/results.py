@@ -1,7 +1,7 @@
-"""What a search's trials have brought, on record bit by bit: a kill between any two steps leaves what the next start completes.
+"""The results of a search's trials, recorded step by step: after a kill between any two steps the next start completes them.
 
-A run's values are noted first, then, when all of a trial's runs are there or it is judged hopeless, its `outcome`: complete, pruned
-or failed. Optuna is told that outcome later, when the order of batches allows it (points.py).
+A run's values are stored first; then, when all of a trial's runs are there or it is judged hopeless, its `outcome`: complete,
+pruned or failed. Optuna is told that outcome later, when the order of batches allows it (search_queue.py).
 """
 
 import json
@@ -21,8 +21,14 @@ from harness.study import Search
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """The outcomes of one search."""
+class SearchOutcomes:
+    """The record of one search's results and outcomes.
+
+    Attributes:
+        store: the trials.
+        search: the search that they belong to.
+        epochs: the epochs of a trial.
+    """
 
     store: TrialStore
     search: Search
@@ -30,46 +36,46 @@ class Outcomes:
 
     @property
     def over_seeds(self) -> bool:
-        """Whether a trial's reports are its seeds' values, rather than its epochs'."""
+        """True if a trial reports to the pruner its seeds' values; False if it reports its epochs'."""
         return len(self.search.seeds) > 1
 
     def missing(self, t: FrozenTrial) -> list[int]:
-        """Which of a trial's seeds have no value yet."""
+        """Return the indices of a trial's seeds that have no value yet."""
         return [i for i in range(len(self.search.seeds)) if f"values.{i}" not in t.user_attrs]
 
     def judge(self, number: int, step: int, value: float) -> bool:
-        """Report a value at an epoch or seed. Returns whether the trial is to be pruned, and notes it."""
+        """Report a value at an epoch or seed (`step`) to Optuna. Return whether the trial is to be pruned, and record it if so."""
         known = self.store.trial(number).intermediate_values
-        if known and step < max(known):  # an epoch taken again after a stop: it has been judged
+        if known and step < max(known):  # an epoch that is trained again after a stop has been judged already
             return False
         trial = self.store.trial_object(number)
         if step not in known:
             trial.report(value, step)
         last = len(self.search.seeds) - 1 if self.over_seeds else self.epochs
-        if step == last or not self._prunes(number, step):  # the last: it has cost all it can
+        if step == last or not self._prunes(number, step):  # pruning at the last step would save nothing
             return False
-        where = f"after {step + 1} seeds" if self.over_seeds else f"at epoch {step}"
-        self.store.note(number, {"outcome": "pruned", "pruned": f"pruned {where}"})
+        moment = f"after {step + 1} seeds" if self.over_seeds else f"at epoch {step}"
+        self.store.note(number, {"outcome": "pruned", "pruned": f"pruned {moment}"})
         return True
 
     def _prunes(self, number: int, step: int) -> bool:
-        """Whether the pruner gives a trial up at a step, asked once.
+        """Return whether the pruner prunes a trial at a step. The pruner is asked once per step.
 
-        Successive halving keeps on record which rungs a trial has reached and does not judge by them again. So what it says and the
-        rungs are noted together first: after a kill in between, the next start takes both from the note.
+        Successive halving stores which rungs a trial has reached and does not judge by them again. Therefore its judgement and the
+        rungs are stored together in one attribute first: after a kill in between, the next start reads both from there.
         """
         t = self.store.trial(number)
-        said = json.loads(t.user_attrs.get("judged", "{}"))
-        if said.get("step") != step:
-            seen = _AsNoted(self.store.study)
-            said = {"step": step, "pruned": self.store.study.pruner.prune(seen, t), "rungs": seen.rungs}
-            if seen.rungs:
-                self.store.note(number, {"judged": json.dumps(said)})
-        self.store.mark(number, said["rungs"])
-        return said["pruned"]
+        judgement: dict[str, Any] = json.loads(t.user_attrs.get("judged", "{}"))
+        if judgement.get("step") != step:
+            study = _RecordedStudy(self.store.study)
+            judgement = {"step": step, "pruned": self.store.study.pruner.prune(study, t), "rungs": study.rungs}
+            if study.rungs:
+                self.store.note(number, {"judged": json.dumps(judgement)})
+        self.store.mark(number, judgement["rungs"])
+        return bool(judgement["pruned"])
 
     def settle(self, number: int, part: int, metrics: Mapping[str, float]) -> None:
-        """Note what a finished run brought."""
+        """Store the objectives and constraints of a finished run; `part` is the index of its seed."""
         values = [metrics[o] for o in self.search.objectives]
         if not all(map(math.isfinite, values)):
             self.failed(number, f"objective not finite: {values}")
@@ -79,11 +85,11 @@ class Outcomes:
         self.conclude(number)
 
     def conclude(self, number: int) -> None:
-        """Judge a trial by the seeds that are there, and call it complete when all are."""
+        """Judge a trial by the seeds that have values, and record it as complete when all have."""
         t = self.store.trial(number)
         missing = self.missing(t)
         if self.over_seeds and len(self.search.objectives) == 1:
-            reported = max(t.intermediate_values, default=0)  # a kill may have come between that report and what it led to
+            reported = max(t.intermediate_values, default=0)  # judged again: a kill may have come before its consequence
             for part in sorted(set(range(reported, len(self.search.seeds))) - set(missing)):
                 if self.judge(number, part, json.loads(t.user_attrs[f"values.{part}"])[0]):
                     return
@@ -91,11 +97,11 @@ class Outcomes:
             self.store.note(number, {"outcome": "complete"})
 
     def failed(self, number: int, why: str) -> None:
-        """Note that a trial has no result, and never will."""
+        """Record that a trial has no result and never will."""
         self.store.note(number, {"outcome": "failed", "failure": why})
 
     def tell(self, t: FrozenTrial) -> None:
-        """Tell Optuna a trial's outcome."""
+        """Tell Optuna the recorded outcome of a trial, with values and constraints if it is complete."""
         match t.user_attrs["outcome"]:
             case "pruned":
                 self.store.prune(t.number)
@@ -109,32 +115,36 @@ class Outcomes:
                 self.store.complete(t.number, _means(t))
 
 
-class _AsNoted(optuna.Study):
-    """A study as a pruner sees it: an outcome counts once it is noted, for when Optuna is told is a matter of what it is asked.
+class _RecordedStudy(optuna.Study):  # type: ignore[misc]  # mypy skips optuna (pyproject.toml): its classes are Any
+    """A study as a pruner should see it: a trial counts as complete once its outcome is recorded.
+
+    Optuna itself is told of outcomes later, in an order that the samplers need.
 
     Attributes:
-        rungs: what the pruner would have put on record of the trial, by name; it is kept here.
+        rungs: the system attributes that the pruner sets on the trial, by name; they are collected here instead of stored.
     """
 
     def __init__(self, study: optuna.Study) -> None:
         self.rungs: dict[str, float] = {}
-        storage = cast(optuna.storages.BaseStorage, _Withholding(storage_of(study), self.rungs))
+        storage = cast(optuna.storages.BaseStorage, _CollectingStorage(storage_of(study), self.rungs))
         super().__init__(study.study_name, storage, study.sampler, study.pruner)
 
     def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        trials = map(_as_noted, super().get_trials(deepcopy=deepcopy))
+        """Return the trials in these states, or all, with recorded outcomes taken for told."""
+        trials = map(_as_recorded, super().get_trials(deepcopy=deepcopy))
         return [t for t in trials if states is None or t.state in states]
 
     @property
     def best_trial(self) -> FrozenTrial:
-        able = [
+        """The complete trial with the best value of those that keep the constraints."""
+        feasible = [
             t for t in self.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if max(_excesses(t).values(), default=0) <= 0
         ]
-        return (max if self.direction == StudyDirection.MAXIMIZE else min)(able, key=lambda t: t.value)
+        return (max if self.direction == StudyDirection.MAXIMIZE else min)(feasible, key=lambda t: t.value)
 
 
-class _Withholding:
-    """A storage to read from; what is to be put on record of a trial goes to `rungs` instead."""
+class _CollectingStorage:
+    """A storage to read from. System attributes that are set on a trial go to the dict `rungs` instead."""
 
     def __init__(self, storage: optuna.storages.BaseStorage, rungs: dict[str, float]) -> None:
         self.storage, self.rungs = storage, rungs
@@ -143,29 +153,31 @@ class _Withholding:
         return getattr(self.storage, name)
 
     def set_trial_system_attr(self, _trial_id: int, name: str, value: float) -> None:
+        """Keep an attribute in `rungs`."""
         self.rungs[name] = value
 
 
-def _as_noted(t: FrozenTrial) -> FrozenTrial:
+def _as_recorded(t: FrozenTrial) -> FrozenTrial:
+    """Return a trial, as a COMPLETE copy with its values if it is recorded as complete but Optuna was not told yet."""
     if t.state.is_finished() or t.user_attrs.get("outcome") != "complete":
         return t
-    told = copy(t)
-    told.state, told.values = TrialState.COMPLETE, _means(t)
-    return told
+    complete = copy(t)
+    complete.state, complete.values = TrialState.COMPLETE, _means(t)
+    return complete
 
 
-def _parts(t: FrozenTrial, kind: str) -> list:
-    """What is noted of a trial's seeds, in their order."""
-    noted = sorted(int(name.removeprefix(f"{kind}.")) for name in t.user_attrs if name.startswith(f"{kind}."))
-    return [json.loads(t.user_attrs[f"{kind}.{i}"]) for i in noted]
+def _parts(t: FrozenTrial, kind: str) -> list[Any]:
+    """Return what is stored of a trial's seeds under `kind` ("values" or "costs"), in the order of the seeds."""
+    seeds = sorted(int(name.removeprefix(f"{kind}.")) for name in t.user_attrs if name.startswith(f"{kind}."))
+    return [json.loads(t.user_attrs[f"{kind}.{i}"]) for i in seeds]
 
 
 def _means(t: FrozenTrial) -> list[float]:
-    """A trial's values: their means over its seeds."""
+    """Return a trial's value of each objective: the mean over its seeds."""
     return [sum(v) / len(v) for v in zip(*_parts(t, "values"), strict=True)]
 
 
 def _excesses(t: FrozenTrial) -> dict[str, float]:
-    """By how much a trial breaks each constraint, on the seed on which it is worst."""
+    """Return by how much a trial breaks each constraint, on the seed on which it is worst."""
     costs = _parts(t, "costs")
     return {score: max(c[score] for c in costs) for score in costs[0]} if costs else {}

@@ -1,9 +1,10 @@
-"""The queue of a search: asks for points, hands out their runs, and tells what they brought, in an order that kills cannot change.
+"""The queue of a search: asks for points, hands out their runs, and tells Optuna the outcomes in an order that kills do not change.
 
-Points are asked for in batches, the next one while this one trains. What a sampler says depends on what it has been told, so
-when it is told is a rule over the ledger, not a matter of timing: batch k + 1 is asked for once batch k - 1 is told, and nothing of
-batch k is told before batch k + 1 is asked for. So a search that was killed anywhere takes the path of an undisturbed one. Drivers
-that share a ledger ask when they have a free place, each point on its own: their path depends on timing.
+Points are asked for in batches, the next one while the current one trains. A sampler's points depend on the outcomes it has been
+told, so the time of telling follows a rule over the trial store instead of the trials' timing: batch k + 1 is asked for once batch
+k - 1 is told, and nothing of batch k is told before batch k + 1 is asked for. Therefore a search that was killed at any moment
+takes the path of an undisturbed one. Drivers that share a store ask when they have a free worker, each point on its own: their
+path depends on timing.
 """
 
 import json
@@ -17,47 +18,63 @@ from harness.errors import UserError
 from harness.queue import samplers
 from harness.queue.ablation_queue import released
 from harness.queue.importances import importances
-from harness.queue.pareto import SearchTrial, asked, front
-from harness.queue.protocol import ATTEMPTS, LOST, Assignment, Look, Outcome, Pruning, Repairs
-from harness.queue.results import Outcomes
+from harness.queue.pareto import SearchTrial, front, search_trial
+from harness.queue.protocol import ATTEMPTS, LOST, Assignment, LookUpRun, Outcome, Pruning, Repairs
+from harness.queue.results import SearchOutcomes
 from harness.queue.store import OVER, TrialStore
 from harness.study import Cell, Search
 
 
 class SearchQueue:
-    """Asks for `budget.trials` points, at most `batch` at a time."""
+    """A `TrialQueue` that asks for as many points as a search's budget has trials, at most `batch` at a time.
+
+    Attributes:
+        store: the trials.
+        search: the search.
+        budget: the name of its budget.
+        batch: the most points of a batch.
+        outcomes: the record of results and outcomes.
+        wanted: the number of trials of the budget.
+        sequential: True if the seeds of a trial run one after another, since the pruner judges by them.
+        asking: the batch that is being asked for in the background; None if none is.
+        leased: pairs of trial number and index of the seed, of the runs that are in training or not needed any more.
+        finished: the ids of all runs known as FINISHED.
+        stopping: True once the driver was told to stop.
+        epochs: the epochs of a trial.
+    """
 
     def __init__(self, store: TrialStore, search: Search, budget: str, batch: int) -> None:
         self.store, self.search, self.budget, self.batch = store, search, budget, batch
-        self.outcomes = Outcomes(store, search, search.budgets[budget].epochs)
+        self.outcomes = SearchOutcomes(store, search, search.budgets[budget].epochs)
         self.wanted = search.budgets[budget].trials
         self.store.study.pruner = samplers.pruner(search.pruner, search.budgets[budget].epochs)
         self.sequential = search.pruner is not None and search.pruner.name == "wilcoxon"
         self.asking: Future[None] | None = None
-        self.thinker = ThreadPoolExecutor(1, "asks")
-        self.leased: set[tuple[int, int]] = set()  # (trial, seed) pairs in training
+        self.background = ThreadPoolExecutor(1, "asks")
+        self.leased: set[tuple[int, int]] = set()
         self.finished: set[str] = set()
         self.stopping = False
         self.epochs = search.budgets[budget].epochs
 
-    # ---------------------------------------------------------------- what there is
+    # ---------------------------------------------------------------- trials
 
     @property
     def trials(self) -> int:
-        """Results to come in all: a run per trial and seed."""
+        """The number of results when the search is complete: one per trial and seed."""
         return self.wanted * len(self.search.seeds)
 
     @property
     def missing(self) -> int:
-        """Results still to come."""
+        """The number of results still to come."""
         return self.trials - len(self.search.seeds) * len(self._current(*OVER))
 
     def _current(self, *states: TrialState) -> list[FrozenTrial]:
-        """All trials but those that were asked for again under another number."""
+        """Return the trials in these states, or all, but for those that were queued again under another number."""
         again = {t.user_attrs.get("again") for t in self.store.trials()}
         return [t for t in self.store.trials(*states) if t.number not in again]
 
     def _cells(self, t: FrozenTrial) -> tuple[Cell, ...]:
+        """Return the cells of a trial's runs, one per seed."""
         try:
             spec = self.search.point(self.budget, lambda p: t.params[p.name])
         except (KeyError, UserError) as fault:
@@ -65,59 +82,69 @@ class SearchQueue:
         return self.search.cells(t.number, spec, t.user_attrs["repeat"])
 
     def history(self) -> list[SearchTrial]:
-        """Every trial asked for so far."""
-        return [asked(self.search, t, self._cells(t)) for t in self._current()]
+        """Return every trial that was asked for so far."""
+        return [search_trial(self.search, t, self._cells(t)) for t in self._current()]
 
     def best(self) -> list[SearchTrial]:
-        """Trials that no other beats in every objective, of those that keep the constraints and whose runs are all FINISHED."""
-        return front([a for a in self.history() if set(a.runs) <= self.finished], self.search.objectives)
+        """Return the Pareto front of the feasible trials whose runs are all FINISHED, best by the first objective first."""
+        return front([t for t in self.history() if set(t.runs) <= self.finished], self.search.objectives)
 
     def importances(self) -> dict[str, float]:
-        """How much each parameter matters, largest first; empty where trials are too few."""
+        """Return the importance of each parameter, largest first; empty if trials are too few."""
         return importances(self.store.study)
 
     # ---------------------------------------------------------------- asking
 
     def prepare(self) -> None:
-        """Take up what waits, so that a sampler sees it as under way, and ask for the first batch."""
-        self._take_up()
-        self._think()
+        """Claim the WAITING trials, so that a sampler sees them as under way, and ask for the first batch."""
+        self._claim_waiting()
+        self._ask_ahead()
 
-    def _take_up(self) -> None:
+    def _claim_waiting(self) -> None:
+        """Make all WAITING trials this driver's."""
         if self.store.trials(TrialState.WAITING):
             with self.store.alone():
                 for t in self.store.trials(TrialState.WAITING):
                     self.store.claim(t.number)
 
     def _batches(self) -> list[list[FrozenTrial]]:
+        """Return the trials by batch, in the order in which the batches were asked for."""
         batches: dict[int, list[FrozenTrial]] = {}
         for t in self._current():
             batches.setdefault(t.user_attrs["batch"], []).append(t)
         return [batches[k] for k in sorted(batches)]
 
     def _due(self) -> bool:
-        """Whether trials are to be asked for: the last batch is not whole, or of the batches only the last has some not over."""
+        """Return whether trials are to be asked for.
+
+        They are if the last batch is incomplete or all trials of the batches before it are over; in a shared store if this driver
+        has no run to start.
+        """
         batches = self._batches()
         if sum(map(len, batches)) >= self.wanted:
             return False
         if self.store.shared:
-            return not self._open()
-        return (bool(batches) and _lacks(batches[-1])) or all(t.state in OVER for batch in batches[:-1] for t in batch)
+            return not self._startable()
+        return (bool(batches) and _is_incomplete(batches[-1])) or all(t.state in OVER for batch in batches[:-1] for t in batch)
 
-    def _think(self) -> None:
-        """Ask for the next batch in the background, if it is due and nothing is being asked."""
+    def _ask_ahead(self) -> None:
+        """Ask for the next batch in the background if it is due and none is being asked for.
+
+        An exception of the batch before is raised here.
+        """
         if self.asking is not None and self.asking.done():
             self.asking.result()
             self.asking = None
         if self.asking is None and self._due():
-            self.asking = self.thinker.submit(self._ask_batch)
+            self.asking = self.background.submit(self._ask_batch)
 
     def _ask_batch(self) -> None:
+        """Ask for the next batch, or the rest of an incomplete one, and enter its trials in the store."""
         with self.store.alone():
             if not self._due():  # another driver was faster
                 return
             batches = self._batches()
-            if not batches or not _lacks(batches[-1]):
+            if not batches or not _is_incomplete(batches[-1]):
                 batches.append([])
             size = _size(batches[-1]) or min(self.batch, self.wanted - sum(map(len, batches)))
             count = size - len(batches[-1])
@@ -131,22 +158,22 @@ class SearchQueue:
 
     # ---------------------------------------------------------------- handing out
 
-    def _open(self) -> list[tuple[FrozenTrial, int]]:
-        """Runs of this driver's trials that may start now, as trial and seed."""
-        there = []
+    def _startable(self) -> list[tuple[FrozenTrial, int]]:
+        """Return the runs of this driver's trials that may start now, as pairs of trial and index of the seed."""
+        runs = []
         for t in self._current(TrialState.RUNNING):
-            if t.number not in self.store.mine or "outcome" in t.user_attrs:
+            if t.number not in self.store.own or "outcome" in t.user_attrs:
                 continue
-            left = self.outcomes.missing(t)
-            there += [(t, i) for i in (left[:1] if self.sequential else left) if (t.number, i) not in self.leased]
-        return there
+            missing = self.outcomes.missing(t)
+            runs += [(t, i) for i in (missing[:1] if self.sequential else missing) if (t.number, i) not in self.leased]
+        return runs
 
     def take(self, most: int, alike: Callable[[Cell], Hashable]) -> list[Assignment]:
-        """The next runs that train together, at most `most`."""
-        self._take_up()
+        """Return the next runs that train together, at most `most` of equal `alike`."""
+        self._claim_waiting()
         self._advance()
         assignments: list[Assignment] = []
-        for t, part in self._open():
+        for t, part in self._startable():
             cell = self._cells(t)[part]
             if len(assignments) == most or (assignments and alike(cell) != alike(assignments[0].cell)):
                 break
@@ -156,14 +183,14 @@ class SearchQueue:
         return assignments
 
     def note_run(self, assignment: Assignment, run: str) -> None:
-        """Remember a trial's run before it trains."""
+        """Store the id of a trial's run, before it trains."""
         self.store.note(assignment.number, {f"run.{assignment.part}": run})
 
-    # ---------------------------------------------------------------- hearing
+    # ---------------------------------------------------------------- taking results
 
     @property
     def pruning(self) -> Pruning | None:
-        """This queue where a pruner looks at every epoch; None without one, or where it looks at whole seeds."""
+        """This queue if a pruner judges every epoch; None if there is no pruner, or if it judges whole seeds."""
         return self if self.search.pruner is not None and not self.outcomes.over_seeds else None
 
     def report(self, assignment: Assignment, epoch: int, row: Mapping[str, float]) -> bool:
@@ -171,27 +198,27 @@ class SearchQueue:
         return self.outcomes.judge(assignment.number, epoch, row[self.search.objectives[0]])
 
     def pruned(self, assignment: Assignment) -> Outcome:
-        """Take note that the run of a trial that `report` judged hopeless has ended."""
+        """Record that the run of a trial has ended, which `report` had judged hopeless."""
         self.leased.discard((assignment.number, assignment.part))
         self._advance()
         return Outcome(skipped=self._skipped(assignment))
 
     def complete(self, assignment: Assignment, metrics: Mapping[str, float]) -> Outcome:
-        """Take the scores of a FINISHED run. Optuna is told of its trial as soon as the order of batches allows."""
+        """Take the scores of a FINISHED run. Optuna is told the trial's outcome as soon as the order of batches allows."""
         self.leased.discard((assignment.number, assignment.part))
         self.finished.add(assignment.run)
         if not self.store.holds(assignment.number):
-            self.store.mine.pop(assignment.number, None)
+            self.store.own.pop(assignment.number, None)
             return Outcome(counted=False)
         self.outcomes.settle(assignment.number, assignment.part, metrics)
         self._advance()
         return Outcome(skipped=self._skipped(assignment))
 
     def fail(self, assignment: Assignment, why: str, *, final: bool) -> Outcome:
-        """Try a run again, the reason kept, unless the failure is final or the attempts are used up."""
+        """Let a run be tried again and store the reason, unless the failure is final or the attempts are used up."""
         self.leased.discard((assignment.number, assignment.part))
         if not self.store.holds(assignment.number):
-            self.store.mine.pop(assignment.number, None)
+            self.store.own.pop(assignment.number, None)
             return Outcome(counted=False, retried=True)
         reasons = [*released(self.store.trial(assignment.number)), why]
         again = not final and len([w for w in reasons if w != LOST]) < ATTEMPTS
@@ -207,56 +234,63 @@ class SearchQueue:
         t = self.store.trial(assignment.number)
         if t.user_attrs.get("outcome", "complete") == "complete":
             return 0
-        gone = {(t.number, i) for i in self.outcomes.missing(t)} - self.leased
-        self.leased |= gone
-        return len(gone - {(assignment.number, assignment.part)})
+        unneeded = {(t.number, i) for i in self.outcomes.missing(t)} - self.leased
+        self.leased |= unneeded
+        return len(unneeded - {(assignment.number, assignment.part)})
 
     def _advance(self) -> None:
-        """Tell every outcome that the order of batches allows, by number; then ask on."""
+        """Tell Optuna every outcome that the order of batches allows, by trial number, and ask for the next batch if it is due."""
         if self.asking is not None and not self.asking.done():
             return
-        self._think()
+        self._ask_ahead()
         if self.asking is not None:
             return
         batches = self._batches()
         complete = sum(map(len, batches)) >= self.wanted
-        told = batches if complete or self.store.shared else batches[:-1]
+        tellable = batches if complete or self.store.shared else batches[:-1]
         with self.store.alone():
-            for t in [t for batch in told for t in batch if t.state == TrialState.RUNNING and t.number in self.store.mine]:
+            for t in [t for batch in tellable for t in batch if t.state == TrialState.RUNNING and t.number in self.store.own]:
                 if "outcome" in t.user_attrs:
                     self.outcomes.tell(t)
-        self._think()
+        self._ask_ahead()
 
     def busy(self) -> bool:
-        """Whether something may still come without a run in training: points being asked for, outcomes to tell, other drivers."""
+        """Return whether trials or results may still come without a run in training.
+
+        Points may be being asked for, outcomes untold, or other drivers at work.
+        """
         self._advance()
-        return self.asking is not None or bool(self._open()) or self.store.others() or len(self._current(*OVER)) < self.wanted
+        return self.asking is not None or bool(self._startable()) or self.store.others() or len(self._current(*OVER)) < self.wanted
 
     # ---------------------------------------------------------------- stopping and starting
 
-    def release(self, look: Look) -> None:
-        """What this driver works on is WAITING again, for it was told to stop; runs that had just finished count."""
+    def release(self, look_up: LookUpRun) -> None:
+        """Make this driver's trials WAITING again because it was told to stop; runs that are FINISHED count."""
         self.stopping = True
         if self.asking is not None:
             self.asking.exception()
         with self.store.alone():
-            for number in list(self.store.mine):
+            for number in list(self.store.own):
                 if self.store.holds(number):
-                    self._cut_off(self.store.trial(number), look)
+                    self._release(self.store.trial(number), look_up)
 
-    def reconcile(self, look: Look, finished: set[str]) -> Repairs:
-        """Settle what dead drivers left: finished runs are taken over, trials cut off wait again under their number."""
+    def reconcile(self, look_up: LookUpRun, finished: set[str]) -> Repairs:
+        """Settle the trials of dead drivers: take over FINISHED runs and make the trials WAITING again, under their number.
+
+        `finished` are the ids of all FINISHED runs.
+        """
         with self.store.alone():
             self.finished = set(finished)
             self._queue_failed()
-            found = [self._cut_off(t, look) for t in self.store.orphans()]
-        return Repairs(sum(f.adopted for f in found), sum(f.lost for f in found))
+            repairs = [self._release(t, look_up) for t in self.store.orphans()]
+        return Repairs(sum(r.adopted for r in repairs), sum(r.lost for r in repairs))
 
-    def _cut_off(self, t: FrozenTrial, look: Look) -> Repairs:
+    def _release(self, t: FrozenTrial, look_up: LookUpRun) -> Repairs:
+        """Make a trial WAITING again, with the results of its FINISHED runs recorded. Return how many these and the others are."""
         adopted = lost = 0
         if "outcome" not in t.user_attrs:
             for i in self.outcomes.missing(t):
-                status, metrics = look(t.user_attrs.get(f"run.{i}", ""))
+                status, metrics = look_up(t.user_attrs.get(f"run.{i}", ""))
                 if status == "FINISHED":
                     self.outcomes.settle(t.number, i, metrics)
                     adopted += 1
@@ -268,31 +302,34 @@ class SearchQueue:
         return Repairs(adopted, lost)
 
     def _queue_failed(self) -> None:
-        """A trial that something else failed, without a reason of ours, is asked for again with the same parameters."""
+        """Queue every trial that something else made FAIL, which has no reason of ours, again with the same parameters."""
         for t in self._current(TrialState.FAIL):
             if "failure" not in t.user_attrs:
-                kept = {k: t.user_attrs[k] for k in ("batch", "of", "repeat")}
-                self.store.queue(t.params, t.distributions, kept | {"again": t.number})
+                facts = {k: t.user_attrs[k] for k in ("batch", "of", "repeat")}
+                self.store.queue(t.params, t.distributions, facts | {"again": t.number})
 
     def runs(self) -> set[str]:
-        """Runs that trials name and that may be FINISHED or RUNNING, as a pruned trial's first seeds are; any other is nobody's."""
-        return _named(self._current())
+        """Return the ids of the runs that trials name; any other run belongs to no trial.
+
+        Pruned trials are included: their first seeds may be FINISHED.
+        """
+        return _run_ids(self._current())
 
     def live_runs(self) -> set[str]:
-        """Runs that somebody works on."""
-        return _named(self.store.trials(TrialState.RUNNING))
+        """Return the ids of the runs of RUNNING trials."""
+        return _run_ids(self.store.trials(TrialState.RUNNING))
 
 
-def _named(trials: Sequence[FrozenTrial]) -> set[str]:
-    """The runs of trials."""
+def _run_ids(trials: Sequence[FrozenTrial]) -> set[str]:
+    """Return the ids of all runs of these trials."""
     return {run for t in trials for key, run in t.user_attrs.items() if key.startswith("run.") and run}
 
 
 def _size(batch: Sequence[FrozenTrial]) -> int:
-    """Trials that a batch has when it is whole; 0 for one not begun."""
+    """Return the number of trials of a batch when it is complete; 0 if it is not begun."""
     return batch[0].user_attrs["of"] if batch else 0
 
 
-def _lacks(batch: Sequence[FrozenTrial]) -> bool:
-    """Whether a kill came before all of a batch was asked for."""
+def _is_incomplete(batch: Sequence[FrozenTrial]) -> bool:
+    """Return whether a batch has fewer trials than it should, as after a kill while it was asked for."""
     return len(batch) < _size(batch)

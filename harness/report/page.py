@@ -16,7 +16,7 @@ from harness import paths, provenance
 from harness.report.ablation import figures, tables
 from harness.report.ablation.results import AblationResults
 from harness.report.search import figures as search_figures
-from harness.report.search import text
+from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 from harness.study import Study, question
 from harness.tracking import Tracker
@@ -123,19 +123,19 @@ def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
 
 def _write_search(results: AblationResults, search_results: SearchResults, folder_path: Path) -> dict[str, Any]:
     """Write the files of the search and return what the page shows of it, by attribute of the template's `search`."""
-    text.table(search_results).to_csv(folder_path / "search.csv", index=False)
-    title, trials = text.top(search_results)
+    search_tables.table(search_results).to_csv(folder_path / "search.csv", index=False)
+    title, trials = search_tables.top(search_results)
     names = list(search_results.parameters)
     return {
-        "sentences": text.sentences(search_results),
+        "sentences": search_tables.sentences(search_results),
         "title": title,
-        "headings": text.headings(search_results, names),
-        "rows": text.rows(search_results, trials, names),
+        "headings": search_tables.headings(search_results, names),
+        "rows": search_tables.rows(search_results, trials, names),
         "figures": [
             (*words, _base64(folder_path / f"{name}.png"))
             for name, words in search_figures.draw(search_results, folder_path).items()
         ],
-        "tested": text.tested(search_results, results.study) if results.arms else [text.NO_REFIT],
+        "tested": search_tables.tested(search_results, results.study) if results.arms else [search_tables.NO_REFIT],
         "asked": len(search_results.history),
     }
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from harness.queue import SearchTrial
 from harness.report.ablation import tables
 from harness.report.ablation.results import AblationResults
-from harness.report.search import text
+from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 
 
@@ -18,13 +18,13 @@ def show(results: AblationResults, console: Console, search_results: SearchResul
     if search_results is not None:
         _show_search(results, console, search_results)
     if not results.arms:
-        console.print(text.NO_REFIT if search_results else "no trial has a result")
+        console.print(search_tables.NO_REFIT if search_results else "no trial has a result")
         return
     metrics = tables.to_show(results, console.width)
     console.print(f"\n{results.name} ({results.budget} budget): test scores, mean ± sd over n seeds", highlight=False)
     rows = [[cell.replace(" ± ", "±") for cell in row] for row in tables.score_rows(results, metrics)]
     console.print(_table(["arm", "n", *(tables.heading(m) for m in metrics)], rows))
-    for sentence in text.tested(search_results, results.study) if search_results else []:
+    for sentence in search_tables.tested(search_results, results.study) if search_results else []:
         console.print(f" {sentence}", highlight=False, soft_wrap=True)
     for mark, colour, verdict, margin in tables.verdict_words(results):
         console.print(
@@ -52,9 +52,9 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 def _show_search(results: AblationResults, console: Console, search_results: SearchResults) -> None:
     """Print the sentences of a search and the table of its best trials, with as many parameters as fit."""
     console.print(f"\n{results.name} ({results.budget} budget): the search", highlight=False)
-    for sentence in text.sentences(search_results):
+    for sentence in search_tables.sentences(search_results):
         console.print(f" {sentence}", highlight=False)
-    title, trials = text.top(search_results)
+    title, trials = search_tables.top(search_results)
     if not trials:
         return
     parameters = list(search_results.parameters)
@@ -63,10 +63,14 @@ def _show_search(results: AblationResults, console: Console, search_results: Sea
     omitted = len(search_results.parameters) - len(parameters)
     more = f" ({omitted} further parameter{'s' * (omitted > 1)} in the report)" if omitted else ""
     console.print(f"\n{title}{more}", highlight=False)
-    console.print(_table(text.headings(search_results, parameters), text.rows(search_results, trials, parameters)))
+    console.print(
+        _table(search_tables.headings(search_results, parameters), search_tables.rows(search_results, trials, parameters))
+    )
 
 
 def _width(search_results: SearchResults, trials: Sequence[SearchTrial], parameters: Sequence[str]) -> int:
     """Return the columns of a terminal that a table takes if its headings may break between words."""
-    columns = zip(text.headings(search_results, parameters), *text.rows(search_results, trials, parameters), strict=True)
+    columns = zip(
+        search_tables.headings(search_results, parameters), *search_tables.rows(search_results, trials, parameters), strict=True
+    )
     return sum(2 + max(max(map(len, heading.split())), *map(len, cells)) for heading, *cells in columns)

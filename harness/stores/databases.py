@@ -1,4 +1,4 @@
-"""The databases of a home folder or of a lab: made whole or not at all, by their URI, and locked across hosts."""
+"""SQLite and PostgreSQL databases by their URI: created completely or not at all, and locked across hosts."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,14 @@ PATIENCE_S = servers.HOLD_S + 60.0  # longer than a stopped process can hold a l
 
 
 def trial_database(storage: str, schema: Schema) -> str:
-    """The URI of the ledgers, ready for use: the named server's, or for no name the SQLite file in mlruns/."""
+    """Return the URI of the database of all trial stores, ready for use.
+
+    It is that of the server `storage`, or, if that is empty, of the SQLite file in mlruns/.
+
+    Raises:
+        UserError: `storage` is no PostgreSQL URI.
+        MachineError: the database cannot be used.
+    """
     if not storage:
         return prepare(f"sqlite:///{paths.mlruns() / 'optuna.db'}", schema, "STORAGE")
     servers.address(storage, "STORAGE")  # a server or an error, whatever its scheme
@@ -25,9 +32,13 @@ def trial_database(storage: str, schema: Schema) -> str:
 
 
 def prepare(uri: str, schema: Schema, setting: str) -> str:
-    """Make a database whole where it is SQLite or PostgreSQL, and return its URI; others are left to whoever opens them.
+    """Create the tables of a schema in a SQLite or PostgreSQL database, unless they are there, and return the URI to open it.
 
-    `setting`: what the user calls it, for messages.
+    Other URIs are returned as they are. `setting` is the user's name for the database, for messages.
+
+    Raises:
+        UserError: the URI of a PostgreSQL database is malformed.
+        MachineError: the database cannot be used, or holds something else.
     """
     try:
         if uri.startswith("sqlite:///"):
@@ -35,19 +46,25 @@ def prepare(uri: str, schema: Schema, setting: str) -> str:
         elif _on_postgres(uri):
             url = servers.address(uri, setting)
             servers.make_whole(url, schema, PATIENCE_S)
-            return servers.full(url)
+            return servers.with_password(url)
     except SQLAlchemyError as fault:
-        said = str(getattr(fault, "orig", fault)).strip().splitlines()[0][:300]
-        raise MachineError(f"cannot make {schema.owner}'s tables in {shown(uri)}\n{said}") from None
+        reason = str(getattr(fault, "orig", fault)).strip().splitlines()[0][:300]
+        raise MachineError(f"cannot make {schema.owner}'s tables in {redacted(uri)}\n{reason}") from None
     return uri
 
 
 @contextmanager
 def exclusive(uri: str, name: str, patience_s: float = PATIENCE_S) -> Iterator[Callable[[], None]]:
-    """A block that no other process is in, on any host that uses this database. MachineError after `patience_s`.
+    """Hold the lock `name` of a database, so that no other process on any host that uses the database is in such a block.
 
-    Yields a check for long blocks: it raises where the lock was lost, as on a server it is to a process that was stopped for
-    minutes. Not reentrant.
+    Not reentrant.
+
+    Yields:
+        A check to call in long blocks: it keeps the lock, and raises MachineError if it was lost, as happens on a server to a
+        process that was stopped for minutes.
+
+    Raises:
+        MachineError: another process held the lock for `patience_s`.
     """
     if _on_postgres(uri):
         with servers.exclusive(servers.address(uri, "STORAGE"), name, patience_s) as check:
@@ -57,15 +74,16 @@ def exclusive(uri: str, name: str, patience_s: float = PATIENCE_S) -> Iterator[C
             yield lambda: None
 
 
-def shown(uri: str) -> str:
-    """A URI as people may see it: without a password."""
+def redacted(uri: str) -> str:
+    """Return a URI for messages and logs, without a password."""
     if "@" not in uri and not _on_postgres(uri):
         return uri
     try:
-        return servers.shown(make_url(uri))
+        return servers.redacted(make_url(uri))
     except (ArgumentError, ValueError):
         return "(not a URI)"
 
 
 def _on_postgres(uri: str) -> bool:
+    """Return whether a URI has a scheme of PostgreSQL."""
     return uri.partition(":")[0] in servers.SCHEMES

@@ -1,4 +1,4 @@
-"""SQLite databases in the home folder: made whole or not at all, locked by the kernel."""
+"""SQLite databases in the home folder, created completely or not at all under a lock of the kernel."""
 
 import errno
 import functools
@@ -13,29 +13,43 @@ from harness.stores.locks import lock
 from harness.stores.schema import REVISION_TABLE, Schema
 
 SQLITE_PATIENCE_S = 60
-# Before, several writers could corrupt a write-ahead log (https://sqlite.org/wal.html, "the WAL-reset bug").
+# In older versions several writers could corrupt a write-ahead log (https://sqlite.org/wal.html, "the WAL-reset bug").
 WAL_SOUND = (3, 51, 3)
+MOUNTS = Path("/proc/mounts")
 NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "gpfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "virtiofs"}
 NETWORK |= {f"fuse.{kind}" for kind in ("ceph", "glusterfs", "juicefs", "rclone", "s3fs", "sshfs")}
 
 
-def make_whole(path: Path, schema: Schema) -> None:
+def make_whole(
+    path: Path, schema: Schema, *, version: tuple[int, ...] = sqlite3.sqlite_version_info, mounts: Path = MOUNTS
+) -> None:
     """Make sure that the SQLite database `path` exists and is of this schema.
 
     MLflow builds its schema in dozens of steps; a kill in between leaves a file that never works again, and so do several
-    processes that meet at an empty folder. So: under a lock, in a file of another name, renamed when it is whole.
+    processes that start in an empty folder at once. Therefore the database is built under a lock, in a file of another name that
+    is renamed when it is complete.
+
+    Args:
+        path: of the database file.
+        schema: of its tables.
+        version: of SQLite, which decides on the journal.
+        mounts: where the system lists its file systems.
+
+    Raises:
+        MachineError: the file cannot be written or read, is damaged, or holds something else.
     """
-    caution(path.parent)
+    caution(path.parent, mounts)
     try:
         with lock(path.with_suffix(".lock")):
             if not path.exists() or path.stat().st_size == 0:
                 _build(path, schema)
-            _check(path, schema)
+            _check(path, schema, wal=version >= WAL_SOUND and network_file_system(path, mounts) is None)
     except OSError as fault:
         raise MachineError(f"cannot write {fault.filename or path}: {os.strerror(fault.errno or errno.EIO)}") from None
 
 
 def _build(path: Path, schema: Schema) -> None:
+    """Build a database in a scratch file and rename it, with file and folder flushed to disk."""
     scratch = path.with_suffix(".building")
     for leftover in path.parent.glob(f"{scratch.name}*"):
         leftover.unlink()
@@ -50,13 +64,14 @@ def _build(path: Path, schema: Schema) -> None:
         os.close(folder)
 
 
-def _check(path: Path, schema: Schema) -> None:
+def _check(path: Path, schema: Schema, *, wal: bool) -> None:
+    """Raise MachineError unless a database file is sound and of this schema, and choose its journal."""
     try:
         with closing(sqlite3.connect(path, timeout=SQLITE_PATIENCE_S)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            found = connection.execute(f"SELECT version_num FROM {REVISION_TABLE}").fetchone() if REVISION_TABLE in tables else None
-            schema.check(str(path), tables, found[0] if found else None)
-            _choose_journal(connection, path)
+            row = connection.execute(f"SELECT version_num FROM {REVISION_TABLE}").fetchone() if REVISION_TABLE in tables else None
+            schema.check(str(path), tables, row[0] if row else None)
+            _choose_journal(connection, wal=wal)
     except sqlite3.OperationalError as fault:  # locked, read-only, unreadable: the file itself may be fine
         raise MachineError(f"cannot use {path}: {fault}") from None
     except sqlite3.DatabaseError as fault:
@@ -64,35 +79,38 @@ def _check(path: Path, schema: Schema) -> None:
         raise MachineError(f"{path} {broken}\nmove it away and start again, or put a backup in its place") from None
 
 
-def _choose_journal(connection: sqlite3.Connection, path: Path) -> None:
-    """A write-ahead log where it is sound, else the rollback journal. The choice stays in the file."""
-    wanted = "wal" if sqlite3.sqlite_version_info >= WAL_SOUND and network_file_system(path) is None else "delete"
+def _choose_journal(connection: sqlite3.Connection, *, wal: bool) -> None:
+    """Set the journal of a database: a write-ahead log where that is safe, else the rollback journal.
+
+    The setting is stored in the file. A file that another process has open keeps its journal.
+    """
+    wanted = "wal" if wal else "delete"
     (now,) = connection.execute("PRAGMA journal_mode").fetchone()
     if now != wanted:
-        connection.execute("PRAGMA busy_timeout = 0")  # where another process has it open it stays as it is
+        connection.execute("PRAGMA busy_timeout = 0")  # do not wait for other processes: their journal will do
         try:
             connection.execute(f"PRAGMA journal_mode = {wanted}")
         except sqlite3.OperationalError:
             return
 
 
-def network_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str | None:
-    """The kind of network file system that a path lies on; None where it is a local one, or this system does not say."""
+def network_file_system(path: Path, mounts: Path = MOUNTS) -> str | None:
+    """Return the kind of network file system that holds a path; None if it is a local one, or if there is no `mounts` to read."""
     if not mounts.exists():
         return None
-    here, kind, depth = path.resolve(), None, -1
+    resolved, kind, depth = path.resolve(), None, -1
     for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
         _, point, system, *_ = line.split()
         folder = Path(point.replace("\\040", " "))
-        if here.is_relative_to(folder) and len(folder.parts) >= depth:  # of mounts on one point the last is seen
+        if resolved.is_relative_to(folder) and len(folder.parts) >= depth:  # of mounts on one point the last one is visible
             kind, depth = system, len(folder.parts)
     return kind if kind in NETWORK else None
 
 
 @functools.cache
-def caution(folder: Path) -> None:
-    """Say once that SQLite and a network file system go together on one host only."""
-    kind = network_file_system(folder)
+def caution(folder: Path, mounts: Path = MOUNTS) -> None:
+    """Warn on stderr, once per folder, that SQLite on a network file system is safe for one host at a time only."""
+    kind = network_file_system(folder, mounts)
     if kind is not None:
         print(
             f"{folder} lies on {kind}: its SQLite databases are safe for one host at a time; for several, see docs/scaling.md",

@@ -1,4 +1,4 @@
-"""Whose tables a database holds, by the alembic revision that both Optuna and MLflow leave in it."""
+"""The owner of a database's tables, told by the alembic revision that both Optuna and MLflow write to it."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -10,27 +10,42 @@ REVISION_TABLE = "alembic_version"
 
 @dataclass(frozen=True)
 class Schema:
-    """The tables of one program. `build(uri)` makes them in an empty database; `revisions()` are all it knows, the newest first."""
+    """The tables of one program.
+
+    Attributes:
+        owner: the program's name, for messages.
+        build: a function that creates the tables in the empty database of a URI.
+        revisions: a function that returns all revisions that the installed version knows, the newest first.
+        upgrade: the command that brings an older database up to date, to be followed by the URI.
+    """
 
     owner: str
     build: Callable[[str], None]
     revisions: Callable[[], Sequence[str]]
-    upgrade: str  # the command that brings an older database up to date, short of its URI
+    upgrade: str
 
-    def check(self, where: str, tables: Collection[str], revision: str | None) -> None:
-        """Refuse a database that is not this version's. Nothing is upgraded unasked: other programs may be using it."""
+    def check(self, database: str, tables: Collection[str], revision: str | None) -> None:
+        """Raise MachineError unless the revision of a database is the installed version's.
+
+        Nothing is upgraded without the user's command, since other programs may be using the database.
+
+        Args:
+            database: its name, for messages.
+            tables: the names of its tables.
+            revision: its alembic revision; None if it has none.
+        """
         newest, *older = self.revisions()
         if revision == newest:
             return
         if revision in older:
             raise MachineError(
-                f"{where} was made by an older {self.owner} (schema {revision}, this one has {newest})\n"
+                f"{database} was made by an older {self.owner} (schema {revision}, this one has {newest})\n"
                 f"back it up, then: {self.upgrade} URI"
             )
         if revision is not None:
             raise MachineError(
-                f"{where} has schema {revision}: a newer {self.owner} made it, or another program\n"
+                f"{database} has schema {revision}: a newer {self.owner} made it, or another program\n"
                 f"update {self.owner}, or name another database: each program needs one of its own"
             )
-        held = f"tables that are not {self.owner}'s, or only half of them" if tables else "no tables"
-        raise MachineError(f"{where} holds {held}\nname an empty database, or move this one away")
+        content = f"tables that are not {self.owner}'s, or only half of them" if tables else "no tables"
+        raise MachineError(f"{database} holds {content}\nname an empty database, or move this one away")

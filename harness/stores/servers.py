@@ -1,4 +1,4 @@
-"""PostgreSQL, for drivers on several hosts: its address, what is wrong with it in words, its locks."""
+"""PostgreSQL, for drivers on several hosts: addresses, connections, error messages, locks, and the creation of tables."""
 
 import hashlib
 import importlib.util
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 SCHEMES = ("postgresql+psycopg", "postgresql", "postgres")
 CONNECT_S = 5  # for each address of a host name, which are seldom more than two
-OLDEST = 14  # the first with idle_session_timeout
-# A holder that does nothing for so long, stopped or cut off, loses its lock: the server hangs up.
+OLDEST = 14  # the first version with idle_session_timeout
+# A lock's holder that does nothing for so long, stopped or cut off, loses the lock: the server closes its connection.
 HOLD_S = 120
-MARK = "harness_half_built"
-# A peer that vanished without a word, as a host does that loses power, is given up after 30 + 3 * 10 s.
+MARK = "harness_half_built"  # the table that a database has while its schema is built
+# A peer that vanishes without closing its connection, such as a host that loses power, is given up after 30 + 3 * 10 s.
 ALIVE = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 HINTS = (
     (r"password authentication failed", "check the user and the password, in the URI or in ~/.pgpass"),
@@ -39,7 +39,14 @@ HINTS = (
 
 
 def address(uri: str, setting: str) -> URL:
-    """A PostgreSQL URI in parts, for the driver that is used here. UserError where it is none."""
+    """Return a PostgreSQL URI as a URL of SQLAlchemy for the driver psycopg, with timeouts and keepalives unless it sets them.
+
+    `setting` is the user's name for the URI, for messages.
+
+    Raises:
+        UserError: it is not the URI of a PostgreSQL database.
+        MachineError: psycopg is not installed.
+    """
     try:
         url = make_url(uri)
     except (ArgumentError, ValueError):  # their messages may hold the password
@@ -54,7 +61,7 @@ def address(uri: str, setting: str) -> URL:
             f"{setting} has more than one @\nwrite an @ in a user or password as %40, or keep the password in ~/.pgpass"
         )
     if not url.database:
-        raise UserError(f"{setting} names no database\nwrite {shown(url)}/DATABASE")
+        raise UserError(f"{setting} names no database\nwrite {redacted(url)}/DATABASE")
     if importlib.util.find_spec("psycopg") is None:
         raise MachineError("PostgreSQL needs the driver psycopg\ninstall the extra: pip install 'vae-harness[postgres]'")
     return url.set(drivername="postgresql+psycopg").update_query_dict(
@@ -62,13 +69,13 @@ def address(uri: str, setting: str) -> URL:
     )
 
 
-def full(url: URL) -> str:
-    """The URI with its password: for libraries, never for people."""
+def with_password(url: URL) -> str:
+    """Return the URI with its password, for libraries alone: never for messages or logs."""
     return url.render_as_string(hide_password=False)
 
 
-def shown(url: URL) -> str:
-    """The URI for people: no password, no settings."""
+def redacted(url: URL) -> str:
+    """Return the URI for messages and logs, without password and options."""
     port = f":{url.port}" if url.port else ""
     user = f"{url.username}@" if url.username else ""
     scheme = "postgresql" if url.drivername in SCHEMES else url.drivername
@@ -76,8 +83,12 @@ def shown(url: URL) -> str:
 
 
 @contextmanager
-def connected(url: URL) -> Iterator["psycopg.Connection"]:
-    """A connection of its own, each statement a transaction. MachineError with a hint where the server cannot be used."""
+def connected(url: URL, oldest: int = OLDEST) -> Iterator["psycopg.Connection"]:
+    """Open a new connection, in which every statement is a transaction, and close it with the block.
+
+    Raises:
+        MachineError: the server cannot be used; the message has a hint if the reason is a known one.
+    """
     import psycopg
 
     settings: dict[str, Any] = url.translate_connect_args(username="user", database="dbname")
@@ -85,28 +96,34 @@ def connected(url: URL) -> Iterator["psycopg.Connection"]:
     try:
         connection = psycopg.connect(**settings | dict(url.query), autocommit=True)
     except psycopg.Error as fault:
-        raise MachineError("\n".join([f"cannot use {shown(url)}", *_said(fault)])) from None
+        raise MachineError("\n".join([f"cannot use {redacted(url)}", *_explained(fault)])) from None
     with connection:
         version = connection.info.server_version // 10_000
-        if version < OLDEST:
-            raise MachineError(f"{shown(url)} is PostgreSQL {version}: {OLDEST} or newer is needed")
+        if version < oldest:
+            raise MachineError(f"{redacted(url)} is PostgreSQL {version}: {oldest} or newer is needed")
         yield connection
 
 
-def _said(fault: Exception) -> list[str]:
-    """The server's own words in a line, and what would help."""
+def _explained(fault: Exception) -> list[str]:
+    """Return the server's message as one line, and a hint if there is one for it."""
     lines = str(fault).strip().splitlines() or [type(fault).__name__]
-    words = re.sub(r"^connection failed: |connection to server at .*? failed: ", "", lines[0])[:300]
-    return [words, *[hint for symptom, hint in HINTS if re.search(symptom, words)][:1]]
+    message = re.sub(r"^connection failed: |connection to server at .*? failed: ", "", lines[0])[:300]
+    return [message, *[hint for symptom, hint in HINTS if re.search(symptom, message)][:1]]
 
 
 @contextmanager
-def exclusive(url: URL, name: str, patience_s: float) -> Iterator[Callable[[], None]]:
-    """Hold an advisory lock of the server. Yields a check that raises MachineError where the lock was lost meanwhile.
+def exclusive(url: URL, name: str, patience_s: float, hold_s: float = HOLD_S) -> Iterator[Callable[[], None]]:
+    """Hold an advisory lock of the server.
 
-    It is its connection's: it ends with the block, with an exception, with this process, 60 s after this host fell silent. A
-    process that is stopped (SIGSTOP, a suspended laptop) keeps its connection, so the server hangs up on a holder that does
-    nothing for `HOLD_S`; when it wakes, its next check fails before it writes.
+    The lock belongs to its connection: it ends with the block, with an exception, with this process, or 60 s after this host
+    became unreachable. A process that is stopped (SIGSTOP, a suspended laptop) keeps its connection, so the server closes the
+    connection of a holder that does nothing for `hold_s`; when that process goes on, its next check fails before it writes.
+
+    Yields:
+        A check that keeps the lock, and raises MachineError if it was lost.
+
+    Raises:
+        MachineError: another process held the lock for `patience_s`, or the lock was lost within the block.
     """
     import psycopg
 
@@ -114,41 +131,45 @@ def exclusive(url: URL, name: str, patience_s: float) -> Iterator[Callable[[], N
     with connected(url) as connection:
         connection.execute(
             "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;"
-            f"SET idle_session_timeout = '{HOLD_S}s'; SET lock_timeout = '{max(1, round(patience_s * 1000))}ms'"
+            f"SET idle_session_timeout = '{round(hold_s * 1000)}ms'; SET lock_timeout = '{max(1, round(patience_s * 1000))}ms'"
         )
         try:
             connection.execute("SELECT pg_advisory_lock(%s)", [key])
         except psycopg.errors.LockNotAvailable:
             holder = _holder(connection, key)
-            raise MachineError(f"waited {patience_s:.0f} s for {name!r} on {shown(url)}\nheld by {holder}") from None
+            raise MachineError(f"waited {patience_s:.0f} s for {name!r} on {redacted(url)}\nheld by {holder}") from None
 
         def check() -> None:
+            """Raise MachineError if the connection, and with it the lock, is lost."""
             try:
                 connection.execute("SELECT 1")
             except psycopg.OperationalError as fault:
-                raise MachineError(f"lost the lock {name!r} on {shown(url)}\n{_said(fault)[0]}") from None
+                raise MachineError(f"lost the lock {name!r} on {redacted(url)}\n{_explained(fault)[0]}") from None
 
         yield check
         check()
 
 
 def _holder(connection: "psycopg.Connection", key: int) -> str:
-    """Who has an advisory lock, and since when."""
-    found = connection.execute(
+    """Return who holds an advisory lock and for how long, in words."""
+    row = connection.execute(
         """SELECT coalesce(nullif(a.application_name, ''), 'session ' || l.pid), coalesce(host(a.client_addr), 'the same host'),
                   extract(epoch FROM now() - coalesce(a.query_start, a.backend_start))
            FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
            WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) | l.objid::bigint = %s""",
         [key],
     ).fetchone()
-    return f"{found[0]} from {found[1]}, for {found[2] or 0:.0f} s or more" if found else "nobody any more: try again"
+    return f"{row[0]} from {row[1]}, for {row[2] or 0:.0f} s or more" if row else "nobody any more: try again"
 
 
 def make_whole(url: URL, schema: Schema, patience_s: float) -> None:
-    """Make sure that a database holds this schema, whoever else is at it.
+    """Make sure that a database holds this schema, even if several processes do so at the same time.
 
-    A table of our own stands in it while it is built, so that a half-built one is told from one that another program owns: the
-    former is built to its end by who comes next.
+    While the schema is built the database has the table `MARK`, which tells a half-built database from one of another program; the
+    next process completes a half-built one.
+
+    Raises:
+        MachineError: the server cannot be used, the user may not create tables, or the database holds something else.
     """
     with connected(url) as connection:
         if _whole(connection, url, schema):
@@ -162,14 +183,14 @@ def make_whole(url: URL, schema: Schema, patience_s: float) -> None:
             connection.execute(f"CREATE TABLE IF NOT EXISTS {MARK} ()")
         except psycopg.errors.InsufficientPrivilege as fault:
             owner = "make the user the database's owner: ALTER DATABASE ... OWNER TO ..."
-            raise MachineError(f"{shown(url)}: {_said(fault)[0]}\n{owner}") from None
-        schema.build(full(url))
+            raise MachineError(f"{redacted(url)}: {_explained(fault)[0]}\n{owner}") from None
+        schema.build(with_password(url))
         check()
         connection.execute(f"DROP TABLE {MARK}")
 
 
 def _whole(connection: "psycopg.Connection", url: URL, schema: Schema) -> bool:
-    """Whether a database is built; MachineError where something else is in it."""
+    """Return whether a database holds the complete schema; raise MachineError if it holds something else."""
     tables = {
         name
         for (name,) in connection.execute(
@@ -178,6 +199,6 @@ def _whole(connection: "psycopg.Connection", url: URL, schema: Schema) -> bool:
     }
     if MARK in tables or not tables:
         return False
-    found = connection.execute(f"SELECT version_num FROM {REVISION_TABLE}").fetchone() if REVISION_TABLE in tables else None
-    schema.check(shown(url), tables, found[0] if found else None)
+    row = connection.execute(f"SELECT version_num FROM {REVISION_TABLE}").fetchone() if REVISION_TABLE in tables else None
+    schema.check(redacted(url), tables, row[0] if row else None)
     return True

@@ -1,7 +1,7 @@
-"""What the steps of an epoch read, and what they leave to show.
+"""Inputs of an epoch's training steps (order of the images, noise, KL weights, learning rates), and the epoch's numbers.
 
 Order, noise and the weight of the KL are functions of a trial's spec and the epoch alone, so an epoch can be trained again, or by
-another process, bit by bit.
+another process, with bitwise equal inputs.
 
 Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk, N images to train on.
 """
@@ -20,24 +20,31 @@ from harness.training.optimizers import Optimizer
 from harness.training.schedules import learning_rates
 from harness.training.step import Chunk
 
-CHUNK = 32  # steps between two looks at the results; it also fixes how noise is drawn, so changing it changes every run
+CHUNK = 32  # steps between two checks of the results; it also fixes how noise is drawn, so changing it changes every run
 
-Row = dict[str, float]
+Row = dict[str, float]  # numbers of one trial in one epoch, by metric key
 
 
 def generator(seed: int, stream: str, epoch: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The source of one kind of randomness of one trial in one epoch: a function of these alone, never of its company."""
+    """Return the random generator of one kind of randomness (`stream`) of one trial in one epoch.
+
+    It depends on these arguments alone, never on the trials that train beside this one.
+    """
     digest = hashlib.sha256(f"{seed}/{stream}/{epoch}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7]))
 
 
 def noisy(spec: TrialSpec) -> bool:
-    """Whether a trial draws new pixel noise at every use of an image: dequantisation, dynamic binarisation."""
+    """Return whether a trial draws new pixel noise at every use of an image: dequantisation, dynamic binarisation."""
     return likelihood_of(spec).noisy and spec.binarisation not in ("static", "threshold")
 
 
 def beta(lanes: Sequence[TrialSpec], steps: range, per_epoch: int, epoch: int) -> Tensor:
-    """The weight of the KL at each step, (T, S): it rises linearly to beta over `kl_warmup` epochs, anew every `kl_cycle`."""
+    """Return the weight of the KL at each of these steps of an epoch, (T, S).
+
+    It rises linearly to the trial's beta over its first `kl_warmup` epochs, and does so anew every `kl_cycle` epochs.
+    `per_epoch` counts the steps of an epoch.
+    """
     before = epoch * per_epoch + np.arange(steps.start, steps.stop)[:, None]
     ramp, cycle = (np.array([getattr(s, f) for s in lanes]) * per_epoch for f in ("kl_warmup", "kl_cycle"))
     done = np.where(cycle > 0, before % np.maximum(cycle, 1), before) + 1
@@ -46,9 +53,18 @@ def beta(lanes: Sequence[TrialSpec], steps: range, per_epoch: int, epoch: int) -
 
 
 class BatchStream:
-    """One epoch of these lanes, to be read chunk by chunk, in order.
+    """The inputs of one epoch of these lanes, to be read chunk by chunk, in order.
 
-    `levels` (N, P) are the images; `per_epoch` counts an epoch's steps.
+    Attributes:
+        lanes: the trials, one per lane.
+        levels: the grey levels of the images, (N, P).
+        per_epoch: the number of steps of an epoch.
+        epoch: the epoch's number, counted from 0.
+        device: the device of `levels` and of every chunk.
+        noisy: True for the lanes that draw new pixel noise at every use of an image.
+        order: the indices of the images in each lane's order, padded with zeros to whole batches, (S, batches * B).
+        latent: the generator of each lane's draws of z.
+        pixels: the generator of each lane's pixel noise.
     """
 
     def __init__(self, lanes: Sequence[TrialSpec], levels: Tensor, per_epoch: int, epoch: int) -> None:
@@ -60,13 +76,17 @@ class BatchStream:
         self.pixels = [generator(s.seed, "pixels", epoch, self.device) for s in lanes]
 
     def _order(self, spec: TrialSpec) -> Tensor:
-        """This epoch's order, padded to whole batches."""
+        """Return the order of the images in this epoch, padded with zeros to whole batches, on the images' device."""
         images, size = len(self.levels), spec.batch_size
         shuffled = torch.randperm(images, generator=generator(spec.seed, "order", self.epoch))
         return torch.nn.functional.pad(shuffled, (0, math.ceil(images / size) * size - images)).to(self.device)
 
     def chunk(self, steps: range, optimizer: Optimizer, *, whole: bool) -> Chunk:
-        """All that the next `steps` read; where `whole`, for a program of fixed shapes, CHUNK rows, some idle in a short chunk."""
+        """Return all that the next `steps` of the epoch read, a row per step.
+
+        If `whole`, every tensor has CHUNK rows, as a program of fixed shapes needs; in a shorter chunk the last rows are zero and
+        unused. Chunks must be read in order, since each draws on from the lanes' generators.
+        """
         shape, pixels = self.lanes[0], self.levels.shape[1]
         size, samples, latent = shape.batch_size, shape.num_samples, shape.latent
         used, lanes = len(steps), len(self.lanes)
@@ -85,20 +105,27 @@ class BatchStream:
         weight = beta(self.lanes, steps, self.per_epoch, self.epoch).to(self.device)
         history = torch.zeros(used, 3, lanes, device=self.device)
         rows = Chunk(batch=batch, eps=eps, u=u, beta=weight, learning_rate=rates, factors=factors, history=history)
-        return Chunk(*(_filled(r) for r in rows)) if whole else rows
+        return Chunk(*(_padded(r) for r in rows)) if whole else rows
 
 
-def _filled(rows: Tensor) -> Tensor:
-    """Rows of a chunk, filled up to CHUNK of them."""
+def _padded(rows: Tensor) -> Tensor:
+    """Return the rows of a chunk, (T, ...), padded with zeros to CHUNK rows."""
     if len(rows) == CHUNK:
         return rows.contiguous()
-    filled = rows.new_zeros(CHUNK, *rows.shape[1:])
-    filled[: len(rows)] = rows
-    return filled
+    padded = rows.new_zeros(CHUNK, *rows.shape[1:])
+    padded[: len(rows)] = rows
+    return padded
 
 
 def rows(terms: Tensor, seconds: Sequence[float], images: int, size: int) -> list[Row]:
-    """What an epoch's steps show, a row per lane. terms (T, 3, S); means weigh every step by its images, `size` but the last."""
+    """Return the numbers of an epoch, a row per lane: means of the training terms, and quantiles of the step time in ms.
+
+    Args:
+        terms: log p(x|z), KL and objective of every step, (T, 3, S), in nats per image.
+        seconds: the time of every step.
+        images: the number of images that the steps trained on.
+        size: the batch size; the last batch has what is left of `images`. Means weigh every step by its images.
+    """
     weight = np.full(len(terms), size)
     weight[-1] = images - weight[:-1].sum()
     means = np.einsum("tks,t->sk", terms.double().numpy(), weight / weight.sum())

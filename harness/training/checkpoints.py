@@ -1,4 +1,4 @@
-"""Trials in training, kept on disk: files that are whole or not there, and are read only by the code that wrote them."""
+"""Checkpoints of trials in training: files that are whole or not there, and that only the code that wrote them reads."""
 
 import hashlib
 import io
@@ -17,27 +17,33 @@ import torch
 from harness import provenance
 from harness.spec import TrialSpec
 
-KEPT = 2  # per trial: the newest, and the one before in case the newest cannot be read
+KEPT = 2  # checkpoints per trial: the newest, and the one before in case the newest cannot be read
 
 
 class CheckpointError(Exception):
-    """There is no checkpoint of this epoch that can be used."""
+    """Raised when there is no checkpoint of an epoch that can be used."""
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Checkpoints of trials in `folder`/<spec id>/<epoch>.pt: tensors and primitives, unpickled as such and nothing else.
+    """Checkpoints of trials in `folder`/<spec id>/<epoch>.pt: tensors and primitives, the only types that are unpickled.
 
-    Beside each stands a file that says what it is of (spec, code, torch) and its SHA-256. What is broken, or of another spec,
-    code or torch, counts as not there. A file is replaced whole: written beside, flushed to disk, renamed, so that a process
-    killed at any moment leaves the one before.
+    Beside each lies a JSON label with the spec, the epoch, the code, the version of torch and the SHA-256 of the checkpoint. A
+    checkpoint that is broken, or of another spec, code or torch, counts as not there. A file is replaced whole: written under
+    another name, flushed to disk, renamed, so that a process killed at any moment leaves the previous file.
+
+    Attributes:
+        folder: the folder of all checkpoints.
+        code: the digest of the code that reads and writes them.
+        torch_version: the version of torch that does.
     """
 
     folder: Path
     code: str = field(default_factory=provenance.code)
+    torch_version: str = str(torch.__version__)
 
     def save(self, spec: TrialSpec, epoch: int, state: Mapping[str, Any]) -> None:
-        """Keep `state` as what this trial is after `epoch` epochs."""
+        """Write `state` as the checkpoint of a trial after `epoch` epochs, and delete all but the newest KEPT."""
         path = self._path(spec, epoch)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
@@ -50,7 +56,7 @@ class Checkpoints:
         self._tidy(spec, epoch)
 
     def newest(self, spec: TrialSpec) -> int:
-        """The epoch of the newest checkpoint that can be used; 0 where there is none."""
+        """Return the epoch of a trial's newest checkpoint that can be used, or 0 if there is none."""
         for epoch in sorted(self._epochs(spec), reverse=True):
             with suppress(CheckpointError):
                 self.load(spec, epoch)
@@ -58,60 +64,69 @@ class Checkpoints:
         return 0
 
     def load(self, spec: TrialSpec, epoch: int) -> dict[str, Any]:
-        """What was saved of this trial after `epoch` epochs.
+        """Return the state that was saved of a trial after `epoch` epochs, with all tensors on the CPU.
 
         Raises:
-            CheckpointError: it is not there, broken, or of another spec, code or torch.
+            CheckpointError: the checkpoint is not there, broken, or of another spec, code or torch.
         """
         path = self._path(spec, epoch)
         try:
             label, content = json.loads(_label_of(path).read_bytes()), path.read_bytes()
             if label != self._label(spec, epoch) | {"sha256": hashlib.sha256(content).hexdigest()}:
                 raise CheckpointError(f"{path} is broken, or of another spec, code or torch")
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            return state
         except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as fault:
             raise CheckpointError(f"{path} cannot be read: {fault}") from fault
 
     def discard(self, spec: TrialSpec) -> None:
-        """Forget this trial: its result is on record, or it will have none."""
+        """Delete all checkpoints of a trial, whose result is on record or which will have none."""
         shutil.rmtree(self.folder / spec.id, ignore_errors=True)
 
     def _path(self, spec: TrialSpec, epoch: int) -> Path:
+        """Return the path of a trial's checkpoint after `epoch` epochs."""
         return self.folder / spec.id / f"{epoch:06d}.pt"
 
     def _label(self, spec: TrialSpec, epoch: int) -> dict[str, Any]:
-        return {"spec": spec.as_dict(), "epoch": epoch, "code": self.code, "torch": str(torch.__version__)}
+        """Return what the label of a usable checkpoint says, apart from the SHA-256."""
+        return {"spec": spec.as_dict(), "epoch": epoch, "code": self.code, "torch": self.torch_version}
 
     def _epochs(self, spec: TrialSpec) -> list[int]:
+        """Return the epochs that a trial has checkpoint files of, usable or not, in any order."""
         return [int(p.stem) for p in (self.folder / spec.id).glob("*.pt") if p.stem.isdecimal()]
 
     def _tidy(self, spec: TrialSpec, newest: int) -> None:
-        """Remove all but the newest and those before it that are kept: later ones were not usable, or training were beyond them."""
-        kept = sorted(e for e in self._epochs(spec) if e <= newest)[-KEPT:]
-        names = {f(self._path(spec, e)).name for e in kept for f in (Path, _label_of)}
+        """Delete a trial's checkpoints but those of the last KEPT epochs up to `newest`.
+
+        Checkpoints of later epochs are deleted too: had they been usable, training would have gone on from them.
+        """
+        epochs = sorted(e for e in self._epochs(spec) if e <= newest)[-KEPT:]
+        names = {f(self._path(spec, e)).name for e in epochs for f in (Path, _label_of)}
         for path in (self.folder / spec.id).iterdir():
             if path.name not in names:
                 path.unlink(missing_ok=True)
 
 
 def _label_of(path: Path) -> Path:
+    """Return the path of a checkpoint's label."""
     return path.with_suffix(".json")
 
 
 def _replace(path: Path, content: bytes | memoryview) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    """Write a file whole: under another name, flushed to disk, then renamed."""
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        with beside.open("wb") as file:
+        with scratch.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(scratch, path)
     finally:
-        beside.unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:
-    """Names of files are the folder's content: without this a power cut may lose them."""
+    """Flush a folder to disk: the names of its files are its content, which a power cut may otherwise lose."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,7 +1,8 @@
 """Optimizers as named updates of tensors, with a learning rate and a weight decay of its own for every lane.
 
-To add one, write a frozen dataclass that satisfies `Optimizer` and a line in `OPTIMIZERS`, and its name in `CHOICES` (spec.py). Shapes: S lanes, T steps, F
-factors; parameters, gradients and slots are (S, ...).
+To add one, write a frozen dataclass that satisfies `Optimizer` and a line in `OPTIMIZERS`, and its name in `CHOICES` (spec.py).
+
+Shapes: S lanes, T steps, F factors; parameters, gradients and slots are (S, ...).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,13 @@ from harness.kernels.torch_internals import fused_adam
 
 
 class Rates(NamedTuple):
-    """What an update is told of its step: learning rate and weight decay per lane, (S,), and F factors of the optimizer, (S,) each."""
+    """The numbers of one step, per lane.
+
+    Attributes:
+        learning_rate: (S,).
+        weight_decay: (S,).
+        factors: the F factors that the optimizer computed for this step, (S,) each.
+    """
 
     learning_rate: Tensor
     weight_decay: Tensor
@@ -25,10 +32,10 @@ class Rates(NamedTuple):
 
 @dataclass
 class OptimizerState:
-    """What an optimizer keeps between steps.
+    """The state of an optimizer between steps.
 
     Attributes:
-        slots: tensors by the optimizer's name for them, one per parameter and shaped like it.
+        slots: lists of tensors by the optimizer's name for them, one tensor per parameter and shaped like it.
         step: the number of steps taken, a scalar on the parameters' device.
     """
 
@@ -37,28 +44,28 @@ class OptimizerState:
 
 
 class Optimizer(Protocol):
-    """How parameters change at a step. Implementations are frozen dataclasses; none overrides another."""
+    """A rule by which parameters change at a step. Implementations are frozen dataclasses; none inherits from another."""
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of what is kept of every parameter, zero at the start."""
+        """The names of the tensors that are kept for every parameter, which are zero at the start."""
 
     @property
     def kernel(self) -> AdamSettings | None:
-        """The settings under which harness.kernels can take this update beside a product; None where it cannot."""
+        """The settings with which harness.kernels fuses this update with a matrix product; None if it cannot."""
 
     def factors(self, step: Tensor, learning_rate: Tensor) -> Tensor:
-        """Return what depends on the number of the step alone, (T, F, S), for steps (T,) counted from 1 and rates (T, S)."""
+        """Return the factors that depend on the step alone, (T, F, S), for steps (T,) counted from 1 and learning rates (T, S)."""
 
     def apply(self, p: Tensor, g: Tensor, slots: Sequence[Tensor], rates: Rates) -> None:
-        """Change a parameter and its slots in place, for all lanes, by operations that can be traced."""
+        """Change parameter `p` with gradient `g` and its slots in place, for all lanes, by operations that can be traced."""
 
     def update(self, params: Sequence[Tensor], grads: Sequence[Tensor], state: OptimizerState, rates: Rates) -> None:
-        """Take one step, not traced, of all parameters in place, and count it."""
+        """Take one step, outside of a trace, of all parameters in place, and count it."""
 
 
 def start(optimizer: Optimizer, params: Sequence[Tensor]) -> OptimizerState:
-    """Return an optimizer's state before the first step."""
+    """Return an optimizer's state before the first step: zero slots for every parameter."""
     zeros = {name: [torch.zeros_like(p) for p in params] for name in optimizer.slots}
     return OptimizerState(zeros, torch.zeros((), device=params[0].device))
 
@@ -66,13 +73,13 @@ def start(optimizer: Optimizer, params: Sequence[Tensor]) -> OptimizerState:
 def _apply_all(
     optimizer: Optimizer, params: Sequence[Tensor], grads: Sequence[Tensor], state: OptimizerState, rates: Rates
 ) -> None:
-    """Take one step by operations."""
+    """Apply the optimizer to every parameter in place, by single operations."""
     for p, g, *slots in zip(params, grads, *state.slots.values(), strict=True):
         optimizer.apply(p, g, slots, rates)
 
 
 def _per_lane(values: Tensor, like: Tensor) -> Tensor:
-    """Return (S,) so that it broadcasts to (S, ...)."""
+    """Return values (S,) viewed so that they broadcast to `like`, (S, ...)."""
     return values.view((-1,) + (1,) * (like.dim() - 1))
 
 
@@ -80,10 +87,17 @@ def _per_lane(values: Tensor, like: Tensor) -> Tensor:
 class Adam:
     """Adam (Kingma & Ba, 2015, https://arxiv.org/abs/1412.6980).
 
-    Where `decoupled`, AdamW (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101): the decay acts on the parameter, not
-    through the gradient. Slots are the moments, `mean` and `square`. On a CPU, not traced, lane by lane takes torch's own fused
-    kernel (measured 0.43 ms against 2.3 ms by operations on the reference model, one thread). Both ways equal torch.optim.Adam and
-    AdamW; a test holds them to it.
+    If `decoupled`, AdamW (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101): the decay acts on the parameter, not
+    through the gradient. On a CPU, outside of a trace, `update` calls torch's own fused kernel lane by lane (measured 0.43 ms
+    against 2.3 ms by operations on the reference model, one thread). Both ways equal torch.optim.Adam and AdamW; a test holds
+    them to it.
+
+    Attributes:
+        decoupled: True for AdamW.
+        beta1: the decay of the mean of the gradients.
+        beta2: the decay of the mean of the squared gradients.
+        eps: the term that keeps the denominator from zero.
+        slots: `mean` and `square`, the running means of the gradients and of their squares.
     """
 
     decoupled: bool = False
@@ -94,11 +108,11 @@ class Adam:
 
     @property
     def kernel(self) -> AdamSettings:
-        """This optimizer's settings, for the kernel beside the products."""
+        """The settings of this optimizer for the kernel that is fused with the matrix products."""
         return AdamSettings(self.decoupled, self.beta1, self.beta2, self.eps)
 
     def factors(self, step: Tensor, learning_rate: Tensor) -> Tensor:
-        """Return learning rate / (1 - beta1^t) and 1 / sqrt(1 - beta2^t), which undo the bias of the moments: (T, 2, S)."""
+        """Return learning rate / (1 - beta1^t) and 1 / sqrt(1 - beta2^t), which undo the bias of the moments, (T, 2, S)."""
         t = step.double()[:, None]
         rate = (learning_rate / (1 - self.beta1**t)).float()
         return torch.stack((rate, (1 - self.beta2**t).rsqrt().float().expand_as(rate)), 1)
@@ -118,7 +132,7 @@ class Adam:
 
     @torch.no_grad()
     def update(self, params: Sequence[Tensor], grads: Sequence[Tensor], state: OptimizerState, rates: Rates) -> None:
-        """Take one step, not traced, of all parameters in place, and count it."""
+        """Take one step, outside of a trace, of all parameters in place, and count it."""
         state.step += 1
         if state.step.device.type != "cpu":
             _apply_all(self, params, grads, state, rates)
@@ -141,7 +155,7 @@ class SGD:
     kernel: None = None
 
     def factors(self, step: Tensor, learning_rate: Tensor) -> Tensor:
-        """Return nothing for every step, (T, 0, S): the update does not depend on its number."""
+        """Return an empty tensor, (T, 0, S): the update does not depend on the number of the step."""
         return learning_rate.new_zeros(len(step), 0, learning_rate.shape[1])
 
     def apply(self, p: Tensor, g: Tensor, slots: Sequence[Tensor], rates: Rates) -> None:
@@ -152,7 +166,7 @@ class SGD:
 
     @torch.no_grad()
     def update(self, params: Sequence[Tensor], grads: Sequence[Tensor], state: OptimizerState, rates: Rates) -> None:
-        """Take one step, not traced, of all parameters in place, and count it."""
+        """Take one step, outside of a trace, of all parameters in place, and count it."""
         state.step += 1
         _apply_all(self, params, grads, state, rates)
 

@@ -1,6 +1,8 @@
-"""Learning-rate schedules by name: how the rate changes over a trial's steps, as factors on its first one.
+"""Learning-rate schedules by name: factors on a trial's initial learning rate, as functions of its progress.
 
-To add one, write a function of `Progress` and of the factor to end at, a line in `SCHEDULES`, and its name in `CHOICES` (spec.py).
+To add one, write a function of `Progress` and of the factor to end at, and add a line to `SCHEDULES` and its name to
+`CHOICES` (spec.py).
+
 Shapes: S lanes, T steps of a chunk.
 """
 
@@ -15,7 +17,14 @@ from harness.spec import TrialSpec
 
 
 class Progress(NamedTuple):
-    """How far a trial is: its epoch, counted from 0, of `epochs`; the numbers of its steps, (T,), counted from 0, of `steps`."""
+    """The progress of a trial in its training.
+
+    Attributes:
+        epoch: the epoch, counted from 0.
+        epochs: the number of epochs in all.
+        step: the numbers of the steps, (T,), counted from 0 over all epochs.
+        steps: the number of steps in all.
+    """
 
     epoch: int
     epochs: int
@@ -23,21 +32,21 @@ class Progress(NamedTuple):
     steps: int
 
 
-Schedule = Callable[[Progress, Tensor], Tensor]
+Schedule = Callable[[Progress, Tensor], Tensor]  # (progress, factor to end at) -> factor, () or (T,)
 
 
 def constant(at: Progress, end: Tensor) -> Tensor:
-    """Return 1: the rate stays as it is."""
+    """Return 1: the learning rate stays as it is."""
     return torch.ones(())
 
 
 def exponential(at: Progress, end: Tensor) -> Tensor:
-    """Return end^(epoch / (epochs - 1)): the rate falls evenly in its logarithm, from epoch to epoch, and ends at `end`."""
+    """Return end^(epoch / (epochs - 1)): from epoch to epoch the factor falls by the same ratio, down to `end` in the last one."""
     return end ** (at.epoch / max(1, at.epochs - 1))
 
 
 def cosine(at: Progress, end: Tensor) -> Tensor:
-    """Return end + (1 - end) (1 + cos(pi step / (steps - 1))) / 2, (T,), from step to step.
+    """Return end + (1 - end) (1 + cos(pi step / (steps - 1))) / 2, (T,), which changes with every step.
 
     Loshchilov & Hutter, 2017 (https://arxiv.org/abs/1608.03983), without restarts.
     """
@@ -51,7 +60,8 @@ SCHEDULES: Mapping[str, Schedule] = {"exponential": exponential, "constant": con
 def learning_rates(lanes: Sequence[TrialSpec], steps: range, per_epoch: int, epoch: int) -> Tensor:
     """Return every lane's learning rate at these steps of an epoch, (T, S).
 
-    Over the first `learning_rate_warmup` epochs the schedule's rate is scaled by a factor that rises linearly to 1.
+    Over the first `learning_rate_warmup` epochs the schedule's rate is scaled by a factor that rises linearly to 1. `steps` are
+    numbered within the epoch, and `per_epoch` counts the steps of an epoch.
     """
     number = epoch * per_epoch + torch.arange(steps.start, steps.stop)
     rates = torch.empty(len(steps), len(lanes))

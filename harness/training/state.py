@@ -1,4 +1,4 @@
-"""Trials between two epochs: what each needs to go on from there, whoever trains beside it then."""
+"""The state of trials between two epochs: all that each needs to go on from there, whichever trials train beside it then."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,31 +11,37 @@ from harness.models.vae import VAE, build, side_by_side
 from harness.spec import TrialSpec
 from harness.training.optimizers import OptimizerState
 
-Snapshot = dict[
-    str, Any
-]  # of one trial: its epoch and, each by parameter's name, "parameters" and what its optimizer keeps of them
+# The state of one trial: "epoch", and "parameters" and every slot of the optimizer as tensors by the parameter's name.
+Snapshot = dict[str, Any]
 
 
 def groups(vae: VAE, state: OptimizerState) -> dict[str, dict[str, Tensor]]:
-    """All that training changes: parameters and their moments, by parameter's name."""
+    """Return all tensors that training changes, by group ("parameters" and the optimizer's slots) and parameter's name."""
     names = [name for name, _ in vae.named_parameters()]
-    found: dict[str, Iterable[Tensor]] = {"parameters": vae.parameters(), **state.slots}
-    return {group: dict(zip(names, tensors, strict=True)) for group, tensors in found.items()}
+    by_group: dict[str, Iterable[Tensor]] = {"parameters": vae.parameters(), **state.slots}
+    return {group: dict(zip(names, tensors, strict=True)) for group, tensors in by_group.items()}
 
 
 @torch.no_grad()
 def extract(vae: VAE, lanes: Sequence[int], specs: Sequence[TrialSpec], pixels: int) -> VAE:
-    """These lanes of a model as a model of its own. `specs` are the trials in them."""
+    """Return a copy of these lanes of a model as a model of its own. `specs` are the trials in them, `pixels` those of an image."""
     alone = side_by_side(specs, pixels).to(next(vae.parameters()).device)
-    ours = dict(vae.named_parameters())
+    parameters = dict(vae.named_parameters())
     for name, new in alone.named_parameters():
-        new.copy_(ours[name][list(lanes)][..., : new.shape[-1]])
+        new.copy_(parameters[name][list(lanes)][..., : new.shape[-1]])
     return alone
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """The lanes of a cohort after `epoch` epochs: copies, on the cohort's device, which training leaves alone."""
+    """The state of a cohort's lanes after some epochs: copies on the cohort's device, which further training does not change.
+
+    Attributes:
+        epoch: the number of epochs done.
+        lanes: the trials in the lanes.
+        pixels: the number of pixels of an image.
+        groups: the tensors by group and parameter's name (see `groups`), with the lanes as first dimension.
+    """
 
     epoch: int
     lanes: tuple[TrialSpec, ...]
@@ -44,26 +50,30 @@ class TrainingState:
 
     @classmethod
     def of(cls, epoch: int, lanes: Sequence[TrialSpec], pixels: int, vae: VAE, state: OptimizerState) -> "TrainingState":
-        """The border that these lanes stand at."""
+        """Return a copy of the state of these lanes, with the trials `lanes`, after `epoch` epochs."""
         copies = {g: {name: t.detach().clone() for name, t in tensors.items()} for g, tensors in groups(vae, state).items()}
         return cls(epoch, tuple(lanes), pixels, copies)
 
     def snapshot(self, spec: TrialSpec) -> Snapshot:
-        """One trial, as it would be alone: tensors on the CPU and primitives."""
+        """Return the state of one trial as if it had trained alone: tensors of one lane on the CPU, and primitives."""
         lane = self.lanes.index(spec)
-        names = [name for name, _ in build(spec, self.pixels).named_parameters()]  # company may bring scalars that it lacks
+        names = [name for name, _ in build(spec, self.pixels).named_parameters()]  # a mixed model may have more parameters
         return {"epoch": self.epoch} | {g: {n: t[n][[lane]].cpu() for n in names} for g, t in self.groups.items()}
 
 
 @torch.no_grad()
 def restore(vae: VAE, state: OptimizerState, snapshots: Sequence[Snapshot]) -> int:
-    """Put one snapshot into every lane; all must be of one epoch, which is returned. Steps taken are the caller's to set."""
-    (epoch, *others) = {s["epoch"] for s in snapshots}
-    if others:
-        raise ValueError(f"snapshots of different epochs cannot train together: {sorted([epoch, *others])}")
+    """Copy one snapshot into every lane and return their epoch. The caller sets the optimizer's step.
+
+    Raises:
+        ValueError: the snapshots are of different epochs.
+    """
+    epochs: list[int] = sorted({s["epoch"] for s in snapshots})
+    if len(epochs) != 1:
+        raise ValueError(f"snapshots of different epochs cannot train together: {epochs}")
     for group, tensors in groups(vae, state).items():
         for name, tensor in tensors.items():
             for lane, snapshot in enumerate(snapshots):
                 if name in snapshot[group]:
                     tensor[lane] = snapshot[group][name][0]
-    return epoch
+    return epochs[0]

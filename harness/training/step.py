@@ -1,4 +1,4 @@
-"""The training step: as operations one after another, and as one compiled graph that gathers, differentiates and updates.
+"""The training step, as single operations and as one compiled graph that gathers, differentiates and updates.
 
 Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk, N images to train on.
 """
@@ -22,11 +22,11 @@ from harness.models.objectives import Objective
 from harness.models.vae import VAE, Pass, kl_per_dimension
 from harness.training.optimizers import Optimizer, Rates
 
-REPLAY = 8  # steps of one launch of a CUDA graph
+REPLAY = 8  # steps that one launch of a CUDA graph takes
 
 
 class StepConfig(NamedTuple):
-    """What a step does, apart from all tensors: fixed for as long as the lanes are."""
+    """The parts of a step that are not tensors, which stay the same as long as the lanes do."""
 
     vae: VAE
     objective: Objective
@@ -35,7 +35,13 @@ class StepConfig(NamedTuple):
 
 
 class LaneConstants(NamedTuple):
-    """What stays the same over a chunk: grey levels (N, P) of all images and, per lane, (S,)."""
+    """The tensors that stay the same over a chunk.
+
+    Attributes:
+        levels: the grey levels of all images, (N, P).
+        weight_decay: per lane, (S,).
+        free_bits: per lane, (S,).
+    """
 
     levels: Tensor
     weight_decay: Tensor
@@ -43,10 +49,16 @@ class LaneConstants(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """What the steps of a chunk read, a row per step, and where they write `history`.
+    """The inputs of a chunk's steps, a row per step, and the tensor `history` that the steps write to.
 
-    batch (T, S, B) says which images; eps (T, S, L, B, Z); u (T, S, B, P), or (T, S, 1, 1) where no lane draws pixel noise;
-    beta and learning_rate (T, S); the optimizer's factors (T, F, S). history (T, 3, S) is log p(x|z), KL and objective.
+    Attributes:
+        batch: the indices of the images, (T, S, B).
+        eps: the noise of z, (T, S, L, B, Z).
+        u: the pixel noise, (T, S, B, P), or (T, S, 1, 1) if no lane draws any.
+        beta: the weight of the KL, (T, S).
+        learning_rate: (T, S).
+        factors: the optimizer's factors, (T, F, S).
+        history: log p(x|z), KL and objective of each step, (T, 3, S).
     """
 
     batch: Tensor
@@ -59,7 +71,7 @@ class Chunk(NamedTuple):
 
 
 class StepInputs(NamedTuple):
-    """What one step reads of its chunk: batch (S, B), eps (S, L, B, Z), u (S, B, P) or (S, 1, 1), beta (S,)."""
+    """The inputs that one step takes from its chunk: batch (S, B), eps (S, L, B, Z), u (S, B, P) or (S, 1, 1), beta (S,)."""
 
     batch: Tensor
     eps: Tensor
@@ -72,10 +84,13 @@ def gradients(
     model: Callable[[Tensor, Tensor], Pass],
     params: Sequence[Tensor],
     lanes: LaneConstants,
-    given: StepInputs,
+    inputs: StepInputs,
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Return every lane's gradient of its loss at one batch, and log p(x|z), KL and objective, (3, S)."""
-    batch, eps, u, beta = given
+    """Return the gradients of every lane's loss at one batch, and log p(x|z), KL and objective in nats per image, (3, S).
+
+    `model` maps x and eps to a `Pass` with the parameters `params`; the gradients come in their order and shapes.
+    """
+    batch, eps, u, beta = inputs
     v = lanes.levels.index_select(0, batch.flatten()).view(*batch.shape, -1).float()
     x = config.vae.likelihood.observe(v, u)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16", cache_enabled=False):
@@ -94,17 +109,18 @@ def trace(
     at: Tensor,
     use_kernels: bool = False,
 ) -> GraphModule:
-    """Return the whole step as one graph of aten operations, of which nothing is left out and in which nothing can break.
+    """Return the whole step as one graph of aten operations, without a part outside and without a graph break.
 
-    The graph takes what `flat` makes of all but the configuration, changes parameters, slots and history in place, and moves `at`,
-    the row of the chunk, on by one. `state` is the parameters and then the optimizer's slots. Tracing takes the step, on the tensors
-    given. Products are by our own kernels where `use_kernels`.
+    The graph takes the tensors in the order of `flat`, changes parameters, slots and history in place, and moves `at`, the row of
+    the chunk, on by one. `state` is the parameters and then the optimizer's slots. Tracing takes one step on the tensors it is
+    called with. If `use_kernels`, matrix products are those of harness.kernels.
     """
     names = [name for name, _ in config.vae.named_parameters()]
     n, groups = len(names), len(state)
     matmuls, optimizer = Matmuls(use_kernels), config.optimizer
 
     def step(*tensors: Tensor) -> None:
+        """Take one step on tensors in the order of `flat`, in place."""
         params, *slots = (tensors[i * n : (i + 1) * n] for i in range(groups))
         rest = tensors[groups * n :]
         constants = LaneConstants(*rest[: len(LaneConstants._fields)])
@@ -113,15 +129,17 @@ def trace(
         leaves = [p.detach().requires_grad_() for p in params]
 
         def model(x: Tensor, eps: Tensor) -> Pass:
-            return functional_call(config.vae, dict(zip(names, leaves, strict=True)), (matmuls.materialize(x), eps))
+            """Return the pass of the VAE with the parameters `leaves`."""
+            result: Pass = functional_call(config.vae, dict(zip(names, leaves, strict=True)), (matmuls.materialize(x), eps))
+            return result
 
         with torch.enable_grad():
             grads, terms = gradients(config, model, leaves, constants, StepInputs(batch, eps, u, beta))
         with torch.no_grad():
             rates = Rates(learning_rate, constants.weight_decay, factors.unbind(0))
-            for p, g, *kept in zip(params, grads, *slots, strict=True):
-                if optimizer.kernel is None or not matmuls.adam_step(optimizer.kernel, p, g, kept, rates):
-                    optimizer.apply(p, g, kept, rates)
+            for p, g, *own_slots in zip(params, grads, *slots, strict=True):
+                if optimizer.kernel is None or not matmuls.adam_step(optimizer.kernel, p, g, own_slots, rates):
+                    optimizer.apply(p, g, own_slots, rates)
             history.index_copy_(0, row, terms[None])
             row += 1
 
@@ -129,19 +147,20 @@ def trace(
 
 
 def flat(state: Sequence[Sequence[Tensor]], lanes: LaneConstants, chunk: Chunk, at: Tensor) -> list[Tensor]:
-    """All tensors of a step, in the order in which its graph takes them."""
+    """Return all tensors of a step in the order in which its graph takes them."""
     return [*(t for group in state for t in group), *lanes, *chunk, at]
 
 
 class CompiledStep:
-    """The whole step as one program, `torch.compile` of its one graph: on a GPU captured as a CUDA graph of several steps.
+    """The whole step as one program: `torch.compile` of its graph.
 
-    It is built for one number of lanes, images and steps, and keeps no tensor of those it was built with, so every cohort of equal
-    structure and shapes can use it. Compiled code is kept on disk by torch and found again by later processes. Without `fuse` the
-    graph is left as it was traced: ready in a second, for a probe.
+    It is built for one number of lanes, images and steps, and keeps none of the tensors it was built with, so every cohort of equal
+    structure and shapes can use it. Torch keeps compiled code on disk, where later processes find it. Without `fuse` the graph is
+    left as it was traced: ready in a second, for a probe.
 
     Attributes:
-        seconds: what tracing and compiling took.
+        call: the program, a function of the tensors in the order of `flat`.
+        seconds: the time that tracing and compiling took.
     """
 
     def __init__(
@@ -161,25 +180,36 @@ class CompiledStep:
 
 
 class BoundStep:
-    """A compiled step and a cohort's tensors. On a GPU it owns the chunk's buffers, for a captured graph reads fixed places."""
+    """A compiled step bound to a cohort's tensors; on a GPU captured as CUDA graphs of REPLAY steps and of one.
+
+    On a GPU it owns the buffers of the chunk, because a captured graph reads fixed addresses.
+
+    Attributes:
+        call: the program of the compiled step.
+        state: the parameters and then the optimizer's slots, which the steps change.
+        lanes: the constants that the steps read.
+        chunk: the chunk that the steps read.
+        at: the row of the chunk that the next step reads, (1,).
+        graphs: the launches of the CUDA graphs by the number of steps that each takes; empty on a CPU.
+    """
 
     @torch.no_grad()
     def __init__(self, compiled: CompiledStep, state: Sequence[Sequence[Tensor]], lanes: LaneConstants, chunk: Chunk) -> None:
         self.call, self.state, self.lanes = compiled.call, state, lanes
         self.at = torch.zeros(1, dtype=torch.long, device=lanes.levels.device)
         self.chunk = chunk
-        self.graphs: dict[int, Callable[[], None]] = {}  # by the steps that one takes; none on a CPU
+        self.graphs: dict[int, Callable[[], None]] = {}
         if devices.can_capture(lanes.levels.device):
             self.lanes = LaneConstants(*(t.clone() for t in lanes))._replace(levels=lanes.levels)
             self.chunk = Chunk(*(t.clone() for t in chunk))
             before = [[t.clone() for t in group] for group in state]
             tensors = flat(self.state, self.lanes, self.chunk, self.at)
             self.graphs = {steps: devices.captured(lambda: self.call(*tensors), steps) for steps in (REPLAY, 1)}
-            for changed, kept in zip(chain(*state), chain(*before), strict=True):
-                changed.copy_(kept)
+            for tensor, original in zip(chain(*state), chain(*before), strict=True):  # capturing takes steps too
+                tensor.copy_(original)
 
     def run(self, lanes: LaneConstants, chunk: Chunk, steps: int, mark: Callable[[int], None]) -> None:
-        """Take the chunk's first `steps` steps, with a `mark` (of how many steps) after each piece."""
+        """Take the first `steps` steps of a chunk and write its history. Call `mark` with the number of steps after each launch."""
         if not self.graphs:
             self.lanes, self.chunk = lanes, chunk
             self.again(steps, mark)
@@ -191,7 +221,7 @@ class BoundStep:
 
     @torch.no_grad()
     def again(self, steps: int, mark: Callable[[int], None]) -> None:
-        """Take the first `steps` steps of the chunk it holds. On a GPU nothing in here waits for the device."""
+        """Take the first `steps` steps of the chunk that is in the buffers. On a GPU this never waits for the device."""
         self.at.zero_()
         if not self.graphs:
             tensors = flat(self.state, self.lanes, self.chunk, self.at)

@@ -14,7 +14,6 @@ from torch.utils.benchmark.utils.timer import timer
 
 from harness import data, devices, executors, figures, metrics, study
 from harness.bench import store
-from harness.executors import training
 from harness.metrics import features
 from harness.models.vae import VAE
 from harness.spec import Result, TrialSpec
@@ -27,7 +26,7 @@ TRACKING_URI = os.environ.get("MLFLOW_TRACKING_URI", "")  # the user's: MLflow p
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and "benchmark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.benchmark(timer=timer))
 
 
@@ -62,15 +61,16 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def provenance(benchmark) -> None:
-    """Device, versions, commit and load, stored with the figures."""
-    benchmark.extra_info.update(store.origin())
+def provenance(request: pytest.FixtureRequest) -> None:
+    """Device, versions, commit and load, stored with a benchmark's figures; other tests here measure nothing."""
+    if "benchmark" in request.fixturenames:
+        request.getfixturevalue("benchmark").extra_info.update(store.origin())
 
 
 @pytest.fixture(scope="session")
 def where() -> torch.device:
     """What is benchmarked: the GPU where there is one."""
-    return devices.device("auto")
+    return devices.named("auto")
 
 
 @pytest.fixture(scope="session")
@@ -154,8 +154,8 @@ def trained(mnist: data.Data, where: torch.device, tmp_path_factory: pytest.Temp
         found["drawn"] = timer(), time.process_time()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.metrics, "evaluate", timed_evaluate)
-        patch.setattr(training.figures, "draw", timed_draw)
+        patch.setattr(metrics, "evaluate", timed_evaluate)
+        patch.setattr(figures, "draw", timed_draw)
         devices.one_thread()
         start = timer(), time.process_time()
         scratch = tmp_path_factory.mktemp("trial")

@@ -1,5 +1,6 @@
 """The ladder: arithmetic against counted FLOP, rungs that must agree, a page that keeps what others wrote, a peer not there."""
 
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -106,7 +107,8 @@ def test_race_takes_turns_and_counts_per_step_of_one_trial() -> None:
 
 
 def test_missing_jax_is_a_row_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax_peer, "find_spec", lambda name: None)
+    for package in ("jax", "optax"):
+        monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
     with pytest.raises(MachineError, match="pip install jax optax"):
         jax_peer.Peer("cpu", 1)
     with ExitStack() as stack, ladder._progress(ladder.Console(quiet=True)) as progress:

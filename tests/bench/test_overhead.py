@@ -12,7 +12,7 @@ import pytest
 from drivers import ORIGIN, driver_of, queue_of
 
 from harness import study
-from harness.executors import Epoch, Finished, local
+from harness.executors import Epoch, Finished, InProcess
 from harness.figures import AT_A_GLANCE
 from harness.runner.driver import Driver
 from harness.spec import Result
@@ -68,7 +68,7 @@ def test_queue(benchmark):
     benchmark.pedantic(keep_books, rounds=20, warmup_rounds=1)
 
 
-def test_driver(benchmark, trained, tmp_path, monkeypatch):
+def test_driver(benchmark, trained, tmp_path):
     """All that the driver does for a trial, where training takes no time."""
     benchmark.group = "a trial's bookkeeping"
     plan = study.load_study("loss_ablation")
@@ -76,20 +76,23 @@ def test_driver(benchmark, trained, tmp_path, monkeypatch):
     cells = one_seed.cells("default")
     numbers = itertools.count()
 
-    def replay(job, device, scratch, checkpoints, pruned):
+    def replay(job, scratch):
         for spec in job.specs:
             for epoch, row in enumerate(trained.rows, 1):
                 yield Epoch(spec.id, epoch, row)
             files = Path(shutil.copytree(trained.files, scratch / spec.id, copy_function=os.link))
             yield Finished(spec.id, Result(spec, trained.result.metrics), files)
 
+    class Replayed(InProcess):
+        def submit(self, job):
+            self.training = replay(job, self.dirs.scratch)
+
     def new_study():
         name = f"study_{next(numbers)}"
         queue = queue_of(one_seed, name)
         queue.prepare()
-        return (driver_of(queue, MlflowTracker(name, "default", ""), tmp_path / name),), {}
+        return (driver_of(queue, MlflowTracker(name, "default", ""), tmp_path / name, Replayed),), {}
 
-    monkeypatch.setattr(local, "train", replay)
     benchmark.extra_info.update(units=len(cells), unit="trial")
     benchmark.pedantic(Driver.run, setup=new_study, rounds=3, warmup_rounds=1)
 

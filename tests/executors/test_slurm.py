@@ -24,14 +24,9 @@ ENDLESS = TRIAL.derive(epochs=100_000)
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> OutputDirs:
-    return OutputDirs(tmp_path / "scratch", tmp_path / "checkpoints")
-
-
-@pytest.fixture
-def pool(places: OutputDirs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def pool(dirs: OutputDirs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("HARNESS_SLURM_CLUSTER", "local")
-    executor = make("slurm", ["cpu", "cpu"], places)
+    executor = make("slurm", ["cpu", "cpu"], dirs)
     yield executor
     executor.close()
 
@@ -43,17 +38,17 @@ def until_over(pool: Any) -> Iterator[Event]:
 
 def undisturbed(spec: TrialSpec, folder: Path) -> str:
     """SHA-256 of its weights when trained here, in one go."""
-    places = OutputDirs(folder / "scratch", folder / "checkpoints")
-    driver = TinyDriver(InProcess(places), places)
+    dirs = OutputDirs(folder / "scratch", folder / "checkpoints")
+    driver = TinyDriver(InProcess(dirs), dirs)
     driver.run([spec])
     return driver.weights(spec)
 
 
-def test_jobs_that_are_told_to_end_go_on_in_others(pool: Any, places: OutputDirs, tmp_path: Path) -> None:
+def test_jobs_that_are_told_to_end_go_on_in_others(pool: Any, dirs: OutputDirs, tmp_path: Path) -> None:
     """One hears SIGTERM, as when preempted, one SIGUSR2, as when short of time. Both go on from where they were."""
     specs = {s.id: s for s in (TRIAL.derive(seed=n, epochs=60) for n in range(2))}
     signals = dict(zip(specs, (signal.SIGTERM, signal.SIGUSR2), strict=True))
-    driver = TinyDriver(pool, places)
+    driver = TinyDriver(pool, dirs)
 
     def end(event: Event) -> None:
         if isinstance(event, Epoch) and event.epoch > 3 and event.spec in signals:
@@ -78,7 +73,7 @@ def task_of(controller: str) -> int:
     return int(child)
 
 
-def test_a_heeded_job_drops_at_once_and_another_soon(pool: Any) -> None:
+def test_a_job_that_waits_drops_at_once_and_another_soon(pool: Any) -> None:
     first, second = TRIAL.derive(seed=30), TRIAL.derive(seed=31)
     other = ENDLESS.derive(seed=40)
     pool.submit(Job((first, second), waits_for_pruning=True))
@@ -97,8 +92,8 @@ def test_a_heeded_job_drops_at_once_and_another_soon(pool: Any) -> None:
     assert (seen[first.id], seen[second.id]) == (3, TRIAL.epochs)
 
 
-def test_a_job_that_is_killed_fails_its_trials(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.executors.slurm.executor.LATE_S", 0.5)
+def test_a_job_that_is_killed_fails_its_trials(pool: Any) -> None:
+    pool.late_s = 0.5
     pool.submit(Job((ENDLESS, ENDLESS.derive(seed=1))))
     [job] = pool.running.values()
     ends = []
@@ -111,32 +106,32 @@ def test_a_job_that_is_killed_fails_its_trials(pool: Any, monkeypatch: pytest.Mo
     assert sorted(ends, key=lambda e: e.spec) == [Failed(trial, why, final=False) for trial in sorted(s.id for s in job.job.specs)]
 
 
-def test_closing_keeps_the_newest_epoch(pool: Any, places: OutputDirs) -> None:
+def test_closing_keeps_the_newest_epoch(pool: Any, dirs: OutputDirs) -> None:
     pool.submit(Job((ENDLESS,)))
     shown = next(e.epoch for e in until_over(pool) if isinstance(e, Epoch) and e.epoch > 2)
     [task] = [task_of(r.handle.job_id) for r in pool.running.values()]
     started = time.monotonic()
-    pool.close()
-    assert time.monotonic() - started < 8
+    pool.close(patience_s=60)  # the job itself would take hours
+    assert time.monotonic() - started < 60  # it ended by itself: it was not killed
     assert not Path(f"/proc/{task}").exists()
-    assert Checkpoints(places.checkpoints).newest(ENDLESS) >= shown
+    assert Checkpoints(dirs.checkpoints).newest(ENDLESS) >= shown
 
 
-def test_a_job_ends_when_another_driver_has_taken_over(pool: Any, places: OutputDirs) -> None:
+def test_a_job_ends_when_another_driver_has_taken_over(pool: Any, dirs: OutputDirs) -> None:
     """That one has removed the folder, and trains the same trials."""
     pool.submit(Job((ENDLESS,)))
     next(e for e in until_over(pool) if isinstance(e, Epoch))
     [job] = pool.running.values()
     job.folder.rename(job.folder.with_name("gone"))
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not job.handle.done():
         assert time.monotonic() < until
         time.sleep(0.1)
-    assert Checkpoints(places.checkpoints).newest(ENDLESS) > 0
+    assert Checkpoints(dirs.checkpoints).newest(ENDLESS) > 0
     pool.running.clear()
 
 
-def test_a_job_of_other_code_trains_nothing(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_of_other_code_trains_nothing(pool: Any) -> None:
     """The files were edited between submission and start."""
     pool.code = "0123456789ab"
     pool.submit(Job((TRIAL,)))
@@ -144,11 +139,11 @@ def test_a_job_of_other_code_trains_nothing(pool: Any, monkeypatch: pytest.Monke
         list(until_over(pool))
 
 
-def test_never_on_this_machine_unless_asked(places: OutputDirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_never_on_this_machine_unless_asked(dirs: OutputDirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("HARNESS_SLURM_CLUSTER", raising=False)
     with pytest.raises(MachineError, match="no sbatch here"):
-        make("slurm", ["cpu"], places)
+        make("slurm", ["cpu"], dirs)
     monkeypatch.setenv("HARNESS_SLURM_CLUSTER", "pbs")
     with pytest.raises(UserError, match="HARNESS_SLURM_CLUSTER=pbs\nknown: slurm, local"):
-        make("slurm", ["cpu"], places)
+        make("slurm", ["cpu"], dirs)

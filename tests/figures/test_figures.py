@@ -45,9 +45,9 @@ def space() -> figures.Subject:
 
 
 def test_every_figure_draws_at_two_latents(plane: figures.Subject, tmp_path: Path) -> None:
-    prior_samples = list(figures.draw(plane, tmp_path))
-    assert [p.stem for p in prior_samples] == list(figures.FIGURES)
-    assert all(p.stat().st_size > 1_000 for p in prior_samples)
+    drawn = list(figures.draw(plane, tmp_path))
+    assert [p.stem for p in drawn] == list(figures.FIGURES)
+    assert all(p.stat().st_size > 1_000 for p in drawn)
     assert not plt.get_fignums()
 
 

@@ -151,7 +151,7 @@ def kill_until_done(home: Path, kills: int, draw: random.Random, say: Callable[[
 
 
 def trial_stores(home: Path) -> dict[str, list[optuna.trial.FrozenTrial]]:
-    """All trials, by ledger."""
+    """All trials, by the name of their store."""
     use(home)
     storage = queue.database()
     return {name: optuna.load_study(study_name=name, storage=storage).trials for name in optuna.get_all_study_names(storage)}

@@ -1,6 +1,6 @@
 """First starts on empty stores, by processes that were forked where everything is imported: raced against each other, or cut off.
 
-A program: reads what to do as JSON from standard input, writes what became of it. `home` is a folder, `tracking` and `ledger`
+A program: reads what to do as JSON from standard input, writes what became of it. `home` is a folder, `tracking` and `trials`
 name databases on a server, or nothing for the files in the home folder.
 """
 
@@ -8,32 +8,43 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import optuna
 
 from harness import queue, tracking
 from harness.tracking import library
 
-Place = dict[str, str]
+Home = dict[str, str]
 
 
-def use(place: Place, name: str) -> None:
+def cold_starts(**asked: Any) -> dict[str, Any]:
+    """What this program answers when it is asked to do something."""
+    done = subprocess.run(
+        [sys.executable, __file__], input=json.dumps(asked), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+def use(home: Home, name: str) -> None:
     """Open both stores as a driver does, and write one run and one trial of its own."""
-    os.environ["HARNESS_HOME"] = place["home"]
+    os.environ["HARNESS_HOME"] = home["home"]
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    if place["tracking"]:
-        os.environ["MLFLOW_TRACKING_URI"] = place["tracking"]
+    if home["tracking"]:
+        os.environ["MLFLOW_TRACKING_URI"] = home["tracking"]
     tracking.ensure_store()
     client = library.client()
     run = client.create_run(client.create_experiment(name, tracking.artifact_location(name))).info.run_id
     client.log_metric(run, "value", 1.0)
     client.set_terminated(run, "FINISHED")
-    study = optuna.create_study(study_name=name, storage=queue.database(place["ledger"]))
+    study = optuna.create_study(study_name=name, storage=queue.database(home["trials"]))
     study.tell(study.ask(), 1.0)
 
 
@@ -51,16 +62,16 @@ def fork(work: Callable[[], int | None], errors: Path) -> int:
         os._exit(code)  # the parent's open files and exit handlers are not this child's
 
 
-def race(places: Iterable[Place], processes: int) -> list[str]:
+def race(homes: Iterable[Home], processes: int) -> list[str]:
     """What went wrong where several processes meet at empty stores."""
     failures = []
-    for place in places:
-        errors = [Path(place["home"]) / f"error{n}" for n in range(processes)]
+    for home in homes:
+        errors = [Path(home["home"]) / f"error{n}" for n in range(processes)]
         start = time.monotonic() + 0.1
 
-        def work(name: str, place: Place = place, start: float = start) -> None:
+        def work(name: str, home: Home = home, start: float = start) -> None:
             time.sleep(max(0.0, start - time.monotonic()))
-            use(place, name)
+            use(home, name)
 
         children = [fork(lambda n=n: work(f"racer{n}"), errors[n]) for n in range(processes)]
         for child in children:
@@ -69,10 +80,10 @@ def race(places: Iterable[Place], processes: int) -> list[str]:
     return failures
 
 
-def cut_off(place: Place, wait_s: float, how: int) -> float:
+def cut_off(home: Home, wait_s: float, how: int) -> float:
     """End a first start with a signal after a while. Returns 0, or the seconds after which it had ended by itself."""
     began = time.monotonic()
-    child = fork(lambda: use(place, "cut_off"), Path(place["home"]) / "error_cut_off")
+    child = fork(lambda: use(home, "cut_off"), Path(home["home"]) / "error_cut_off")
     while time.monotonic() < began + wait_s:
         if os.waitpid(child, os.WNOHANG)[0]:
             return time.monotonic() - began
@@ -82,10 +93,10 @@ def cut_off(place: Place, wait_s: float, how: int) -> float:
     return 0.0
 
 
-def start(place: Place) -> str:
+def start(home: Home) -> str:
     """An undisturbed start. Empty where it went well."""
-    errors = Path(place["home"]) / "error"
-    os.waitpid(fork(lambda: use(place, "second"), errors), 0)
+    errors = Path(home["home"]) / "error"
+    os.waitpid(fork(lambda: use(home, "second"), errors), 0)
     return errors.read_text(encoding="utf-8") if errors.exists() else ""
 
 
@@ -94,19 +105,19 @@ def main() -> None:
     asked = json.load(sys.stdin)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if asked["what"] == "race":
-        answer: dict = {"failures": race(asked["places"], asked["processes"])}
+        answer: dict = {"failures": race(asked["homes"], asked["processes"])}
     else:
         draw = random.Random(asked["seed"])
-        calm, *places = asked["places"]
+        calm, *homes = asked["homes"]
         began = time.monotonic()
         failures = [start(calm)]
         span = time.monotonic() - began
         landed = 0
-        for place, how in zip(places, asked["signals"], strict=True):
-            took = cut_off(place, draw.uniform(0, span), signal.Signals[how])
+        for home, how in zip(homes, asked["signals"], strict=True):
+            took = cut_off(home, draw.uniform(0, span), signal.Signals[how])
             landed += not took
             span = min(span, took or span)  # the calm start may have been slow, on a machine that was busy then
-            failures.append(start(place))
+            failures.append(start(home))
         answer = {"failures": [f for f in failures if f], "landed": landed}
     json.dump(answer, sys.stdout)
 

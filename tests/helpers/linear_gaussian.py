@@ -22,7 +22,7 @@ class LinearNormal:
     def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
         return Normal(out[0], self.sigma).log_prob(x).sum(-1)
 
-    def product(self, *out: Tensor) -> ExponentialFamily:
+    def exponential_family(self, *out: Tensor) -> ExponentialFamily:
         precision = torch.tensor(self.sigma**-2, dtype=out[0].dtype)
         zero = torch.zeros_like(out[0])
         return ExponentialFamily(out[0] * precision, -self.log_prob(zero, *out), precision)

@@ -74,7 +74,7 @@ def record(uri: str, epochs: int, user: str = "", password: str = "") -> Callabl
 
 
 def trials(uri: str, name: str) -> Callable[[int], Step]:
-    """A step: one trial of a shared ledger queued, taken and told."""
+    """A step: one trial of a shared store queued, taken and told."""
 
     def prepare(number: int) -> Step:
         store = queue.TrialStore(name, ["minimize"], uri, shared=True)

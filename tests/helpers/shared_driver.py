@@ -1,4 +1,4 @@
-"""A driver on a shared ledger, as a program: python shared_driver.py STORAGE SCRATCH. Its record is the MLflow of the environment.
+"""A driver on a shared store, as a program: python shared_driver.py STORAGE SCRATCH. Its record is the MLflow of the environment.
 
 Prints a line when its first trial trains, so that whoever started it knows when to kill or stop it.
 """

@@ -1,22 +1,36 @@
-"""Two ways of taking the same steps, held against each other."""
+"""Small cohorts, and two ways of taking the same steps, held against each other."""
 
 from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
 from harness.data import Data
 from harness.spec import TrialSpec
 from harness.training.cohort import Cohort
 
 CPU = torch.device("cpu")
+# 1197 images: 38 steps of 32, the last of 13 images, in two chunks.
 SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=2, learning_rate=1e-3)
 TERMS = ("elbo/train", "kl/train", "objective/train", "diagnostics/gradient_norm", "elbo/validation", "kl/validation")
 
 
 def trained(specs: Sequence[TrialSpec], data: Data, epochs: int = 2, **how: bool) -> tuple[Cohort, list[dict]]:
+    """A cohort after some epochs, and their rows."""
     cohort = Cohort(specs, data, CPU, **how)
     return cohort, [cohort.run_epoch() for _ in range(epochs)]
+
+
+def weights(c: Cohort, spec: TrialSpec) -> list[Tensor]:
+    """A trial's weights, of its lane alone."""
+    return [p[0].detach() for p in c.trained(spec).parameters()]
+
+
+def assert_close(got: list[Tensor], want: list[Tensor], tolerance: float = 2e-4) -> None:
+    """Tensor by tensor, to the rounding of sums in another order."""
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=tolerance)
 
 
 def assert_same(specs: Sequence[TrialSpec], data: Data, fuse: bool, tolerance: float = 2e-4) -> None:

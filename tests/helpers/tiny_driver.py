@@ -16,14 +16,14 @@ class TinyDriver:
     """events: all that happened. starts: per trial, how many epochs were done when each of its jobs started."""
 
     executor: Executor
-    places: OutputDirs
+    dirs: OutputDirs
     events: list[Event] = field(default_factory=list)
     starts: dict[str, list[int]] = field(default_factory=dict)
 
-    def run(self, specs: Iterable[TrialSpec], heed: Callable[[Event], None] = lambda event: None) -> None:
+    def run(self, specs: Iterable[TrialSpec], react: Callable[[Event], None] = lambda event: None) -> None:
         """Train each trial in a job of its own until all have ended."""
         waiting, under_way = list(specs), {}
-        checkpoints = Checkpoints(self.places.checkpoints)
+        checkpoints = Checkpoints(self.dirs.checkpoints)
         while True:
             while waiting and self.executor.free():
                 spec = waiting.pop(0)
@@ -35,7 +35,7 @@ class TinyDriver:
                 return
             for event in self.executor.events():
                 self.events.append(event)
-                heed(event)
+                react(event)
                 if isinstance(event, Failed) and not event.final:
                     waiting.append(under_way.pop(event.spec))
                 elif not isinstance(event, Epoch):

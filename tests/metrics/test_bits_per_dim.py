@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import data
-from harness.metrics import bits_per_dim, bounds
+from harness.metrics import bits_per_dim
 from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, histogram_bits, own_levels
 from harness.models.vae import VAE, build
 from harness.spec import LIKELIHOOD_SCALES, TrialSpec
@@ -22,15 +22,14 @@ def levels(n: int, pixels: int = 12) -> torch.Tensor:
     return torch.randint(0, 256, (n, pixels), generator=torch.Generator().manual_seed(1)).float()
 
 
-def counted(vae: VAE, v: torch.Tensor, seed: int = 0) -> CommonHead:
+def counted(vae: VAE, v: torch.Tensor, **how: int) -> CommonHead:
     mean, log_var = vae.encoder(v[None] / 255)
-    return CommonHead.count(vae, mean[0], log_var[0], v.to(torch.uint8), seed)
+    return CommonHead.count(vae, mean[0], log_var[0], v.to(torch.uint8), **how)
 
 
-def test_the_table_is_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_is_counted_by_hand() -> None:
     vae, v = fresh("bce"), levels(40)
-    monkeypatch.setattr(bounds, "BATCH", 25)
-    head = counted(vae, v, seed=5)
+    head = counted(vae, v, seed=5, batch_size=25)
     counts = torch.full((64, 256), 0.1, dtype=torch.float64)
     g = torch.Generator().manual_seed(5)
     for part in (v[:25], v[25:]):

@@ -52,10 +52,9 @@ def test_the_ladder_climbs_to_the_evidence() -> None:
     assert 100 < weighted.effective.median() < 5_000
 
 
-def test_importance_is_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_importance_is_the_formula() -> None:
     vae, x, _ = linear_gaussian.model(shift=1.0)
-    monkeypatch.setattr(bounds, "ROWS", 100)  # an image at a time
-    got = bounds.importance(vae, bounds.native(vae, x[:1]), 100, seed=3)
+    got = bounds.importance(vae, bounds.native(vae, x[:1]), 100, seed=3, rows=100)  # an image at a time
     mean, log_var = vae.encoder(x[None, :1])
     eps = torch.randn(1, 100, 1, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)[0, :, 0]
     z = mean[0, 0] + (log_var[0, 0] / 2).exp() * eps
@@ -69,11 +68,9 @@ def test_importance_is_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     assert got.effective.item() == pytest.approx((log_w.exp().sum() ** 2 / (2 * log_w).exp().sum()).item(), rel=1e-10)
 
 
-def test_groups_of_many_chunks_are_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "DRAWS", 10)
-    monkeypatch.setattr(bounds, "ROWS", 10)  # an image at a time
+def test_groups_of_many_chunks_are_the_formula() -> None:
     vae, x, _ = linear_gaussian.model(shift=1.0)
-    got = bounds.importance(vae, bounds.native(vae, x[:1]), 1_000, seed=3)
+    got = bounds.importance(vae, bounds.native(vae, x[:1]), 1_000, seed=3, rows=10, draws=10)  # an image at a time
     mean, log_var = vae.encoder(x[None, :1])
     g = torch.Generator().manual_seed(3)
     eps = torch.cat([torch.randn(1, 10, 1, 2, generator=g, dtype=torch.float64) for _ in range(100)], 1)[0, :, 0]
@@ -87,13 +84,11 @@ def test_groups_of_many_chunks_are_the_formula(monkeypatch: pytest.MonkeyPatch) 
     assert got.effective.item() == pytest.approx((log_w.exp().sum() ** 2 / (2 * log_w).exp().sum()).item(), rel=1e-10)
 
 
-def test_a_bound_does_not_depend_on_how_work_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bound_does_not_depend_on_how_work_is_cut() -> None:
     vae, x, _ = linear_gaussian.model(shift=0.7, widen=0.6, images=300)
     view = bounds.native(vae, x)
     whole = bounds.importance(vae, view, 1_000)
-    monkeypatch.setattr(bounds, "ROWS", 700)
-    monkeypatch.setattr(bounds, "DRAWS", 10)
-    cut = bounds.importance(vae, view, 1_000, seed=1)
+    cut = bounds.importance(vae, view, 1_000, seed=1, rows=700, draws=10)
     assert list(cut.bounds) == list(whole.bounds)
     for k, bound in whole.bounds.items():
         apart = bound - cut.bounds[k]  # image by image, so only the draws differ

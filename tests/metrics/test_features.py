@@ -1,5 +1,6 @@
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from harness import data
 from harness.data import Data
 from harness.errors import DataError
 from harness.metrics import features
-from harness.metrics.features import Classifier, classifier, frechet, precision_recall
+from harness.metrics.features import VERSION, Classifier, classifier, frechet, precision_recall
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +47,9 @@ def test_it_knows_the_digits(template: tuple[Path, Classifier], digits: Data) ->
     assert (guess == digits.test.labels).double().mean().item() == pytest.approx(found.accuracy)
 
 
-def test_features_do_not_depend_on_batches(
-    template: tuple[Path, Classifier], digits: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_features_do_not_depend_on_batches(template: tuple[Path, Classifier], digits: Data) -> None:
     images = digits.test.levels / 255
-    whole = template[1].features(images)
-    monkeypatch.setattr(features, "BATCH", 7)
-    torch.testing.assert_close(template[1].features(images), whole)
+    torch.testing.assert_close(template[1].features(images, batch_size=7), template[1].features(images))
 
 
 def test_the_second_call_does_not_train(template: tuple[Path, Classifier], digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,12 +103,22 @@ def empty(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut_short, of_other_weights, of_another_shape, no_archive, empty])
-def test_a_damaged_file_is_not_loaded(template: tuple[Path, Classifier], digits: Data, tmp_path: Path, damage) -> None:
-    file = tmp_path / "copy.pt"
+def test_a_damaged_file_is_not_loaded(
+    template: tuple[Path, Classifier],
+    digits: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None],
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    file = tmp_path / "features" / only_file(template[0]).name
+    file.parent.mkdir()
     file.write_bytes(only_file(template[0]).read_bytes())
-    assert features._load(file, digits) is not None
+    said: list[str] = []
+    classifier(digits, pytest.fail)
     damage(file)
-    assert features._load(file, digits) is None
+    classifier(digits, said.append, train=lambda _: template[1])
+    assert said[0] == "training the feature classifier for digits, for its file is damaged ..."
 
 
 def test_a_damaged_file_is_trained_again(
@@ -131,10 +138,17 @@ def test_who_meets_at_an_empty_folder_trains_once(
     template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
-    monkeypatch.setattr(features, "_train", lambda data: (trainings.append(data.name), template[1])[1])
     trainings: list[str] = []
     digests: list[str] = []
-    threads = [threading.Thread(target=lambda: digests.append(classifier(digits, lambda line: None).digest)) for _ in range(4)]
+
+    def train(data: Data) -> Classifier:
+        trainings.append(data.name)
+        return template[1]
+
+    def meet() -> None:
+        digests.append(classifier(digits, lambda line: None, train=train).digest)
+
+    threads = [threading.Thread(target=meet) for _ in range(4)]
     for t in threads:
         t.start()
     for t in threads:
@@ -147,11 +161,8 @@ def test_another_recipe_or_other_bytes_are_another_file(
     template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
-    monkeypatch.setattr(features, "_train", lambda data: template[1])
-    classifier(digits, lambda line: None)
-    classifier(replace(digits, digest="0" * 64), lambda line: None)
-    monkeypatch.setattr(features, "RECIPE", 999)
-    classifier(digits, lambda line: None)
+    for images, version in ((digits, VERSION), (replace(digits, digest="0" * 64), VERSION), (digits, 999)):
+        classifier(images, lambda line: None, version=version, train=lambda _: template[1])
     assert len(list(tmp_path.glob("features/*.pt"))) == 3
 
 
@@ -228,16 +239,15 @@ def naive_precision_recall(real: Tensor, fake: Tensor, k: int) -> tuple[float, f
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_precision_and_recall_are_the_naive_ones(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_and_recall_are_the_naive_ones(k: int) -> None:
     g = torch.Generator().manual_seed(k)
     real = torch.randn(31, 2, generator=g, dtype=torch.float64)
     fake = 0.6 * torch.randn(23, 2, generator=g, dtype=torch.float64) + 0.5
     want = naive_precision_recall(real, fake, k)
     assert want[0] != want[1]
     assert precision_recall(real, fake, k) == pytest.approx(want)
-    monkeypatch.setattr(features, "BATCH", 7)
-    assert precision_recall(real, fake, k) == pytest.approx(want)
-    assert precision_recall(fake, real, k) == pytest.approx(want[::-1])
+    assert precision_recall(real, fake, k, batch_size=7) == pytest.approx(want)
+    assert precision_recall(fake, real, k, batch_size=7) == pytest.approx(want[::-1])
 
 
 def test_precision_and_recall_of_the_same_set_and_of_sets_apart() -> None:

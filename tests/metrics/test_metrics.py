@@ -7,18 +7,14 @@ import pytest
 import torch
 
 from harness import data, metrics
-from harness.metrics import bounds, images, inputs
+from harness.metrics import images, inputs
 from harness.models.likelihoods import LIKELIHOODS
 from harness.models.vae import build
 from harness.spec import TrialSpec
 from harness.study import SCORES
 from harness.training.cohort import Cohort
 
-
-@pytest.fixture
-def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`full`, of fewer images."""
-    monkeypatch.setattr(metrics, "DEPTHS", dict(metrics.DEPTHS) | {"full": metrics.Depth(1_000, 100, 300, 5)})
+SHALLOW = {"full": metrics.Depth(draws=1_000, images=100, exact_images=300, other_images=5)}
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +42,13 @@ def test_monte_carlo_error_falls_with_the_root_of_samples(trained: tuple[TrialSp
     assert np.std(again, ddof=1) == pytest.approx(few.standard_error, rel=0.4)
 
 
-def test_an_elbo_does_not_depend_on_batches(trained: tuple[TrialSpec, Cohort], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_elbo_does_not_depend_on_batches(trained: tuple[TrialSpec, Cohort]) -> None:
     spec, cohort = trained
     vae = cohort.trained(cohort.specs[0])
     x = metrics.model_inputs(spec, vae, cohort.data.test)
     whole = metrics.estimate_elbo(vae, metrics.native(vae, x), samples=64), metrics.encodings(vae, x)
-    monkeypatch.setattr(bounds, "BATCH", 64)
-    parts = metrics.estimate_elbo(vae, metrics.native(vae, x), samples=64), metrics.encodings(vae, x)
+    elbo = metrics.estimate_elbo(vae, metrics.native(vae, x), samples=64, batch_size=64)
+    parts = elbo, metrics.encodings(vae, x, batch_size=64)
     assert parts[0].kl == pytest.approx(whole[0].kl, rel=1e-6)
     assert parts[0].elbo == pytest.approx(whole[0].elbo, abs=4 * whole[0].standard_error)
     torch.testing.assert_close(parts[1].image, whole[1].image)
@@ -68,26 +64,24 @@ def test_evaluation_noise_is_frozen(trained: tuple[TrialSpec, Cohort]) -> None:
     torch.testing.assert_close(inputs.encode(spec, vae, test)[0], metrics.encodings(vae, x).mean)
 
 
-@pytest.mark.usefixtures("shallow")
 def test_an_evaluation_scores_everything_a_study_may_name(trained: tuple[TrialSpec, Cohort]) -> None:
     _, cohort = trained
     spec = TrialSpec(dataset="digits", likelihood="mse", evaluation="full")
     vae = build(spec, cohort.data.train.levels.shape[1])
     vae.reset(0, torch.Generator().manual_seed(0))
-    result = metrics.evaluate(spec, vae, cohort.data)
-    beside = {"elbo/validation", "perf/throughput", "perf/step_ms", "model/parameters"}  # of training: tests/test_executors.py
+    result = metrics.evaluate(spec, vae, cohort.data, depths=SHALLOW)
+    beside = {"elbo/validation", "perf/throughput", "perf/step_ms", "model/parameters"}  # of training: tests/executors
     assert set(SCORES) <= set(result.scores) | set(metrics.validate(spec, vae, cohort.data)) | beside
     assert all(math.isfinite(v) for v in result.scores.values())
     assert result.kl_per_dimension.sum().item() == pytest.approx(result.scores["test/kl"], rel=1e-5)
 
 
-@pytest.mark.usefixtures("shallow")
 def test_bounds_of_a_trained_model_climb_to_its_exact_likelihood() -> None:
     spec = TrialSpec(dataset="digits", epochs=20, batch_size=32, likelihood="bernoulli", learning_rate=3e-3, evaluation="full")
     cohort = Cohort([spec], data.load_dataset("digits"), torch.device("cpu"))
     for _ in range(spec.epochs):
         cohort.run_epoch()
-    scores = metrics.evaluate(spec, cohort.trained(cohort.specs[0]), cohort.data).scores
+    scores = metrics.evaluate(spec, cohort.trained(cohort.specs[0]), cohort.data, depths=SHALLOW).scores
     ladder = [scores[f"test/{name}"] for name in ("elbo", "iw_10", "iw_100", "iw_1000", "exact_log_px")]
     assert all(b > a - 0.02 for a, b in pairwise(ladder))  # a draw of importance weights may overshoot by a little
     assert ladder[-1] > ladder[0] + 0.1

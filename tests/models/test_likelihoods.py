@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.distributions import Laplace, Normal, kl_divergence
 
-from harness.models.likelihoods import LEVELS, LIKELIHOODS, Likelihood
+from harness.models.likelihoods import LIKELIHOODS, MAX_LEVEL, Likelihood
 from harness.models.objectives import elbo
 from harness.models.vae import build
 from harness.spec import LIKELIHOOD_SCALES, TrialSpec
 
-GREY = torch.arange(256, dtype=torch.float64) / LEVELS
+GREY = torch.arange(256, dtype=torch.float64) / MAX_LEVEL
 # Where x lives, by the scale that a likelihood declares: its points, and whether to sum or to integrate over them.
 SUPPORT = {
     "{0,1}": (torch.tensor([0.0, 1.0], dtype=torch.float64), False),
@@ -189,7 +189,7 @@ def test_probabilities_broadcast_images_against_latents(name: str) -> None:
 def test_product_is_log_prob_of_all_pairs(name: str) -> None:
     likelihood = LIKELIHOODS[name]
     out = outputs(likelihood, pixels=7, images=4, lanes=2)
-    product = likelihood.product(*out)
+    product = likelihood.exponential_family(*out)
     assert (product is not None) == (name in PRODUCTS)
     if product is not None:
         x = model_inputs(likelihood, levels_of(6, 7))
@@ -267,25 +267,33 @@ def laplace_cdf(t: mpmath.mpf) -> mpmath.mpf:
 def test_the_mean_is_the_mean_of_samples(name: str) -> None:
     likelihood, n = LIKELIHOODS[name], 40_000
     out = outputs(likelihood, pixels=6, seed=3)
-    prior_samples = likelihood.sample(
-        torch.Generator().manual_seed(0), *(o.expand(1, n, -1) if o.shape[-1] > 1 else o for o in out)
-    )[0]
-    standard_error = prior_samples.std(0) / math.sqrt(n)
-    slack = 0.5 / LEVELS if name == "discretized_logistic" else 0.0  # its mean is that of the clipped logistic
-    error = (likelihood.mean(*out)[0, 0] - prior_samples.mean(0)).abs()
+    samples = likelihood.sample(torch.Generator().manual_seed(0), *(o.expand(1, n, -1) if o.shape[-1] > 1 else o for o in out))[0]
+    standard_error = samples.std(0) / math.sqrt(n)
+    slack = 0.5 / MAX_LEVEL if name == "discretized_logistic" else 0.0  # its mean is that of the clipped logistic
+    error = (likelihood.mean(*out)[0, 0] - samples.mean(0)).abs()
     assert (error <= 3 * standard_error + slack).all()
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_samples_lie_where_the_data_lie(name: str) -> None:
     likelihood = LIKELIHOODS[name]
-    prior_samples = likelihood.sample(torch.Generator().manual_seed(0), *outputs(likelihood, pixels=500))
+    samples = likelihood.sample(torch.Generator().manual_seed(0), *outputs(likelihood, pixels=500))
     match LIKELIHOOD_SCALES[name].of:
         case "{0,1}":
-            assert prior_samples.unique().tolist() == [0, 1]
+            assert samples.unique().tolist() == [0, 1]
         case "0..255":
-            torch.testing.assert_close(prior_samples * LEVELS, (prior_samples * LEVELS).round())
-            assert prior_samples.min() >= 0
-            assert prior_samples.max() <= 1
+            torch.testing.assert_close(samples * MAX_LEVEL, (samples * MAX_LEVEL).round())
+            assert samples.min() >= 0
+            assert samples.max() <= 1
         case "(v+u)/256":
-            assert 0 < prior_samples.min() < prior_samples.max() < 1
+            assert 0 < samples.min() < samples.max() < 1
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_the_noise_reaches_its_floor_and_no_lower(name: str) -> None:
+    likelihood = LIKELIHOODS[name]
+    scale = likelihood.noise_scale(*(torch.full_like(o, -1e4) for o in outputs(likelihood, 3)))
+    if likelihood.scale_floor is not None:
+        torch.testing.assert_close(scale, torch.full_like(scale, likelihood.scale_floor))
+    else:
+        assert scale is None or name == "mse"

@@ -8,7 +8,7 @@ import torch
 from test_likelihoods import GREY, at, levels_of, outputs, pmf
 from torch.distributions import Normal
 
-from harness.models.likelihoods import LEVELS, LIKELIHOODS, LOG_SCALE_FLOOR, SIGMA_FLOOR, ContinuousBernoulli, Gaussian
+from harness.models.likelihoods import LIKELIHOODS, LOG_SCALE_FLOOR, MAX_LEVEL, SIGMA_FLOOR, ContinuousBernoulli, Gaussian
 
 
 def test_bernoulli_observes_with_the_frequency_of_the_grey_level() -> None:
@@ -45,11 +45,11 @@ def test_a_fixed_sigma_has_a_value() -> None:
     x, a = v / 255, outputs(LIKELIHOODS["mse"], 9, images=4)[0]
     normal = Normal(a.sigmoid(), 0.1)
     torch.testing.assert_close(likelihood.log_prob(x, a), normal.log_prob(x).sum(-1))
-    product = likelihood.product(a)
+    product = likelihood.exponential_family(a)
     pairs = (x * product.eta).sum(-1) - product.log_norm - product.precision / 2 * x.square().sum(-1)
     torch.testing.assert_close(pairs, normal.log_prob(x).sum(-1))
-    prior_samples = likelihood.sample(torch.Generator().manual_seed(0), a.expand(10_000, 4, 9))
-    assert (prior_samples - a.sigmoid()).std().item() == pytest.approx(likelihood.noise_scale(a).item(), rel=0.01)
+    samples = likelihood.sample(torch.Generator().manual_seed(0), a.expand(10_000, 4, 9))
+    assert (samples - a.sigmoid()).std().item() == pytest.approx(likelihood.noise_scale(a).item(), rel=0.01)
     inner = (v > 0) & (v < 255) & ((x - a.sigmoid()).abs() < 0.5)
     want = (normal.cdf(x + 0.5 / 255) - normal.cdf(x - 0.5 / 255)).log()
     got = likelihood.log_pmf(v[..., None], a[..., None])
@@ -61,16 +61,6 @@ def test_a_learned_scale_starts_at_the_mean_images_error_and_stops_at_half_a_gre
     scale = LIKELIHOODS[name].noise_scale
     assert scale(torch.zeros(1), torch.zeros(1)).item() == pytest.approx(start + 1 / 510)
     assert scale(torch.zeros(1), torch.tensor([-1e4])).item() == pytest.approx(1 / 510) == SIGMA_FLOOR
-
-
-@pytest.mark.parametrize("name", LIKELIHOODS)
-def test_the_noise_reaches_its_floor_and_no_lower(name: str) -> None:
-    likelihood = LIKELIHOODS[name]
-    scale = likelihood.noise_scale(*(torch.full_like(o, -1e4) for o in outputs(likelihood, 3)))
-    if likelihood.scale_floor is not None:
-        torch.testing.assert_close(scale, torch.full_like(scale, likelihood.scale_floor))
-    else:
-        assert scale is None or name == "mse"
 
 
 def test_categorical_has_small_bins() -> None:
@@ -94,8 +84,8 @@ def test_level_means_are_exact(name: str) -> None:
 def test_levels_are_drawn_as_often_as_their_pmf_says(name: str) -> None:
     likelihood, n = LIKELIHOODS[name], 40_000
     out = outputs(likelihood, 1, seed=2)
-    prior_samples = likelihood.sample(torch.Generator().manual_seed(0), *(o.expand(1, n, 1) for o in out))
-    counts = (prior_samples * LEVELS).round().long().flatten().bincount(minlength=256).double()
+    samples = likelihood.sample(torch.Generator().manual_seed(0), *(o.expand(1, n, 1) for o in out))
+    counts = (samples * MAX_LEVEL).round().long().flatten().bincount(minlength=256).double()
     want = pmf(likelihood, out).exp() * n
     assert ((counts - want) / (want + 1).sqrt()).abs().max() < 5
     assert ((counts - want).square() / want).sum() < 255 + 4 * math.sqrt(2 * 255)
@@ -136,9 +126,9 @@ def test_discretized_logistics_mean_is_its_pmfs(a: float, b: float) -> None:
     likelihood = LIKELIHOODS["discretized_logistic"]
     out = tuple(torch.full((1, 1, 1), t, dtype=torch.float64) for t in (a, b))
     mean = (at(likelihood, GREY, out).exp() * GREY).sum().item()
-    assert likelihood.mean(*out).item() == pytest.approx(mean, abs=0.5 / LEVELS)
-    prior_samples = likelihood.sample(torch.Generator().manual_seed(1), *(o.expand(1, 100_000, 1) for o in out))
-    assert prior_samples.mean().item() == pytest.approx(mean, abs=3 * prior_samples.std().item() / math.sqrt(100_000) + 1e-6)
+    assert likelihood.mean(*out).item() == pytest.approx(mean, abs=0.5 / MAX_LEVEL)
+    samples = likelihood.sample(torch.Generator().manual_seed(1), *(o.expand(1, 100_000, 1) for o in out))
+    assert samples.mean().item() == pytest.approx(mean, abs=3 * samples.std().item() / math.sqrt(100_000) + 1e-6)
 
 
 @pytest.mark.parametrize(("centre", "level"), [(-20.0, 0), (-1000.0, 0), (20.0, 255), (1000.0, 255)])

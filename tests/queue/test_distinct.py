@@ -1,4 +1,4 @@
-"""Points that are asked for at several places are different ones."""
+"""Points for several workers at a time are different ones."""
 
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from harness.queue import SearchQueue, TrialStore, database
 from harness.spec import TrialSpec
 from harness.study import OneOf, Real, Search, SearchBudget
 
-PLACES, POINTS = 4, 24
+WORKERS, POINTS = 4, 24
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fixed_code")
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
 def test_24_points_for_4_workers_are_24_different_ones(sampler: str, home: Path) -> None:
     search = Search(
@@ -25,8 +26,8 @@ def test_24_points_for_4_workers_are_24_different_ones(sampler: str, home: Path)
         sampler=sampler,
         budgets={"default": SearchBudget(trials=POINTS, epochs=1)},
     )
-    queue = SearchQueue(TrialStore("distinct", ["maximize"], database()), search, "default", search.batch_of("default", PLACES))
-    driver = driver_of(queue, MemoryTracker(), home / "scratch", lambda where: Processes(["cpu"] * PLACES, where))
+    queue = SearchQueue(TrialStore("distinct", ["maximize"], database()), search, "default", search.batch_of("default", WORKERS))
+    driver = driver_of(queue, MemoryTracker(), home / "scratch", lambda where: Processes(["cpu"] * WORKERS, where))
     driver.headline = "elbo/validation"
     queue.prepare()
     driver.run()
@@ -34,4 +35,4 @@ def test_24_points_for_4_workers_are_24_different_ones(sampler: str, home: Path)
     assert [t.state for t in trials] == [TrialState.COMPLETE] * POINTS
     assert len({tuple(t.params.items()) for t in trials}) == POINTS
     assert len({a.spec.id for a in queue.history()}) == POINTS
-    assert {t.user_attrs["of"] for t in trials} == {PLACES}, "asked for four at a time"
+    assert {t.user_attrs["of"] for t in trials} == {WORKERS}, "asked for four at a time"

@@ -8,10 +8,11 @@ import optuna
 import pytest
 from drivers import driver_of
 from mlflow.entities import Run
+from mlflow_runs import trial_runs
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from harness import paths, report
+from harness import report
 from harness.queue import SearchQueue, TrialStore, database, samplers
 from harness.runner import commands
 from harness.spec import TrialSpec
@@ -50,7 +51,7 @@ def searched() -> list[FrozenTrial]:
 
 def runs_of(tracker: MlflowTracker) -> dict[str, Run]:
     """All runs of trials, by id."""
-    return {r.info.run_id: r for r in tracker._all("tags.kind = 'trial'")}
+    return {r.info.run_id: r for r in trial_runs(tracker)}
 
 
 @pytest.mark.slow
@@ -58,7 +59,7 @@ def test_bad_trials_are_pruned_over_seeds_and_good_ones_do_all(
     tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "over_seeds.py").write_text(STUDY)
-    monkeypatch.setattr(paths, "studies", lambda: tmp_path)
+    monkeypatch.setenv("HARNESS_STUDIES", str(tmp_path))
     said = start()
 
     trials, runs = searched(), runs_of(MlflowTracker("over_seeds", "default", ""))

@@ -38,22 +38,22 @@ def found(sampler: str, name: str, pruner: Pruner | None = None) -> tuple[float,
             time.sleep(0.05)
             continue
         cohort = Cohort([t.cell.spec for t in assignments], digits, torch.device("cpu"))
-        open_tickets = {t.cell.spec.id: t for t in assignments}
+        in_training = {a.cell.spec.id: a for a in assignments}
         rows: dict[str, dict[str, float]] = {}
         for epoch in range(1, EPOCHS + 1):
             spent += len(cohort.specs)
             rows = cohort.run_epoch()
-            for spec in set(cohort.failures) & set(open_tickets):
-                queue.fail(open_tickets.pop(spec), cohort.failures[spec], final=True)
+            for spec in set(cohort.failures) & set(in_training):
+                queue.fail(in_training.pop(spec), cohort.failures[spec], final=True)
             hopeless = [
-                s for s, row in rows.items() if queue.pruning is not None and queue.pruning.report(open_tickets[s], epoch, row)
+                s for s, row in rows.items() if queue.pruning is not None and queue.pruning.report(in_training[s], epoch, row)
             ]
             cohort.prune(hopeless)
             for spec in hopeless:
-                queue.pruned(open_tickets.pop(spec))
-            if not open_tickets:
+                queue.pruned(in_training.pop(spec))
+            if not in_training:
                 break
-        for spec, assignment in open_tickets.items():
+        for spec, assignment in in_training.items():
             queue.complete(assignment, rows[spec])
     assert queue.missing == 0
     (best, *_) = (a.values["elbo/validation"] for a in queue.best() if a.values)

@@ -1,4 +1,4 @@
-"""The desk of a search: what it asks for depends on the history alone, whoever is killed when."""
+"""The queue of a search: what it asks for depends on the history alone, whoever is killed when."""
 
 import random
 import time
@@ -60,8 +60,8 @@ def metrics(spec: TrialSpec) -> dict[str, float]:
 queues: list[SearchQueue] = []
 
 
-def drive(plan: Search, runs: Runs, order: random.Random, places: int = 3, batch: int = 3) -> SearchQueue:
-    """One start of a driver: runs end in any order, at most `places` at a time."""
+def drive(plan: Search, runs: Runs, order: random.Random, workers: int = 3, batch: int = 3) -> SearchQueue:
+    """One start of a driver: runs end in any order, at most `workers` at a time."""
     store = TrialStore("a_search", ["maximize" if o != "model/parameters" else "minimize" for o in plan.objectives], database())
     queue = SearchQueue(store, plan, "default", batch)
     queues.append(queue)
@@ -69,7 +69,7 @@ def drive(plan: Search, runs: Runs, order: random.Random, places: int = 3, batch
     queue.prepare()
     training: dict[tuple[int, int], tuple[Assignment, int]] = {}
     while True:
-        while len(training) < places:
+        while len(training) < workers:
             assignments = queue.take(1, lambda cell: cell.spec.cohort)
             if not assignments:
                 break
@@ -211,10 +211,10 @@ def test_a_pruned_search_at_one_place_takes_its_path_whoever_is_killed(
     name: str, homes: Iterator[Path], dying: Callable[[int], None]
 ) -> None:
     plan = PRUNED[name]()
-    wanted = undisturbed(plan, next(homes), 0, places=1, batch=2)
+    wanted = undisturbed(plan, next(homes), 0, workers=1, batch=2)
     assert sum(state == "PRUNED" for _, state, *_ in wanted) >= 3
     next(homes)
-    queue, runs, kills = killed_often(plan, name, dying, places=1, batch=2)
+    queue, runs, kills = killed_often(plan, name, dying, workers=1, batch=2)
     assert kills >= 3
     assert path(queue) == wanted
     over_seeds = len(plan.seeds) > 1

@@ -1,4 +1,4 @@
-"""The report of a search: true to its ledger, complete for any kind of search, and readable where there is little to say."""
+"""The report of a search: true to its trials, complete for any kind of search, and readable where there is little to say."""
 
 import io
 import math
@@ -20,7 +20,7 @@ from rich.console import Console
 from harness import report
 from harness.queue import SearchQueue, TrialStore, samplers
 from harness.report.search import axes
-from harness.report.search import text as words
+from harness.report.search import tables as words
 from harness.spec import TrialSpec
 from harness.study import SCORES, Constraint, OneOf, Pruner, Real, Search, SearchBudget, Whole, Widths
 
@@ -59,7 +59,7 @@ def found_of(plan: Search, brings: Callable[[TrialSpec], Brought] = scores, over
 
 
 def _over(plan: Search, asked: FrozenTrial, brought: Brought | None) -> FrozenTrial:
-    """A trial as the ledger keeps it when it is over, or while it is under way."""
+    """A trial as the store keeps it when it is over, or while it is under way."""
     facts: dict = {"batch": 0, "of": 1, "repeat": 0} | {f"run.{i}": f"run-{i}" for i in range(len(plan.seeds))}
     how: dict = {"state": TrialState.RUNNING}
     first = 0 if len(plan.seeds) > 1 else 1
@@ -174,9 +174,9 @@ def test_any_search_has_a_report_with_all_that_there_is_to_show(kind: str) -> No
     assert all(len(line) <= 80 for line in screen.getvalue().splitlines())
 
 
-def test_the_sentences_count_what_the_ledger_holds() -> None:
+def test_the_sentences_count_what_the_store_holds() -> None:
     found = found_of(search_of(14, pruner=ASHA), mixed)
-    complete, pruned, failed = (found.those(state) for state in ("COMPLETE", "PRUNED", "FAIL"))
+    complete, pruned, failed = (found.in_state(state) for state in ("COMPLETE", "PRUNED", "FAIL"))
     assert all((complete, pruned, failed))
     said = said_of(found)
     assert f"14 of 14 trials asked for by random (Optuna {found.optuna}): " in said
@@ -216,7 +216,7 @@ def test_all_trials_are_in_the_csv_and_only_complete_ones_have_a_value() -> None
 def test_the_table_is_the_front_and_nothing_else_of_several_objectives() -> None:
     found = KINDS["two objectives"][0]()
     _, listed = words.top(found)
-    pairs = {a.number: tuple((a.values or {}).values()) for a in found.those("COMPLETE")}
+    pairs = {a.number: tuple((a.values or {}).values()) for a in found.in_state("COMPLETE")}
     ahead = {n for n, p in pairs.items() if not any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in pairs.values())}
     assert {a.number for a in listed} == ahead
     qualities = [pairs[a.number][0] for a in listed]
@@ -277,8 +277,8 @@ def test_the_test_of_the_best_stands_above_the_search(tmp_path: Path) -> None:
     report.publish(findings, tracker, found)
     page = (report.folder("learning_rate_search", "default") / "report.html").read_text()
     order = ["tuned: the base with learning_rate = 0.003.", "tuned beats base on ELBO (nats)", "The search", "Scores that compare"]
-    places = [page.index(part) for part in order]
-    assert places == sorted(places)
+    positions = [page.index(part) for part in order]
+    assert positions == sorted(positions)
     assert {"arms.csv", "search.csv", "search_history.png", "scores.png", "verdicts.json"} <= set(tracker.report)
     screen = io.StringIO()
     report.show(findings, Console(file=screen, width=100), found)

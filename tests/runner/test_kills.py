@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow_runs import trial_runs
 from optuna.trial import TrialState
 
 from harness import paths
@@ -49,7 +50,7 @@ def queue_over(cells: Sequence[Cell] = PLAN.cells("default")) -> AblationQueue:
 
 def books(tracker: MlflowTracker, store: TrialStore) -> tuple:
     """Everything that both databases say of the trials."""
-    runs = {r.info.run_id: (r.info.status, r.info.end_time, dict(r.data.tags)) for r in tracker._all("tags.kind = 'trial'")}
+    runs = {r.info.run_id: (r.info.status, r.info.end_time, dict(r.data.tags)) for r in trial_runs(tracker)}
     trials = [(t.number, t.state, t.values, t.user_attrs) for t in store.trials()]
     return runs, trials
 
@@ -91,7 +92,7 @@ def test_40_orphans_are_repaired_and_a_second_call_changes_nothing(mlflow_store:
     assert len(repaired.done()) == 8
     waiting = [t.user_attrs["cell"] for t in repaired.store.trials(TrialState.WAITING)]
     assert Counter([*waiting, *repaired.done()]) == Counter(c.spec.id for c in cells)
-    statuses = Counter(r.info.status for r in tracker._all("tags.kind = 'trial'"))
+    statuses = Counter(r.info.status for r in trial_runs(tracker))
     assert statuses == {"KILLED": 16, "FINISHED": 8}
     before = books(tracker, repaired.store)
     again, trials, runs = repair()
@@ -155,13 +156,6 @@ STUDY = Ablation(
     objective="validation/squared_error",
 )
 '''
-PROGRAM = """
-import sys
-from pathlib import Path
-from harness import cli, paths
-paths.studies = lambda: Path(sys.argv[1])
-sys.exit(cli.main(["study", "long", "--device", "cpu"]))
-"""
 
 
 @pytest.mark.slow
@@ -170,7 +164,17 @@ def test_a_signal_keeps_the_work_and_ends_in_time(number: int, code: int, tmp_pa
     (tmp_path / "long.py").write_text(STUDY)
     said = tmp_path / "said"
     with said.open("w") as out:
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=out, stderr=subprocess.STDOUT, text=True)
+        program = [
+            sys.executable,
+            "-c",
+            "import sys; from harness import cli; sys.exit(cli.main())",
+            "study",
+            "long",
+            "--device",
+            "cpu",
+        ]
+        environment = os.environ | {"HARNESS_STUDIES": str(tmp_path)}
+        process = subprocess.Popen(program, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True)
     try:
         until = time.monotonic() + 90
         store = home / "mlruns" / "optuna.db"
@@ -193,7 +197,7 @@ def test_a_signal_keeps_the_work_and_ends_in_time(number: int, code: int, tmp_pa
     assert {json.loads(k.read_text())["spec"]["dataset"] for k in kept} == {"digits"}
     trials = TrialStore("long.default", ["minimize"], database()).trials()
     assert Counter(t.state.name for t in trials) == {"WAITING": 4}
-    statuses = Counter(r.info.status for r in MlflowTracker("long", "default", "")._all("tags.kind = 'trial'"))
+    statuses = Counter(r.info.status for r in trial_runs(MlflowTracker("long", "default", "")))
     assert set(statuses) == {"KILLED"}
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow_runs import trial_runs
 from shared_driver import PLAN
 
 from harness.queue import TrialStore, database
@@ -66,7 +67,7 @@ def test_each_database_locked_for_30_s_costs_time_and_nothing_else(home: Path, t
     assert not [t.number for t in trials if "released" in t.user_attrs], "taken for dead"
     assert all(t.user_attrs["beats"] == t.user_attrs["owner"] for t in trials)
     assert len({t.user_attrs["owner"] for t in trials}) == DRIVERS
-    runs = MlflowTracker("shared", "default", "")._all("tags.kind = 'trial'")
+    runs = trial_runs(MlflowTracker("shared", "default", ""))
     assert {r.info.run_id: r.info.status for r in runs} == {t.user_attrs["run"]: "FINISHED" for t in trials}
     epochs = rows(mlflow_store, "SELECT run_uuid, COUNT(*), COUNT(DISTINCT step) FROM metrics WHERE key = 'elbo/train' GROUP BY 1")
     assert {(n, different) for _, n, different in epochs} == {(40, 40)}

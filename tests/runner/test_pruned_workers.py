@@ -30,9 +30,9 @@ def alarm() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.usefixtures("alarm")
-@pytest.mark.parametrize("places", [1, 2])
-def test_a_search_goes_on_when_all_that_trains_is_pruned(home: Path, places: int) -> None:
+@pytest.mark.usefixtures("alarm", "fixed_code")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_search_goes_on_when_all_that_trains_is_pruned(home: Path, workers: int) -> None:
     search = Search(
         base=TrialSpec(dataset="digits", network="mlp", hidden=(8,)),
         space={"learning_rate": Real(1e-6, 1e-1, log=True)},
@@ -41,8 +41,8 @@ def test_a_search_goes_on_when_all_that_trains_is_pruned(home: Path, places: int
         pruner=Pruner(name="asha", first=1, factor=4),
         budgets={"default": SearchBudget(trials=TRIALS, epochs=3)},
     )
-    queue = SearchQueue(TrialStore("pruned", ["maximize"], database()), search, "default", places)
-    driver = driver_of(queue, MemoryTracker(), home / "scratch", lambda where: Processes(["cpu"] * places, where))
+    queue = SearchQueue(TrialStore("pruned", ["maximize"], database()), search, "default", workers)
+    driver = driver_of(queue, MemoryTracker(), home / "scratch", lambda where: Processes(["cpu"] * workers, where))
     driver.headline = "elbo/validation"
     queue.prepare()
     driver.run()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mlflow_runs import trial_runs
 from optuna.trial import FrozenTrial
 from servers import Postgres
 from shared_driver import PLAN
@@ -24,7 +25,7 @@ GRACE_S = 6
 
 @pytest.fixture
 def stores(postgres: Postgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """A ledger and a record on the server, ready; the URI of the ledger."""
+    """A trial store and a tracking store on the server, ready; the URI of the former."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres.uri(postgres.database()))
     monkeypatch.setenv("HARNESS_ARTIFACTS", str(tmp_path / "artifacts"))
     monkeypatch.setenv("HARNESS_GRACE_S", str(GRACE_S))
@@ -74,7 +75,7 @@ def assert_every_cell_counts_once(storage: str) -> None:
     found = trials(storage)
     assert Counter(t.state.name for t in found) == {"COMPLETE": 20}
     assert Counter(t.user_attrs["cell"] for t in found) == Counter(c.spec.id for c in PLAN.cells("default"))
-    runs = MlflowTracker("shared", "default", "")._all("tags.kind = 'trial'")
+    runs = trial_runs(MlflowTracker("shared", "default", ""))
     finished = Counter(r.info.run_id for r in runs if r.info.status == "FINISHED")
     assert finished == Counter(t.user_attrs["run"] for t in found)
     assert "RUNNING" not in {r.info.status for r in runs}

@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from harness import paths, report
-from harness.report import page
+from harness import report
 from harness.runner import commands
 from harness.tracking import MlflowTracker
 
@@ -43,30 +43,34 @@ class Killed(BaseException):
     """The process ends here; nothing catches it."""
 
 
+class Impatient(Console):
+    """Asks this process to stop as soon as the report is announced."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*objects, **how)
+        if "writing the report" in objects:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_a_report_that_was_stopped_or_killed_is_written_again(
     tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "small.py").write_text(STUDY)
-    monkeypatch.setattr(paths, "studies", lambda: tmp_path)
+    monkeypatch.setenv("HARNESS_STUDIES", str(tmp_path))
 
-    def start() -> tuple[int, str]:
+    def start(kind: type[Console] = Console) -> tuple[int, str]:
         said = io.StringIO()
-        code = commands.run_study("small", "default", "cpu", 1, Console(file=said, width=200), executor="local")
+        code = commands.run_study("small", "default", "cpu", 1, kind(file=said, width=200), executor="local")
         return code, said.getvalue()
 
     def parent() -> str:
         tracker = MlflowTracker("small", "default", "")
         return tracker.look(tracker.parent)[0]
 
-    def stop(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-
     def kill(*_: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(page, "_write", stop)
-        code, said = start()
+    code, said = start(Impatient)
     assert (code, parent()) == (143, "KILLED")
     assert "the same command goes on where it left off" in said
     with monkeypatch.context() as patch:

@@ -1,42 +1,27 @@
-"""Stores are whole or not at all, locks end with their holders, and no password is shown."""
+"""Stores are whole or not at all, and what is in the way of one is told in words."""
 
-import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, create_engine, make_url, text
+from cold_starts import cold_starts
+from holders import message
+from sqlalchemy import create_engine, text
 
-from harness import paths, queue, tracking
-from harness.errors import HarnessError, MachineError, UserError
-from harness.stores import databases, files, locks, schema, servers
-
-COLD_STARTS = Path(__file__).parents[1] / "helpers" / "cold_starts.py"
+from harness import queue, tracking
+from harness.queue.store import OPTUNA_SCHEMA
+from harness.stores import databases, files, schema
 
 
-def places(root: Path, number: int) -> list[dict[str, str]]:
+def empty_homes(root: Path, number: int) -> list[dict[str, str]]:
     """Empty homes."""
     homes = [root / str(n) for n in range(number)]
     for home in homes:
         home.mkdir(parents=True)
-    return [{"home": str(h), "tracking": "", "ledger": ""} for h in homes]
-
-
-def cold_starts(**asked) -> dict:
-    """Have the program do something; its answer."""
-    done = subprocess.run(
-        [sys.executable, COLD_STARTS], input=json.dumps(asked), capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    return [{"home": str(h), "tracking": "", "trials": ""} for h in homes]
 
 
 def answer(database: Path, question: str) -> object:
@@ -50,8 +35,8 @@ def integrity(home: str) -> set[object]:
 
 @pytest.mark.slow
 def test_processes_that_meet_at_empty_stores_all_get_their_work_done(tmp_path: Path):
-    homes = places(tmp_path, 5)
-    assert cold_starts(what="race", places=homes, processes=4)["failures"] == []
+    homes = empty_homes(tmp_path, 5)
+    assert cold_starts(what="race", homes=homes, processes=4)["failures"] == []
     for home in (h["home"] for h in homes):
         assert integrity(home) == {"ok"}
         assert answer(Path(home) / "mlruns" / "mlflow.db", "SELECT count(*) FROM runs WHERE status = 'FINISHED'") == 4
@@ -61,8 +46,8 @@ def test_processes_that_meet_at_empty_stores_all_get_their_work_done(tmp_path: P
 @pytest.mark.slow
 def test_first_starts_that_are_cut_off_leave_stores_that_work(tmp_path: Path):
     def cut_off(how: str, times: int) -> dict:
-        homes = places(tmp_path / how, 1 + times)
-        return cold_starts(what="cut off", places=homes, signals=[how] * times, seed=times)
+        homes = empty_homes(tmp_path / how, 1 + times)
+        return cold_starts(what="cut off", homes=homes, signals=[how] * times, seed=times)
 
     with ThreadPoolExecutor() as pool:
         killed, stopped = pool.map(cut_off, ["SIGKILL", "SIGINT"], [10, 5])
@@ -74,13 +59,6 @@ def test_first_starts_that_are_cut_off_leave_stores_that_work(tmp_path: Path):
 
 
 # What is in the way of a database
-
-
-def message(make: Callable[[], object], kind: type[HarnessError] = MachineError) -> str:
-    with pytest.raises(kind) as caught:
-        make()
-    assert len(str(caught.value).splitlines()) <= 4
-    return str(caught.value)
 
 
 def test_a_file_that_is_no_database_is_left_alone(home: Path):
@@ -103,7 +81,7 @@ def test_an_empty_file_is_no_hindrance(home: Path):
     ("revision", "said"),
     [("v2.6.0.a", "older Optuna"), ("v9.9.0.a", "newer Optuna made it, or another program"), (None, "or only half of them")],
 )
-def test_a_ledger_of_another_version_is_refused_and_not_touched(home: Path, revision: str | None, said: str):
+def test_a_trial_store_of_another_version_is_refused_and_not_touched(home: Path, revision: str | None, said: str):
     queue.database()
     file = home / "mlruns" / "optuna.db"
     with closing(sqlite3.connect(file)) as connection, connection:
@@ -156,30 +134,34 @@ def test_what_fails_in_building_leaves_nothing_and_says_whose_tables(home: Path)
 # The journal and where files lie
 
 
-def test_the_journal_is_chosen_by_version_and_file_system(home: Path, monkeypatch: pytest.MonkeyPatch):
+def mounted(folder: Path, system: str) -> Path:
+    """A list of mounts that has the folder on one of its own."""
+    mounts = folder / f"mounts-{system}"
+    mounts.write_text(f"/dev/sda / ext4 rw 0 0\nserver:/x {folder} {system} rw 0 0", encoding="utf-8")
+    return mounts
+
+
+def test_the_journal_is_chosen_by_version_and_file_system(home: Path, tmp_path: Path):
     file = home / "mlruns" / "optuna.db"
 
-    def journal() -> object:
-        queue.database()
+    def journal(version: tuple[int, ...], system: str) -> object:
+        files.make_whole(file, OPTUNA_SCHEMA, version=version, mounts=mounted(tmp_path, system))
         return answer(file, "PRAGMA journal_mode")
 
-    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))
-    assert journal() == "delete"
-    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 3))
-    assert journal() == "wal"
-    monkeypatch.setattr(files, "network_file_system", lambda path: "nfs4")
-    assert journal() == "delete"
+    assert journal((3, 51, 2), "ext4") == "delete"
+    assert journal((3, 51, 3), "ext4") == "wal"
+    assert journal((3, 51, 3), "nfs4") == "delete"
 
 
-def test_a_store_that_others_have_open_keeps_its_journal(home: Path, monkeypatch: pytest.MonkeyPatch):
-    queue.database()
-    with closing(sqlite3.connect(home / "mlruns" / "optuna.db")) as reader:
+def test_a_store_that_others_have_open_keeps_its_journal(home: Path, tmp_path: Path):
+    file = home / "mlruns" / "optuna.db"
+    files.make_whole(file, OPTUNA_SCHEMA, version=(3, 51, 2))
+    with closing(sqlite3.connect(file)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM studies").fetchall()
-        monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 3))
         began = time.monotonic()
-        queue.database()
-        assert time.monotonic() - began < 5
+        files.make_whole(file, OPTUNA_SCHEMA, version=(3, 51, 3), mounts=mounted(tmp_path, "ext4"))
+        assert time.monotonic() - began < files.SQLITE_PATIENCE_S / 2
         assert reader.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
 
 
@@ -196,120 +178,10 @@ def test_network_file_systems_are_told_from_local_ones(tmp_path: Path):
     assert files.network_file_system(tmp_path, tmp_path / "no such file") is None
 
 
-def test_a_network_file_system_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    files.caution.cache_clear()
-    monkeypatch.setattr(files, "network_file_system", lambda path: "lustre")
-    queue.database()
-    queue.database()
+def test_a_network_file_system_is_said_once(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for _ in range(2):
+        files.make_whole(home / "mlruns" / "optuna.db", OPTUNA_SCHEMA, mounts=mounted(tmp_path, "lustre"))
     assert capsys.readouterr().err.count("lies on lustre") == 1
-
-
-# Locks
-
-
-def child(code: str) -> subprocess.Popen:
-    """A process that does something and then prints a line."""
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "in"
-    return process
-
-
-def turn_holder(uri: str) -> subprocess.Popen:
-    within = "print('in', flush=True); time.sleep(60)"
-    return child(f"import time; from harness.stores import databases\nwith databases.exclusive({uri!r}, 'turn'): {within}")
-
-
-def end(process: subprocess.Popen, how: int) -> None:
-    process.send_signal(how)
-    process.wait(10)
-    assert process.stdout is not None
-    process.stdout.close()
-
-
-SQLITE = "sqlite:////anywhere.db"
-
-
-def test_a_turn_ends_with_its_process_and_says_who_has_it(home: Path):
-    holder = turn_holder(SQLITE)
-    try:
-        said = message(lambda: databases.exclusive(SQLITE, "turn", 0.2).__enter__())
-        assert "waited" in said
-        assert f"process {holder.pid}" in said
-        with databases.exclusive(SQLITE, "another", 0.2):
-            pass
-    finally:
-        end(holder, signal.SIGKILL)
-    with databases.exclusive(SQLITE, "turn", 0.2):
-        pass
-
-
-def test_a_turn_ends_with_an_exception(home: Path):
-    with pytest.raises(ZeroDivisionError), databases.exclusive(SQLITE, "turn", 0.2):
-        1 / 0  # noqa: B018
-    with databases.exclusive(SQLITE, "turn", 0.2) as check:
-        check()
-
-
-def test_turns_of_processes_do_not_overlap(home: Path):
-    code = f"""
-from harness.stores import databases
-for _ in range(50):
-    with databases.exclusive({SQLITE!r}, "turn"):
-        value = int(open({str(home / "number")!r}).read())
-        open({str(home / "number")!r}, "w").write(str(value + 1))
-"""
-    home.mkdir()
-    (home / "number").write_text("0", encoding="utf-8")
-    both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
-    assert [p.wait(60) for p in both] == [0, 0]
-    assert (home / "number").read_text(encoding="utf-8") == "100"
-
-
-def test_a_busy_lock_says_so_at_once(home: Path):
-    path = paths.mlruns() / "locks" / "study.lock"
-    with locks.lock(path):
-        said = message(lambda: locks.lock(path, busy="another driver is at it").__enter__())
-    assert "another driver is at it" in said
-    assert f"process {os.getpid()}" in said
-
-
-# Addresses of servers
-
-
-@pytest.mark.parametrize(
-    ("uri", "said"),
-    [
-        ("mysql://someone:geheim@host/ledger", "unknown scheme 'mysql'"),
-        ("sqlite:///ledger.db", "unknown scheme 'sqlite'"),
-        ("postgresql+psycopg2://someone:geheim@host/ledger", "unknown scheme"),
-        ("no address", "is not a URI"),
-        ("postgresql://someone:geheim@host:port/ledger", "is not a URI"),
-        ("postgresql://someone:geh@eim@host/ledger", "as %40"),
-        ("postgresql://someone:geheim@host", "names no database"),
-    ],
-)
-def test_an_address_that_is_none_is_refused(uri: str, said: str):
-    text = message(lambda: queue.database(uri), UserError)
-    assert said in text
-    assert "STORAGE" in text
-    assert "geh" not in text
-
-
-def test_passwords_are_not_shown_and_reach_libraries_whole():
-    password = "a b@c/d:e%f{g}#h?i"  # what URIs, alembic's % and Optuna's {} trip over
-    uri = URL.create("postgres", "someone", password, "host", 5432, "ledger").render_as_string(hide_password=False)
-    pytest.importorskip("psycopg")
-    url = servers.address(uri, "STORAGE")
-    assert databases.shown(uri) == databases.shown(servers.full(url)) == "postgresql://someone@host:5432/ledger"
-    assert make_url(servers.full(url)).password == password
-    assert not set("{}") & set(servers.full(url))
-    assert databases.shown("https://someone:geheim@host:5000") == "https://someone@host:5000"
-
-
-def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "vae-harness[postgres]" in message(lambda: queue.database("postgresql://someone@host/ledger"))
 
 
 def test_where_files_of_runs_go(home: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,11 +6,9 @@ import torch
 from harness import metrics
 from harness.data import Data, load_dataset
 from harness.kernels import matmul
-from harness.metrics import bounds
 from harness.models.likelihoods import LIKELIHOODS
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
-from harness.training import validation
 from harness.training.cohort import Cohort
 from harness.training.validation import Validation
 
@@ -30,32 +28,27 @@ def trained(spec: TrialSpec, data: Data) -> VAE:
     return cohort.trained(spec)
 
 
-def as_scored(spec: TrialSpec, vae: VAE, data: Data) -> list[float]:
+def as_scored(spec: TrialSpec, vae: VAE, data: Data, **how: int) -> list[float]:
     """By the final score's own function, in the order of TERMS."""
     x = metrics.model_inputs(spec, vae, data.validation)
-    return list(metrics.estimate_elbo(vae, metrics.native(vae, x), samples=1)[:3])
+    return list(metrics.estimate_elbo(vae, metrics.native(vae, x), samples=1, **how)[:3])
 
 
-@pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.skipif(not matmul.kernel(), reason="no compiler"))])
+@pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.skipif(not matmul.available(), reason="no compiler"))])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_the_graph_is_the_score(likelihood: str, own: bool, digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (bounds, validation):  # several batches and a smaller one, which is never compiled
-        monkeypatch.setattr(module, "BATCH", 70)
-    monkeypatch.setattr(validation, "_PROGRAMS", {})
-    monkeypatch.setattr(validation, "compile_graph", lambda graph, tensors: graph)
     monkeypatch.setattr(matmul, "worthwhile", lambda where: own)
-    assert len(digits.validation) % 70
-    spec = SMALL.derive(likelihood=likelihood)
+    assert len(digits.validation) % 70  # several batches and a smaller one, which is never compiled
+    spec, programs = SMALL.derive(likelihood=likelihood), {}
     vae = trained(spec, digits)
-    found = Validation(digits.validation, compiled=True).score(spec, vae)
-    assert [found[t] for t in TERMS] == pytest.approx(as_scored(spec, vae, digits), rel=1e-5)
-    assert len(validation._PROGRAMS) == 1
+    found = Validation(digits.validation, compiled=True, fuse=False, batch_size=70, programs=programs).score(spec, vae)
+    assert [found[t] for t in TERMS] == pytest.approx(as_scored(spec, vae, digits, batch_size=70), rel=1e-5)
+    assert len(programs) == 1
 
 
 @pytest.mark.slow
-def test_the_program_is_the_score_and_is_compiled_once_for_equal_shapes(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "_PROGRAMS", {})
-    scores = Validation(digits.validation, compiled=True)
+def test_the_program_is_the_score_and_is_compiled_once_for_equal_shapes(digits: Data) -> None:
+    scores = Validation(digits.validation, compiled=True, programs={})
     for spec in (SMALL, SMALL.derive(seed=1)):
         vae = trained(spec, digits)
         found = scores.score(spec, vae)

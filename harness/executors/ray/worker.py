@@ -1,4 +1,4 @@
-"""A Ray worker: trains one job after another in a process of its own, on whatever node, and leaves no result there."""
+"""The Ray worker, which trains one job after another in a process of its own on any node, and leaves no result there."""
 
 import io
 import os
@@ -23,16 +23,16 @@ from harness.executors.interrupts import INTERRUPTS, Stop
 from harness.executors.jobs import Event, Finished, Job
 from harness.executors.ray.mailbox import Command
 from harness.executors.remote import epoch_ends
-from harness.executors.training import train
+from harness.executors.training import Saving, train
 from harness.spec import TrialSpec
 from harness.training.checkpoints import CheckpointError
 
-SEND_S = 0.2  # seconds between two letters; also how late an order to a job that is not heeded may come
+SEND_S = 0.2  # seconds between two sendings; also the most by which a command to a job that does not wait for pruning is late
 
 
 @dataclass(frozen=True)
 class PackedCheckpoint:
-    """A checkpoint on its way to the driver's machine."""
+    """A checkpoint as a message to the driver; `state` is the content of its file."""
 
     spec: TrialSpec
     epoch: int
@@ -41,7 +41,7 @@ class PackedCheckpoint:
 
 @dataclass(frozen=True)
 class PackedResult:
-    """A result with the content of its files, by their names within its folder."""
+    """A result as a message to the driver, with the content of its files by their names within its folder."""
 
     event: Finished
     files: Mapping[str, bytes]
@@ -49,24 +49,42 @@ class PackedResult:
 
 @dataclass(frozen=True)
 class DriverEnvironment:
-    """What workers must have in common with the driver: the code, and its data folder where they see it."""
+    """The code and the data folder of a driver, which its workers are checked against.
+
+    Attributes:
+        code: the digest of the harness's code.
+        torch: the version of torch.
+        data: the data folder, which a worker uses too if it sees it.
+    """
 
     code: str
     torch: str
     data: Path
 
     @classmethod
-    def here(cls) -> "DriverEnvironment":
+    def current(cls) -> "DriverEnvironment":
+        """Return that of this process."""
         return cls(provenance.code(), str(torch.__version__), paths.data())
 
     def features(self, dataset: str) -> dict[str, bytes]:
-        """The feature classifier that the driver's results are scored with. Trained on another machine it may differ."""
+        """Return the files of the feature classifiers of a data set by name, with which the driver's results are scored.
+
+        A classifier that is trained on another machine may differ.
+        """
         return {f.name: f.read_bytes() for f in (self.data / "features").glob(f"{dataset}-*.pt")}
 
 
 @dataclass(frozen=True)
 class Introduction:
-    """Where a worker runs: its node's id, the machine, its process there, the GPUs that Ray gave it, and the device it found."""
+    """The place where a worker runs.
+
+    Attributes:
+        node: the id of its node.
+        host: the name of the machine.
+        pid: the id of its process.
+        gpus: the ids of the GPUs that Ray gave it.
+        device: the device that it trains on, in words.
+    """
 
     node: str
     host: str
@@ -76,54 +94,67 @@ class Introduction:
 
 
 class Worker:
-    """The actor. Its process keeps what it has loaded and compiled from job to job.
+    """The actor of a worker, whose process keeps what it has loaded and compiled from job to job.
 
-    SIGTERM, which `ray stop` sends to a node's processes, makes it send its newest epoch ends_epoch to the driver and end.
+    SIGTERM, which `ray stop` sends to a node's processes, makes it send the end of its newest epoch as a checkpoint, and end.
+
+    Attributes:
+        device: the kind of device to train on.
+        driver: the code and data folder of the driver.
+        saving: how often checkpoints are sent.
     """
 
-    def __init__(self, device: str, driver: DriverEnvironment) -> None:
+    def __init__(self, device: str, driver: DriverEnvironment, saving: Saving) -> None:
         INTERRUPTS.listen()
         devices.one_thread()
-        self.device, self.driver = device, driver
+        self.device, self.driver, self.saving = device, driver, saving
         if driver.data.is_dir():  # this is the driver's machine, or they share the folder
             os.environ["HARNESS_DATA"] = str(driver.data)
 
     def introduce(self) -> Introduction:
-        """Say hello, once sure to be of use.
+        """Return where this worker runs, after checking that it can train for the driver.
 
         Raises:
-            MachineError: other code than the driver's, or no such device here.
+            MachineError: it has other code than the driver, or not the device.
         """
         import ray
 
-        host, here = socket.gethostname(), DriverEnvironment.here()
-        if (here.code, here.torch) != (self.driver.code, self.driver.torch):
+        host, own = socket.gethostname(), DriverEnvironment.current()
+        if (own.code, own.torch) != (self.driver.code, self.driver.torch):
             raise MachineError(
-                f"the Ray node {host} has other code than the driver\nthere: {here.code}, torch {here.torch}\n"
+                f"the Ray node {host} has other code than the driver\nthere: {own.code}, torch {own.torch}\n"
                 f"here: {self.driver.code}, torch {self.driver.torch}\ngive all nodes the same checkout and the same torch"
             )
         context = ray.get_runtime_context()
         gpus = tuple(map(str, context.get_accelerator_ids().get("GPU", ())))
-        return Introduction(context.get_node_id(), host, os.getpid(), gpus, devices.describe(devices.device(self.device)))
+        return Introduction(context.get_node_id(), host, os.getpid(), gpus, devices.describe(devices.named(self.device)))
 
-    def train(self, post: Any, number: int, job: Job, states: Mapping[str, bytes], features: Mapping[str, bytes]) -> None:
-        """Train a job. `states` are the checkpoints that it starts from, by spec id."""
+    def train(self, mailbox: Any, number: int, job: Job, states: Mapping[str, bytes], features: Mapping[str, bytes]) -> None:
+        """Train a job and send its events, files and checkpoints to the mailbox.
+
+        Args:
+            mailbox: Ray's handle of the actor `Mailbox`.
+            number: the number of the job.
+            job: the job.
+            states: the content of the checkpoints that it starts from, by spec id.
+            features: the driver's feature classifiers by file name.
+        """
         import ray
 
         _take_over(features)
-        with TemporaryDirectory(prefix="harness-") as folder, _line(post, number) as line:
-            events = train(job, self.device, Path(folder), _Sent(states, line.say), line.pruned)
+        with TemporaryDirectory(prefix="harness-") as folder, _channel(mailbox, number) as channel:
+            events = train(job, self.device, Path(folder), _SentCheckpoints(states, channel.put), channel.pruned, self.saving)
             with suppress(Stop), closing(events):
                 for event, ends_epoch in epoch_ends(job, events):
-                    line.say(_packed(event))
+                    channel.put(_packed(event))
                     if job.waits_for_pruning and ends_epoch:
-                        line.await_command()
-        if INTERRUPTS.asked:  # a process that was asked to stop takes no further job
+                        channel.await_command()
+        if INTERRUPTS.stop_requested:  # a process that was asked to stop takes no further job
             ray.actor.exit_actor()
 
 
 def _take_over(features: Mapping[str, bytes]) -> None:
-    """Use the driver's feature classifier from now on, also where this node had trained one of its own."""
+    """Write the driver's feature classifiers to the data folder of this node, over any that it had trained itself."""
     for name, content in features.items():
         file = paths.data() / "features" / name
         if not file.exists() or file.read_bytes() != content:
@@ -134,6 +165,7 @@ def _take_over(features: Mapping[str, bytes]) -> None:
 
 
 def _packed(event: Event) -> Event | PackedResult:
+    """Return an event as a message: a result with the content of its files, which are deleted, others as they are."""
     if not isinstance(event, Finished):
         return event
     files = {str(f.relative_to(event.files)): f.read_bytes() for f in event.files.rglob("*") if f.is_file()}
@@ -142,68 +174,90 @@ def _packed(event: Event) -> Event | PackedResult:
 
 
 @dataclass(frozen=True)
-class _Sent:
-    """Stands for `Checkpoints` here: loads what came with the job, saves by sending."""
+class _SentCheckpoints:
+    """A `CheckpointStore` that loads the checkpoints that came with the job, and saves by sending them to the driver.
+
+    Attributes:
+        states: the content of the checkpoints that came with the job, by spec id.
+        put: the function that sends a message.
+    """
 
     states: Mapping[str, bytes]
-    say: Callable[[object], None]
+    put: Callable[[object], None]
 
     def save(self, spec: TrialSpec, epoch: int, state: dict[str, Any]) -> None:
+        """Send the state of a trial after `epoch` epochs to the driver."""
         content = io.BytesIO()
         torch.save(state, content)
-        self.say(PackedCheckpoint(spec, epoch, content.getvalue()))
+        self.put(PackedCheckpoint(spec, epoch, content.getvalue()))
 
     def load(self, spec: TrialSpec, epoch: int) -> dict[str, Any]:
+        """Return the state of a trial that came with the job; raise CheckpointError if none came."""
         if spec.id not in self.states:
             raise CheckpointError(f"the checkpoint of {spec.id} after {epoch} epochs could not be read where the study was started")
-        return torch.load(io.BytesIO(self.states[spec.id]), map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(self.states[spec.id]), map_location="cpu", weights_only=True)
+        return state
 
 
-class _Line:
-    """A job's line to the driver: a thread sends what is said and hears the command, while this one trains."""
+class _Channel:
+    """A job's connection to the mailbox: a thread sends messages and receives commands while the main thread trains.
 
-    def __init__(self, post: Any, number: int) -> None:
-        self.post, self.number = post, number
+    Attributes:
+        mailbox: Ray's handle of the actor `Mailbox`.
+        number: the number of the job.
+        pruned: the ids of the trials to prune.
+        unsent: the messages to send, pickled.
+        sending: the lock of the thread that sends, which keeps messages in order.
+        closed: an event that ends the thread.
+    """
+
+    def __init__(self, mailbox: Any, number: int) -> None:
+        self.mailbox, self.number = mailbox, number
         self.pruned: set[str] = set()
         self.unsent: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self.turn = threading.Lock()
-        self.over = threading.Event()
+        self.sending = threading.Lock()
+        self.closed = threading.Event()
 
-    def say(self, message: object) -> None:
+    def put(self, message: object) -> None:
+        """Add a message to those to send."""
         self.unsent.put(pickle.dumps(message))
 
     def await_command(self) -> None:
-        """Wait until the driver has dealt with all that was said, and hear what it wants."""
+        """Wait until the driver has handled all messages, and obey its command."""
         import ray
 
         self.send()
-        self._obey(ray.get(self.post.await_command.remote(self.number)))
+        self._obey(ray.get(self.mailbox.await_command.remote(self.number)))
 
-    def carry(self) -> None:
-        while not self.over.wait(SEND_S):
+    def send_regularly(self) -> None:
+        """Send messages every SEND_S until the channel is closed. The function of the thread."""
+        while not self.closed.wait(SEND_S):
             self.send()
 
     def send(self) -> None:
+        """Send all messages that are unsent, and obey the command that comes back."""
         import ray
 
-        with self.turn:
+        with self.sending:
             messages = [self.unsent.get() for _ in range(self.unsent.qsize())]
-            self._obey(ray.get(self.post.tell.remote(self.number, messages)))
+            self._obey(ray.get(self.mailbox.send.remote(self.number, messages)))
 
     def _obey(self, command: Command) -> None:
+        """Take over the trials to prune, and send this process SIGTERM if it is to stop."""
         self.pruned |= command.prune
-        if command.stop and not INTERRUPTS.asked:
+        if command.stop and not INTERRUPTS.stop_requested:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 @contextmanager
-def _line(post: Any, number: int) -> Iterator[_Line]:
-    line = _Line(post, number)
-    thread = threading.Thread(target=line.carry, daemon=True)
+def _channel(mailbox: Any, number: int) -> Iterator[_Channel]:
+    """Open a job's channel and its thread; at the end send the last messages."""
+    channel = _Channel(mailbox, number)
+    thread = threading.Thread(target=channel.send_regularly, daemon=True)
     thread.start()
     try:
-        yield line
+        yield channel
     finally:
-        line.over.set()
+        channel.closed.set()
         thread.join()
-        line.send()
+        channel.send()

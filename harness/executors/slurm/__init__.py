@@ -1,4 +1,4 @@
 """Training in SLURM jobs, through submitit and a file system that all nodes share.
 
-In come jobs, out come events; what a job and its driver say to each other stands in files of the job's folder.
+In come jobs, out come events. A job and its driver exchange messages through files in the job's folder.
 """

@@ -1,7 +1,7 @@
-"""A SLURM job: trains one job of ours, and talks with the driver through files in a folder that both see.
+"""The program of a SLURM job, which trains one `Job` and exchanges messages with the driver in a folder that both see.
 
-events.jsonl   what it tells, a line per event; results' files and checkpoints it writes to their dirs itself
-command.json    what the driver wants: how many lines it has dealt with, and which trials to prune
+events.jsonl    the job's events, one per line; it writes results' files and checkpoints to their folders itself
+command.json    the driver's command: how many lines it has handled, and which trials to prune
 """
 
 import json
@@ -23,68 +23,79 @@ from harness.spec import Result, TrialSpec
 from harness.training.checkpoints import Checkpoints
 
 EVENTS, COMMAND = "events.jsonl", "command.json"
-STOPPED = {"stopped": True}  # the last line of a job that was told to end
-COMMAND_POLL_S = 0.05  # between two looks at the command
-ALONE_S = 600.0  # a driver that deals with nothing for so long is gone
+STOPPED = {"stopped": True}  # the last line of a job that was asked to end
+COMMAND_POLL_S = 0.05  # between two readings of the command
+ALONE_S = 600.0  # a driver that handles nothing for so long is taken for dead
 
 
 def work(job: Job, device: str, folder: Path, dirs: OutputDirs, code: str) -> None:
-    """A SLURM job's life. SIGTERM (preempted, cancelled) and SIGUSR2 (nearly out of time) end it, with a checkpoint.
+    """Run a SLURM job. SIGTERM (preempted, cancelled) and SIGUSR2 (nearly out of time) end it, with a checkpoint.
 
-    It refuses to train by any other code than the driver's: hours may lie between submission and start.
+    It trains with the driver's code only, given by its digest `code`: hours may lie between submission and start.
     """
     INTERRUPTS.listen()
     signal.signal(signal.SIGUSR2, lambda number, frame: signal.raise_signal(signal.SIGTERM))
     os.environ.update(ONE_THREAD)
     devices.one_thread()
-    line = _Line(folder)
+    channel = _Channel(folder)
     if provenance.code() != code:
-        line.write({"code": provenance.code()})
+        channel.write({"code": provenance.code()})
         return
     try:
-        with closing(train(job, device, dirs.scratch, Checkpoints(dirs.checkpoints), line.pruned)) as events:
+        with closing(train(job, device, dirs.scratch, Checkpoints(dirs.checkpoints), channel.pruned)) as events:
             for event, ends_epoch in epoch_ends(job, events):
-                line.write(as_line(event))
+                channel.write(as_line(event))
                 if ends_epoch:
-                    line.await_command(wait=job.waits_for_pruning)
+                    channel.await_command(wait=job.waits_for_pruning)
     except Stop:
-        line.write(STOPPED)
+        channel.write(STOPPED)
 
 
-class _Line:
-    """A job's end of its folder. Once that is removed another driver has taken over, and the job ends with OSError."""
+class _Channel:
+    """The job's side of its folder. Once that is removed another driver has taken over, and the job ends with OSError.
+
+    Attributes:
+        folder: the folder.
+        written: the number of lines that were written.
+        pruned: the ids of the trials to prune.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.said = 0
+        self.written = 0
         self.pruned: set[str] = set()
 
     def write(self, content: Mapping[str, Any]) -> None:
+        """Add a line to the events."""
         with (self.folder / EVENTS).open("r+") as file:  # closed after each line, so that other machines see it
             file.seek(0, os.SEEK_END)
             file.write(json.dumps(content) + "\n")
-        self.said += 1
+        self.written += 1
 
     def await_command(self, wait: bool) -> None:
-        """Hear which trials to prune; `wait` until the driver has dealt with all that was said."""
-        until = time.monotonic() + ALONE_S
+        """Read which trials to prune. If `wait`, wait until the driver has handled all lines.
+
+        Raises:
+            Stop: the process was asked to end, or the driver handled nothing for ALONE_S.
+        """
+        deadline = time.monotonic() + ALONE_S
         with INTERRUPTS.cutting_short():
-            while (command := json.loads((self.folder / COMMAND).read_bytes()))["dealt"] < self.said and wait:
-                if time.monotonic() > until:
+            while (command := json.loads((self.folder / COMMAND).read_bytes()))["dealt"] < self.written and wait:
+                if time.monotonic() > deadline:
                     raise Stop
                 time.sleep(COMMAND_POLL_S)
         self.pruned.update(command["prune"])
 
 
 def as_line(event: Event) -> dict[str, Any]:
-    """An event as a line. The driver knows the trial's spec and where its files are."""
+    """Return an event as the content of a line, without the spec and the files' folder of a result, which the driver knows."""
     if isinstance(event, Finished):
         return {"event": "Finished", "spec": event.spec, "metrics": dict(event.result.metrics)}
     return {"event": type(event).__name__} | asdict(event)
 
 
 def from_line(line: Mapping[str, Any], specs: Mapping[str, TrialSpec], dirs: OutputDirs) -> Event:
-    """The event that `as_line` wrote.
+    """Return the event of a line that `as_line` made.
 
     >>> from_line(as_line(Epoch("abc", 3, {"elbo/train": 0.1})), {}, OutputDirs(Path(), Path()))
     Epoch(spec='abc', epoch=3, row={'elbo/train': 0.1})

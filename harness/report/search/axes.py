@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from harness.queue import SearchTrial
 from harness.report.search.results import sign_of
-from harness.report.search.text import parameter_text
+from harness.report.search.tables import parameter_text
 from harness.study import SCORES
 from harness.study.space import Parameter
 

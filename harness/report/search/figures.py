@@ -27,7 +27,7 @@ from harness.report.search.axes import (
     window,
 )
 from harness.report.search.results import SearchResults, sign_of
-from harness.report.search.text import spread
+from harness.report.search.tables import spread
 
 MOST_LABELLED = 15  # trials of a front that are labelled with their number
 STYLES: Mapping[str, dict[str, Any]] = {

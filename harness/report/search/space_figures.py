@@ -34,7 +34,7 @@ from harness.report.search.axes import (
     window,
 )
 from harness.report.search.results import SearchResults
-from harness.report.search.text import parameter_text
+from harness.report.search.tables import parameter_text
 from harness.study import SCORES
 from harness.study.space import Parameter
 

@@ -1,0 +1,58 @@
+"""Every study of this project trains, in small."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from drivers import TWO_STEPS, Start, driver_of, one_result_per_cell
+from memory_tracker import MemoryTracker
+
+from harness import figures, study
+from harness.queue import SearchQueue, TrialStore, database
+from harness.study import Ablation, Budget, Search, SearchBudget
+
+ABLATIONS = [n for n in study.names() if isinstance(study.load_study(n), Ablation)]
+SEARCHES = [n for n in study.names() if isinstance(study.load_study(n), Search)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEARCHES)
+def test_every_search_runs_three_small_trials_and_names_what_to_test(name: str, tmp_path: Path) -> None:
+    found = study.load_study(name)
+    small = replace(found, base=found.base.derive(**TWO_STEPS), budgets={"default": SearchBudget(trials=3, epochs=2)})
+    directions = ["maximize" if study.SCORES[o].better == "higher" else "minimize" for o in small.objectives]
+    tracker = MemoryTracker()
+    queue = SearchQueue(TrialStore("a_search", directions, database()), small, "default", 2)
+    driver = driver_of(queue, tracker, tmp_path)
+    driver.headline = small.quality
+    driver.reconcile()
+    queue.prepare()
+    driver.run()
+    assert queue.missing == 0
+    assert {a.state for a in queue.history()} <= {"COMPLETE", "PRUNED"}
+    assert not any(name.startswith("test/") for run in tracker.runs.values() for name in run["metrics"])
+    best = queue.best()
+    assert best
+    arms = small.judged("default", {"tuned": best[0].spec}).arms
+    assert set(arms["tuned"]) <= set(small.space)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_ablation_runs_two_steps(name: str, tmp_path: Path) -> None:
+    found = study.load_study(name)
+    small = replace(found, base=found.base.derive(**TWO_STEPS), budgets={"default": Budget(epochs=1, seeds=(0,))})
+    tracker = MemoryTracker()
+    first = Start(small, tracker).go(tmp_path)
+    assert one_result_per_cell(small, first, tracker)
+    specs = {c.spec.id: c.spec for c in small.cells("default")}
+    for run in tracker.runs.values():
+        assert [step for step, _ in run["rows"]] == [1]
+        assert {"state_dict.pt", "pictures.npz", "figures"} == {p.name for p in run["files"].iterdir()}
+        pictures = {p.stem for p in (run["files"] / "figures").iterdir()}
+        there = figures.IN_QUICK if specs[run["cell"]].evaluation == "quick" else figures.FIGURES
+        assert pictures >= set(there) - set(figures.NEEDS_TWO_LATENTS) - {"dead_units"}
+        assert set(run["metrics"]) >= {"elbo/train", "test/squared_error", "perf/train_s", "model/parameters"}
+    second = Start(small, tracker).go(tmp_path)
+    assert second.states() == first.states()
+    assert len(tracker.runs) == len(small.arms)

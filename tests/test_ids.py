@@ -1,0 +1,68 @@
+"""Ids name content, and content that was there before keeps its name: what is on record is found again."""
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from harness.runner.study_store import StudyStore
+from harness.spec import FIELDS, LATER, TrialSpec
+from harness.study import load_study
+
+# As commit b0c01ba gave them.
+TRIALS: dict[str, dict[str, Any]] = {
+    "a9813f593105": {},
+    "0882dc16ac58": {"likelihood": "bernoulli", "binarisation": "static", "seed": 3},
+    "576eeaff4d6b": {"likelihood": "mse", "sigma": 0.5, "beta": 4},
+    "f2db02b6d166": {
+        "network": "mlp",
+        "hidden": (64, 32),
+        "latent": 10,
+        "optimizer": "adamw",
+        "weight_decay": 1e-2,
+        "learning_rate": 1e-3,
+        "learning_rate_decay": 0.1,
+    },
+    "33030ecebc11": {"objective": "iwae", "num_samples": 5, "dataset": "digits", "precision": "bf16", "evaluation": "full"},
+}
+STUDIES = {"loss_ablation": "68033b0a4409", "activation_ablation": "f0c57713b68e"}
+SEARCHES = {"learning_rate_search": "02dcb111", "architecture_search": "41caf118", "elbo_vs_throughput": "2c8b5c71"}
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_a_trial_on_record_keeps_its_id(name: str) -> None:
+    assert TrialSpec(**TRIALS[name]).id == name
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_on_record_keeps_its_cells(name: str) -> None:
+    study = load_study(name).judged("default", {})
+    ids = "".join(cell.spec.id for cell in study.cells("default"))
+    assert hashlib.sha256(ids.encode()).hexdigest()[:12] == STUDIES[name]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_on_record_keeps_its_trials(name: str) -> None:
+    search = load_study(name).search
+    assert search is not None
+
+    class Quiet:
+        """A tracker without runs."""
+
+        def finished_runs(self, ledger: str) -> set[str]:
+            return set()
+
+    store = StudyStore(name, "default", Quiet(), "")  # type: ignore[arg-type]
+    with store.search_queue(search, 2) as queue:
+        assert queue.store.name == f"{name}.default.{SEARCHES[name]}"
+
+
+def test_what_came_later_counts_once_it_is_set() -> None:
+    later = [f for f in TrialSpec.__dataclass_fields__.values() if f.metadata.get("later")]
+    assert {f.name for f in later} == {"learning_rate_schedule", "learning_rate_warmup"}
+    assert LATER == {"later": True}
+    plain = TrialSpec()
+    assert set(plain.identity) == set(FIELDS) - {f.name for f in later}
+    for change in ({"learning_rate_schedule": "constant"}, {"learning_rate_warmup": 1.0}):
+        assert plain.derive(**change).id != plain.id
+        assert set(plain.derive(**change).identity) == set(plain.identity) | set(change)
