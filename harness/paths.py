@@ -22,5 +22,5 @@ def data() -> Path:
 
 
 def studies() -> Path:
-    """Return the folder of the study files, which hold one question each: `$HARNESS_STUDIES`, or the project's."""
-    return Path(os.environ.get("HARNESS_STUDIES") or PROJECT / "studies").resolve()
+    """Return the folder of the study files, which hold one question each."""
+    return PROJECT / "studies"

@@ -19,7 +19,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty `HARNESS_HOME`; the data sets stay those of the project."""
     monkeypatch.setenv("HARNESS_DATA", os.environ.get("HARNESS_DATA") or str(paths.PROJECT / "data"))
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
-    for name in ("MLFLOW_TRACKING_URI", "HARNESS_COMMAND", "HARNESS_STUDIES"):
+    for name in ("MLFLOW_TRACKING_URI", "HARNESS_COMMAND"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"
 

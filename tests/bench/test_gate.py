@@ -69,7 +69,12 @@ def test_too_few_pairs_are_an_error(pairs):
 
 @pytest.mark.parametrize(
     "compiled",
-    [False, pytest.param(True, marks=pytest.mark.skipif(not devices.compiler(torch.device("cpu")), reason="no compiler"))],
+    [
+        False,
+        pytest.param(
+            True, marks=[pytest.mark.slow, pytest.mark.skipif(not devices.compiler(torch.device("cpu")), reason="no compiler")]
+        ),
+    ],
 )
 def test_more_steps_take_longer(compiled):
     groups = gate.time_groups([(paths.PROJECT, steps) for steps in (2, 8, 2)], rounds=8, compiled=compiled)

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from cold_starts import fork
 
-from harness import cli
+from harness import cli, paths
 from harness.runner import commands
 
 STUDY = '''"""Is it so?"""
@@ -43,7 +43,7 @@ def drive(home: Path, executor: str) -> int:
     """`harness study`, as a program that has loaded what it needs."""
     os.environ["HARNESS_HOME"] = str(home)
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow leaves there what it was told last
-    os.environ["HARNESS_STUDIES"] = str(home)  # its study lies in this home
+    paths.studies = lambda: home  # its study lies in this home
     with (home / "said").open("a", buffering=1, encoding="utf-8") as sys.stdout, sys.stdout as sys.stderr:
         return cli.main(["study", "stopped", "--device", "cpu", "--executor", executor])
 

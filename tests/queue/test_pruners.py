@@ -12,7 +12,7 @@ from mlflow_runs import trial_runs
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from harness import report
+from harness import paths, report
 from harness.queue import SearchQueue, TrialStore, database, samplers
 from harness.runner import commands
 from harness.spec import TrialSpec
@@ -59,7 +59,7 @@ def test_bad_trials_are_pruned_over_seeds_and_good_ones_do_all(
     tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "over_seeds.py").write_text(STUDY)
-    monkeypatch.setenv("HARNESS_STUDIES", str(tmp_path))
+    monkeypatch.setattr(paths, "studies", lambda: tmp_path)
     said = start()
 
     trials, runs = searched(), runs_of(MlflowTracker("over_seeds", "default", ""))
@@ -106,7 +106,7 @@ def test_the_brackets_of_hyperband_are_there_before_the_first_report() -> None:
     assert [study.pruner._get_bracket_id(study, t) for t in study.trials[:20]] == brackets
 
 
-@pytest.mark.parametrize(("name", "epochs"), [("median", 4), ("hyperband", 9)])
+@pytest.mark.parametrize(("name", "epochs"), [("median", 4), pytest.param("hyperband", 9, marks=pytest.mark.slow)])
 def test_a_trial_that_is_pruned_takes_fewer_epochs(name: str, epochs: int, tmp_path: Path, mlflow_store: Path) -> None:
     search = Search(
         base=TrialSpec(dataset="digits", network="mlp", hidden=(8,), batch_size=256),

@@ -161,6 +161,8 @@ PLANS: dict[str, Callable[[], Search]] = {
     "nsga2": lambda: search(sampler="nsga2", objectives=("elbo/validation", "model/parameters")),
 }
 
+WHOLE_PLANS = [name if name in ("gp", "random") else pytest.param(name, marks=pytest.mark.slow) for name in PLANS]
+
 
 @pytest.fixture
 def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -175,14 +177,14 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     return each()
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", WHOLE_PLANS)
 def test_the_path_does_not_depend_on_timing(name: str, homes: Iterator[Path]) -> None:
     paths = [undisturbed(PLANS[name](), next(homes), seed) for seed in (1, 2)]
     assert paths[0] == paths[1]
     assert [p[1] for p in paths[0]] == ["COMPLETE"] * len(paths[0])
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", WHOLE_PLANS)
 def test_a_killed_search_takes_the_path_of_an_undisturbed_one(
     name: str, homes: Iterator[Path], dying: Callable[[int], None]
 ) -> None:

@@ -61,6 +61,7 @@ def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path) -> None:
     assert trials["cell"].is_unique
 
 
+@pytest.mark.slow
 def test_two_seeds_are_told_apart_from_a_verdict(tmp_path: Path) -> None:
     screen = io.StringIO()
     report.show(findings_of(SMALL, MemoryTracker(), tmp_path), Console(file=screen, width=80))
@@ -71,6 +72,7 @@ def test_two_seeds_are_told_apart_from_a_verdict(tmp_path: Path) -> None:
     assert all(len(line) <= 80 for line in table)
 
 
+@pytest.mark.slow
 def test_a_hypothesis_without_its_score_is_not_passed_over(tmp_path: Path) -> None:
     deep = Hypothesis(better="bce", worse="mse", metric="test/common_bits_exact")  # a quick evaluation leaves it out
     tracker = MemoryTracker()
@@ -82,6 +84,7 @@ def test_a_hypothesis_without_its_score_is_not_passed_over(tmp_path: Path) -> No
     assert "no verdict, no seed has the score" in (report.folder("loss_ablation", "default") / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_winner_is_chosen_on_validation(tmp_path: Path) -> None:
     findings = findings_of(SMALL, MemoryTracker(), tmp_path)
     means = findings.table.groupby("arm")["validation/squared_error"].mean()

@@ -67,6 +67,7 @@ def test_trials_of_one_shape_train_together(tmp_path: Path) -> None:
     assert all(len({s.cohort for s in j.specs}) == 1 for j in jobs)
 
 
+@pytest.mark.slow
 def test_the_first_seed_of_every_arm_gets_all_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[int, set[int]] = {}
 

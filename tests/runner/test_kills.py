@@ -167,14 +167,15 @@ def test_a_signal_keeps_the_work_and_ends_in_time(number: int, code: int, tmp_pa
         program = [
             sys.executable,
             "-c",
-            "import sys; from harness import cli; sys.exit(cli.main())",
+            "import pathlib, sys; from harness import cli, paths\n"
+            "folder = pathlib.Path(sys.argv.pop(1)); paths.studies = lambda: folder; sys.exit(cli.main())",
+            str(tmp_path),
             "study",
             "long",
             "--device",
             "cpu",
         ]
-        environment = os.environ | {"HARNESS_STUDIES": str(tmp_path)}
-        process = subprocess.Popen(program, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(program, stdout=out, stderr=subprocess.STDOUT, text=True)
     try:
         until = time.monotonic() + 90
         store = home / "mlruns" / "optuna.db"

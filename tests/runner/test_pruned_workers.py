@@ -31,7 +31,7 @@ def alarm() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("alarm", "fixed_code")
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_search_goes_on_when_all_that_trains_is_pruned(home: Path, workers: int) -> None:
     search = Search(
         base=TrialSpec(dataset="digits", network="mlp", hidden=(8,)),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness import report
+from harness import paths, report
 from harness.runner import commands
 from harness.tracking import MlflowTracker
 
@@ -52,11 +52,12 @@ class Impatient(Console):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_report_that_was_stopped_or_killed_is_written_again(
     tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "small.py").write_text(STUDY)
-    monkeypatch.setenv("HARNESS_STUDIES", str(tmp_path))
+    monkeypatch.setattr(paths, "studies", lambda: tmp_path)
 
     def start(kind: type[Console] = Console) -> tuple[int, str]:
         said = io.StringIO()

@@ -57,6 +57,7 @@ def null_studies(request: pytest.FixtureRequest) -> list[list[Verdict]]:
     return studies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outcome", ["confirmed", "refuted"])
 def test_a_study_of_nothing_rarely_claims_something(outcome: str, null_studies: list[list[Verdict]]) -> None:
     wrong = np.mean([any(v.outcome == outcome for v in study) for study in null_studies])

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import study
+from harness import paths, study
 from harness.errors import UserError
 from harness.spec import TrialSpec
 from harness.study import SCORES, Ablation, Budget, Hypothesis
@@ -19,7 +19,7 @@ from harness.study import Ablation, Budget, Hypothesis
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of studies that a test may fill."""
-    monkeypatch.setenv("HARNESS_STUDIES", str(tmp_path))
+    monkeypatch.setattr(paths, "studies", lambda: tmp_path)
     return tmp_path
 
 
