@@ -6,7 +6,6 @@ of equal code differ by more than rounds do. The two heads are also each other's
 there is no verdict.
 """
 
-import itertools
 import json
 import math
 import os
@@ -17,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -289,32 +287,3 @@ def _judge_until_clear(groups: Iterator[np.ndarray], console: Console, title: st
                 console.print(line, highlight=False, markup=False)
                 printed_at = time.monotonic()
     raise MachineError("nothing to judge: the timing ended early")
-
-
-def calibrate(
-    console: Console,
-    *,
-    verdicts: int = 20,
-    pairs: int = PAIRS,
-    rounds: int = ROUNDS,
-    plant: float = 0.1,
-    compiled: bool = False,
-    time_groups: Timing = time_groups,
-) -> dict[str, Counter[str]]:
-    """Count how often the gate is wrong on this machine.
-
-    It gives verdicts on equal code, and on a head that trains `plant` more steps per round. Each verdict has groups of its own; the
-    two kinds share the base.
-    """
-    steps = STEPS[compiled]
-    head, slow = (paths.PROJECT, steps), (paths.PROJECT, round(steps * (1 + plant)))
-    outcomes: dict[str, Counter[str]] = {"equal": Counter(), "planted": Counter()}
-    with closing(time_groups([head, head, head, slow, slow], rounds, "cpu", compiled)) as groups:
-        for n in range(verdicts):
-            seconds_of_groups = list(itertools.islice(groups, pairs))
-            for kind, heads in (("equal", (1, 2)), ("planted", (3, 4))):
-                ratios, control = zip(*(pair(seconds, heads) for seconds in seconds_of_groups), strict=True)
-                result = verdict(ratios, control)
-                outcomes[kind][result.outcome] += 1
-                console.print(f"{n + 1}/{verdicts} {kind}: {result}", highlight=False, soft_wrap=True)
-    return outcomes

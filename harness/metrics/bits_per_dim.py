@@ -84,17 +84,3 @@ class CommonHead:
 def _cell(image: Tensor, v: Tensor) -> Tensor:
     """Return the index into the flat table of levels v under mean images, elementwise, int32."""
     return (image * BINS).int().clamp_(0, BINS - 1) * LEVELS + v.int()
-
-
-def histogram_bits(train: Tensor, test: Tensor) -> float:
-    """Return the bits per dimension of test images under a histogram of levels per pixel, the score that any model must beat.
-
-    Args:
-        train: Grey levels to count, uint8 (N, P); 1 is added to each count.
-        test: Grey levels to score, uint8 (M, P).
-    """
-    pixels = train.shape[1]
-    offset = torch.arange(pixels, device=train.device) * LEVELS
-    counts = torch.bincount((train.long() + offset).flatten(), minlength=pixels * LEVELS).view(pixels, LEVELS).double() + 1
-    log_p = (counts / counts.sum(1, keepdim=True)).log().flatten()
-    return bits_per_dimension(log_p[test.long() + offset].sum(1).mean().item(), pixels)

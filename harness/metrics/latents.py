@@ -9,7 +9,7 @@ from torch import Tensor
 NEIGHBOURS = 15
 ACTIVE_VARIANCE = 0.01
 PROBE_STEPS = 500
-CHUNK = 200  # draws at a time against all images: 16 MB at 10,000 of them
+DRAWS_AT_ONCE = 200  # draws at a time against all images: 16 MB at 10,000 of them
 
 
 def knn_accuracy(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
@@ -62,7 +62,7 @@ class AggregateInformation(NamedTuple):
 
 @torch.no_grad()
 def mutual_information(
-    mean: Tensor, log_var: Tensor, draws: int = 2_000, seed: int = 0, *, chunk: int = CHUNK
+    mean: Tensor, log_var: Tensor, draws: int = 2_000, seed: int = 0, *, chunk: int = DRAWS_AT_ONCE
 ) -> AggregateInformation:
     """Return the mutual information of images and codes, and the divergence of the aggregate posterior from the prior N(0, I).
 

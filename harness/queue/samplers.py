@@ -43,7 +43,7 @@ def _tpe(root: str, number: int) -> BaseSampler:
     return optuna.samplers.TPESampler(seed=_seed(root, number), multivariate=True, group=True, constant_liar=True)
 
 
-SAMPLERS: Mapping[str, Callable[[str, int], BaseSampler]] = {
+SAMPLER_OF: Mapping[str, Callable[[str, int], BaseSampler]] = {
     "gp": _gp,
     "tpe": _tpe,
     "random": lambda root, number: optuna.samplers.RandomSampler(seed=_seed(root, number)),
@@ -58,7 +58,7 @@ def sampler(name: str, root: str, number: int) -> BaseSampler:
     It is made anew for each trial, so that it carries no state over, and seeded by the study's name and the trial's number.
     """
     with _stable():
-        return SAMPLERS[name](root, number)
+        return SAMPLER_OF[name](root, number)
 
 
 @contextmanager

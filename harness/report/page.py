@@ -116,7 +116,7 @@ def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
         "native_headings": [*tables.NATIVE_HEADINGS, *(label for label, _ in tables.NOTES.values())],
         "native": tables.native_rows(results),
         "cost": tables.cost_rows(results),
-        "cost_headings": [label for label, _ in tables.COST.values()],
+        "cost_headings": [label for label, _ in tables.COST_COLUMNS.values()],
         "images": {p: _base64(folder_path / f"{p}.png") for p in ("scores", "rate_distortion", "gallery")},
     }
 

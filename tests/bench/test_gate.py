@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from calibrate_gate import calibrate
 from rich.console import Console
 from scipy import stats
 
@@ -100,7 +101,7 @@ def test_calibration_counts_verdicts_of_both_kinds():
         while True:
             yield np.array([[steps / base * np.exp(next(noise)) for _, steps in sides]] * rounds)
 
-    found = gate.calibrate(Console(file=io.StringIO()), verdicts=3, time_groups=groups)
+    found = calibrate(Console(file=io.StringIO()), verdicts=3, time_groups=groups)
     assert found == {"equal": {gate.OK: 3}, "planted": {gate.REGRESSION: 3}}
 
 

@@ -17,9 +17,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from cold_starts import fork
 from rich.console import Console
 
 from harness import data, queue
-from harness.executors import training
+from harness.executors import Saving, local
 from harness.runner.session import Session
 from harness.runner.study_store import StudyStore
 from harness.spec import TrialSpec
@@ -99,6 +100,8 @@ def drive(home: Path) -> None:
     tracker.log, tracker.finish = noted_log, noted_finish  # type: ignore[method-assign]  # listened in on, in this process only
     digits = data.load_dataset("digits", say=lambda _: None)
     origin = {"device": "a CPU", "dataset.digest": digits.digest}
+    # These trials take less than the five seconds between two checkpoints.
+    local.train = partial(local.train, saving=Saving(every_s=0.0, share=float("inf")))  # in this process only
     session = Session(
         store=StudyStore("chaos", "default", tracker, ""),
         console=Console(file=io.StringIO()),
@@ -113,16 +116,6 @@ def drive(home: Path) -> None:
         session.train(queue, session.plan([c.spec for c in cells]), "validation/squared_error")
     with session.store.search_queue(SEARCH, 3) as queue:
         session.train(queue, session.plan([c.spec for c in cells]), "elbo/validation")
-
-
-@contextmanager
-def checkpoints_at_every_epoch() -> Iterator[None]:
-    """These trials take less than the five seconds between two checkpoints."""
-    before, training.EVERY_S = training.EVERY_S, 0.0
-    try:
-        yield
-    finally:
-        training.EVERY_S = before
 
 
 def kill_until_done(home: Path, kills: int, draw: random.Random, say: Callable[[str], None]) -> int:
@@ -231,7 +224,7 @@ def chaos(kills: int, seed: int, say: Callable[[str], None]) -> list[str]:
     """What is wrong after so many kills; empty when nothing is."""
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, checkpoints_at_every_epoch():
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         calm, home, draw = Path(folder) / "calm", Path(folder) / "killed", random.Random(seed)
         found: list[str] = []
         done = 0

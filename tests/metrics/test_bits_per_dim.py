@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from harness import data
 from harness.metrics import bits_per_dim
-from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, histogram_bits, own_levels
+from harness.metrics.bits_per_dim import LEVELS, CommonHead, bits_per_dimension, own_levels
 from harness.models.vae import VAE, build
 from harness.spec import LIKELIHOOD_SCALES, TrialSpec
 
@@ -69,6 +70,20 @@ def test_tier_b_is_there_where_grey_levels_have_a_pmf(name: str) -> None:
 
 def test_bits_per_dimension() -> None:
     assert bits_per_dimension(-784 * torch.tensor(256.0).log().item(), 784) == pytest.approx(8)
+
+
+def histogram_bits(train: Tensor, test: Tensor) -> float:
+    """Return the bits per dimension of test images under a histogram of levels per pixel, the score that any model must beat.
+
+    Args:
+        train: Grey levels to count, uint8 (N, P); 1 is added to each count.
+        test: Grey levels to score, uint8 (M, P).
+    """
+    pixels = train.shape[1]
+    offset = torch.arange(pixels, device=train.device) * LEVELS
+    counts = torch.bincount((train.long() + offset).flatten(), minlength=pixels * LEVELS).view(pixels, LEVELS).double() + 1
+    log_p = (counts / counts.sum(1, keepdim=True)).log().flatten()
+    return bits_per_dimension(log_p[test.long() + offset].sum(1).mean().item(), pixels)
 
 
 def test_the_histogram_is_counted_by_hand() -> None:

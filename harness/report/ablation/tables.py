@@ -42,7 +42,7 @@ NOTES = {  # columns beside the native scores, with decimals; the first is the l
     "test/noise_scale": ("own pixel noise", 4),
     "diagnostics/effective_beta": ("effective beta", 2),
 }
-COST = {  # with decimals
+COST_COLUMNS = {  # with decimals
     "perf/step_ms_p50": ("step (ms, median)", 2),
     "perf/images_per_s": ("images/s", 0),
     "perf/train_s": ("training (s)", 1),
@@ -164,7 +164,7 @@ def own_rows(results: AblationResults) -> list[list[str]]:
 
 def cost_rows(results: AblationResults) -> list[list[str]]:
     """Return a row per arm: what a trial costs."""
-    return [[arm, *(spread(results.by_seed(arm, m), digits) for m, (_, digits) in COST.items())] for arm in results.arms]
+    return [[arm, *(spread(results.by_seed(arm, m), digits) for m, (_, digits) in COST_COLUMNS.items())] for arm in results.arms]
 
 
 def verdict_words(results: AblationResults) -> list[tuple[str, str, Verdict, str]]:
