@@ -1,4 +1,4 @@
-"""Devices, which no other module names: which one to use, how many threads, how long a step took, how much memory it used."""
+"""Devices, whose GPUs no other module names: which one to use, how many threads, how long a step took, how much memory it used."""
 
 import os
 import platform

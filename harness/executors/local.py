@@ -42,7 +42,7 @@ class InProcess:
             self.training = None
 
     def prune(self, ids: Collection[str]) -> None:
-        """End these trials at the end of the epoch that was just reported."""
+        """End these trials at the next end of an epoch."""
         self.pruned.update(ids)
 
     def close(self, patience_s: float = 8.0) -> None:

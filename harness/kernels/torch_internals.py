@@ -1,6 +1,6 @@
-"""The only module that uses private names of torch: its compiler's back end and its fused Adam.
+"""The only module of training that uses private names of torch: its compiler's back end and its fused Adam.
 
-They were tried with torch 2.13 (docs/log.md).
+They were tried with torch 2.13 (docs/log.md). The counts of a step (bench/counts.py) use others.
 """
 
 from collections.abc import Callable, Sequence

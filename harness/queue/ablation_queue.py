@@ -75,7 +75,8 @@ class AblationQueue:
             settled |= {t.user_attrs["cell"] for t in self._trials(TrialState.WAITING, TrialState.RUNNING)}
             for key, cell in self.cells.items():
                 if key not in settled:
-                    attempt = 1 + sum(t.user_attrs["cell"] == key for t in self._trials(TrialState.FAIL))
+                    failed = [t for t in self._trials(TrialState.FAIL) if t.user_attrs["cell"] == key]
+                    attempt = 1 + sum(1 + len(released(t)) for t in failed)
                     facts = {"cell": key, "arm": cell.arm, "seed": cell.seed, "attempt": attempt}
                     keep_lock()
                     self.store.queue({"seed": cell.seed}, {"seed": SEEDS}, facts)

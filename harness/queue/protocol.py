@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 from harness.queue.store import TrialStore
 from harness.study import Cell
 
-ATTEMPTS = 3  # at a trial that its worker loses
-LOST = "its driver ended"  # the reason of a release that is no attempt
+ATTEMPTS = 3  # at a trial that its worker loses; those that went with their driver do not count
+LOST = "its driver ended"
 
 # Maps a run's id to its status (empty if there is no such run) and its last metrics.
 LookUpRun = Callable[[str], tuple[str, Mapping[str, float]]]
@@ -21,7 +21,7 @@ class Assignment:
     Attributes:
         number: the number of its trial in the store.
         cell: the arm, seed and spec to train.
-        attempt: the number of the attempt, from 1.
+        attempt: the number of this start of the trial, from 1, whatever ended the earlier ones.
         run: the id of an earlier attempt's run; empty if there is none.
         part: the index of the run's seed among the trial's seeds.
     """

@@ -248,9 +248,11 @@ class SearchQueue:
         batches = self._batches()
         complete = sum(map(len, batches)) >= self.wanted
         tellable = batches if complete or self.store.shared else batches[:-1]
-        with self.store.alone():
-            for t in [t for batch in tellable for t in batch if t.state == TrialState.RUNNING and t.number in self.store.own]:
-                if "outcome" in t.user_attrs:
+        own = [t for batch in tellable for t in batch if t.state == TrialState.RUNNING and t.number in self.store.own]
+        due = [t for t in own if "outcome" in t.user_attrs]
+        if due:
+            with self.store.alone():
+                for t in due:
                     self.outcomes.tell(t)
         self._ask_ahead()
 

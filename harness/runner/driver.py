@@ -199,7 +199,7 @@ class Driver:
         if logged is not None:
             return Running(assignment, epochs, logged)
         cell = assignment.cell
-        tags = {**self.origin, "ledger": self.store_name}
+        tags = {**self.origin, "ledger": self.store_name}  # the tag that runs on record have
         run = self.tracker.begin(cell.spec, cell.arm, assignment.number, assignment.attempt, tags)
         self.queue.note_run(assignment, run)
         return Running(replace(assignment, run=run), epochs)

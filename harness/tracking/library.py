@@ -44,6 +44,7 @@ def client() -> Any:
 
 def failure() -> type[Exception]:
     """Return the type of MLflow's exceptions."""
+    mlflow()
     from mlflow.exceptions import MlflowException
 
     exception: type[Exception] = MlflowException

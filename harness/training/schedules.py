@@ -22,7 +22,7 @@ class Progress(NamedTuple):
     Attributes:
         epoch: the epoch, counted from 0.
         epochs: the number of epochs in all.
-        step: the numbers of the steps, (T,), counted from 0 over all epochs.
+        step: the numbers of the steps, (T, 1), counted from 0 over all epochs.
         steps: the number of steps in all.
     """
 
@@ -32,7 +32,7 @@ class Progress(NamedTuple):
     steps: int
 
 
-Schedule = Callable[[Progress, Tensor], Tensor]  # (progress, factor to end at) -> factor, () or (T,)
+Schedule = Callable[[Progress, Tensor], Tensor]  # (progress, factors to end at (S,)) -> factors that broadcast to (T, S)
 
 
 def constant(at: Progress, end: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def exponential(at: Progress, end: Tensor) -> Tensor:
 
 
 def cosine(at: Progress, end: Tensor) -> Tensor:
-    """Return end + (1 - end) (1 + cos(pi step / (steps - 1))) / 2, (T,), which changes with every step.
+    """Return end + (1 - end) (1 + cos(pi step / (steps - 1))) / 2, (T, S), which changes with every step.
 
     Loshchilov & Hutter, 2017 (https://arxiv.org/abs/1608.03983), without restarts.
     """
@@ -58,17 +58,22 @@ SCHEDULES: Mapping[str, Schedule] = {"exponential": exponential, "constant": con
 
 
 def learning_rates(lanes: Sequence[TrialSpec], steps: range, per_epoch: int, epoch: int) -> Tensor:
-    """Return every lane's learning rate at these steps of an epoch, (T, S).
+    """Return every lane's learning rate at these steps of an epoch, (T, S); lanes train for the same number of epochs.
 
     Over the first `learning_rate_warmup` epochs the schedule's rate is scaled by a factor that rises linearly to 1. `steps` are
     numbered within the epoch, and `per_epoch` counts the steps of an epoch.
     """
-    number = epoch * per_epoch + torch.arange(steps.start, steps.stop)
+    number = epoch * per_epoch + torch.arange(steps.start, steps.stop)[:, None]
+    first, end, warmup = (
+        torch.tensor([getattr(s, field) for s in lanes])
+        for field in ("learning_rate", "learning_rate_decay", "learning_rate_warmup")
+    )
+    at = Progress(epoch, lanes[0].epochs, number, lanes[0].epochs * per_epoch)
+    names = [s.learning_rate_schedule for s in lanes]
     rates = torch.empty(len(steps), len(lanes))
-    for lane, spec in enumerate(lanes):
-        at = Progress(epoch, spec.epochs, number, spec.epochs * per_epoch)
-        factor = SCHEDULES[spec.learning_rate_schedule](at, torch.tensor(spec.learning_rate_decay))
-        rates[:, lane] = torch.tensor(spec.learning_rate) * factor
-        if spec.learning_rate_warmup > 0:
-            rates[:, lane] *= ((number + 1) / (spec.learning_rate_warmup * per_epoch)).clamp(max=1)
+    for name in set(names):
+        own = [lane for lane, other in enumerate(names) if other == name]
+        rates[:, own] = first[own] * SCHEDULES[name](at, end[own])
+    if warmup.any():
+        rates *= torch.where(warmup > 0, (number + 1) / (warmup * per_epoch), 1.0).clamp(max=1)
     return rates

@@ -164,3 +164,18 @@ def test_only_a_search_with_a_pruner_ends_trials_early(home: Path) -> None:
     assert of_ablation().pruning is None
     assert of_search().pruning is None
     assert of_pruned_search().pruning is not None
+
+
+def test_the_number_of_a_start_goes_on_when_mended_code_tries_again(home: Path) -> None:
+    queue, runs = ready(of_ablation), Runs()
+    first, *_ = all_of(queue)
+    assert queue.fail(runs.begin(queue, first), "its worker died", final=False).retried
+    (again,) = queue.take(TRIALS, lambda cell: 0)
+    queue.fail(runs.begin(queue, again), "loss not finite", final=True)
+    queue.release(runs.look)
+    study = Ablation(base=BASE, arms={"bce": {}}, budgets={"default": Budget(epochs=2, seeds=range(1))})
+    store = TrialStore("contract.default", ["minimize"], database(), code="mended")
+    mended = AblationQueue(store, study.cells("default"), lambda metrics: metrics["validation/squared_error"])
+    mended.reconcile(runs.look, set())
+    mended.prepare()
+    assert [a.attempt for a in mended.take(TRIALS, lambda cell: 0)] == [3]
