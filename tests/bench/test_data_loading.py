@@ -9,7 +9,7 @@ from harness.spec import TrialSpec
 def test_load(benchmark):
     """Read and verify all four files."""
     benchmark.group = "data set"
-    benchmark.pedantic(data.load, args=("mnist",), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(data.load_dataset, args=("mnist",), rounds=5, warmup_rounds=1)
 
 
 def test_gather(benchmark, mnist, where):
