@@ -184,7 +184,7 @@ def test_a_signal_interrupts_the_wait_and_closing_keeps_the_newest_epoch(pool: R
     before = signal.signal(signal.SIGTERM, stop)
     try:
         pool.submit(Job((spec,)))
-        with pytest.raises(Stopped):  # noqa: PT012
+        with pytest.raises(Stopped):  # noqa: PT012  (the signal comes in the middle of the loop)
             for event in until_over(pool):
                 if not shown:
                     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
