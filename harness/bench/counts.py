@@ -97,8 +97,8 @@ def count(likelihood: str, device: str = "cpu") -> dict[str, int]:
 
 def _graph(cohort: Cohort) -> dict[str, int]:
     """Return the operations of the whole step traced as one graph, as it is compiled; or 1 break if it cannot be traced."""
-    stream = BatchStream(cohort.lanes, cohort.levels, cohort.steps_per_epoch, epoch=0)
-    chunk = stream.chunk(range(1), cohort.config.optimizer, whole=False)
+    stream = BatchStream(cohort.lanes, cohort.levels, cohort.steps_per_epoch, 0, cohort.config.optimizer)
+    chunk = next(stream.chunks(1, whole=False))
     constant = step.LaneConstants(cohort.levels, cohort.weight_decay, cohort.free_bits)
     state = (cohort.params, *cohort.state.slots.values())
     try:

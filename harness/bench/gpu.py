@@ -115,7 +115,7 @@ def _parity(report: _Report, data: Data, device: torch.device, specs: Sequence[T
 def _elbo(cohort: Cohort, spec: TrialSpec) -> float:
     """Return the test ELBO of a trial of a cohort, from one draw of z per image."""
     vae = cohort.trained(spec)
-    x = metrics.model_inputs(spec, vae, cohort.data.test)
+    x = metrics.model_inputs(spec, cohort.data.test)
     return metrics.estimate_elbo(vae, metrics.native(vae, x), samples=1).elbo
 
 

@@ -146,7 +146,7 @@ def usual_loop(name: str, device: torch.device) -> Rung:
 def own_step(name: str, device: torch.device, lanes: int, compiled: bool) -> Rung:
     """Return the rung of this harness's own step for `lanes` trials, by operation or compiled to one graph."""
     specs = [TrialSpec(seed=s) for s in range(lanes)]
-    cohort = Cohort(specs, mnist(), device, compiled=True) if compiled else Cohort(specs, mnist(), device)
+    cohort = Cohort(specs, mnist(), device, "compiled" if compiled else "eager")
     # A call is a shortened epoch without its evaluation, long enough that the work done once per epoch does not count too much.
     steps = 4 * CHUNK if lanes == 1 else max(LEAST_STEPS, CHUNK // lanes)
 

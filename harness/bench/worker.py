@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -48,7 +49,9 @@ def workload(levels: Tensor, steps: int, device: torch.device, compiled: bool) -
     rooms = (Path(str(harness.__file__)).parent / "training").is_dir()
     cohorts = import_module("harness.training.cohort" if rooms else "harness.cohort")
     train, validation, test = (Split(n, levels, torch.zeros(len(levels)).long()) for n in ("train", "validation", "test"))
-    options = {"compiled": True} if compiled else {}  # older revisions cannot compile, so they are timed by operations
+    # Older revisions have a flag in the place of `execution`; still older ones cannot compile, and are timed by operations.
+    by_name = "execution" in signature(cohorts.Cohort).parameters
+    options: dict[str, Any] = ({"execution": "compiled"} if by_name else {"compiled": True}) if compiled else {}
     data = Data(name="bench", side=28, train=train, validation=validation, test=test, digest="")
     cohort = cohorts.Cohort([TrialSpec()], data, device, **options)
     if not hasattr(cohort, "run_steps"):  # an older revision, whose epochs are shortened instead

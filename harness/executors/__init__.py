@@ -7,7 +7,7 @@ In come jobs, each with the trials of one program; out come events: epochs, resu
 from collections.abc import Sequence
 
 from harness.errors import MachineError, unknown
-from harness.executors.jobs import Epoch, Event, Executor, Failed, Finished, Job, OutputDirs, Pruned
+from harness.executors.jobs import Epoch, Event, Executor, Failed, Finished, Job, Notice, OutputDirs, Pruned, ends_trial
 from harness.executors.local import InProcess
 from harness.executors.processes import Processes
 from harness.executors.training import Saving, train
@@ -21,10 +21,12 @@ __all__ = [
     "Finished",
     "InProcess",
     "Job",
+    "Notice",
     "OutputDirs",
     "Processes",
     "Pruned",
     "Saving",
+    "ends_trial",
     "make",
     "train",
 ]

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from harness.spec import Result, TrialSpec
+from harness.training.step import Execution
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,9 @@ class Job:
     Attributes:
         specs: the trials.
         start: the number of epochs that the checkpoints of all of them have; 0 to train from the beginning.
-        compiled: True if their step is compiled.
+        execution: how their steps are taken.
+        part: what is done of it: all; `train`, which ends each trial with `Trained` once the checkpoint of its last epoch is saved;
+            or `evaluate`, which goes on from these.
         draw_all_figures: the ids of the trials to draw all figures of.
         waits_for_pruning: True if the job waits after every epoch to be told which trials to prune, so that a pruned trial takes no
             further step.
@@ -23,7 +26,8 @@ class Job:
 
     specs: tuple[TrialSpec, ...]
     start: int = 0
-    compiled: bool = False
+    execution: Execution = "eager"
+    part: Literal["all", "train", "evaluate"] = "all"
     draw_all_figures: frozenset[str] = frozenset()
     waits_for_pruning: bool = False
 
@@ -75,11 +79,35 @@ class Pruned:
     spec: str
 
 
-Event = Epoch | Finished | Failed | Pruned
+@dataclass(frozen=True)
+class Trained:
+    """The event that a trial is trained and waits for its evaluation, of a job of which no more than that was asked."""
+
+    spec: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """The event of something that people should know about the training of a trial, in words, such as a compiler that failed."""
+
+    spec: str
+    words: str
+
+
+Event = Epoch | Finished | Failed | Pruned | Trained | Notice
+
+
+def ends_trial(event: Event) -> bool:
+    """Return whether nothing more comes of the event's trial from this job."""
+    return not isinstance(event, Epoch | Notice)
 
 
 class Executor(Protocol):
-    """A pool of workers that takes jobs and yields events. Every trial of a job ends in exactly one event other than `Epoch`."""
+    """A pool of workers that takes jobs and yields events.
+
+    Every trial of a job ends in exactly one event, `Finished`, `Failed` or `Pruned`. Events of workers that an executor deals with
+    itself, such as `Trained`, do not come out.
+    """
 
     def free(self) -> int:
         """Return the number of jobs that would start at once."""

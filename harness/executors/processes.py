@@ -5,18 +5,28 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
 from harness import devices, provenance
 from harness.errors import MachineError
 from harness.executors.interrupts import INTERRUPTS, Stop
-from harness.executors.jobs import Epoch, Event, Failed, Job, OutputDirs
-from harness.executors.training import train
+from harness.executors.jobs import Epoch, Event, Failed, Job, OutputDirs, Trained, ends_trial
+from harness.executors.training import DeviceLostError, train
 from harness.training.checkpoints import Checkpoints
+
+EVALUATOR_BYTES = 3 * 2**30  # of this machine's memory for each process that evaluates; one takes 1.2 GiB on MNIST
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """The last message of a worker whose GPU has failed it, with the reason."""
+
+    why: str
 
 
 @dataclass
@@ -27,6 +37,7 @@ class _Worker:
         device: the name of its device.
         process: the process.
         pipe: the driver's end of the pipe to it.
+        job: its job, or the one before; None if it has had none.
         left: the ids of its job's trials that have not ended yet.
         waits_for_pruning: True if its job waits after every epoch to be told which trials to prune.
         waiting: True while it waits for that.
@@ -36,6 +47,7 @@ class _Worker:
     device: str
     process: mp.process.BaseProcess
     pipe: Connection
+    job: Job | None = None
     left: set[str] = field(default_factory=set)
     waits_for_pruning: bool = False
     waiting: bool = False
@@ -47,18 +59,30 @@ class Processes:
 
     `devices` has the name of a device per worker. The driver sends a worker a `Job` or, during a job, a set of ids to prune; in a
     job that waits for pruning one set, which may be empty, after each row. A worker sends events, or the digest of its code if that
-    is not the driver's.
+    is not the driver's, or at last that its GPU has failed.
+
+    A worker on a GPU only trains: further processes evaluate its trials on the CPU, from the checkpoints of their last epoch, while
+    it goes on with the next job. Evaluation is a hundred small tasks on one thread, many of which have no GPU code, and would take
+    longer than training.
 
     Attributes:
         dirs: the folders to write to.
         code: the digest of the driver's code; by default this process's.
         context: the way in which processes are started.
         workers: the workers.
+        evaluators: the processes that evaluate, which are started when a job is submitted.
+        most_evaluators: the largest number of them.
+        trained: the jobs of one trial each that wait for an evaluator.
     """
 
-    def __init__(self, devices: Sequence[str], dirs: OutputDirs, code: str | None = None) -> None:
+    def __init__(
+        self, devices: Sequence[str], dirs: OutputDirs, code: str | None = None, *, most_evaluators: int | None = None
+    ) -> None:
         self.dirs, self.code = dirs, code or provenance.code()
         self.context = mp.get_context("spawn")
+        self.most_evaluators = _room_beside(devices) if most_evaluators is None else most_evaluators
+        self.evaluators: list[_Worker] = []
+        self.trained: deque[Job] = deque()
         self.workers = [self._start(device) for device in devices]
 
     def _start(self, device: str) -> _Worker:
@@ -77,13 +101,8 @@ class Processes:
     def submit(self, job: Job) -> None:
         """Send a job to a worker without one."""
         worker = next(w for w in self.workers if not w.left)
-        worker.left, worker.waits_for_pruning, worker.waiting, worker.pruned = (
-            {s.id for s in job.specs},
-            job.waits_for_pruning,
-            False,
-            set(),
-        )
-        _send(worker, job)
+        _give(worker, replace(job, part="train") if self.most_evaluators else job)
+        self._start_evaluators()
 
     def events(self) -> Iterator[Event]:
         """Yield an event of each worker that has one; wait for the first.
@@ -95,30 +114,53 @@ class Processes:
             if worker.waiting and worker.left:
                 worker.waiting = False
                 _send(worker, frozenset(worker.pruned))
-        busy = {w.pipe: w for w in self.workers if w.left}
+        busy = {w.pipe: w for w in (*self.workers, *self.evaluators) if w.left}
         for pipe in wait(list(busy)):
             worker = busy[pipe]  # type: ignore[index]  # wait() is typed to return sockets and handles too
             try:
-                event = worker.pipe.recv()
+                message = worker.pipe.recv()
             except (EOFError, ConnectionResetError):
-                yield from self._replace(worker)
+                yield from self._replace(worker, "")
                 continue
-            if isinstance(event, str):
+            if isinstance(message, str):
                 raise MachineError(
-                    f"the code has changed since the study was started: {self.code}, now {event}\n"
+                    f"the code has changed since the study was started: {self.code}, now {message}\n"
                     "start it again: the same command goes on"
                 )
-            if isinstance(event, Epoch):
+            if isinstance(message, _Lost):
+                yield from self._replace(worker, message.why)
+                continue
+            if isinstance(message, Epoch):
                 worker.waiting = worker.waits_for_pruning
+            elif ends_trial(message):
+                worker.left.remove(message.spec)
+            if isinstance(message, Trained):
+                self._queue_evaluation(worker, message.spec)
             else:
-                worker.left.remove(event.spec)
-            yield event
+                yield message
+        for evaluator in self.evaluators:
+            if self.trained and not evaluator.left:
+                _give(evaluator, self.trained.popleft())
 
-    def _replace(self, worker: _Worker) -> Iterator[Failed]:
+    def _queue_evaluation(self, worker: _Worker, trial: str) -> None:
+        """Add the evaluation of a trial that a worker has trained to those that wait."""
+        assert worker.job is not None
+        spec = next(s for s in worker.job.specs if s.id == trial)
+        figures = worker.job.draw_all_figures & {trial}
+        self.trained.append(Job((spec,), start=spec.epochs, part="evaluate", draw_all_figures=figures))
+
+    def _start_evaluators(self) -> None:
+        """Start evaluators, as many as there are trials to evaluate now or later: they load torch while these train."""
+        trials = len(self.trained) + sum(len(w.left) for w in (*self.workers, *self.evaluators))
+        while len(self.evaluators) < min(self.most_evaluators, trials):
+            self.evaluators.append(self._start("cpu"))
+
+    def _replace(self, worker: _Worker, why: str) -> Iterator[Event]:
         """Start a new worker in the place of one that has died. Return the failures of the dead one's trials."""
         worker.process.join()
-        self.workers[self.workers.index(worker)] = self._start(worker.device)
-        why = f"its worker process ended ({_exit(worker.process.exitcode)})"
+        pool = self.workers if worker in self.workers else self.evaluators
+        pool[pool.index(worker)] = self._start(worker.device)
+        why = why or f"its worker process ended ({_exit(worker.process.exitcode)})"
         return (Failed(spec, why, final=False) for spec in worker.left)
 
     def prune(self, ids: Collection[str]) -> None:
@@ -131,7 +173,8 @@ class Processes:
 
     def close(self, patience_s: float = 8.0) -> None:
         """Ask all workers to save the end of their newest epoch and to end; kill those that take longer than `patience_s`."""
-        workers, self.workers = self.workers, []
+        workers = [*self.workers, *self.evaluators]
+        self.workers, self.evaluators = [], []
         for worker in workers:
             worker.process.terminate()
             worker.pipe.close()  # a worker must not wait for ever for its message to be read
@@ -140,6 +183,20 @@ class Processes:
             worker.process.join(max(0.0, deadline - time.monotonic()))
             worker.process.kill()
             worker.process.join()
+
+
+def _room_beside(workers: Sequence[str]) -> int:
+    """Return how many processes may evaluate beside these workers: none unless they are on GPUs."""
+    if not any(map(devices.is_gpu, workers)):
+        return 0
+    return max(1, min(devices.cores() - len(workers), devices.memory_of_machine() // EVALUATOR_BYTES))
+
+
+def _give(worker: _Worker, job: Job) -> None:
+    """Send a job to a worker."""
+    worker.job, worker.left, worker.pruned = job, {s.id for s in job.specs}, set()
+    worker.waits_for_pruning, worker.waiting = job.waits_for_pruning, False
+    _send(worker, job)
 
 
 def _send(worker: _Worker, message: Job | frozenset[str]) -> None:
@@ -197,6 +254,8 @@ def _work(pipe: Connection, device: str, dirs: OutputDirs, code: str) -> None:
                 message = pipe.recv()
             if isinstance(message, Job):  # a set of ids to prune is of trials that have ended already
                 _train(message, pipe, device, dirs, checkpoints)
+    except DeviceLostError as fault:  # this process can do nothing more with its GPU; the driver starts another
+        pipe.send(_Lost(str(fault).partition("\n")[0]))
     except (EOFError, OSError):  # the driver closed the pipe
         return
     except Stop:

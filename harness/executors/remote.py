@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from harness.executors.jobs import Epoch, Event, Job
+from harness.executors.jobs import Epoch, Event, Job, ends_trial
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
@@ -13,7 +13,7 @@ def epoch_ends(job: Job, events: Iterable[Event]) -> Iterator[tuple[Event, bool]
     for event in events:
         if isinstance(event, Epoch):
             reported.add(event.spec)
-        else:
+        elif ends_trial(event):
             left.discard(event.spec)
         ends_epoch = isinstance(event, Epoch) and reported >= left
         if ends_epoch:

@@ -3,10 +3,10 @@
 import statistics
 import time
 import traceback
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,16 +16,19 @@ import torch
 
 from harness import devices, figures, metrics
 from harness.data import Data, load_dataset
+from harness.errors import MachineError
 from harness.executors.interrupts import INTERRUPTS
-from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Pruned
+from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Notice, Pruned, Trained, ends_trial
 from harness.models.vae import parameters_of_one
 from harness.spec import Result, TrialSpec
 from harness.training.batches import Row
 from harness.training.checkpoints import CheckpointError
 from harness.training.cohort import Cohort
+from harness.training.step import CaptureError
 
 WRITERS = 8  # threads: 32 lanes take 0.8 s on two cores, one after another 1.7 s
-TRY_AGAIN = (MemoryError, torch.OutOfMemoryError, OSError, CheckpointError)  # faults of the machine, not of the trial
+# Faults of the machine, not of the trial.
+TRY_AGAIN = (MemoryError, torch.OutOfMemoryError, OSError, CheckpointError, CaptureError)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class CheckpointStore(Protocol):
         """
 
 
+class DeviceLostError(MachineError):
+    """Raised when a GPU has failed so that every later call of this process fails too; another process can go on."""
+
+
 def train(
     job: Job,
     device: str,
@@ -71,9 +78,10 @@ def train(
 
     A job that goes on from checkpoints first yields the rows of all epochs before again, so that a reader that has lost some gets
     them. If the generator is closed, or ended by anything but an `Exception`, it first saves the end of the newest epoch. An
-    exception fails all trials that have not ended yet.
+    exception fails all trials that have not ended yet. If the trials do not fit in the device's memory together, each half of them
+    goes on from the newest epoch without the other.
 
-    Results are a function of the specs alone, to rounding: `compiled` and the trials beside one change the order of sums.
+    Results are a function of the specs alone, to rounding: how steps are taken and the trials beside one change the order of sums.
 
     Args:
         job: the trials.
@@ -83,32 +91,91 @@ def train(
         pruned: the ids of trials to prune, which the reader of the events may add to. They are read between the last row of an
             epoch and the next epoch.
         saving: how often to save checkpoints.
+
+    Raises:
+        DeviceLostError: the GPU has failed; no trial that has not ended yet has failed by that.
     """
-    left = {s.id for s in job.specs}
+    left = {s.id: s for s in job.specs}
+    parts = [_Part(job)]
     training = None
     try:
-        with INTERRUPTS.cutting_short():
-            training = _Training(job, devices.named(device), checkpoints, saving)
-        for event in training.events(scratch, pruned):
-            if not isinstance(event, Epoch):
-                left.discard(event.spec)
-            yield event
+        torch_device = devices.named(device)
+        devices.use(torch_device)
+        while parts:
+            try:
+                with INTERRUPTS.cutting_short():
+                    training = _Training(parts[0], torch_device, checkpoints, saving)
+                for event in training.events(scratch, pruned):
+                    if ends_trial(event):
+                        del left[event.spec]
+                    yield event
+            except Exception as fault:
+                together = [s for s in parts[0].job.specs if s.id in left]
+                if len(together) < 2 or not devices.is_out_of_memory(fault):
+                    raise
+                states = training.states(together) if training else {}
+            else:
+                parts, training = parts[1:], None
+                continue
+            peak = devices.peak_memory_mib(torch_device)
+            halves = (together[: len(together) // 2], together[len(together) // 2 :])
+            parts = [*(parts[0].of(half, states) for half in halves), *parts[1:]]
+            training = None
+            devices.release_memory(torch_device)
+            sizes = " and ".join(str(len(half)) for half in halves)
+            yield Notice(
+                together[0].id,
+                f"out of memory with {len(together)} trials in a program (at most {peak:,.0f} MiB held): going on with {sizes}",
+            )
     except Exception as fault:  # fails the trials; the study goes on
         frame = traceback.extract_tb(fault.__traceback__)[-1]
         why = f"{type(fault).__name__}: {fault} ({Path(frame.filename).name}:{frame.lineno})"
-        yield from (Failed(s.id, why, final=not isinstance(fault, TRY_AGAIN)) for s in job.specs if s.id in left)
+        if devices.is_lost(fault):
+            raise DeviceLostError(
+                f"{device} has failed: {why}\nstart it again: the same command goes on from the checkpoints"
+            ) from fault
+        if devices.is_out_of_memory(fault):
+            why = f"out of memory with one trial alone ({devices.peak_memory_mib(torch_device):,.0f} MiB held): {why}"
+        yield from (Failed(trial, why, final=not isinstance(fault, TRY_AGAIN)) for trial in left)
     except BaseException:  # the reader closed the generator, or a signal ends the process
-        if training is not None:
-            with suppress(OSError):  # a full disk must not keep the process from ending; the checkpoint before stays
+        with suppress(OSError):  # a full disk must not keep the process from ending; the checkpoint before stays
+            if training is not None:
                 training.save([s for s in training.cohort.specs if s.id in left and s.id not in pruned])
+            for part in parts[1 if training else 0 :]:
+                for trial, state in part.states.items():
+                    checkpoints.save(left[trial], part.job.start, state)
         raise
 
 
-class _Training:
-    """A job's cohort, and the numbers of its trials so far.
+@dataclass(frozen=True)
+class _Part:
+    """Some of a job's trials, which train together.
 
     Attributes:
-        job: the job.
+        job: the job with these trials only.
+        states: their states to go on from by spec id, as in checkpoints; empty if these are to be loaded.
+        again: True if the rows of the epochs before are to be yielded again.
+    """
+
+    job: Job
+    states: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    again: bool = True
+
+    def of(self, specs: Sequence[TrialSpec], states: Mapping[str, dict[str, Any]]) -> "_Part":
+        """Return the part with these trials, which go on from `states` if there are any."""
+        if not states:
+            return replace(self, job=replace(self.job, specs=tuple(specs)))
+        own = {s.id: states[s.id] for s in specs}
+        start = own[specs[0].id]["state"]["epoch"]
+        return _Part(replace(self.job, specs=tuple(specs), start=start), own, again=False)
+
+
+class _Training:
+    """The cohort of a part of a job, and the numbers of its trials so far.
+
+    Attributes:
+        part: the part.
+        job: the part's job.
         device: the device that it trains on.
         checkpoints: the store of checkpoints.
         saving: how often checkpoints are saved.
@@ -116,40 +183,52 @@ class _Training:
         history: the rows of all epochs by spec id.
         throughput: the images per second of one trial, for each epoch, by spec id.
         trained_s: the seconds that the epochs took by spec id, without compiling.
+        cost: what else the training took, by metric key.
         newest: the training state at the end of the newest epoch.
         saved: the number of epochs that the newest checkpoints have.
         next_save: the time of the next checkpoints, in seconds of the monotonic clock.
     """
 
-    def __init__(self, job: Job, device: torch.device, checkpoints: CheckpointStore, saving: Saving) -> None:
-        self.job, self.device, self.checkpoints, self.saving = job, device, checkpoints, saving
-        self.cohort = Cohort(job.specs, _data(job.specs[0].dataset), device, job.compiled)
+    def __init__(self, part: _Part, device: torch.device, checkpoints: CheckpointStore, saving: Saving) -> None:
+        self.part, self.job, self.device, self.checkpoints, self.saving = part, part.job, device, checkpoints, saving
+        job = part.job
+        self.cohort = Cohort(job.specs, _data(job.specs[0].dataset), device, job.execution)
         self.history: dict[str, list[Row]] = {s.id: [] for s in job.specs}
         self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
         self.trained_s = dict.fromkeys(self.history, 0.0)
+        self.cost = {"perf/compiled": 0.0, "perf/compile_s": 0.0, "perf/peak_memory_mib": devices.peak_memory_mib(device)}
         if job.start:
-            states = {s.id: checkpoints.load(s, job.start) for s in job.specs}
+            states = {s.id: part.states.get(s.id) or checkpoints.load(s, job.start) for s in job.specs}
             self.cohort.restore([states[s.id]["state"] for s in job.specs])
             for trial, state in states.items():
-                self.history[trial], self.throughput[trial] = state["history"], state["throughput"]
-                self.trained_s[trial] = state["trained_s"]
+                self.history[trial], self.throughput[trial] = list(state["history"]), list(state["throughput"])
+                self.trained_s[trial], self.cost = state["trained_s"], state["cost"]
         self.newest = self.cohort.training_state()
-        self.saved = job.start
+        self.saved = 0 if part.states else job.start
         self.next_save = time.monotonic() + saving.every_s
 
     def events(self, scratch: Path, pruned: Collection[str]) -> Iterator[Event]:
         """Yield the rows of the epochs before, train the epochs that are left, then evaluate the trials one after another."""
-        for epoch in range(1, self.job.start + 1):
+        for epoch in range(1, self.job.start + 1) if self.part.again and self.job.part != "evaluate" else ():
             yield from (Epoch(trial, epoch, history[epoch - 1]) for trial, history in self.history.items())
         yield from self._prune(pruned)
+        told = False
         while self.cohort.specs and self.cohort.epoch < self.job.specs[0].epochs:
             failed = set(self.cohort.failures)
             rows = self._epoch()
+            if self.cohort.compiler_fault and not told:
+                yield Notice(self.job.specs[0].id, f"not compiled, the compiler failed: {self.cohort.compiler_fault}")
+                told = True
             yield from (Failed(t, why, final=True) for t, why in self.cohort.failures.items() if t not in failed)
             yield from (Epoch(trial, self.cohort.epoch, row) for trial, row in rows.items())
             yield from self._prune(pruned)
             if time.monotonic() >= self.next_save:
                 self.save(self.cohort.specs)
+        if self.job.part == "train":
+            with INTERRUPTS.cutting_short():
+                self.save(self.cohort.specs)
+            yield from (Trained(spec.id) for spec in self.cohort.specs)
+            return
         for spec in self.cohort.specs:
             with INTERRUPTS.cutting_short():
                 result = self._result(spec, scratch / spec.id)
@@ -172,27 +251,35 @@ class _Training:
             self.history[trial].append(row)
             self.throughput[trial].append(row["perf/images_per_s"] / len(rows))
             self.trained_s[trial] += seconds
+        self.cost = {
+            "perf/compiled": float(self.cohort.compiled),
+            "perf/compile_s": self.cohort.compile_s,
+            "perf/peak_memory_mib": devices.peak_memory_mib(self.device),
+        }
         self.newest = newest
         return rows
+
+    def states(self, specs: Sequence[TrialSpec]) -> dict[str, dict[str, Any]]:
+        """Return the states of these trials at the end of the newest epoch by spec id, on the CPU; none before the first epoch."""
+        return {s.id: self._state(s) for s in specs} if self.newest.epoch else {}
+
+    def _state(self, spec: TrialSpec) -> dict[str, Any]:
+        """Return the state of one trial at the end of the newest epoch: what a checkpoint keeps."""
+        return {
+            "state": self.newest.snapshot(spec),
+            "history": self.history[spec.id][: self.newest.epoch],
+            "throughput": self.throughput[spec.id][: self.newest.epoch],
+            "trained_s": self.trained_s[spec.id],
+            "cost": self.cost,
+        }
 
     def save(self, specs: Sequence[TrialSpec]) -> None:
         """Save the end of the newest epoch of these trials as checkpoints, unless that is done already."""
         if self.saved == self.newest.epoch:
             return
-
-        def save_trial(spec: TrialSpec) -> None:
-            """Save one trial."""
-            state = {
-                "state": self.newest.snapshot(spec),
-                "history": self.history[spec.id][: self.newest.epoch],
-                "throughput": self.throughput[spec.id][: self.newest.epoch],
-                "trained_s": self.trained_s[spec.id],
-            }
-            self.checkpoints.save(spec, self.newest.epoch, state)
-
         started = time.monotonic()
         with ThreadPoolExecutor(WRITERS) as pool:
-            list(pool.map(save_trial, specs))
+            list(pool.map(lambda spec: self.checkpoints.save(spec, self.newest.epoch, self._state(spec)), specs))
         now = time.monotonic()
         self.saved, self.next_save = self.newest.epoch, now + max(self.saving.every_s, (now - started) / self.saving.share)
 
@@ -214,16 +301,13 @@ class _Training:
             arrays: dict[str, Any] = _pictures(subject)
             np.savez_compressed(files / "pictures.npz", **arrays)
         torch.save({k: v.cpu() for k, v in vae.state_dict().items()}, files / "state_dict.pt")
-        cost = {
+        times = {
             "perf/train_s": self.trained_s[spec.id],
             "perf/throughput": statistics.median(self.throughput[spec.id]),
             "perf/step_ms": statistics.median(row["perf/step_ms_p50"] for row in history),
-            "perf/compiled": float(self.job.compiled),
-            "perf/compile_s": self.cohort.compile_s,
-            "perf/peak_memory_mib": devices.peak_memory_mib(self.device),
             "model/parameters": parameters_of_one(vae),
         }
-        return Result(spec, scores | _late_gain(history) | cost)
+        return Result(spec, scores | _late_gain(history) | times | self.cost)
 
 
 def _late_gain(history: Sequence[Row]) -> dict[str, float]:

@@ -105,7 +105,7 @@ def posteriors(s: Subject) -> Figure:
     """Draw the true posterior of six test images as filled contours, q's ellipses over it, and their KL (two latents)."""
     firsts = examples(s.data.test.labels)
     device = next(s.vae.parameters()).device
-    x = model_inputs(s.spec, s.vae, s.data.test)
+    x = model_inputs(s.spec, s.data.test)
     figure = new_figure(11, 6.6)
     grid = figure.add_gridspec(2, 6, width_ratios=(1.15, 3.2) * 3)
     for i, k in enumerate(CLASSES):

@@ -1,4 +1,4 @@
-"""The only module of training that uses private names of torch: its compiler's back end and its fused Adam.
+"""The only module of training that uses private names of torch: its compiler's back end, and Adam fused or over lists.
 
 They were tried with torch 2.13 (docs/log.md). The counts of a step (bench/counts.py) use others.
 """
@@ -16,22 +16,22 @@ from harness.kernels.matmul import AdamSettings
 def compile_graph(graph: GraphModule, tensors: Sequence[Tensor]) -> Callable[..., Any]:
     """Return the graph as compiled code for these tensors or others of their shapes and strides.
 
-    On a CPU torch keeps the compiled code on disk. There the graph is passed to torch.compile's back end directly, with the calls
-    between its pieces in C++ and without checks of shapes, which are fixed by construction: otherwise Python takes 0.13 ms of a
-    step of 4 ms, and the checks 0.5 ms. On a GPU the step runs as a captured graph, which has none of these costs.
+    Torch keeps the compiled code on disk. The graph is passed to torch.compile's back end directly, without checks of shapes, which
+    are fixed by construction, and without a front end that would compile it anew for parameters in the place of plain tensors. On a
+    CPU the calls between its pieces are in C++ too: otherwise Python takes 0.13 ms of a step of 4 ms, and the checks 0.5 ms. On a
+    GPU the step is captured, which leaves Python out.
 
     Args:
         graph: Operations on tensors, without branches on their values.
         tensors: Examples of the graph's inputs, in order.
     """
-    if tensors[0].device.type != "cpu":
-        return torch.compile(graph, fullgraph=True, dynamic=False)
     from torch import _inductor as inductor  # imported here because it takes a second
     from torch._guards import TracingContext, tracing
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    options = {"cpp_wrapper": True, "size_asserts": False, "alignment_asserts": False}
+    on_cpu = tensors[0].device.type == "cpu"
+    options = {"cpp_wrapper": on_cpu, "size_asserts": False, "alignment_asserts": False}
     with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):  # without it the compiled code is not kept on disk
         return cast(Callable[..., Any], inductor.compile(graph, list(tensors), options=options))
 
@@ -77,3 +77,48 @@ def fused_adam(
         amsgrad=False,
         maximize=False,
     )
+
+
+def adam_of_many(
+    params: list[Tensor],
+    grads: list[Tensor],
+    mean: list[Tensor],
+    square: list[Tensor],
+    *,
+    settings: AdamSettings,
+    learning_rate: Tensor,
+    weight_decay: Tensor,
+    rate: Tensor,
+    spread: Tensor,
+) -> None:
+    """Take a step of Adam or AdamW of many parameters in place, by operations on lists.
+
+    A GPU's compiler makes one kernel of all of it: 33 kernels of a step of one lane became 25 (docs/log.md). Lanes have factors of
+    their own, as tensors that broadcast to every parameter, (S, 1, 1).
+
+    Args:
+        params: Parameters, (S, ...).
+        grads: Their gradients, in the same order.
+        mean: Their first moments.
+        square: Their second moments.
+        settings: The constants of the update.
+        learning_rate: Of every lane.
+        weight_decay: Of every lane.
+        rate: The learning rate that corrects the bias of the first moment.
+        spread: The factor that corrects the root of the second moment.
+    """
+
+    def each(factor: Tensor) -> list[Tensor]:
+        """Return the factor once per parameter."""
+        return [factor] * len(params)
+
+    if settings.decoupled:
+        torch._foreach_mul_(params, each(1 - learning_rate * weight_decay))
+    else:
+        grads = list(torch._foreach_add(grads, torch._foreach_mul(params, each(weight_decay))))
+    torch._foreach_lerp_(mean, grads, 1 - settings.beta1)
+    torch._foreach_mul_(square, settings.beta2)
+    torch._foreach_addcmul_(square, grads, grads, value=1 - settings.beta2)
+    roots = torch._foreach_mul(torch._foreach_sqrt(square), each(spread))
+    steps = torch._foreach_div(torch._foreach_mul(mean, each(rate)), torch._foreach_add(roots, settings.eps))
+    torch._foreach_sub_(params, steps)

@@ -91,12 +91,12 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
     scores: dict[str, float] = {}
     dead: dict[str, Tensor] = {}
     if spec.fit_on == "train":
-        inputs = model_inputs(spec, vae, data.validation)
+        inputs = model_inputs(spec, data.validation)
         validation = encodings(vae, inputs)
         scores["validation/squared_error"] = _mean(squared_error(validation.image, _grey(data.validation.levels)))
         dead = diagnostics.dead_units(vae, inputs, spec.latent)
         scores["validation/dead_units"] = _mean(torch.cat(list(dead.values())))
-    x, levels = model_inputs(spec, vae, data.test), data.test.levels.float()
+    x, levels = model_inputs(spec, data.test), data.test.levels.float()
     test = encodings(vae, x)
     kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()
     bounds, ladder = _bounds(spec, vae, native(vae, x), depth)
@@ -122,7 +122,7 @@ def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
     if spec.fit_on != "train":
         raise ValueError(f"evaluation='validation' takes fit_on='train', got {spec.fit_on!r}: it was trained on these images")
     with Inference():
-        x, levels = model_inputs(spec, vae, data.validation), data.validation.levels.float()
+        x, levels = model_inputs(spec, data.validation), data.validation.levels.float()
         common = _common_head(spec, vae, data, encode(spec, vae, data.fit_on(spec.fit_on))).view(vae, x, levels)
         return {
             "validation/squared_error": _mean(squared_error(encodings(vae, x).image, levels / 255)),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.data import Split, frozen_noise
 from harness.metrics.bounds import BATCH, batches
-from harness.models.vae import VAE
+from harness.models.vae import VAE, likelihood_of
 from harness.spec import TrialSpec
 
 
@@ -27,22 +27,23 @@ class Encodings:
     image: Tensor
 
 
-def by_batch(spec: TrialSpec, vae: VAE, split: Split) -> Iterator[Tensor]:
+def by_batch(spec: TrialSpec, split: Split) -> Iterator[Tensor]:
     """Yield a split as the model sees it, batch by batch, (B, P) each.
 
     A model that binarises or dequantises gets the split's frozen noise (`harness.data.frozen_noise`), or 1/2 if
     `spec.binarisation` is "threshold".
     """
-    fixed = vae.likelihood.noisy and spec.binarisation != "threshold"
+    likelihood = likelihood_of(spec)
+    fixed = likelihood.noisy and spec.binarisation != "threshold"
     u = frozen_noise(split) if fixed else None
     for batch in batches(len(split)):
         v = split.levels[batch].float()
-        yield vae.likelihood.observe(v, 0.5 if u is None else u[batch])
+        yield likelihood.observe(v, 0.5 if u is None else u[batch])
 
 
-def model_inputs(spec: TrialSpec, vae: VAE, split: Split) -> Tensor:
+def model_inputs(spec: TrialSpec, split: Split) -> Tensor:
     """Return the whole split as the model sees it, (N, P); see `by_batch`."""
-    return torch.cat(list(by_batch(spec, vae, split)))
+    return torch.cat(list(by_batch(spec, split)))
 
 
 @torch.no_grad()
@@ -58,7 +59,7 @@ def encodings(vae: VAE, x: Tensor, *, batch_size: int = BATCH) -> Encodings:
 @torch.no_grad()
 def encode(spec: TrialSpec, vae: VAE, split: Split) -> tuple[Tensor, Tensor]:
     """Return mean and log variance of q for a split, (N, Z) each, without holding the model's inputs for all of it."""
-    parts = [vae.encoder(x[None]) for x in by_batch(spec, vae, split)]
+    parts = [vae.encoder(x[None]) for x in by_batch(spec, split)]
     mean, log_var = (torch.cat([p[i][0] for p in parts]) for i in range(2))
     return mean, log_var
 

@@ -19,3 +19,11 @@ def runs(values: Iterable[T]) -> list[tuple[T, slice]]:
         groups.append((value, slice(start, stop)))
         start = stop
     return groups
+
+
+def bucket(lanes: int) -> int:
+    """Return the number of lanes of the smallest program that holds this many trials.
+
+    It is a power of 2, so that few programs serve all cohorts.
+    """
+    return 1 << max(0, lanes - 1).bit_length()

@@ -96,12 +96,17 @@ def likelihood_of(spec: TrialSpec) -> Likelihood:
     return LIKELIHOODS[spec.likelihood] if spec.sigma is None else Gaussian(sigma="fixed", value=spec.sigma)
 
 
+def mixing_group(spec: TrialSpec) -> str:
+    """Return the name of the group of a trial, of which one program can train any: see `mixable`."""
+    return f"{spec.mixed.id}-{likelihood_of(spec).params}"
+
+
 def mixable(specs: Iterable[TrialSpec]) -> bool:
     """Return whether one program can train trials of these specs.
 
     It can if they differ in lane fields, activation and likelihood only, and their likelihoods take equally many decoder outputs.
     """
-    return len({(s.mixed, likelihood_of(s).params) for s in specs}) == 1
+    return len(set(map(mixing_group, specs))) == 1
 
 
 def parameters_of_one(vae: VAE) -> int:

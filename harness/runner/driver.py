@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from rich.console import Console
 
 from harness.errors import HarnessError
-from harness.executors import Epoch, Event, Executor, Failed, Finished, Job, Pruned
+from harness.executors import Epoch, Event, Executor, Failed, Finished, Job, Notice, Pruned, ends_trial
 from harness.queue import Assignment, Outcome, TrialQueue
 from harness.queue.store import GRACE_S
 from harness.runner.progress import Display, clock
 from harness.runner.signals import Stopped, Stops
-from harness.spec import TrialSpec
 from harness.study import Cell
 from harness.tracking import Tracker
 from harness.training.checkpoints import Checkpoints
@@ -74,6 +73,7 @@ class Driver:
     def __post_init__(self) -> None:
         self.running: dict[str, Running] = {}  # by spec id
         self.ending: set[str] = set()  # ids of pruned trials that still hold their worker
+        self.notices: set[str] = set()  # those that were shown
         self.reconciled_at = time.monotonic()
 
     @property
@@ -170,7 +170,7 @@ class Driver:
         def start_epoch(cell: Cell) -> int:
             return start_epochs.setdefault(cell.spec.id, self.checkpoints.newest(cell.spec))
 
-        def program_of(cell: Cell) -> tuple[TrialSpec, int]:
+        def program_of(cell: Cell) -> tuple[str, int]:
             return self.plan.group(cell.spec), start_epoch(cell)
 
         while executor.free():
@@ -181,13 +181,12 @@ class Driver:
             for assignment in assignments:
                 self.running[assignment.cell.spec.id] = self._begin(assignment, epochs)
             specs = tuple(assignment.cell.spec for assignment in assignments)
-            compiled = specs[0].cohort in self.plan.compiled
             draw_all_figures = frozenset(self.draw_all_figures([assignment.cell for assignment in assignments]))
             executor.submit(
                 Job(
                     specs,
                     start=epochs,
-                    compiled=compiled,
+                    execution=self.plan.execution(specs[0]),
                     draw_all_figures=draw_all_figures,
                     waits_for_pruning=self.queue.pruning is not None,
                 )
@@ -206,8 +205,13 @@ class Driver:
 
     def _handle(self, event: Event, executor: Executor, display: Display) -> None:
         """Record an event of a trial and tell the queue, which may prune, count, retry or skip trials."""
+        if isinstance(event, Notice):
+            if event.words not in self.notices:
+                self.notices.add(event.words)
+                display.say(event.words)
+            return
         trial = self.running.get(event.spec)
-        if not isinstance(event, Epoch):
+        if ends_trial(event):
             self.ending.discard(event.spec)
         if trial is None or isinstance(event, Pruned):  # events of a trial that has ended may still arrive
             return

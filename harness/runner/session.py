@@ -122,7 +122,7 @@ def _run_ablation(session: Session, study: Ablation, part: str) -> tuple[Ablatio
     first_seeds = {cell.arm: cell.spec.id for cell in sorted(cells, key=lambda c: -c.seed)}
 
     def program_of(cell: Cell) -> tuple[str, str]:
-        return plan.group(cell.spec).id, cell.spec.cohort.id
+        return plan.group(cell.spec), cell.spec.cohort.id
 
     def draw_all_figures(candidates: Sequence[Cell]) -> list[str]:
         return [c.spec.id for c in candidates if c.spec.id in first_seeds.values()]

@@ -8,7 +8,7 @@ Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk, N i
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -53,43 +53,59 @@ def beta(lanes: Sequence[TrialSpec], steps: range, per_epoch: int, epoch: int) -
 
 
 class BatchStream:
-    """The inputs of one epoch of these lanes, to be read chunk by chunk, in order.
+    """The inputs of one epoch of these lanes, made on the device of `levels`, to be read chunk by chunk, in order.
+
+    On a GPU all of it is drawn there, by generators of each lane's own seed, so that no step waits for the host.
 
     Attributes:
         lanes: the trials, one per lane.
         levels: the grey levels of the images, (N, P).
         per_epoch: the number of steps of an epoch.
-        epoch: the epoch's number, counted from 0.
         device: the device of `levels` and of every chunk.
         noisy: True for the lanes that draw new pixel noise at every use of an image.
         order: the indices of the images in each lane's order, padded with zeros to whole batches, (S, batches * B).
+        weight: the weight of the KL at every step of the epoch, (steps, S).
+        rates: the learning rates, (steps, S).
+        factors: the optimizer's factors, (steps, F, S).
         latent: the generator of each lane's draws of z.
         pixels: the generator of each lane's pixel noise.
     """
 
-    def __init__(self, lanes: Sequence[TrialSpec], levels: Tensor, per_epoch: int, epoch: int) -> None:
-        self.lanes, self.levels, self.per_epoch, self.epoch = lanes, levels, per_epoch, epoch
+    def __init__(self, lanes: Sequence[TrialSpec], levels: Tensor, per_epoch: int, epoch: int, optimizer: Optimizer) -> None:
+        self.lanes, self.levels, self.per_epoch = lanes, levels, per_epoch
         self.device = levels.device
         self.noisy = [noisy(s) for s in lanes]
-        self.order = torch.stack([self._order(s) for s in lanes])
+        self.order = torch.stack([self._order(s, epoch) for s in lanes])
+        steps = range(per_epoch)
+        numbers = torch.arange(epoch * per_epoch + 1, (epoch + 1) * per_epoch + 1)
+        rates = learning_rates(lanes, steps, per_epoch, epoch)
+        self.weight = beta(lanes, steps, per_epoch, epoch).to(self.device)
+        self.rates, self.factors = rates.to(self.device), optimizer.factors(numbers, rates).to(self.device)
         self.latent = [generator(s.seed, "latent", epoch, self.device) for s in lanes]
         self.pixels = [generator(s.seed, "pixels", epoch, self.device) for s in lanes]
 
-    def _order(self, spec: TrialSpec) -> Tensor:
-        """Return the order of the images in this epoch, padded with zeros to whole batches, on the images' device."""
+    def _order(self, spec: TrialSpec, epoch: int) -> Tensor:
+        """Return the order of the images in this epoch, padded with zeros to whole batches."""
         images, size = len(self.levels), spec.batch_size
-        shuffled = torch.randperm(images, generator=generator(spec.seed, "order", self.epoch))
-        return torch.nn.functional.pad(shuffled, (0, math.ceil(images / size) * size - images)).to(self.device)
+        shuffled = torch.randperm(images, generator=generator(spec.seed, "order", epoch, self.device), device=self.device)
+        return torch.nn.functional.pad(shuffled, (0, math.ceil(images / size) * size - images))
 
-    def chunk(self, steps: range, optimizer: Optimizer, *, whole: bool) -> Chunk:
-        """Return all that the next `steps` of the epoch read, a row per step.
+    def chunks(self, steps: int, *, whole: bool) -> Iterator[Chunk]:
+        """Yield all that the first `steps` steps of the epoch read, in chunks of CHUNK rows, a row per step.
 
-        If `whole`, every tensor has CHUNK rows, as a program of fixed shapes needs; in a shorter chunk the last rows are zero and
-        unused. Chunks must be read in order, since each draws on from the lanes' generators.
+        The last chunk may have fewer rows. If `whole`, it has CHUNK rows too, as a program of fixed shapes needs; the last ones are
+        then zero and unused.
         """
+        for start in range(0, steps, CHUNK):
+            rows = self._rows(range(start, min(start + CHUNK, steps)))
+            yield Chunk(*(_padded(r) for r in rows)) if whole else rows
+
+    def _rows(self, steps: range) -> Chunk:
+        """Return the inputs of these steps, which must follow those of the call before: it draws on from the lanes' generators."""
         shape, pixels = self.lanes[0], self.levels.shape[1]
         size, samples, latent = shape.batch_size, shape.num_samples, shape.latent
         used, lanes = len(steps), len(self.lanes)
+        own = slice(steps.start, steps.stop)
         batch = self.order[:, steps.start * size : steps.stop * size].view(lanes, used, size).transpose(0, 1)
         eps = torch.empty(used, lanes, samples, size, latent, device=self.device)
         for lane, g in enumerate(self.latent):
@@ -98,14 +114,15 @@ class BatchStream:
         for lane, g in enumerate(self.pixels):
             if self.noisy[lane]:
                 u[:, lane] = torch.rand(used, size, pixels, generator=g, device=self.device)
-        before = self.epoch * self.per_epoch + steps.start + 1
-        numbers = torch.arange(before, before + used, device=self.device)
-        rates = learning_rates(self.lanes, steps, self.per_epoch, self.epoch).to(self.device)
-        factors = optimizer.factors(numbers, rates)
-        weight = beta(self.lanes, steps, self.per_epoch, self.epoch).to(self.device)
-        history = torch.zeros(used, 3, lanes, device=self.device)
-        rows = Chunk(batch=batch, eps=eps, u=u, beta=weight, learning_rate=rates, factors=factors, history=history)
-        return Chunk(*(_padded(r) for r in rows)) if whole else rows
+        return Chunk(
+            batch=batch,
+            eps=eps,
+            u=u,
+            beta=self.weight[own],
+            learning_rate=self.rates[own],
+            factors=self.factors[own],
+            history=torch.zeros(used, 3, lanes, device=self.device),
+        )
 
 
 def _padded(rows: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk.
 """
 
 import math
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from harness import devices
 from harness.data import Data, frozen_noise
 from harness.kernels import matmul
+from harness.models.lanes import bucket
 from harness.models.likelihoods import MAX_LEVEL
 from harness.models.objectives import OBJECTIVES
 from harness.models.vae import VAE, mixable, side_by_side
@@ -21,12 +23,12 @@ from harness.training import batches, optimizers, state
 from harness.training.batches import CHUNK, BatchStream, Row, generator
 from harness.training.optimizers import OPTIMIZERS, Rates
 from harness.training.state import Snapshot, TrainingState
-from harness.training.step import BoundStep, Chunk, CompiledStep, LaneConstants, StepConfig, StepInputs, gradients
+from harness.training.step import BoundStep, Chunk, Execution, LaneConstants, StepConfig, StepInputs, TracedStep, gradients
 from harness.training.validation import Validation
 
-# The compiled steps of this process, by the cohorts of their lanes, the number of images, the device, `fuse`, and whether they use
-# our own kernel.
-_PROGRAMS: dict[tuple[Any, ...], CompiledStep] = {}
+# The traced steps of this process, by the cohorts of their lanes, the number of images, the device, whether they are compiled, and
+# whether they use our own kernel.
+_PROGRAMS: dict[tuple[Any, ...], TracedStep] = {}
 
 
 class Cohort:
@@ -36,25 +38,27 @@ class Cohort:
 
     Noise is data: order, initial weights and all draws come from a lane's own seed, so a trial trains alike alone and beside
     others: bitwise in cohorts of equal size on a CPU, else to rounding (weights to 1e-3 relative over two epochs in the tests),
-    since matrix products of several lanes sum in another order. If `compiled`, each step is one graph (harness/training/step.py),
-    equal to rounding too; the last step of an epoch, whose batch is smaller, is taken as single operations in either case.
+    since matrix products of several lanes sum in another order. By `graph` and `compiled` each step is one program
+    (harness/training/step.py), equal to rounding too; the last step of an epoch, whose batch is smaller, is taken operation by
+    operation in either case.
 
     A trial that meets a value that is not finite is masked: its lane is still computed but its results are ignored, until at the
-    end of the epoch the remaining lanes are compacted (if compiled, when they fit into the next smaller bucket, so that programs
-    are used again).
+    end of an epoch the remaining lanes are compacted: at once if steps are taken operation by operation, else when they fit into a
+    smaller bucket and the steps left are worth a new program. A compiled program on a GPU starts with its lanes filled up to a
+    bucket by masked ones, so that cohorts of other sizes use it again.
 
     Attributes:
         specs: the trials still in training.
         lanes: the trials in the lanes, masked ones included.
         shape: the spec that all trials share (`TrialSpec.cohort` of the first one).
         device: the device that they train on.
-        compiled: True if the steps are compiled.
-        fuse: True if the compiled graph goes through torch.compile; else it is left as it was traced, for a probe.
+        execution: how the steps are taken.
         data: the data set, on the device.
         epoch: the number of epochs done.
         levels: the grey levels of the images to train on, (N, P); for static binarisation 0 and 255 only.
         steps_per_epoch: the number of steps of an epoch.
         step_compile_s: seconds that tracing and compiling the step took.
+        step_s: the seconds of a step in the newest epoch.
         gradient_norm: the norm of each lane's gradient at the newest epoch's last step, (S,).
         failures: the reason by spec id, for trials that met a value that is not finite.
         validation: the scoring of the trials after every epoch; None if the validation images are trained on too.
@@ -64,24 +68,24 @@ class Cohort:
         config: the configuration of the training step.
         weight_decay: the weight decay of each lane, (S,).
         free_bits: the free bits of each lane, (S,).
-        bound: the compiled step with this cohort's tensors; None until the first compiled step.
+        traced: the program of the steps; None until the first one, and if steps are taken operation by operation.
+        bound: that program with this cohort's tensors; None until the first step by it.
 
     Raises:
         ValueError: one program cannot train these trials, or two of them are the same.
     """
 
-    def __init__(
-        self, specs: Sequence[TrialSpec], data: Data, device: torch.device, compiled: bool = False, fuse: bool = True
-    ) -> None:
+    def __init__(self, specs: Sequence[TrialSpec], data: Data, device: torch.device, execution: Execution = "eager") -> None:
         if not mixable(specs) or len({s.id for s in specs}) != len(specs):
             raise ValueError("a cohort is made of different trials that one program can train")
         self.specs = list(specs)
         self.shape = specs[0].cohort
         self.device = device
-        self.compiled, self.fuse = compiled, fuse
+        self.execution = execution
         self.data = data.to(device)
         self.epoch = 0
-        self.step_compile_s = 0.0
+        self.step_compile_s = self.step_s = 0.0
+        self.traced: TracedStep | None = None
         self.failures: dict[str, str] = {}
         fit = self.data.fit_on(self.shape.fit_on)
         self.levels = fit.levels
@@ -89,12 +93,15 @@ class Cohort:
             self.levels = (frozen_noise(fit) < fit.levels / MAX_LEVEL).to(torch.uint8) * MAX_LEVEL
         self.steps_per_epoch = math.ceil(len(self.levels) / self.shape.batch_size)
         self.gradient_norm: Tensor = torch.zeros(len(specs))
-        vae = side_by_side(specs, self.levels.shape[1])
-        for lane, spec in enumerate(specs):
+        filled_up = execution == "compiled" and devices.can_capture(device)
+        lanes = [*specs, *[specs[-1]] * (bucket(len(specs)) - len(specs) if filled_up else 0)]
+        vae = side_by_side(lanes, self.levels.shape[1])
+        for lane, spec in enumerate(lanes):
             vae.reset(lane, generator(spec.seed, "weights", 0))
-        self._adopt(vae, self.specs)
+        self._adopt(vae, lanes)
         self.state = optimizers.start(self.config.optimizer, self.params)
-        alone = compiled and fuse and len(specs) == 1  # several would take as many programs as there are arms
+        # On a CPU, where calls cost time; on a GPU a program of its own would take longer to compile than all epochs' scores.
+        alone = execution == "compiled" and len(specs) == 1 and not devices.can_capture(device)
         self.validation = Validation(self.data.validation, alone) if self.shape.fit_on == "train" else None
 
     def _adopt(self, vae: VAE, lanes: Sequence[TrialSpec]) -> None:
@@ -122,14 +129,24 @@ class Cohort:
         return self.step_compile_s + (self.validation.compile_s if self.validation else 0.0)
 
     @property
+    def compiler_fault(self) -> str:
+        """The reason why the compiler failed, so that steps are taken as they were traced; empty if it did not."""
+        return self.traced.fault if self.traced else ""
+
+    @property
+    def compiled(self) -> bool:
+        """True if steps are taken by a compiled program."""
+        return self.execution == "compiled" and self.traced is not None and not self.traced.fault
+
+    @property
     def bytes_per_lane(self) -> int:
         """An upper estimate of a lane's memory on the device, in bytes.
 
-        It counts parameters and optimizer slots twice (`training_state` copies them), gradients, and the inputs of a chunk.
+        It counts parameters and optimizer slots twice (`training_state` copies them), gradients, and the inputs of chunks.
         """
         state = 3 * (1 + len(self.state.slots)) * sum(p[0].numel() for p in self.params) * 4
         batch = self.shape.batch_size * self.levels.shape[1] * 4 * self.shape.num_samples * self.vae.likelihood.params
-        return state + batch * (12 + 2 * CHUNK * any(self.noisy)) + 8 * len(self.levels)
+        return state + batch * (12 + 3 * CHUNK * any(self.noisy)) + 8 * len(self.levels)  # a chunk in use, and two being made
 
     def run_epoch(self) -> dict[str, Row]:
         """Train every lane for one epoch and score it on validation. Return a row per trial that is still finite, by spec id."""
@@ -147,42 +164,54 @@ class Cohort:
 
     def _run(self, steps: int, validation: Validation | None) -> dict[str, Row]:
         """Train the first `steps` steps of an epoch, score on `validation` unless it is None, compact. Return rows by spec id."""
+        compile_s, started = self.step_compile_s, time.perf_counter()
         with devices.tensor_cores(self.shape.precision == "tf32"):
-            terms, seconds = self._train(steps)
+            terms, step_seconds = self._train(steps)
+        seconds = time.perf_counter() - started - (self.step_compile_s - compile_s)
+        self.step_s = sum(step_seconds) / len(step_seconds)
         self.epoch += 1
         if not self.specs:
             return {}
-        rows = self._rows(terms, seconds)
+        rows = self._rows(terms, step_seconds, seconds)
         if validation is not None:
+            scores = validation.score(self.lanes, self.vae)
             for spec in self.specs:
-                rows[spec.id] |= validation.score(spec, self.trained(spec))
+                rows[spec.id] |= scores[self.lanes.index(spec)]
         self._compact()
         return rows
 
     def _train(self, steps: int) -> tuple[Tensor, list[float]]:
-        """Take the first steps of an epoch. Return log p(x|z), KL and objective of each, (T, 3, S), and its time in seconds."""
-        stream = BatchStream(self.lanes, self.levels, self.steps_per_epoch, self.epoch)
+        """Take the first steps of an epoch. Return log p(x|z), KL and objective of each, (T, 3, S), and its time in seconds.
+
+        On a GPU the host launches all of it without waiting, and values are checked at the end.
+        """
+        stream = BatchStream(self.lanes, self.levels, self.steps_per_epoch, self.epoch, self.config.optimizer)
+        at_the_end = devices.can_capture(self.device)
         timer = devices.StepTimer(self.device)
-        terms = []
-        for start in range(0, steps, CHUNK):
+        histories: list[Tensor] = []
+        chunks = devices.ahead(stream.chunks(steps, whole=self.execution != "eager"), self.device)
+        for start, chunk in zip(range(0, steps, CHUNK), chunks, strict=True):
             numbers = range(start, min(start + CHUNK, steps))
-            chunk = stream.chunk(numbers, self.config.optimizer, whole=self.compiled)
             timer.mark(0)
             self._take(chunk, numbers, timer, last=steps - 1)
-            terms.append(chunk.history[: len(numbers)].cpu())
-            self._check(terms[-1], start)
+            histories.append(chunk.history[: len(numbers)])
+            if not at_the_end:
+                self._check(histories[-1], start)
             if not self.specs:
                 break
-        return torch.cat(terms), timer.seconds()
+        terms = torch.cat(histories).cpu()
+        if at_the_end:
+            self._check(terms, 0)
+        return terms, timer.seconds()
 
     def _take(self, chunk: Chunk, steps: range, timer: devices.StepTimer, *, last: int) -> None:
         """Take a chunk's steps, which have the numbers `steps` in their epoch.
 
-        The epoch's `last` step is taken by single operations: its batch may be smaller, and the norm of its gradients is kept.
+        The epoch's `last` step is taken operation by operation: its batch may be smaller, and the norm of its gradients is kept.
         """
         single = range(len(steps))
-        if self.compiled:
-            bound = self.bound or self._compile(chunk)
+        if self.execution != "eager":
+            bound = self.bound or self._bind(chunk)
             timer.mark(0)
             program = len(steps) - (steps[-1] == last)
             bound.run(self._constants(), chunk, program, timer.mark)
@@ -204,15 +233,18 @@ class Cohort:
         """Return the tensors that stay the same over a chunk."""
         return LaneConstants(self.levels, self.weight_decay, self.free_bits)
 
-    def _compile(self, chunk: Chunk) -> BoundStep:
-        """Return the compiled step bound to this cohort's tensors; compile it if this process has none of these shapes."""
-        state = (self.params, *self.state.slots.values())
+    def _bind(self, chunk: Chunk) -> BoundStep:
+        """Return the step's program bound to this cohort's tensors; trace it if this process has none of these shapes."""
+        tensors = (self.params, *self.state.slots.values())
         lanes = tuple(s.cohort.derive(epochs=1, evaluation="quick") for s in self.lanes)
-        key = (lanes, len(self.levels), self.device, self.fuse, matmul.worthwhile(self.device))
+        compiled = self.execution == "compiled"
+        key = (lanes, len(self.levels), self.device, compiled, matmul.worthwhile(self.device))
+        started = time.perf_counter()
         if key not in _PROGRAMS:
-            _PROGRAMS[key] = CompiledStep(self.config, state, self._constants(), chunk, fuse=self.fuse)
-            self.step_compile_s += _PROGRAMS[key].seconds
-        self.bound = BoundStep(_PROGRAMS[key], state, self._constants(), chunk)
+            _PROGRAMS[key] = TracedStep(self.config, tensors, self._constants(), chunk, compiled=compiled)
+        self.traced = _PROGRAMS[key]
+        self.bound = BoundStep(self.traced, tensors, self._constants(), chunk)
+        self.step_compile_s += time.perf_counter() - started
         return self.bound
 
     def _check(self, terms: Tensor, start: int) -> None:
@@ -236,11 +268,19 @@ class Cohort:
                 self.specs.remove(spec)
 
     def _compact(self) -> None:
-        """Drop masked lanes. A compiled cohort keeps as many of them as fill the bucket of the lanes still in training."""
+        """Drop masked lanes if that pays. A cohort with a program keeps as many of them as fill the bucket of the others.
+
+        A program for fewer lanes has to be traced, and compiled, anew; it pays if the steps left then save more than that took for
+        the program in use.
+        """
         live = [self.lanes.index(s) for s in self.specs]
         masked = [i for i in range(len(self.lanes)) if i not in live]
-        room = devices.bucket(len(live)) if self.compiled else len(live)
-        if room < len(self.lanes):
+        room = len(live) if self.traced is None else bucket(len(live))
+        if room >= len(self.lanes):
+            return
+        steps_left = (self.shape.epochs - self.epoch) * self.steps_per_epoch
+        saved_s = steps_left * self.step_s * (1 - room / len(self.lanes))
+        if self.traced is None or saved_s > self.traced.seconds:
             self.keep(sorted(live + masked[: room - len(live)]))
 
     @torch.no_grad()
@@ -285,14 +325,20 @@ class Cohort:
         """Return a copy of these lanes as a model of its own."""
         return state.extract(self.vae, lanes, [self.lanes[i] for i in lanes], self.levels.shape[1])
 
-    def _rows(self, terms: Tensor, seconds: list[float]) -> dict[str, Row]:
-        """Return the rows of an epoch by spec id, from the terms of its steps, (T, 3, S), and their times in seconds."""
+    def _rows(self, terms: Tensor, step_seconds: list[float], seconds: float) -> dict[str, Row]:
+        """Return the rows of an epoch by spec id.
+
+        Args:
+            terms: of the steps, (T, 3, S).
+            step_seconds: of each step.
+            seconds: of the whole epoch: feeding, steps and what is read back, without compiling and scoring.
+        """
         images = min(len(self.levels), len(terms) * self.shape.batch_size)
-        by_lane = batches.rows(terms, seconds, images, self.shape.batch_size)
-        speed = images * len(self.specs) / sum(seconds)
+        by_lane = batches.rows(terms, step_seconds, images, self.shape.batch_size)
+        norms = self.gradient_norm.tolist()
+        speed = images * len(self.specs) / seconds
         rows = {}
         for spec in self.specs:
             lane = self.lanes.index(spec)
-            norm = float(self.gradient_norm[lane])
-            rows[spec.id] = by_lane[lane] | {"diagnostics/gradient_norm": norm, "perf/images_per_s": speed}
+            rows[spec.id] = by_lane[lane] | {"diagnostics/gradient_norm": norms[lane], "perf/images_per_s": speed}
         return rows

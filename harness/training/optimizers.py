@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.kernels.matmul import AdamSettings
-from harness.kernels.torch_internals import fused_adam
+from harness.kernels.torch_internals import adam_of_many, fused_adam
 
 
 class Rates(NamedTuple):
@@ -60,6 +60,14 @@ class Optimizer(Protocol):
     def apply(self, p: Tensor, g: Tensor, slots: Sequence[Tensor], rates: Rates) -> None:
         """Change parameter `p` with gradient `g` and its slots in place, for all lanes, by operations that can be traced."""
 
+    def apply_many(
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Sequence[Sequence[Tensor]], rates: Rates
+    ) -> None:
+        """Change parameters of equal numbers of dimensions as `apply` does, by operations that a GPU's compiler joins.
+
+        `slots` has the tensors of all parameters for each slot.
+        """
+
     def update(self, params: Sequence[Tensor], grads: Sequence[Tensor], state: OptimizerState, rates: Rates) -> None:
         """Take one step, outside of a trace, of all parameters in place, and count it."""
 
@@ -70,12 +78,12 @@ def start(optimizer: Optimizer, params: Sequence[Tensor]) -> OptimizerState:
     return OptimizerState(zeros, torch.zeros((), device=params[0].device))
 
 
-def _apply_all(
-    optimizer: Optimizer, params: Sequence[Tensor], grads: Sequence[Tensor], state: OptimizerState, rates: Rates
+def _apply_each(
+    optimizer: Optimizer, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Sequence[Sequence[Tensor]], rates: Rates
 ) -> None:
     """Apply the optimizer to every parameter in place, by single operations."""
-    for p, g, *slots in zip(params, grads, *state.slots.values(), strict=True):
-        optimizer.apply(p, g, slots, rates)
+    for p, g, *own_slots in zip(params, grads, *slots, strict=True):
+        optimizer.apply(p, g, own_slots, rates)
 
 
 def _per_lane(values: Tensor, like: Tensor) -> Tensor:
@@ -130,12 +138,30 @@ class Adam:
         square.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
         p.sub_(rate * mean / (square.sqrt() * spread + self.eps))
 
+    def apply_many(
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Sequence[Sequence[Tensor]], rates: Rates
+    ) -> None:
+        """Change parameters and their moments in place, by operations on lists."""
+        mean, square = slots
+        rate, spread = (_per_lane(f, params[0]) for f in rates.factors)
+        adam_of_many(
+            list(params),
+            list(grads),
+            list(mean),
+            list(square),
+            settings=self.kernel,
+            learning_rate=_per_lane(rates.learning_rate, params[0]),
+            weight_decay=_per_lane(rates.weight_decay, params[0]),
+            rate=rate,
+            spread=spread,
+        )
+
     @torch.no_grad()
     def update(self, params: Sequence[Tensor], grads: Sequence[Tensor], state: OptimizerState, rates: Rates) -> None:
         """Take one step, outside of a trace, of all parameters in place, and count it."""
         state.step += 1
         if state.step.device.type != "cpu":
-            _apply_all(self, params, grads, state, rates)
+            _apply_each(self, params, grads, list(state.slots.values()), rates)
             return
         tensors = (params, grads, *state.slots.values())
         for lane, (rate, decay) in enumerate(zip(rates.learning_rate.tolist(), rates.weight_decay.tolist(), strict=True)):
@@ -164,11 +190,17 @@ class SGD:
         velocity.mul_(self.momentum).add_(g + _per_lane(rates.weight_decay, p) * p)
         p.sub_(_per_lane(rates.learning_rate, p) * velocity)
 
+    def apply_many(
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Sequence[Sequence[Tensor]], rates: Rates
+    ) -> None:
+        """Change parameters and their velocities in place, one after another."""
+        _apply_each(self, params, grads, slots, rates)
+
     @torch.no_grad()
     def update(self, params: Sequence[Tensor], grads: Sequence[Tensor], state: OptimizerState, rates: Rates) -> None:
         """Take one step, outside of a trace, of all parameters in place, and count it."""
         state.step += 1
-        _apply_all(self, params, grads, state, rates)
+        _apply_each(self, params, grads, list(state.slots.values()), rates)
 
 
 OPTIMIZERS: Mapping[str, Optimizer] = {"adam": Adam(), "adamw": Adam(decoupled=True), "sgd": SGD()}

@@ -1,23 +1,36 @@
-"""The plan of a study's training: which trials share a program, how many train at a time, whether their step is compiled."""
+"""The plan of a study's training: which trials share a program, how many train at a time, how their steps are taken."""
 
+import multiprocessing as mp
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 import torch
 
 from harness import devices
-from harness.data import Data
-from harness.models.vae import mixable
+from harness.data import Data, load_dataset
+from harness.errors import MachineError
+from harness.models.lanes import bucket
+from harness.models.vae import mixing_group
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK
 from harness.training.cohort import Cohort
+from harness.training.step import Execution
 
-# Measured on the reference model, one thread (docs/log.md): a cold compile takes about 35 s and saves 2.5 ms a step.
+# Measured on the reference model on a CPU, one thread (docs/log.md): a cold compile takes about 35 s and saves 2.5 ms a step.
 BREAK_EVEN_STEPS = 15_000
 MOST_LANES = 128
 KNEE = 0.9  # twice the lanes must cost at most this much per trial to be worth their memory
+WARM_S, PROBE_S = 0.3, 1.0  # of steps before a measurement, and of the measurement
+
+# Of an H100, on paper (docs/gpu.md): the least time of a captured step, and of one trial's share in a step of many lanes. A study
+# of less than PROBED_S by these is neither probed, which takes about 15 s, nor compiled.
+STEP_S, TRIAL_STEP_S, PROBED_S = 2e-4, 25e-6, 60.0
+# Of a GPU, on paper too: the seconds of a cold compile, and the part of a captured step's time that compiling saves.
+COMPILE_S, SAVED = 40.0, 0.4
 
 
 @dataclass(frozen=True)
@@ -27,98 +40,189 @@ class Plan:
     Attributes:
         workers: the number of programs that train at a time.
         lanes: the most trials of one group that a program trains together.
-        compiled: the cohorts (`TrialSpec.cohort`) whose step is compiled.
-        mixed: the groups (`TrialSpec.mixed`) in which trials of several likelihoods or activations share a program.
+        compiled: the groups whose step is compiled.
+        mixed: the groups in which trials of several likelihoods or activations share a program.
         why: the choice in words, for people.
+        uncompiled: how the steps of the other groups are taken.
     """
 
     workers: int
     lanes: int
-    compiled: frozenset[TrialSpec]
-    mixed: frozenset[TrialSpec]
+    compiled: frozenset[str]
+    mixed: frozenset[str]
     why: str
+    uncompiled: Execution = "eager"
 
-    def group(self, spec: TrialSpec) -> TrialSpec:
+    def group(self, spec: TrialSpec) -> str:
         """Return the group of a trial: trials of equal groups may train together."""
-        return spec.mixed if spec.mixed in self.mixed else spec.cohort
+        group = mixing_group(spec)
+        return group if group in self.mixed else spec.cohort.id
+
+    def execution(self, spec: TrialSpec) -> Execution:
+        """Return how the steps of a trial are taken."""
+        return "compiled" if self.group(spec) in self.compiled else self.uncompiled
 
 
-def plan(specs: Sequence[TrialSpec], data: Data, device: torch.device, workers: int) -> Plan:
+def plan(specs: Sequence[TrialSpec], data: Data, device: torch.device, workers: int, *, per_gpu: int = 1) -> Plan:
     """Return the plan for these trials on this device.
 
     On a CPU it depends on the specs and the number of workers alone. Every worker has one thread and one lane: more lanes would
     only save dispatch there, and the state of several does not fit the cache (docs/performance.md has measurements of both). On a
-    GPU it follows a probe of a minute at most.
+    GPU all trials that can share a program do; long studies are probed first, in a process of its own.
+
+    Args:
+        specs: the trials.
+        data: their data set, on the CPU.
+        device: the kind of device of every worker.
+        workers: the number of programs that train at a time.
+        per_gpu: the number of workers that share a GPU and its memory.
 
     Raises:
         UserError: a precision that is no faster on this device.
+        MachineError: the probe ended without a result.
     """
     for precision in sorted({s.precision for s in specs}):
         devices.check_precision(precision, device)
+    if device.type != "cpu":
+        return _on_a_gpu(specs, data, device, workers, per_gpu)
+    counts = Counter(s.cohort for s in specs)
+    at_a_time = f"{workers} at a time, one thread and one trial each"
     if devices.compiler(device) is None:
-        lanes = 1 if device.type == "cpu" else devices.memory_holds(device, Cohort(specs[:1], data, device).bytes_per_lane)
-        lanes = min(lanes, MOST_LANES)
-        return Plan(
-            workers, lanes, frozenset(), frozenset(), f"{workers} at a time, {lanes} a program, not compiled: no C compiler here"
-        )
-    if device.type == "cpu":
-        compiled = frozenset(
-            c for c, n in Counter(s.cohort for s in specs).items() if _steps(c, data, n, workers) >= BREAK_EVEN_STEPS
-        )
-        programs = len({s.cohort for s in specs})
-        compilation = f"{len(compiled)} of {programs} programs compiled" if compiled else "not compiled, too short to pay for it"
-        return Plan(workers, 1, compiled, frozenset(), f"{workers} at a time, one thread and one trial each; {compilation}")
-    lanes, mixed = _probe(specs, data, device)
-    sharing = f"{len(mixed)} groups share a program across arms" if mixed else "a program per arm"
-    return Plan(workers, lanes, frozenset(s.cohort for s in specs), mixed, f"{lanes} trials a program, {sharing}, compiled")
+        return Plan(workers, 1, frozenset(), frozenset(), f"{at_a_time}; not compiled: no C++ compiler here")
+    compiled = frozenset(c.id for c, n in counts.items() if _steps(c, data, n, workers) >= BREAK_EVEN_STEPS)
+    compilation = f"{len(compiled)} of {len(counts)} programs compiled" if compiled else "not compiled, too short to pay for it"
+    return Plan(workers, 1, compiled, frozenset(), f"{at_a_time}; {compilation}")
 
 
-def _steps(cohort: TrialSpec, data: Data, trials: int, workers: int) -> int:
-    """Return how many steps one worker takes with the program of a cohort that `trials` trials are to train with."""
+def _steps(cohort: TrialSpec, data: Data, programs: int, workers: int = 1) -> int:
+    """Return how many steps one worker takes if `programs` programs of this cohort are to train in all."""
     per_epoch = -(-len(data.fit_on(cohort.fit_on).levels) // cohort.batch_size)
-    return -(-trials // workers) * cohort.epochs * per_epoch
+    return -(-programs // workers) * cohort.epochs * per_epoch
 
 
-def _probe(specs: Sequence[TrialSpec], data: Data, device: torch.device) -> tuple[int, frozenset[TrialSpec]]:
-    """Measure and return the lanes of a program, and the groups whose arms are worth mixing in one.
-
-    The lanes are doubled as long as memory lasts and a trial's step gets cheaper by more than the factor KNEE.
-    """
-    largest = max(Counter(s.mixed for s in specs).values())
-    seeds = [specs[0].derive(seed=i) for i in range(MOST_LANES)]
-    fits = devices.memory_holds(device, Cohort(seeds[:1], data, device).bytes_per_lane)
-    lanes, cost = 1, trial_step(seeds[:1], data, device)
-    while 2 * lanes <= min(fits, MOST_LANES, devices.bucket(largest)):
-        twice = trial_step(seeds[: 2 * lanes], data, device)
-        if twice > KNEE * cost:
-            break
-        lanes, cost = 2 * lanes, twice
-    return lanes, frozenset(
-        g for g in {s.mixed for s in specs} if _worth_mixing([s for s in specs if s.mixed == g], lanes, data, device)
+def _on_a_gpu(specs: Sequence[TrialSpec], data: Data, device: torch.device, workers: int, per_gpu: int) -> Plan:
+    """Return the plan for trials on GPUs, of which this process uses none."""
+    sizes = Counter(map(mixing_group, specs))
+    mixed = frozenset(g for g in sizes if len({s.cohort for s in specs if mixing_group(s) == g}) > 1)
+    lane_bytes = max(Cohort([c], data, torch.device("cpu")).bytes_per_lane for c in {s.cohort for s in specs})
+    fits = devices.memory_holds(device, lane_bytes, per_gpu)
+    lanes = min(MOST_LANES, bucket(-(-max(sizes.values()) // workers)), bucket(fits + 1) // 2)
+    draft = Plan(workers, lanes, frozenset(), mixed, "", "graph")
+    groups: dict[str, list[TrialSpec]] = {}
+    for spec in specs:
+        groups.setdefault(draft.group(spec), []).append(spec)
+    why = f"{len(groups)} program{'s' * (len(groups) > 1)}, {workers} at a time, of up to {{lanes}} trials; "
+    programs_s = STEP_S * sum(_steps(trials[0], data, -(-len(trials) // lanes)) for trials in groups.values())
+    trials_s = TRIAL_STEP_S * sum(_steps(trials[0], data, len(trials)) for trials in groups.values())
+    if max(programs_s, trials_s) / workers < PROBED_S:
+        return replace(draft, why=why.format(lanes=lanes) + "too short to be probed or compiled")
+    probed = _probe_elsewhere(Probe(specs[0], lanes, str(device)))
+    if devices.compiler(device) is None:
+        return replace(draft, lanes=probed.lanes, why=why.format(lanes=probed.lanes) + "not compiled: no C compiler here")
+    compiled = frozenset(
+        g
+        for g, trials in groups.items()
+        if _steps(trials[0], data, -(-len(trials) // probed.lanes), workers) * probed.step_s * SAVED > COMPILE_S
     )
+    measured = f"a step takes {1e3 * probed.step_s:.2f} ms as probed, {len(compiled)} compiled"
+    return replace(draft, lanes=probed.lanes, compiled=compiled, why=why.format(lanes=probed.lanes) + measured)
 
 
-def _worth_mixing(specs: Sequence[TrialSpec], lanes: int, data: Data, device: torch.device) -> bool:
-    """Measure and return whether one program for all arms of a group is faster than a program for each arm."""
-    arms = sorted({s.cohort for s in specs}, key=lambda c: c.id)
-    if len(arms) < 2 or not mixable(specs):
-        return False
-    per_arm = max(1, lanes // len(arms))
-    together = [arm.derive(seed=seed) for arm in arms for seed in range(per_arm)][:lanes]
-    separate = [trial_step([arm.derive(seed=seed) for seed in range(per_arm)], data, device) for arm in arms]
-    return trial_step(together, data, device) < sum(separate) / len(separate)
+class Probe(NamedTuple):
+    """A measurement to make: of cohorts of this trial, of at most so many lanes, on the device of this name."""
+
+    spec: TrialSpec
+    most: int
+    device: str
 
 
-def trial_step(specs: Sequence[TrialSpec], data: Data, device: torch.device) -> float:
-    """Return the seconds of one step of one trial when these trials train together.
+class Probed(NamedTuple):
+    """The result of a probe: the lanes of a program, and the seconds of a captured step of all of them."""
 
-    Measured on their graph, captured but not compiled, which is ready in a second.
+    lanes: int
+    step_s: float
+
+
+def _probe_elsewhere(task: Probe) -> Probed:
+    """Return the result of a probe that is made in a process of its own, whose context on the GPU ends with it.
+
+    Raises:
+        MachineError: the process ended without a result.
     """
-    cohort = Cohort(specs, data, device, compiled=True, fuse=False)
-    steps = min(CHUNK, cohort.steps_per_epoch)
-    cohort.run_steps(steps)
-    devices.wait(device)
-    started = time.perf_counter()
-    cohort.run_steps(steps)
-    devices.wait(device)
-    return (time.perf_counter() - started) / (steps * len(specs))
+    context = mp.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_answer, args=(there, task), daemon=True)
+    process.start()
+    there.close()
+    try:
+        answer = here.recv()
+    except EOFError:
+        answer = "its process ended"
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+    if isinstance(answer, str):
+        raise MachineError(f"the probe of {task.device} failed: {answer}\nto train on the CPU: DEVICE=cpu")
+    return Probed(*answer)
+
+
+def _answer(link: Connection, task: Probe) -> None:
+    """Make a probe and send its result, or the fault in words. The function of its process."""
+    devices.one_thread()
+    try:
+        link.send(tuple(probe(task, load_dataset(task.spec.dataset, say=lambda _: None))))
+    except Exception as fault:  # whatever it is, the driver says it in words
+        link.send(f"{type(fault).__name__}: {fault}")
+
+
+def probe(task: Probe, data: Data, seconds: float = PROBE_S) -> Probed:
+    """Return the largest number of lanes, `most` or a half, a quarter ... of it, that fits and is worth its memory.
+
+    It is worth it if a trial's step gets cheaper by more than the factor KNEE against half as many lanes. Every number is measured
+    for so many `seconds`.
+    """
+    device = devices.named(task.device)
+    devices.use(device)
+    lanes, cost = task.most, _cost(task, task.most, data, seconds)
+    while lanes > 1:
+        half = _cost(task, lanes // 2, data, seconds)
+        if cost < KNEE * half:  # false if neither fits
+            break
+        lanes, cost = lanes // 2, half
+    if cost == float("inf"):
+        raise MachineError(f"out of memory with one trial of {task.spec.cohort}")
+    return Probed(lanes, cost * lanes)
+
+
+def _cost(task: Probe, lanes: int, data: Data, seconds: float) -> float:
+    """Return the seconds of one trial's share in a step of so many lanes; infinity if they do not fit in memory."""
+    try:
+        return trial_step([task.spec.derive(seed=i) for i in range(lanes)], data, devices.named(task.device), seconds)
+    except Exception as fault:
+        if not devices.is_out_of_memory(fault):
+            raise
+        return float("inf")
+    finally:
+        devices.release_memory(devices.named(task.device))
+
+
+def trial_step(specs: Sequence[TrialSpec], data: Data, device: torch.device, seconds: float = PROBE_S) -> float:
+    """Return the seconds of one step of one trial when these trials train together, measured for at least so many seconds.
+
+    Measured with all that a step costs, on the graph that short studies train with: captured but not compiled, ready in a second.
+    """
+    cohort = Cohort(specs, data, device, "graph")
+    steps = min(4 * CHUNK, cohort.steps_per_epoch)
+
+    def run(least: float) -> float:
+        """Take steps for at least so many seconds; return the seconds of one."""
+        taken, started = 0, time.perf_counter()
+        while not taken or time.perf_counter() - started < least:
+            cohort.run_steps(steps)
+            taken += steps
+        devices.wait(device)
+        return (time.perf_counter() - started) / taken
+
+    run(min(WARM_S, seconds))
+    return run(seconds) / len(specs)

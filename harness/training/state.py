@@ -58,7 +58,8 @@ class TrainingState:
         """Return the state of one trial as if it had trained alone: tensors of one lane on the CPU, and primitives."""
         lane = self.lanes.index(spec)
         names = [name for name, _ in build(spec, self.pixels).named_parameters()]  # a mixed model may have more parameters
-        return {"epoch": self.epoch} | {g: {n: t[n][[lane]].cpu() for n in names} for g, t in self.groups.items()}
+        own = slice(lane, lane + 1)
+        return {"epoch": self.epoch} | {g: {n: t[n][own].to("cpu", copy=True) for n in names} for g, t in self.groups.items()}
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk, N i
 import time
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,13 @@ from harness.models.objectives import Objective
 from harness.models.vae import VAE, Pass, kl_per_dimension
 from harness.training.optimizers import Optimizer, Rates
 
-REPLAY = 8  # steps that one launch of a CUDA graph takes
+# How steps are taken: operation by operation; as one traced graph, which a GPU captures and launches as a whole; or as that graph
+# compiled by torch.compile's back end.
+Execution = Literal["eager", "graph", "compiled"]
+
+
+class CaptureError(RuntimeError):
+    """Raised when a launch of captured steps does not do what the steps do."""
 
 
 class StepConfig(NamedTuple):
@@ -118,6 +124,22 @@ def trace(
     names = [name for name, _ in config.vae.named_parameters()]
     n, groups = len(names), len(state)
     matmuls, optimizer = Matmuls(use_kernels), config.optimizer
+    joined = at.device.type != "cpu"
+
+    def update(params: Sequence[Tensor], grads: Sequence[Tensor], slots: Sequence[Sequence[Tensor]], rates: Rates) -> None:
+        """Change parameters and slots in place.
+
+        On a GPU all weights change together, but each bias by itself: the compiler fuses that with the sum that is its gradient.
+        """
+        together = [i for i, p in enumerate(params) if joined and p.shape[1] > 1]
+        if together:
+            of_weights = ([tensors[i] for i in together] for tensors in (params, grads, *slots))
+            own_params, own_grads, *own_slots = of_weights
+            optimizer.apply_many(own_params, own_grads, own_slots, rates)
+        for i, (p, g, *own) in enumerate(zip(params, grads, *slots, strict=True)):
+            if i in together or (optimizer.kernel is not None and matmuls.adam_step(optimizer.kernel, p, g, own, rates)):
+                continue
+            optimizer.apply(p, g, own, rates)
 
     def step(*tensors: Tensor) -> None:
         """Take one step on tensors in the order of `flat`, in place."""
@@ -137,9 +159,7 @@ def trace(
             grads, terms = gradients(config, model, leaves, constants, StepInputs(batch, eps, u, beta))
         with torch.no_grad():
             rates = Rates(learning_rate, constants.weight_decay, factors.unbind(0))
-            for p, g, *own_slots in zip(params, grads, *slots, strict=True):
-                if optimizer.kernel is None or not matmuls.adam_step(optimizer.kernel, p, g, own_slots, rates):
-                    optimizer.apply(p, g, own_slots, rates)
+            update(params, grads, slots, rates)
             history.index_copy_(0, row, terms[None])
             row += 1
 
@@ -151,62 +171,89 @@ def flat(state: Sequence[Sequence[Tensor]], lanes: LaneConstants, chunk: Chunk, 
     return [*(t for group in state for t in group), *lanes, *chunk, at]
 
 
-class CompiledStep:
-    """The whole step as one program: `torch.compile` of its graph.
+class TracedStep:
+    """The whole step as one program: its graph, compiled or as it was traced.
 
     It is built for one number of lanes, images and steps, and keeps none of the tensors it was built with, so every cohort of equal
-    structure and shapes can use it. Torch keeps compiled code on disk, where later processes find it. Without `fuse` the graph is
-    left as it was traced: ready in a second, for a probe.
+    structure and shapes can use it. Torch keeps compiled code on disk, where later processes find it. A graph that is not compiled
+    is ready in a second.
 
     Attributes:
         call: the program, a function of the tensors in the order of `flat`.
+        fault: why the compiler failed, so that `call` is the graph as it was traced; empty if it did not, or was not asked.
         seconds: the time that tracing and compiling took.
     """
 
     def __init__(
-        self, config: StepConfig, state: Sequence[Sequence[Tensor]], lanes: LaneConstants, chunk: Chunk, *, fuse: bool = True
+        self, config: StepConfig, state: Sequence[Sequence[Tensor]], lanes: LaneConstants, chunk: Chunk, *, compiled: bool
     ) -> None:
         started = time.perf_counter()
         at = torch.zeros(1, dtype=torch.long, device=lanes.levels.device)
-        copies = [[t.clone() for t in group] for group in state]  # tracing and compiling take a step each
+        copies = [[t.detach().clone() for t in group] for group in state]  # tracing and compiling take a step each
         chunk = chunk._replace(history=chunk.history.clone())
         graph = trace(config, copies, lanes, chunk, at, use_kernels=matmul.worthwhile(at.device))
         tensors = flat(copies, lanes, chunk, at)
-        with torch.no_grad():
-            self.call = compile_graph(graph, tensors) if fuse else graph
-            at.zero_()
-            self.call(*tensors)
+        self.call: Callable[..., object] = graph
+        self.fault = ""
+        if compiled:
+            try:
+                with torch.no_grad():
+                    self.call = compile_graph(graph, tensors)
+                    at.zero_()
+                    self.call(*tensors)
+            except Exception as fault:  # a compiler has any number of ways to fail, and training does not depend on it
+                if devices.is_out_of_memory(fault) or devices.is_lost(fault):
+                    raise
+                self.call, self.fault = graph, f"{type(fault).__name__}: {(str(fault).strip() or 'no message').splitlines()[0]}"
         self.seconds = time.perf_counter() - started
 
 
 class BoundStep:
-    """A compiled step bound to a cohort's tensors; on a GPU captured as CUDA graphs of REPLAY steps and of one.
+    """A traced step bound to a cohort's tensors; on a GPU captured as CUDA graphs, one of a chunk's steps and one of a single step.
 
     On a GPU it owns the buffers of the chunk, because a captured graph reads fixed addresses.
 
     Attributes:
-        call: the program of the compiled step.
+        call: the program of the traced step.
         state: the parameters and then the optimizer's slots, which the steps change.
         lanes: the constants that the steps read.
         chunk: the chunk that the steps read.
         at: the row of the chunk that the next step reads, (1,).
-        graphs: the launches of the CUDA graphs by the number of steps that each takes; empty on a CPU.
+        graphs: the launches of the CUDA graphs by the number of steps that each takes, largest first; empty on a CPU.
+
+    Raises:
+        CaptureError: a launch of a captured graph does not take its steps.
     """
 
     @torch.no_grad()
-    def __init__(self, compiled: CompiledStep, state: Sequence[Sequence[Tensor]], lanes: LaneConstants, chunk: Chunk) -> None:
-        self.call, self.state, self.lanes = compiled.call, state, lanes
-        self.at = torch.zeros(1, dtype=torch.long, device=lanes.levels.device)
+    def __init__(self, traced: TracedStep, state: Sequence[Sequence[Tensor]], lanes: LaneConstants, chunk: Chunk) -> None:
+        self.call, self.state, self.lanes = traced.call, state, lanes
+        device = lanes.levels.device
+        self.at = torch.zeros(1, dtype=torch.long, device=device)
         self.chunk = chunk
         self.graphs: dict[int, Callable[[], None]] = {}
-        if devices.can_capture(lanes.levels.device):
+        if devices.can_capture(device):
             self.lanes = LaneConstants(*(t.clone() for t in lanes))._replace(levels=lanes.levels)
             self.chunk = Chunk(*(t.clone() for t in chunk))
             before = [[t.clone() for t in group] for group in state]
             tensors = flat(self.state, self.lanes, self.chunk, self.at)
-            self.graphs = {steps: devices.captured(lambda: self.call(*tensors), steps) for steps in (REPLAY, 1)}
+            for steps in sorted({len(chunk.batch), 1}, reverse=True):
+                self.at.zero_()
+                self.graphs[steps] = devices.capture(lambda: self.call(*tensors), steps, device)
+                self._check(steps)
             for tensor, original in zip(chain(*state), chain(*before), strict=True):  # capturing takes steps too
                 tensor.copy_(original)
+
+    def _check(self, steps: int) -> None:
+        """Raise CaptureError unless a launch of the graph of so many steps moves the row by these and changes the weights."""
+        self.at.zero_()
+        before = [p.clone() for p in self.state[0]]
+        self.graphs[steps]()
+        moved = int(self.at)
+        unchanged = all(torch.equal(p, old) for p, old in zip(self.state[0], before, strict=True))
+        if moved != steps or unchanged:
+            what = f"took {moved}" + (" and left all weights as they were" if unchanged else "")
+            raise CaptureError(f"a launch of {steps} captured steps {what}: it was captured beside the device that it runs on")
 
     def run(self, lanes: LaneConstants, chunk: Chunk, steps: int, mark: Callable[[int], None]) -> None:
         """Take the first `steps` steps of a chunk and write its history. Call `mark` with the number of steps after each launch."""
@@ -229,6 +276,9 @@ class BoundStep:
                 self.call(*tensors)
                 mark(1)
             return
-        for piece in [REPLAY] * (steps // REPLAY) + [1] * (steps % REPLAY):
-            self.graphs[piece]()
-            mark(piece)
+        left = steps
+        for size, launch in self.graphs.items():
+            for _ in range(left // size):
+                launch()
+                mark(size)
+            left %= size

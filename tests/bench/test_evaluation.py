@@ -13,7 +13,7 @@ IMAGES = 100
 @pytest.fixture
 def view(trained, mnist, where):
     """The test set under the trial's own likelihood."""
-    return native(trained.vae, model_inputs(trained.spec, trained.vae, mnist.to(where).test))
+    return native(trained.vae, model_inputs(trained.spec, mnist.to(where).test))
 
 
 def test_quick(benchmark, trained, mnist, where):

@@ -45,4 +45,4 @@ def test_compiled(benchmark, chunk_of, where):
     benchmark.group = "32 steps by lanes"
     if devices.compiler(where) is None:
         pytest.skip("no compiler here")
-    measure(benchmark, chunk_of(TrialSpec(), compiled=True))
+    measure(benchmark, chunk_of(TrialSpec(), execution="compiled"))

@@ -30,6 +30,7 @@ from harness.executors import (
 from harness.executors.interrupts import Stop
 from harness.spec import TrialSpec
 from harness.training.checkpoints import Checkpoints
+from harness.training.step import Execution
 
 STEPS = 38  # of an epoch
 
@@ -69,28 +70,28 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices.StepTimer, "mark", counting)
 
 
-COMPILED = pytest.param(True, marks=pytest.mark.slow, id="compiled")
+COMPILED = pytest.param("compiled", marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("compiled", [pytest.param(False, id="eager"), COMPILED])
+@pytest.mark.parametrize("execution", ["eager", COMPILED])
 @pytest.mark.parametrize("crew", [1, 2])
 def test_stopped_anywhere_is_undisturbed(
-    crew: int, compiled: bool, dirs: OutputDirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crew: int, execution: Execution, dirs: OutputDirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At step 1, in an epoch, at its last step, in the next, and at the very last: equal SHA-256 over weights and moments."""
-    if compiled and devices.compiler(torch.device("cpu")) is None:
+    if execution == "compiled" and devices.compiler(torch.device("cpu")) is None:
         pytest.skip("no C++ compiler here")
     specs = tuple(SPEC.derive(seed=i, kl_warmup=2.0) for i in range(crew))
-    whole = told(Job(specs, compiled=compiled), dirs, ALWAYS)
+    whole = told(Job(specs, execution=execution), dirs, ALWAYS)
     for steps in (1, 20, STEPS, STEPS + 5, 3 * STEPS):
         other = OutputDirs(tmp_path / f"{steps}", tmp_path / f"checkpoints-{steps}")
         with monkeypatch.context() as patch:
             stop_after(steps, patch)
             with pytest.raises(Stop):
-                told(Job(specs, compiled=compiled), other, ALWAYS)
+                told(Job(specs, execution=execution), other, ALWAYS)
         (start,) = {Checkpoints(other.checkpoints).newest(s) for s in specs}
         assert start == (steps - 1) // STEPS
-        again = told(Job(specs, start=start, compiled=compiled), other, ALWAYS)
+        again = told(Job(specs, start=start, execution=execution), other, ALWAYS)
         for spec in specs:
             assert kept(other, spec) == kept(dirs, spec)
             assert shown(again, spec) == shown(whole, spec)

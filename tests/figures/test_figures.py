@@ -26,7 +26,7 @@ def subject(latent: int) -> figures.Subject:
     cohort = Cohort([spec], data.load_dataset("digits"), torch.device("cpu"))
     history = [next(iter(cohort.run_epoch().values())) for _ in range(spec.epochs)]
     vae = cohort.trained(cohort.specs[0])
-    codes = metrics.encodings(vae, metrics.model_inputs(spec, vae, cohort.data.test))
+    codes = metrics.encodings(vae, metrics.model_inputs(spec, cohort.data.test))
     kl = kl_per_dimension(codes.mean, codes.log_var).mean(0)
     scores = {"test/exact_log_px": -30.0} if latent == 2 else {}
     dead = {"encoder_1": 0.0, "decoder_1": 0.25}

@@ -41,7 +41,7 @@ def queue_of(
     """The queue of an ablation's default budget, in the order in which its trials train together."""
     store = TrialStore(f"{name}.default", ["minimize"], database(), code=code)
     cells = study.cells("default")
-    alike = sorted(cells, key=lambda c: plan.group(c.spec).id) if lanes > 1 else cells
+    alike = sorted(cells, key=lambda c: plan.group(c.spec)) if lanes > 1 else cells
     return kind(store, alike, lambda metrics: metrics[study.objective or "elbo/train"])
 
 

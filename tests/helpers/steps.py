@@ -9,6 +9,7 @@ from torch import Tensor
 from harness.data import Data
 from harness.spec import TrialSpec
 from harness.training.cohort import Cohort
+from harness.training.step import Execution
 
 CPU = torch.device("cpu")
 # 1197 images: 38 steps of 32, the last of 13 images, in two chunks.
@@ -16,7 +17,7 @@ SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=2, learning_rate=1e-3)
 TERMS = ("elbo/train", "kl/train", "objective/train", "diagnostics/gradient_norm", "elbo/validation", "kl/validation")
 
 
-def trained(specs: Sequence[TrialSpec], data: Data, epochs: int = 2, **how: bool) -> tuple[Cohort, list[dict]]:
+def trained(specs: Sequence[TrialSpec], data: Data, epochs: int = 2, **how: Execution) -> tuple[Cohort, list[dict]]:
     """A cohort after some epochs, and their rows."""
     cohort = Cohort(specs, data, CPU, **how)
     return cohort, [cohort.run_epoch() for _ in range(epochs)]
@@ -33,10 +34,10 @@ def assert_close(got: list[Tensor], want: list[Tensor], tolerance: float = 2e-4)
         torch.testing.assert_close(a, b, rtol=1e-3, atol=tolerance)
 
 
-def assert_same(specs: Sequence[TrialSpec], data: Data, fuse: bool, tolerance: float = 2e-4) -> None:
+def assert_same(specs: Sequence[TrialSpec], data: Data, execution: Execution, tolerance: float = 2e-4) -> None:
     """After two epochs, of a chunk of 32 steps and one of 6 with a last batch of 13: weights, moments and every score."""
     plain, rows = trained(specs, data)
-    one, own = trained(specs, data, compiled=True, fuse=fuse)
+    one, own = trained(specs, data, execution=execution)
     for spec in specs:
         for a, b in zip(plain.trained(spec).parameters(), one.trained(spec).parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=tolerance)

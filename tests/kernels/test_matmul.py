@@ -108,14 +108,14 @@ def digits() -> Data:
     ids=str,
 )
 def test_a_step_of_our_products_is_the_step(change: dict, digits: Data) -> None:
-    assert_same([SMALL.derive(**change)], digits, fuse=False)
+    assert_same([SMALL.derive(**change)], digits, "graph")
 
 
 @pytest.mark.usefixtures("ours")
 @pytest.mark.parametrize("change", [{"learning_rate": 3e-4}, {"likelihood": "mse", "activation": "relu"}], ids=str)
 def test_a_step_of_our_products_is_the_step_for_several_lanes(change: dict, digits: Data) -> None:
     specs = [SMALL, SMALL.derive(seed=1), SMALL.derive(**change)]
-    assert_same(specs, digits, fuse=False)
+    assert_same(specs, digits, "graph")
     called = operators(traced(specs, digits))
     assert sum("harness.adam" in name for name in called) == 8
     assert not any("bmm" in name or "aten.mm" in name for name in called)
@@ -124,7 +124,7 @@ def test_a_step_of_our_products_is_the_step_for_several_lanes(change: dict, digi
 @pytest.mark.slow
 @pytest.mark.usefixtures("ours")
 def test_a_compiled_step_of_our_products_is_the_step(digits: Data) -> None:
-    assert_same([SMALL], digits, fuse=True)
+    assert_same([SMALL], digits, "compiled")
 
 
 @pytest.mark.usefixtures("ours")
@@ -143,7 +143,7 @@ def operators(graph: torch.fx.GraphModule) -> list[str]:
 
 def traced(specs: Sequence[TrialSpec], data: Data) -> torch.fx.GraphModule:
     one = Cohort(specs, data, torch.device("cpu"))
-    chunk = BatchStream(one.lanes, one.levels, one.steps_per_epoch, epoch=0).chunk(range(1), one.config.optimizer, whole=False)
+    chunk = next(BatchStream(one.lanes, one.levels, one.steps_per_epoch, 0, one.config.optimizer).chunks(1, whole=False))
     state = (one.params, *one.state.slots.values())
     constants = LaneConstants(one.levels, one.weight_decay, one.free_bits)
     return step.trace(one.config, state, constants, chunk, torch.zeros(1, dtype=torch.long), use_kernels=True)

@@ -28,7 +28,7 @@ def trained() -> tuple[TrialSpec, Cohort]:
 def test_monte_carlo_error_falls_with_the_root_of_samples(trained: tuple[TrialSpec, Cohort]) -> None:
     spec, cohort = trained
     vae = cohort.trained(cohort.specs[0])
-    x = metrics.model_inputs(spec, vae, cohort.data.test)
+    x = metrics.model_inputs(spec, cohort.data.test)
     few, many = (
         metrics.estimate_elbo(vae, metrics.native(vae, x), samples=8),
         metrics.estimate_elbo(vae, metrics.native(vae, x), samples=512),
@@ -45,7 +45,7 @@ def test_monte_carlo_error_falls_with_the_root_of_samples(trained: tuple[TrialSp
 def test_an_elbo_does_not_depend_on_batches(trained: tuple[TrialSpec, Cohort]) -> None:
     spec, cohort = trained
     vae = cohort.trained(cohort.specs[0])
-    x = metrics.model_inputs(spec, vae, cohort.data.test)
+    x = metrics.model_inputs(spec, cohort.data.test)
     whole = metrics.estimate_elbo(vae, metrics.native(vae, x), samples=64), metrics.encodings(vae, x)
     elbo = metrics.estimate_elbo(vae, metrics.native(vae, x), samples=64, batch_size=64)
     parts = elbo, metrics.encodings(vae, x, batch_size=64)
@@ -57,10 +57,10 @@ def test_an_elbo_does_not_depend_on_batches(trained: tuple[TrialSpec, Cohort]) -
 def test_evaluation_noise_is_frozen(trained: tuple[TrialSpec, Cohort]) -> None:
     spec, cohort = trained
     vae, test = cohort.trained(cohort.specs[0]), cohort.data.test
-    x = metrics.model_inputs(spec, vae, test)
-    assert torch.equal(x, metrics.model_inputs(spec, vae, test))
+    x = metrics.model_inputs(spec, test)
+    assert torch.equal(x, metrics.model_inputs(spec, test))
     assert x.unique().tolist() == [0, 1]
-    assert torch.equal(metrics.model_inputs(spec.derive(binarisation="threshold"), vae, test), (test.levels >= 128).float())
+    assert torch.equal(metrics.model_inputs(spec.derive(binarisation="threshold"), test), (test.levels >= 128).float())
     torch.testing.assert_close(inputs.encode(spec, vae, test)[0], metrics.encodings(vae, x).mean)
 
 

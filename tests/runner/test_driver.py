@@ -13,6 +13,7 @@ from memory_tracker import MemoryTracker
 from harness import figures, paths
 from harness.errors import MachineError
 from harness.executors import Executor, Failed, InProcess, Job, OutputDirs, Processes
+from harness.models.vae import mixing_group
 from harness.queue import ATTEMPTS, AblationQueue, Assignment, driver_lock
 from harness.spec import Result
 from harness.study import Budget
@@ -83,7 +84,7 @@ def test_the_first_seed_of_every_arm_gets_all_figures(tmp_path: Path, monkeypatc
 
 def test_arms_of_a_mixed_group_train_together(tmp_path: Path) -> None:
     tracker = MemoryTracker()
-    mixed = Plan(1, 8, frozenset(), frozenset({PAIR.base.derive(epochs=1).mixed}), "")
+    mixed = Plan(1, 8, frozenset(), frozenset({mixing_group(PAIR.base.derive(epochs=1, evaluation="validation"))}), "")
     start = Start(PAIR, tracker, lanes=8, together=mixed).go(tmp_path)
     assert one_result_per_cell(PAIR, start, tracker)
 

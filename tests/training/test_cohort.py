@@ -15,6 +15,7 @@ from harness.models.objectives import OBJECTIVES
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK, generator
 from harness.training.cohort import Cohort
+from harness.training.step import Execution
 
 
 @pytest.fixture(scope="module")
@@ -200,19 +201,19 @@ CREWS = {
 }
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("execution", ["eager", "graph"])
 @pytest.mark.parametrize("crew", CREWS)
-def test_a_cohort_that_goes_on_is_the_one_that_never_stopped(crew: str, compiled: bool, digits: Data) -> None:
-    """Bitwise, from the end of every epoch on. Compiled here means the traced graph; tests/executors has the rest."""
+def test_a_cohort_that_goes_on_is_the_one_that_never_stopped(crew: str, execution: Execution, digits: Data) -> None:
+    """Bitwise, from the end of every epoch on; tests/executors has the rest."""
     specs = CREWS[crew]
-    whole = Cohort(specs, digits, CPU, compiled, fuse=False)
+    whole = Cohort(specs, digits, CPU, execution)
     at_the_start = all_of(whole, specs[0])
     epoch_ends, rows = [], []
     for _ in range(3):
         epoch_ends.append(whole.training_state())
         rows.append(whole.run_epoch())
     for epoch in (1, 2):
-        c = Cohort(specs, digits, CPU, compiled, fuse=False)
+        c = Cohort(specs, digits, CPU, execution)
         c.restore([epoch_ends[epoch].snapshot(s) for s in specs])
         again = [c.run_epoch() for _ in range(epoch, 3)]
         assert c.state.step == whole.state.step
@@ -277,9 +278,14 @@ def test_a_dropped_trial_takes_no_time_and_leaves_the_others_as_they_are(digits:
     assert c.specs == []
 
 
-def test_a_compiled_cohort_drops_to_its_next_smaller_program(digits: Data) -> None:
-    specs = [SMALL.derive(seed=i) for i in range(4)]
-    c = Cohort(specs, digits, CPU, compiled=True, fuse=False)
+def test_a_cohort_with_a_program_drops_to_a_smaller_one_if_the_steps_left_pay_for_it(digits: Data) -> None:
+    short = Cohort([SMALL.derive(seed=i) for i in range(4)], digits, CPU, "graph")
+    short.run_epoch()
+    short.prune([s.id for s in short.specs[1:]])
+    assert (len(short.specs), len(short.lanes)) == (1, 4)  # one more epoch: a tenth of the time that tracing takes
+
+    specs = [SMALL.derive(seed=i, epochs=10_000) for i in range(4)]
+    c = Cohort(specs, digits, CPU, "graph")
     c.run_epoch()
     c.prune([specs[0].id])
     assert (len(c.specs), len(c.lanes)) == (3, 4)

@@ -89,7 +89,7 @@ def seen(spec: TrialSpec, data: Data, epochs: int = 1) -> tuple[list[Tensor], li
     images: list[Tensor] = []
     c.vae.encoder.register_forward_pre_hook(lambda _, x: images.append(x[0][0]))
     for epoch in range(epochs):
-        order = BatchStream(c.lanes, c.levels, c.steps_per_epoch, epoch).order[0]
+        order = BatchStream(c.lanes, c.levels, c.steps_per_epoch, epoch, c.config.optimizer).order[0]
         indices += order[: len(c.levels)].split(spec.batch_size)
         c.run_steps(c.steps_per_epoch)
     return indices, images

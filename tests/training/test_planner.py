@@ -3,11 +3,16 @@ import torch
 
 from harness import devices
 from harness.data import Data, load_dataset
-from harness.errors import UserError
+from harness.errors import MachineError, UserError
+from harness.models import lanes as lanes_of
+from harness.models.vae import mixing_group
 from harness.spec import TrialSpec
+from harness.study import load_study
 from harness.training import planner
+from harness.training.planner import Probe, Probed
 
 CPU = torch.device("cpu")
+GPU = torch.device("cuda")  # of which planning uses none
 SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=2)
 
 
@@ -25,10 +30,11 @@ def test_a_cpu_gets_one_lane_per_worker(digits: Data) -> None:
 def test_only_long_training_is_compiled(digits: Data) -> None:
     long, short = SMALL.derive(epochs=400), SMALL.derive(activation="relu")
     plan = planner.plan([long, short], digits, CPU, workers=1)
-    assert plan.compiled == {long.cohort}
+    assert plan.compiled == {long.cohort.id}
+    assert [plan.execution(s) for s in (long, short)] == ["compiled", "eager"]
     assert "1 of 2 programs" in plan.why
     many = planner.plan([short.derive(seed=s) for s in range(400)], digits, CPU, workers=2)
-    assert many.compiled == {short.cohort}  # one program serves them all
+    assert many.compiled == {short.cohort.id}  # one program serves them all
 
 
 def test_without_a_compiler_nothing_is_compiled_and_it_is_said(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,20 +42,20 @@ def test_without_a_compiler_nothing_is_compiled_and_it_is_said(digits: Data, mon
     monkeypatch.delenv("CXX", raising=False)
     plan = planner.plan([SMALL.derive(epochs=400)], digits, CPU, workers=1)
     assert not plan.compiled
-    assert "no C compiler" in plan.why
+    assert "no C++ compiler" in plan.why
 
 
 def test_groups_are_mixed_where_the_plan_says_so() -> None:
     relu = SMALL.derive(activation="relu", seed=3)
     apart = planner.Plan(1, 8, frozenset(), frozenset(), "")
-    together = planner.Plan(1, 8, frozenset(), frozenset({SMALL.mixed}), "")
+    together = planner.Plan(1, 8, frozenset(), frozenset({mixing_group(SMALL)}), "")
     assert apart.group(SMALL) != apart.group(relu)
     assert together.group(SMALL) == together.group(relu)
 
 
 def test_the_probe_times_a_step_of_one_trial(digits: Data) -> None:
-    alone = planner.trial_step([SMALL], digits, CPU)
-    company = planner.trial_step([SMALL.derive(seed=s) for s in range(4)], digits, CPU)
+    alone = planner.trial_step([SMALL], digits, CPU, 0.01)
+    company = planner.trial_step([SMALL.derive(seed=s) for s in range(4)], digits, CPU, 0.01)
     assert min(alone, company) > 0
 
 
@@ -57,7 +63,7 @@ def test_the_probe_times_a_step_of_one_trial(digits: Data) -> None:
 def test_bf16_on_a_cpu_is_measured(
     times: tuple[float, float], allowed: bool, digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "product_ms", lambda precision: times[precision is torch.bfloat16])
+    monkeypatch.setattr(devices.precision, "product_ms", lambda precision: times[precision is torch.bfloat16])
     spec = SMALL.derive(precision="bf16")
     if allowed:
         assert planner.plan([spec], digits, CPU, workers=1)
@@ -82,4 +88,102 @@ def test_products_are_strict_unless_allowed() -> None:
 
 @pytest.mark.parametrize(("lanes", "bucket"), [(1, 1), (2, 2), (3, 4), (33, 64), (64, 64)])
 def test_buckets(lanes: int, bucket: int) -> None:
-    assert devices.bucket(lanes) == bucket
+    assert lanes_of.bucket(lanes) == bucket
+
+
+# -------------------------------------------------------------------------------- on a GPU
+
+
+@pytest.fixture
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU with room for any number of lanes, and a C compiler."""
+    monkeypatch.setattr(devices, "memory_holds", lambda device, size, workers: 10_000 // workers)
+    monkeypatch.setattr(devices, "compiler", lambda device: "cc")
+
+
+def unasked(task: Probe) -> Probed:
+    raise AssertionError("a short study is not probed")
+
+
+def cells(name: str, budget: str) -> list[TrialSpec]:
+    return [c.spec.derive(dataset="digits") for c in load_study(name).cells(budget)]
+
+
+@pytest.mark.usefixtures("roomy")
+@pytest.mark.parametrize("budget", ["smoke", "default"])
+def test_the_loss_ablation_takes_two_programs(budget: str, digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "_probe_elsewhere", unasked)
+    specs = cells("loss_ablation", budget)
+    plan = planner.plan(specs, digits, GPU, workers=1)
+    assert len({plan.group(s) for s in specs}) == 2  # gaussian_per_pixel has two outputs per pixel
+    assert plan.lanes >= max(sum(plan.group(s) == g for s in specs) for g in {plan.group(s) for s in specs})
+    assert {plan.execution(s) for s in specs} == {"graph"}
+    assert "2 programs" in plan.why
+
+
+@pytest.mark.usefixtures("roomy")
+def test_trials_are_spread_over_all_gpus(digits: Data) -> None:
+    specs = [SMALL.derive(seed=s) for s in range(32)]
+    assert [planner.plan(specs, digits, GPU, workers=n).lanes for n in (1, 2, 4)] == [32, 16, 8]
+
+
+def test_lanes_fit_into_a_worker_s_share_of_the_memory(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "memory_holds", lambda device, size, workers: 100 // workers)
+    specs = [SMALL.derive(seed=s) for s in range(128)]
+    assert planner.plan(specs, digits, GPU, workers=1).lanes == 64
+    assert planner.plan(specs, digits, GPU, workers=2, per_gpu=2).lanes == 32
+
+
+@pytest.mark.usefixtures("roomy")
+@pytest.mark.parametrize(("step_s", "compiled"), [(1e-3, True), (1e-6, False)])
+def test_compiling_is_weighed_against_what_it_saves(
+    step_s: float, compiled: bool, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Probe] = []
+    monkeypatch.setattr(planner, "_probe_elsewhere", lambda task: asked.append(task) or Probed(4, step_s))
+    specs = [SMALL.derive(seed=s, epochs=20_000) for s in range(8)]
+    plan = planner.plan(specs, digits, GPU, workers=1)
+    assert (asked[0].most, plan.lanes) == (8, 4)
+    assert [plan.execution(s) for s in specs] == ["compiled" if compiled else "graph"] * 8
+
+
+@pytest.mark.usefixtures("roomy")
+def test_without_a_c_compiler_steps_on_a_gpu_are_captured_as_traced(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "compiler", lambda device: None)
+    monkeypatch.setattr(planner, "_probe_elsewhere", lambda task: Probed(8, 1.0))
+    plan = planner.plan([SMALL.derive(epochs=20_000)], digits, GPU, workers=1)
+    assert plan.execution(SMALL) == "graph"
+    assert "no C compiler" in plan.why
+
+
+@pytest.mark.parametrize(
+    ("costs", "lanes"), [({8: 1.0, 4: 2.0}, 8), ({8: 1.0, 4: 1.05, 2: 2.0}, 4), ({8: 9.0, 4: 5.0, 2: 3.0, 1: 1.0}, 1)]
+)
+def test_the_probe_takes_the_most_lanes_that_are_worth_their_memory(
+    costs: dict[int, float], lanes: int, digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "trial_step", lambda specs, *_: costs[len(specs)])
+    assert planner.probe(Probe(SMALL, 8, "cpu"), digits) == Probed(lanes, costs[lanes] * lanes)
+
+
+def test_the_probe_halves_what_does_not_fit_and_fails_if_nothing_does(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(specs: list[TrialSpec], *_: object) -> float:
+        if len(specs) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1.0 / len(specs)
+
+    monkeypatch.setattr(planner, "trial_step", step)
+    fits = 2
+    assert planner.probe(Probe(SMALL, 8, "cpu"), digits) == Probed(2, 1.0)
+    fits = 0
+    with pytest.raises(MachineError, match="out of memory with one trial"):
+        planner.probe(Probe(SMALL, 8, "cpu"), digits)
+
+
+@pytest.mark.slow
+def test_the_probe_runs_in_a_process_of_its_own() -> None:
+    lanes, step_s = planner._probe_elsewhere(Probe(SMALL, 2, "cpu"))
+    assert lanes in (1, 2)
+    assert step_s > 0
+    with pytest.raises(MachineError, match=r"the probe of cuda:99 failed: MachineError: DEVICE=cuda:99"):
+        planner._probe_elsewhere(Probe(SMALL, 2, "cuda:99"))

@@ -21,7 +21,7 @@ def digits() -> Data:
 
 @pytest.mark.parametrize("change", [{"likelihood": n} for n in LIKELIHOODS] + [{"activation": n} for n in ACTIVATIONS], ids=str)
 def test_the_graph_is_the_step(change: dict, digits: Data) -> None:
-    assert_same([SMALL.derive(**change)], digits, fuse=False)
+    assert_same([SMALL.derive(**change)], digits, "graph")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -31,7 +31,7 @@ def test_the_graph_is_the_step_for_every_objective_and_optimizer(objective: str,
     base = SMALL.derive(
         objective=objective, num_samples=2, optimizer=optimizer, weight_decay=1e-2, learning_rate_decay=0.1, **fields
     )
-    assert_same([base, base.derive(seed=1, learning_rate=3e-4)], digits, fuse=False)
+    assert_same([base, base.derive(seed=1, learning_rate=3e-4)], digits, "graph")
 
 
 @pytest.mark.slow
@@ -39,7 +39,7 @@ def test_the_graph_is_the_step_for_every_objective_and_optimizer(objective: str,
     "change", [{"likelihood": n} for n in LIKELIHOODS if n not in ONE_OUTPUT] + [{"objective": "dreg"}], ids=str
 )
 def test_compiled_is_the_same(change: dict, digits: Data) -> None:
-    assert_same([SMALL.derive(**change)], digits, fuse=True)
+    assert_same([SMALL.derive(**change)], digits, "compiled")
 
 
 @pytest.mark.slow
@@ -47,13 +47,13 @@ def test_compiled_is_the_same(change: dict, digits: Data) -> None:
     "arms", [[{"activation": n} for n in ACTIVATIONS], [{"likelihood": n} for n in ONE_OUTPUT]], ids=["activations", "likelihoods"]
 )
 def test_compiled_is_the_same_with_all_arms_in_one_program(arms: list[dict], digits: Data) -> None:
-    assert_same([SMALL.derive(**arm) for arm in arms], digits, fuse=True)
+    assert_same([SMALL.derive(**arm) for arm in arms], digits, "compiled")
 
 
 @pytest.mark.slow
 def test_equal_shapes_share_a_program(digits: Data) -> None:
-    first, _ = trained([SMALL], digits, compiled=True)
-    second, _ = trained([SMALL.derive(seed=3, learning_rate=1e-4, epochs=9)], digits, compiled=True)
+    first, _ = trained([SMALL], digits, execution="compiled")
+    second, _ = trained([SMALL.derive(seed=3, learning_rate=1e-4, epochs=9)], digits, execution="compiled")
     assert second.compile_s == 0
     assert first.bound is not None
     assert second.bound is not None
@@ -95,10 +95,11 @@ def test_what_cannot_share_a_program() -> None:
 
 
 def test_a_masked_lane_is_compacted_at_the_end_of_the_epoch(digits: Data) -> None:
-    calm = [SMALL.derive(likelihood="mse", seed=s) for s in range(2)]
-    mad = [SMALL.derive(likelihood="mse", seed=s, learning_rate=1e6) for s in range(2)]
+    base = SMALL.derive(likelihood="mse", epochs=10_000)  # steps enough to pay for another program
+    calm = [base.derive(seed=s) for s in range(2)]
+    mad = [base.derive(seed=s, learning_rate=1e6) for s in range(2)]
     specs = [mad[0], calm[0], mad[1], calm[1]]
-    cohort, rows = trained(specs, digits, epochs=1, compiled=True, fuse=False)
+    cohort, rows = trained(specs, digits, epochs=1, execution="graph")
     assert list(rows[0]) == [s.id for s in calm]
     assert cohort.specs == cohort.lanes == calm
     assert set(cohort.failures) == {s.id for s in mad}
@@ -108,9 +109,10 @@ def test_a_masked_lane_is_compacted_at_the_end_of_the_epoch(digits: Data) -> Non
         assert rows[1][spec.id]["elbo/train"] == pytest.approx(own[1][spec.id]["elbo/train"], rel=1e-3)
 
 
-def test_a_compiled_cohort_stays_in_its_bucket(digits: Data) -> None:
-    specs = [SMALL.derive(likelihood="mse", seed=s, learning_rate=1e6 if s == 1 else 1e-3) for s in range(4)]
-    cohort, rows = trained(specs, digits, compiled=True, fuse=False)
+def test_a_cohort_with_a_program_stays_in_its_bucket(digits: Data) -> None:
+    base = SMALL.derive(likelihood="mse", epochs=10_000)
+    specs = [base.derive(seed=s, learning_rate=1e6 if s == 1 else 1e-3) for s in range(4)]
+    cohort, rows = trained(specs, digits, execution="graph")
     assert [len(r) for r in rows] == [3, 3]
     assert (len(cohort.specs), len(cohort.lanes)) == (3, 4)  # three need the program of four: nothing is built anew
 

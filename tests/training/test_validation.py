@@ -9,6 +9,7 @@ from harness.kernels import matmul
 from harness.models.likelihoods import LIKELIHOODS
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
+from harness.training import validation
 from harness.training.cohort import Cohort
 from harness.training.validation import Validation
 
@@ -30,7 +31,7 @@ def trained(spec: TrialSpec, data: Data) -> VAE:
 
 def as_scored(spec: TrialSpec, vae: VAE, data: Data, **how: int) -> list[float]:
     """By the final score's own function, in the order of TERMS."""
-    x = metrics.model_inputs(spec, vae, data.validation)
+    x = metrics.model_inputs(spec, data.validation)
     return list(metrics.estimate_elbo(vae, metrics.native(vae, x), samples=1, **how)[:3])
 
 
@@ -41,7 +42,7 @@ def test_the_graph_is_the_score(likelihood: str, own: bool, digits: Data, monkey
     assert len(digits.validation) % 70  # several batches and a smaller one, which is never compiled
     spec, programs = SMALL.derive(likelihood=likelihood), {}
     vae = trained(spec, digits)
-    found = Validation(digits.validation, compiled=True, fuse=False, batch_size=70, programs=programs).score(spec, vae)
+    found = Validation(digits.validation, compiled=True, fuse=False, batch_size=70, programs=programs).score([spec], vae)[0]
     assert [found[t] for t in TERMS] == pytest.approx(as_scored(spec, vae, digits, batch_size=70), rel=1e-5)
     assert len(programs) == 1
 
@@ -51,7 +52,29 @@ def test_the_program_is_the_score_and_is_compiled_once_for_equal_shapes(digits: 
     scores = Validation(digits.validation, compiled=True, programs={})
     for spec in (SMALL, SMALL.derive(seed=1)):
         vae = trained(spec, digits)
-        found = scores.score(spec, vae)
+        (found,) = scores.score([spec], vae)
         assert [found[t] for t in TERMS] == pytest.approx(as_scored(spec, vae, digits), rel=1e-5)
         took, scores.compile_s = scores.compile_s, 0.0
         assert (took > 0) == (spec is SMALL)
+
+
+def test_all_lanes_are_scored_together_as_each_alone(digits: Data) -> None:
+    arms = [{"likelihood": "bce"}, {"likelihood": "mse"}, {"likelihood": "continuous_bernoulli"}, {"likelihood": "bernoulli"}]
+    specs = [SMALL.derive(**arm, seed=seed) for arm in arms for seed in range(2)]
+    cohort = Cohort(specs, digits, CPU)
+    cohort.run_steps(5)
+    together = Validation(digits.validation, compiled=False, batch_size=70).score(cohort.lanes, cohort.vae)
+    for spec, found in zip(specs, together, strict=True):
+        assert [found[t] for t in TERMS] == pytest.approx(as_scored(spec, cohort.trained(spec), digits, batch_size=70), rel=1e-5)
+
+
+def test_batches_of_many_lanes_are_smaller_and_the_score_is_the_same(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = Cohort([SMALL.derive(seed=s) for s in range(3)], digits, CPU)
+    whole = Validation(digits.validation, compiled=False).score(cohort.lanes, cohort.vae)
+    monkeypatch.setattr(validation, "ELEMENTS", 3 * 64 * 7)  # seven images at a time
+    rows: list[int] = []
+    cohort.vae.encoder.register_forward_pre_hook(lambda _, x: rows.append(x[0].shape[1]))
+    split = Validation(digits.validation, compiled=False).score(cohort.lanes, cohort.vae)
+    assert max(rows) == 7
+    for a, b in zip(whole, split, strict=True):
+        assert [a[t] for t in TERMS] == pytest.approx([b[t] for t in TERMS], rel=1e-6)

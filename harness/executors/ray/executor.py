@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from harness.errors import HarnessError, MachineError
-from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, OutputDirs
+from harness.executors.jobs import Event, Failed, Finished, Job, OutputDirs, ends_trial
 from harness.executors.ray import cluster, mailbox
 from harness.executors.ray.mailbox import Mailbox, Message
 from harness.executors.ray.worker import DriverEnvironment, Introduction, PackedCheckpoint, PackedResult, Worker
@@ -256,7 +256,7 @@ class Ray:
             self.checkpoints.save(content.spec, content.epoch, state)
             return None
         event = self._unpacked(content.event, content.files) if isinstance(content, PackedResult) else content
-        if not isinstance(event, Epoch):
+        if ends_trial(event):
             left = self.running[number].left
             left.discard(event.spec)
             if not left:

@@ -20,10 +20,10 @@ import torch
 from harness import devices, paths, provenance
 from harness.errors import MachineError
 from harness.executors.interrupts import INTERRUPTS, Stop
-from harness.executors.jobs import Event, Finished, Job
+from harness.executors.jobs import Event, Finished, Job, Notice
 from harness.executors.ray.mailbox import Command
 from harness.executors.remote import epoch_ends
-from harness.executors.training import Saving, train
+from harness.executors.training import DeviceLostError, Saving, train
 from harness.spec import TrialSpec
 from harness.training.checkpoints import CheckpointError
 
@@ -144,12 +144,17 @@ class Worker:
         _take_over(features)
         with TemporaryDirectory(prefix="harness-") as folder, _channel(mailbox, number) as channel:
             events = train(job, self.device, Path(folder), _SentCheckpoints(states, channel.put), channel.pruned, self.saving)
-            with suppress(Stop), closing(events):
-                for event, ends_epoch in epoch_ends(job, events):
-                    channel.put(_packed(event))
-                    if job.waits_for_pruning and ends_epoch:
-                        channel.await_command()
-        if INTERRUPTS.stop_requested:  # a process that was asked to stop takes no further job
+            lost = False
+            try:
+                with suppress(Stop), closing(events):
+                    for event, ends_epoch in epoch_ends(job, events):
+                        channel.put(_packed(event))
+                        if job.waits_for_pruning and ends_epoch:
+                            channel.await_command()
+            except DeviceLostError as fault:
+                channel.put(Notice(job.specs[0].id, str(fault).partition("\n")[0]))
+                lost = True
+        if INTERRUPTS.stop_requested or lost:  # such a process takes no further job; the driver starts another
             ray.actor.exit_actor()
 
 

@@ -16,7 +16,7 @@ import submitit
 
 from harness import devices, provenance
 from harness.errors import MachineError, UserError
-from harness.executors.jobs import Epoch, Event, Failed, Job, OutputDirs
+from harness.executors.jobs import Event, Failed, Job, OutputDirs, ends_trial
 from harness.executors.slurm.job import COMMAND, EVENTS, STOPPED, from_line, work
 
 CLUSTERS = ("slurm", "local")
@@ -189,7 +189,7 @@ class Slurm:
                     "start it again: the same command goes on"
                 )
             event = from_line(line, specs, self.dirs)
-            if not isinstance(event, Epoch):
+            if ends_trial(event):
                 running.left.discard(event.spec)
             yield event
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from harness import devices, provenance
 from harness.executors.interrupts import INTERRUPTS, Stop
-from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, OutputDirs, Pruned
+from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Notice, OutputDirs, Pruned, ends_trial
 from harness.executors.remote import ONE_THREAD, epoch_ends
-from harness.executors.training import train
+from harness.executors.training import DeviceLostError, train
 from harness.spec import Result, TrialSpec
 from harness.training.checkpoints import Checkpoints
 
@@ -41,12 +41,18 @@ def work(job: Job, device: str, folder: Path, dirs: OutputDirs, code: str) -> No
     if provenance.code() != code:
         channel.write({"code": provenance.code()})
         return
+    left = {s.id for s in job.specs}
     try:
         with closing(train(job, device, dirs.scratch, Checkpoints(dirs.checkpoints), channel.pruned)) as events:
             for event, ends_epoch in epoch_ends(job, events):
                 channel.write(as_line(event))
+                if ends_trial(event):
+                    left.discard(event.spec)
                 if ends_epoch:
                     channel.await_command(wait=job.waits_for_pruning)
+    except DeviceLostError as fault:  # the next job may get another GPU, and is another process in any case
+        for trial in left:
+            channel.write(as_line(Failed(trial, str(fault).partition("\n")[0], final=False)))
     except Stop:
         channel.write(STOPPED)
 
@@ -104,4 +110,4 @@ def from_line(line: Mapping[str, Any], specs: Mapping[str, TrialSpec], dirs: Out
     kind, trial = fields.pop("event"), fields["spec"]
     if kind == "Finished":
         return Finished(trial, Result(specs[trial], fields["metrics"]), dirs.scratch / trial)
-    return {k.__name__: k for k in (Epoch, Failed, Pruned)}[kind](**fields)
+    return {k.__name__: k for k in (Epoch, Failed, Notice, Pruned)}[kind](**fields)

@@ -1,0 +1,39 @@
+"""Devices: which one to use, graphs of steps, precision, time and memory. No other room names a GPU.
+
+In come names of devices and functions that take steps; out come torch's devices, launches, seconds and bytes. Models, data and
+trials must not enter here.
+"""
+
+from harness.devices.graphs import ahead, can_capture, capture, no_waiting, use
+from harness.devices.memory import MEBI, is_lost, is_out_of_memory, memory_holds, memory_of_machine, peak_memory_mib, release_memory
+from harness.devices.precision import check_precision, slow_blas, tensor_cores
+from harness.devices.selection import compiler, cores, cpu_name, describe, is_gpu, named, one_thread, worker_devices
+from harness.devices.timing import StepTimer, wait
+
+__all__ = [
+    "MEBI",
+    "StepTimer",
+    "ahead",
+    "can_capture",
+    "capture",
+    "check_precision",
+    "compiler",
+    "cores",
+    "cpu_name",
+    "describe",
+    "is_gpu",
+    "is_lost",
+    "is_out_of_memory",
+    "memory_holds",
+    "memory_of_machine",
+    "named",
+    "no_waiting",
+    "one_thread",
+    "peak_memory_mib",
+    "release_memory",
+    "slow_blas",
+    "tensor_cores",
+    "use",
+    "wait",
+    "worker_devices",
+]

@@ -1,0 +1,86 @@
+"""CUDA graphs of training steps, and inputs that are made ahead of the steps that read them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T", bound=tuple[Tensor, ...])
+
+
+def use(device: torch.device) -> None:
+    """Make a GPU the current one of this process, on which captures, events and compiled kernels run; a CPU needs nothing."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+def can_capture(device: torch.device) -> bool:
+    """Return whether the device can capture steps once and launch them again as a whole, which a GPU can."""
+    return device.type == "cuda"
+
+
+def capture(step: Callable[[], object], times: int, device: torch.device) -> Callable[[], None]:
+    """Return a function that launches `times` steps in a row as one CUDA graph.
+
+    One step is taken before the capture. The caller has to undo it, and to check that a launch does what it should: a graph that
+    was captured beside the stream that the steps run on is empty, and its launches do nothing. All graphs of a GPU share one pool
+    of memory, so steps must keep no tensor that they make.
+    """
+    with torch.cuda.device(device):
+        warm_up: torch.cuda.Stream = torch.cuda.Stream()
+        warm_up.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warm_up):
+            step()  # a first call may allocate memory or wait for the device, neither of which a capture allows
+        torch.cuda.current_stream().wait_stream(warm_up)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=_pool(device)):
+            for _ in range(times):
+                step()
+    return graph.replay
+
+
+@cache
+def _pool(device: torch.device) -> Any:
+    """Return the handle of the pool of memory that all graphs of a GPU share; they never run at the same time."""
+    return torch.cuda.graph_pool_handle()
+
+
+def ahead(items: Iterator[T], device: torch.device) -> Iterator[T]:
+    """Yield tuples of tensors, each made while the GPU still works on what was launched for the one before.
+
+    They are made on a stream of their own, at most one ahead, so that memory for two is enough. On a CPU they are yielded as they
+    are.
+    """
+    if device.type != "cuda":
+        yield from items
+        return
+    side, main = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    side.wait_stream(main)
+
+    def make() -> tuple[T | None, torch.cuda.Event]:
+        """Launch the making of the next item; return it, and the event of its end."""
+        with torch.cuda.stream(side):
+            return next(items, None), side.record_event()
+
+    (item, made), used = make(), main.record_event()
+    while item is not None:
+        main.wait_event(made)
+        for tensor in item:
+            tensor.record_stream(main)  # its memory is not used again before the main stream has come past this use
+        yield item
+        used.synchronize()  # the host runs ahead of the device by one item, not by all of them
+        used = main.record_event()
+        item, made = make()
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Raise RuntimeError in this block for every operation that waits for the GPU."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

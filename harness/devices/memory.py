@@ -1,0 +1,52 @@
+"""Memory of a device, and the faults of a GPU: out of memory, or lost for the process."""
+
+import gc
+import os
+import platform
+import resource
+
+import torch
+
+MEBI = 2**20
+FILLED = 0.6  # of a GPU's memory; the rest is for the context, compiled code, cuBLAS and what other programs hold
+
+
+def memory_holds(device: torch.device, bytes_each: int, workers: int = 1) -> int:
+    """Return how many objects of `bytes_each` bytes a worker can hold if so many share the GPU, at least one.
+
+    It is an estimate from the size of the GPU's memory alone, which can be read without making a context on it.
+    """
+    total = torch.cuda.get_device_properties(device).total_memory
+    return max(1, int(FILLED * total / workers) // bytes_each)
+
+
+def memory_of_machine() -> int:
+    """Return the bytes of memory that this machine has for all processes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Return whether a fault says that the device's memory is too small for what was asked of it."""
+    return isinstance(fault, torch.OutOfMemoryError) or "CUBLAS_STATUS_ALLOC_FAILED" in str(fault)
+
+
+def is_lost(fault: BaseException) -> bool:
+    """Return whether a GPU's fault makes it useless for this process, as an illegal access does: every later call fails too."""
+    if is_out_of_memory(fault):
+        return False
+    return isinstance(fault, torch.AcceleratorError) or (isinstance(fault, RuntimeError) and "CUDA error" in str(fault))
+
+
+def release_memory(device: torch.device) -> None:
+    """Give memory that no tensor holds any more back to the GPU."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Return the most memory held so far, in MiB: by this process on a CPU, by its tensors on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / MEBI
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if platform.system() == "Darwin" else 1024) / MEBI

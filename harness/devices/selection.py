@@ -1,0 +1,112 @@
+"""The choice of devices by name, for a process and for workers, and what there is: GPUs, cores, compilers."""
+
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import torch
+
+from harness.errors import MachineError, UserError
+
+MOST_WORKERS = 1_000  # of one driver on a cluster
+
+
+def named(name: str) -> torch.device:
+    """Return the device called `cpu`, `cuda` or `cuda:N`; `auto` is the first GPU, or the CPU of a machine without one.
+
+    Raises:
+        UserError: the name has another form.
+        MachineError: the GPU is not available. Nothing falls back to the CPU silently.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdigit())):
+        raise UserError(f"unknown device {name!r}\nknown: auto, cpu, cuda, cuda:0, cuda:1, ...")
+    if kind == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        build = (torch.version.cuda and f"torch {torch.__version__} sees no GPU") or f"torch {torch.__version__} has no CUDA"
+        raise MachineError(f"DEVICE={name}: no CUDA GPU here ({build})\nhere: cpu. To train on it: DEVICE=cpu")
+    if int(index or 0) >= torch.cuda.device_count():
+        available = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+        raise MachineError(f"DEVICE={name}: no such GPU\nhere: {available}, cpu")
+    return torch.device("cuda", int(index or 0))
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_gpu(name: str) -> bool:
+    """Return whether this is the name of a GPU, whether or not this machine has one."""
+    return name.partition(":")[0] == "cuda"
+
+
+def worker_devices(name: str, workers: int | None, local: bool, per_gpu: int = 1) -> list[str]:
+    """Return the name of the device of each worker: every core of a CPU or every GPU, or as many as `workers` asks for.
+
+    Args:
+        name: `cuda` and `auto` take all GPUs of the machine in turn, `cuda:1` takes that one.
+        workers: the number of workers; None for one per core, or `per_gpu` per GPU.
+        local: True if the workers run on this machine; False if on others, whose cores and GPUs are not known here.
+        per_gpu: the most workers of a GPU of this machine.
+
+    Raises:
+        UserError: fewer than one worker, or more than this machine has cores or room on GPUs (on a cluster: more than 1,000); or
+            `per_gpu` other than 1 where there is no GPU of this machine to share.
+    """
+    device = named(name)
+    if per_gpu < 1 or (per_gpu > 1 and not (local and device.type == "cuda")):
+        where = (
+            "a GPU of this machine" if local else "a GPU of this machine; on a cluster WORKERS alone says how many share the GPUs"
+        )
+        raise UserError(f"WORKERS_PER_GPU={per_gpu}: a number from 1 on, for {where}; got {describe(device)}")
+    if device.type == "cuda":
+        all_gpus = name in ("auto", "cuda")
+        gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if all_gpus else [str(device)]
+        available = gpus * per_gpu  # each GPU gets its first worker before any gets a second
+    else:
+        available = ["cpu"] * cores()
+    count = len(available) if workers is None else workers
+    most = len(available) if local else MOST_WORKERS
+    if not 1 <= count <= most:
+        more = "\nfor several on each GPU: WORKERS_PER_GPU=2" if device.type == "cuda" and local and count > most else ""
+        raise UserError(f"WORKERS={count}: from 1 to {most} for {describe(device) if local else 'a cluster'}{more}")
+    return available[:count] if local else [device.type] * count
+
+
+def describe(device: torch.device) -> str:
+    """Return the device in words, as results should quote it: the GPU's name, or the processor's name and its number of cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{cpu_name()}, {cores()} cores"
+
+
+def cpu_name() -> str:
+    """Return the processor's model name, as the operating system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def one_thread() -> None:
+    """Make torch use one thread in this process.
+
+    Results then do not depend on the number of cores, and workers do not compete for them.
+    """
+    torch.set_num_threads(1)
+
+
+def compiler(device: torch.device) -> str | None:
+    """Return the name of the compiler that compiled steps need, or None if it is not installed.
+
+    A CPU needs a C++ compiler. For a GPU torch brings its own compiler, which needs a C compiler beside it.
+    """
+    names = (os.environ.get("CXX"), "g++", "clang++") if device.type == "cpu" else (os.environ.get("CC"), "gcc", "clang")
+    return next((name for name in names if name and shutil.which(name)), None)
