@@ -11,6 +11,7 @@ EXECUTOR ?= processes
 STORAGE ?=
 KILLS  ?= 200
 ONLY   ?=
+WORKERS_PER_GPU ?=
 WHERE = $(if $(STORAGE),--storage '$(STORAGE)')
 # What only some need is installed when it is asked for: EXECUTOR=ray, EXECUTOR=slurm, STORAGE=postgresql+psycopg://...
 EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(MLFLOW_TRACKING_URI)),postgres)
@@ -20,7 +21,7 @@ EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 .PHONY: help install study report doctor list ui test test-fast chaos bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
 
 help: ## what can be made
-	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n]"
+	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
 	@echo "           [EXECUTOR=local|processes|ray|slurm] [STORAGE=postgresql+psycopg://user@host/database]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -40,8 +41,8 @@ $(VENV)/.extra-%: $(READY)
 
 install: $(READY) ## the environment in .venv, at the locked versions
 
-study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=
-	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness study $(NAME) --budget $(BUDGET) --device $(DEVICE) --executor $(EXECUTOR) $(if $(WORKERS),--workers $(WORKERS)) $(WHERE)
+study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, DEVICE=, WORKERS=, WORKERS_PER_GPU=, EXECUTOR=, STORAGE=
+	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness study $(NAME) --budget $(BUDGET) --device $(DEVICE) --executor $(EXECUTOR) $(if $(WORKERS),--workers $(WORKERS)) $(if $(WORKERS_PER_GPU),--workers-per-gpu $(WORKERS_PER_GPU)) $(WHERE)
 
 report: $(READY) $(EXTRA_FILES) ## show a study's report again: NAME=, BUDGET=
 	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness report $(NAME) --budget $(BUDGET) $(WHERE)

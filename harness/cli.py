@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     doctor_command.add_argument("--budget", help="default unless said; without a study, all that have runs")
     study_command.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:N")
     study_command.add_argument("--workers", type=int, help="trainings at a time; unless said one per core, or per GPU")
+    study_command.add_argument("--workers-per-gpu", type=int, default=1, help="trainings that share a GPU; 1 unless said")
     study_command.add_argument("--executor", default="processes", help="local, processes, ray, slurm")
     commands.add_parser("list", help="all studies with their questions")
     data_command = commands.add_parser("data", help="fetch and check a data set")
@@ -96,8 +97,16 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
             if options.command == "report":
                 return commands.report_study(options.name, options.budget, console, storage=options.storage)
-            store_options = {"executor": options.executor, "storage": options.storage}
-            return commands.run_study(options.name, options.budget, options.device, options.workers, console, **store_options)
+            return commands.run_study(
+                options.name,
+                options.budget,
+                options.device,
+                options.workers,
+                console,
+                per_gpu=options.workers_per_gpu,
+                executor=options.executor,
+                storage=options.storage,
+            )
         case "doctor":
             if options.name:
                 study.check(options.name, options.budget or "default")

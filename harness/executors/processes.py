@@ -7,9 +7,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
 from harness import devices, provenance
@@ -18,6 +17,7 @@ from harness.executors.interrupts import INTERRUPTS, Stop
 from harness.executors.jobs import Epoch, Event, Failed, Job, OutputDirs, Trained, ends_trial
 from harness.executors.training import DeviceLostError, train
 from harness.training.checkpoints import Checkpoints
+from harness.training.children import environment, no_interrupts
 
 EVALUATOR_BYTES = 3 * 2**30  # of this machine's memory for each process that evaluates; one takes 1.2 GiB on MNIST
 
@@ -88,7 +88,7 @@ class Processes:
     def _start(self, device: str) -> _Worker:
         """Start a worker process on this device."""
         driver_end, worker_end = self.context.Pipe()
-        with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TORCHINDUCTOR_COMPILE_THREADS="1"), _no_interrupts():
+        with environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TORCHINDUCTOR_COMPILE_THREADS="1"), no_interrupts():
             process = self.context.Process(target=_work, args=(worker_end, device, self.dirs, self.code), daemon=True)
             process.start()
         worker_end.close()
@@ -210,33 +210,6 @@ def _exit(code: int | None) -> str:
     if code is not None and code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"exit code {code}"
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Set environment variables for the block and for processes that are started in it, and restore them afterwards."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Block SIGINT: processes started in the block never see it, not even while they import; this process sees it afterwards."""
-    with _environment(PYTHONWARNINGS="ignore:resource_tracker:UserWarning"):  # about resources that ended workers leave behind
-        resource_tracker.ensure_running()  # else it would start within the block, and it unblocks SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(pipe: Connection, device: str, dirs: OutputDirs, code: str) -> None:

@@ -23,7 +23,15 @@ FREE_BYTES_PER_TRIAL = 3 * devices.MEBI
 
 
 def run_study(
-    name: str, budget: str, device: str, workers: int | None, console: Console, *, executor: str = "processes", storage: str = ""
+    name: str,
+    budget: str,
+    device: str,
+    workers: int | None,
+    console: Console,
+    *,
+    per_gpu: int = 1,
+    executor: str = "processes",
+    storage: str = "",
 ) -> int:
     """Run what is missing of a study, report, and print where to look: `harness study`.
 
@@ -33,6 +41,7 @@ def run_study(
         device: the name of the device, as in `devices.named`.
         workers: how many trials or cohorts train at a time; None for one per core or GPU.
         console: where progress is shown.
+        per_gpu: how many of them may share a GPU of this machine.
         executor: the name of an executor.
         storage: the URI of a PostgreSQL server that holds the trials, for several drivers; empty for the file in mlruns/.
 
@@ -45,7 +54,7 @@ def run_study(
         database(storage)  # raises an error for a wrong URI before anything is written
     torch_device = devices.named(device)
     local, count = executor in ("local", "processes"), 1 if executor == "local" and workers is None else workers
-    worker_devices = devices.worker_devices(device, count, local)
+    worker_devices = devices.worker_devices(device, count, local, per_gpu)
     _check_disk(study.runs(budget))
     console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False)
     stops, started = Stops(), time.monotonic()
@@ -66,6 +75,7 @@ def run_study(
                     data=dataset,
                     device=torch_device,
                     workers=worker_devices,
+                    per_gpu=per_gpu,
                     executor=executor,
                     origin=origin,
                     stops=stops,

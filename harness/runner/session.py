@@ -33,6 +33,7 @@ class Session:
         data: what its trials train on.
         device: the kind of device they train on.
         workers: the device of every training that may run at a time.
+        per_gpu: how many of these trainings may share a GPU.
         executor: by name.
         origin: tags of every run.
         stops: the request to stop this process, and where it takes effect.
@@ -43,13 +44,15 @@ class Session:
     data: Data
     device: torch.device
     workers: Sequence[str]
+    per_gpu: int = 1
     executor: str
     origin: Mapping[str, str]
     stops: Stops = field(default_factory=Stops)
 
     def plan(self, specs: Sequence[TrialSpec], *, alone: bool = False) -> planner.Plan:
         """Return how these trials become programs; if `alone`, one each, because their time is judged."""
-        plan = planner.plan(specs, self.data, self.device, len(self.workers))
+        with self.stops.allowed():
+            plan = planner.plan(specs, self.data, self.device, len(self.workers), per_gpu=self.per_gpu)
         return replace(plan, lanes=1) if alone else plan
 
     def train(

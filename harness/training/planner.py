@@ -17,6 +17,7 @@ from harness.models.lanes import bucket
 from harness.models.vae import mixing_group
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK
+from harness.training.children import no_interrupts
 from harness.training.cohort import Cohort
 from harness.training.step import Execution
 
@@ -152,7 +153,8 @@ def _probe_elsewhere(task: Probe) -> Probed:
     context = mp.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_answer, args=(there, task), daemon=True)
-    process.start()
+    with no_interrupts():
+        process.start()
     there.close()
     try:
         answer = here.recv()

@@ -1,0 +1,127 @@
+"""`harness study --device cuda` on 1, 2 and 4 GPUs that are the CPU in truth: the same trials once, each worker on its own."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness import paths
+
+TESTS = Path(__file__).parents[1]
+STUDY = '''"""Is it so?"""
+from harness.spec import TrialSpec
+from harness.study import Ablation, Budget
+
+STUDY = Ablation(
+    base=TrialSpec(dataset="digits", network="mlp", hidden=(32,), batch_size=256),
+    arms={"bce": {}, "mse": {"likelihood": "mse"}, "per_pixel": {"likelihood": "gaussian_per_pixel"}},
+    budgets={"default": Budget(epochs=3, seeds=range(2))},
+)
+'''
+PROGRAM = """
+import pathlib, sys
+from harness import cli, paths
+folder = pathlib.Path(sys.argv.pop(1))
+paths.studies = lambda: folder
+sys.exit(cli.main())
+"""
+
+
+class Machine:
+    """A home folder on a machine with so many GPUs."""
+
+    def __init__(self, home: Path, gpus: int) -> None:
+        self.home = home
+        self.log, self.fault = home / "devices.log", home / "fault"
+        home.mkdir(parents=True)
+        (home / "pretended.py").write_text(STUDY)
+        self.environment = os.environ | {
+            "HARNESS_HOME": str(home),
+            "PRETENDED_GPUS": str(gpus),
+            "PRETENDED_LOG": str(self.log),
+            "PRETENDED_FAULT": str(self.fault),
+            "PYTHONPATH": os.pathsep.join([str(TESTS / "helpers" / "pretended"), str(paths.PROJECT)]),
+        }
+
+    def study(self, *options: str) -> str:
+        """What the command says; it must succeed."""
+        command = [sys.executable, "-c", PROGRAM, str(self.home), "study", "pretended", "--device", "cuda", *options]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def used(self) -> dict[str, set[str]]:
+        """The processes that trained on each device."""
+        found: dict[str, set[str]] = {}
+        for line in self.log.read_text().splitlines():
+            process, device = line.split()
+            found.setdefault(device, set()).add(process)
+        return found
+
+    def results(self) -> dict[tuple[str, int], float]:
+        """The common bits of every arm and seed in the report's file of trials."""
+        (page,) = self.home.glob("mlruns/reports/**/trials.csv")
+        import pandas as pd
+
+        frame = pd.read_csv(page)
+        assert max(Counter(zip(frame["arm"], frame["seed"], strict=True)).values()) == 1
+        return {(row["arm"], int(row["seed"])): row["test/common_bits"] for _, row in frame.iterrows()}
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Machine, str]:
+    """The study on one GPU, and what was said."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_DATA", os.environ.get("HARNESS_DATA") or str(paths.PROJECT / "data"))
+        machine = Machine(tmp_path_factory.mktemp("one") / "home", 1)
+        return machine, machine.study()
+
+
+@pytest.mark.slow
+def test_one_gpu_has_one_worker_and_two_programs(one: tuple[Machine, str]) -> None:
+    machine, said = one
+    assert "6 trials to run on a pretended GPU: 2 programs, 1 at a time, of up to 4 trials" in said
+    assert {device: len(processes) for device, processes in machine.used().items()} == {"cuda:0": 1}
+    assert len(machine.results()) == 6
+    assert "nothing to do" in machine.study()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpus", [2, 4])
+def test_any_number_of_gpus_trains_the_same_trials_once(gpus: int, one: tuple[Machine, str], tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "home", gpus)
+    assert f"{gpus} at a time" in machine.study()
+    assert {device: len(processes) for device, processes in machine.used().items()} == {f"cuda:{i}": 1 for i in range(gpus)}
+    assert machine.results() == pytest.approx(one[0].results(), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_workers_that_share_a_gpu(one: tuple[Machine, str], tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "home", 1)
+    assert "2 at a time" in machine.study("--workers-per-gpu", "2")
+    assert {device: len(processes) for device, processes in machine.used().items()} == {"cuda:0": 2}
+    assert machine.results() == pytest.approx(one[0].results(), rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "words", "processes"),
+    [
+        ("AcceleratorError\nCUDA error: an illegal memory access was encountered", "will try again: cuda:0 has failed: Accel", 2),
+        ("OutOfMemoryError\nCUDA out of memory.", "out of memory with", 1),
+    ],
+    ids=["lost", "full"],
+)
+def test_a_gpu_that_fails_in_the_middle_costs_no_trial(
+    fault: str, words: str, processes: int, one: tuple[Machine, str], tmp_path: Path
+) -> None:
+    machine = Machine(tmp_path / "home", 1)
+    machine.fault.write_text(fault)
+    said = machine.study()
+    assert words in said
+    assert not machine.fault.exists()
+    assert len(machine.used()["cuda:0"]) == processes
+    assert machine.results() == pytest.approx(one[0].results(), rel=1e-3)
