@@ -7,16 +7,14 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
-from harness import devices, figures, metrics
-from harness.data import Data, load_dataset
+from harness import devices
 from harness.errors import MachineError
+from harness.executors.evaluation import Subject, dataset, evaluate
 from harness.executors.interrupts import INTERRUPTS
 from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Notice, Pruned, Trained, ends_trial
 from harness.models.vae import parameters_of_one
@@ -192,7 +190,7 @@ class _Training:
     def __init__(self, part: _Part, device: torch.device, checkpoints: CheckpointStore, saving: Saving) -> None:
         self.part, self.job, self.device, self.checkpoints, self.saving = part, part.job, device, checkpoints, saving
         job = part.job
-        self.cohort = Cohort(job.specs, _data(job.specs[0].dataset), device, job.execution)
+        self.cohort = Cohort(job.specs, dataset(job.specs[0].dataset), device, job.execution)
         self.history: dict[str, list[Row]] = {s.id: [] for s in job.specs}
         self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
         self.trained_s = dict.fromkeys(self.history, 0.0)
@@ -284,71 +282,15 @@ class _Training:
         self.saved, self.next_save = self.newest.epoch, now + max(self.saving.every_s, (now - started) / self.saving.share)
 
     def _result(self, spec: TrialSpec, files: Path) -> Result:
-        """Score a trained trial, write its files to the folder `files`, and return its result.
-
-        With the evaluation `validation` there are no pictures, since these show the test set.
-        """
-        vae, history, data = self.cohort.trained(spec), self.history[spec.id], self.cohort.data
-        files.mkdir(parents=True, exist_ok=True)
-        if spec.evaluation == "validation":
-            scores = metrics.validate(spec, vae, data)
-        else:
-            evaluation = metrics.evaluate(spec, vae, data)
-            scores = evaluation.scores
-            subject = figures.Subject(spec, vae, _data(spec.dataset), evaluation, history)
-            names = tuple(figures.FIGURES) if spec.id in self.job.draw_all_figures else figures.AT_A_GLANCE
-            list(figures.draw(subject, files / "figures", names))
-            arrays: dict[str, Any] = _pictures(subject)
-            np.savez_compressed(files / "pictures.npz", **arrays)
-        torch.save({k: v.cpu() for k, v in vae.state_dict().items()}, files / "state_dict.pt")
+        """Score a trained trial, write its files to the folder `files`, and return its result."""
+        vae, history = self.cohort.trained(spec), self.history[spec.id]
+        scores = evaluate(
+            Subject(spec, vae, self.cohort.data, history), files, draw_all_figures=spec.id in self.job.draw_all_figures
+        )
         times = {
             "perf/train_s": self.trained_s[spec.id],
             "perf/throughput": statistics.median(self.throughput[spec.id]),
             "perf/step_ms": statistics.median(row["perf/step_ms_p50"] for row in history),
             "model/parameters": parameters_of_one(vae),
         }
-        return Result(spec, scores | _late_gain(history) | times | self.cost)
-
-
-def _late_gain(history: Sequence[Row]) -> dict[str, float]:
-    """Return the gain in ELBO over the last fifth of the epochs, in nats, by metric key.
-
-    A large gain means that training was too short. The ELBO is that of the validation images if there is one, else of the training
-    images. The result is empty after a single epoch.
-    """
-    if len(history) < 2:
-        return {}
-    split = "validation" if "elbo/validation" in history[-1] else "train"
-    before, last = (history[i][f"elbo/{split}"] for i in (-1 - max(1, len(history) // 5), -1))
-    return {"diagnostics/late_gain": last - before}
-
-
-@cache
-def _data(name: str) -> Data:
-    """Return a data set, loaded once per process."""
-    return load_dataset(name, say=lambda _: None)
-
-
-def _pictures(subject: figures.Subject) -> dict[str, np.ndarray]:
-    """Return the arrays that a study's report shows of a trial, by name.
-
-    They are one test image of each class and its reconstruction, the latents and labels of some test images, and 16 samples.
-    """
-    test, labels = subject.evaluation.test, subject.data.test.labels
-    examples = figures.examples(labels)
-    points = figures.scatter_points(labels)
-    z = torch.randn(16, subject.spec.latent, generator=torch.Generator().manual_seed(0))
-    i, j = figures.axes_to_show(subject.evaluation)
-    return {
-        "original": subject.data.test.levels[examples].cpu().numpy(),
-        "reconstruction": _bytes(test.image[examples].cpu().numpy()),
-        "samples": _bytes(figures.decode(subject.vae, z, subject.data.side)),
-        "latents": test.mean.cpu()[points][:, [i, j]].numpy(),
-        "labels": labels[points].numpy().astype(np.uint8),
-    }
-
-
-def _bytes(image: np.ndarray) -> np.ndarray:
-    """Return an image with values from 0 to 1 as grey levels from 0 to 255."""
-    levels: np.ndarray = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
-    return levels
+        return Result(spec, scores | times | self.cost)

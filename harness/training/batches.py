@@ -158,3 +158,17 @@ def rows(terms: Tensor, seconds: Sequence[float], images: int, size: int) -> lis
         }
         for recon, kl, objective in means.tolist()
     ]
+
+
+def not_finite(terms: Tensor) -> dict[int, tuple[int, str]]:
+    """Return the first row with a value that is not finite, and its values in words, by lane; lanes without any are left out.
+
+    `terms` are log p(x|z), KL and objective of some steps, (T, 3, S).
+    """
+    bad = ~terms.isfinite().all(1)
+    found = {}
+    for lane in bad.any(0).nonzero().flatten().tolist():
+        row = int(bad[:, lane].nonzero()[0])
+        values = zip(("log p(x|z)", "KL", "objective"), terms[row, :, lane].tolist(), strict=True)
+        found[lane] = (row, ", ".join(f"{name} = {value:g}" for name, value in values))
+    return found

@@ -252,19 +252,12 @@ class Cohort:
 
         `terms` are log p(x|z), KL and objective of the steps from `start` on, (T, 3, S).
         """
-        bad = ~terms.isfinite()
-        for spec in list(self.specs):
-            lane = self.lanes.index(spec)
-            if bad[:, :, lane].any():
-                t = int(bad[:, :, lane].any(1).nonzero()[0])
-                step = self.epoch * self.steps_per_epoch + start + t + 1
-                values = [
-                    f"{n} = {v:g}" for n, v in zip(("log p(x|z)", "KL", "objective"), terms[t, :, lane].tolist(), strict=True)
-                ]
-                self.failures[spec.id] = (
-                    f"loss not finite at step {step} (epoch {self.epoch + 1}): {', '.join(values)}; "
-                    f"learning_rate={spec.learning_rate:g}"
-                )
+        for lane, (row, values) in batches.not_finite(terms).items():
+            spec = self.lanes[lane]
+            if spec in self.specs:
+                step = self.epoch * self.steps_per_epoch + start + row + 1
+                where = f"step {step} (epoch {self.epoch + 1})"
+                self.failures[spec.id] = f"loss not finite at {where}: {values}; learning_rate={spec.learning_rate:g}"
                 self.specs.remove(spec)
 
     def _compact(self) -> None:

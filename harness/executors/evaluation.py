@@ -1,0 +1,95 @@
+"""The evaluation of a trained trial: its scores, and the files that its run keeps."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from harness import figures, metrics
+from harness.data import Data, load_dataset
+from harness.models.vae import VAE
+from harness.spec import TrialSpec
+from harness.training.batches import Row
+
+
+class Subject(NamedTuple):
+    """A trained trial.
+
+    Attributes:
+        spec: the trial.
+        vae: its model, of one lane.
+        data: the data set, on the model's device.
+        history: the rows of all its epochs.
+    """
+
+    spec: TrialSpec
+    vae: VAE
+    data: Data
+    history: Sequence[Row]
+
+
+@cache
+def dataset(name: str) -> Data:
+    """Return a data set on the CPU, loaded once per process."""
+    return load_dataset(name, say=lambda _: None)
+
+
+def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str, float]:
+    """Return the scores of a trained trial by metric key, and write its files to the folder `files`.
+
+    With the evaluation `validation` there are no pictures, since these show the test set.
+    """
+    spec, vae, data, history = trial
+    files.mkdir(parents=True, exist_ok=True)
+    if spec.evaluation == "validation":
+        scores = metrics.validate(spec, vae, data)
+    else:
+        evaluation = metrics.evaluate(spec, vae, data)
+        scores = evaluation.scores
+        subject = figures.Subject(spec, vae, dataset(spec.dataset), evaluation, history)
+        list(figures.draw(subject, files / "figures", tuple(figures.FIGURES) if draw_all_figures else figures.AT_A_GLANCE))
+        arrays: dict[str, Any] = _pictures(subject)
+        np.savez_compressed(files / "pictures.npz", **arrays)
+    torch.save({k: v.cpu() for k, v in vae.state_dict().items()}, files / "state_dict.pt")
+    return scores | _late_gain(history)
+
+
+def _late_gain(history: Sequence[Row]) -> dict[str, float]:
+    """Return the gain in ELBO over the last fifth of the epochs, in nats, by metric key.
+
+    A large gain means that training was too short. The ELBO is that of the validation images if there is one, else of the training
+    images. The result is empty after a single epoch.
+    """
+    if len(history) < 2:
+        return {}
+    split = "validation" if "elbo/validation" in history[-1] else "train"
+    before, last = (history[i][f"elbo/{split}"] for i in (-1 - max(1, len(history) // 5), -1))
+    return {"diagnostics/late_gain": last - before}
+
+
+def _pictures(subject: figures.Subject) -> dict[str, np.ndarray]:
+    """Return the arrays that a study's report shows of a trial, by name.
+
+    They are one test image of each class and its reconstruction, the latents and labels of some test images, and 16 samples.
+    """
+    test, labels = subject.evaluation.test, subject.data.test.labels
+    examples = figures.examples(labels)
+    points = figures.scatter_points(labels)
+    z = torch.randn(16, subject.spec.latent, generator=torch.Generator().manual_seed(0))
+    i, j = figures.axes_to_show(subject.evaluation)
+    return {
+        "original": subject.data.test.levels[examples].cpu().numpy(),
+        "reconstruction": _bytes(test.image[examples].cpu().numpy()),
+        "samples": _bytes(figures.decode(subject.vae, z, subject.data.side)),
+        "latents": test.mean.cpu()[points][:, [i, j]].numpy(),
+        "labels": labels[points].numpy().astype(np.uint8),
+    }
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    """Return an image with values from 0 to 1 as grey levels from 0 to 255."""
+    levels: np.ndarray = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+    return levels
