@@ -80,16 +80,16 @@ def cases() -> dict[str, list[TrialSpec]]:
 def planted() -> dict[str, tuple[Objective, str]]:
     """Return objectives that do what a step must not, by the fault's name, each with the words by which it has to be found."""
     return {
-        "a tensor on the CPU": (_after(lambda p: torch.ones(())), "on the cpu"),
-        "tensors of two devices": (_after(lambda p: torch.ones(len(p.z))), "devices"),
-        "a value that is read back": (_after(lambda p: p.z.sum().item()), "_local_scalar_dense"),
-        "a condition on a value": (_after(lambda p: 2.0 if p.z.sum() > 0 else 1.0), "_local_scalar_dense"),
-        "a shape that depends on values": (_after(lambda p: p.z[p.z > 0].sum()), "nonzero"),
-        "a literal on the host": (_after(lambda p: torch.tensor(0.5)), "host literal"),
+        "a tensor on the CPU": (after_elbo(lambda p: torch.ones(())), "on the cpu"),
+        "tensors of two devices": (after_elbo(lambda p: torch.ones(len(p.z))), "devices"),
+        "a value that is read back": (after_elbo(lambda p: p.z.sum().item()), "_local_scalar_dense"),
+        "a condition on a value": (after_elbo(lambda p: 2.0 if p.z.sum() > 0 else 1.0), "_local_scalar_dense"),
+        "a shape that depends on values": (after_elbo(lambda p: p.z[p.z > 0].sum()), "nonzero"),
+        "a literal on the host": (after_elbo(lambda p: torch.tensor(0.5)), "host literal"),
     }
 
 
-def _after(factor: Callable[[Pass], Any]) -> Objective:
+def after_elbo(factor: Callable[[Pass], Any]) -> Objective:
     """Return the ELBO times a factor."""
     return lambda p, beta, free_bits: OBJECTIVES["elbo"](p, beta, free_bits) * factor(p)
 
