@@ -18,7 +18,7 @@ import json
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ import pretended_gpu
 import torch
 from torch import Tensor
 from torch._subclasses import fake_tensor
-from torch.fx import GraphModule, Interpreter
+from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from harness import devices
@@ -37,7 +37,7 @@ from harness.bench import counts
 from harness.models.objectives import Objective
 from harness.spec import TrialSpec
 
-CUDA = torch.device("cuda", 0)
+CUDA = "cuda:0"
 H100 = SimpleNamespace(
     name="NVIDIA H100 80GB HBM3",
     type="cuda",
@@ -107,12 +107,41 @@ def returning(value: Any) -> Callable[..., Any]:
     return lambda *_, **__: value
 
 
+class OnCuda(Interpreter):
+    """A graph of the pretended device, run on a CUDA device."""
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Call one operation."""
+        return super().call_function(target, args, _moved(kwargs, CUDA))
+
+
+def _moved(kwargs: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """Return the arguments of an operation, with this device in the place of the one that they may name."""
+    return {**kwargs, "device": torch.device(device)} if kwargs.get("device") is not None else dict(kwargs)
+
+
+def on_cpu(run_node: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of an interpreter that takes an operation on the CPU, made from its method `run_node`."""
+
+    def run(self: Interpreter, node: Node) -> Any:
+        """Run one operation and leave it as it was."""
+        kwargs = node.kwargs
+        node.kwargs = _moved(kwargs, "cpu")
+        try:
+            return run_node(self, node)
+        finally:
+            node.kwargs = kwargs
+
+    return run
+
+
 @contextmanager
 def pretended_h100() -> Iterator[None]:
     """Let Inductor and Triton believe in an H100, as far as they ask while a program is written."""
     # Imported here because they take seconds, and Triton may be absent.
     from torch._dynamo.device_interface import CudaInterface
     from torch._inductor.fx_passes import fuse_attention, pad_mm
+    from torch._inductor.fx_passes.joint_graph import UniformValueConstantFolder
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
@@ -127,6 +156,7 @@ def pretended_h100() -> Iterator[None]:
         (torch.cuda, "_maybe_exchange_device", returning(0)),
         (CudaInterface, "get_device_properties", staticmethod(returning(H100))),
         (fake_tensor, "init_gpu_context", returning(None)),
+        (UniformValueConstantFolder, "run_node", on_cpu(UniformValueConstantFolder.run_node)),  # it computes constants
         (fuse_attention, "_sfdp_init", returning(None)),  # these two try their patterns on the device; no step has attention,
         (pad_mm, "_pad_mm_init", returning(None)),  # and products are padded only where that was measured to pay
         (type(driver), "active", target),
@@ -135,14 +165,6 @@ def pretended_h100() -> Iterator[None]:
         for owner, name, answer in answers:
             stack.enter_context(mock.patch.object(owner, name, answer))
         yield
-
-
-class OnCuda(Interpreter):
-    """A graph run with its new tensors on a CUDA device instead of the pretended one."""
-
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Call one operation."""
-        return super().call_function(target, args, kwargs | ({"device": CUDA} if kwargs.get("device") is not None else {}))
 
 
 def program(graph: GraphModule, tensors: Sequence[Tensor]) -> str:
@@ -163,8 +185,7 @@ def program(graph: GraphModule, tensors: Sequence[Tensor]) -> str:
     with fake_tensor.FakeTensorMode() as mode, torch.no_grad():
         inputs = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=CUDA) for t in tensors]
         on_cuda = make_fx(lambda *inputs: OnCuda(graph).run(*inputs))(*inputs)
-    # No program from the cache, no pool of compilers, and no constant computed on the device.
-    settings = {"fx_graph_cache": False, "compile_threads": 1, "joint_graph_constant_folding": False}
+    settings = {"fx_graph_cache": False, "compile_threads": 1}  # no program from the cache, and no pool of compilers
     with mode, tracing(TracingContext(mode)), config.patch(settings), mock.patch.object(GraphLowering, "codegen", stop):
         try:
             compile_fx.compile_fx(on_cuda, inputs)
