@@ -59,7 +59,7 @@ def mixes() -> dict[str, list[TrialSpec]]:
         by_outputs.setdefault(likelihood.params, []).append(TrialSpec(likelihood=name))
     return {
         "all activations": [TrialSpec(activation=name) for name in ACTIVATIONS],
-        **{f"all likelihoods of {n} outputs": specs for n, specs in by_outputs.items() if len(specs) > 1},
+        **{f"all likelihoods with params={n}": specs for n, specs in by_outputs.items() if len(specs) > 1},
     }
 
 
@@ -70,7 +70,7 @@ def cases() -> dict[str, list[TrialSpec]]:
     for spec in one_of_each():
         changes = {name: value for name, value in spec.as_dict().items() if value != default[name]}
         name = " ".join(f"{field}={value}" for field, value in changes.items()) or "default"
-        found |= {f"{name}, {lanes} lanes": [spec.derive(seed=seed) for seed in range(lanes)] for lanes in LANES}
+        found |= {f"{name}, lanes={lanes}": [spec.derive(seed=seed) for seed in range(lanes)] for lanes in LANES}
     return found | mixes()
 
 
