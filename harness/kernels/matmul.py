@@ -156,7 +156,7 @@ class Matmuls:
         """Return x @ weight + bias of every lane and record x as the input of that weight, or return NotImplemented.
 
         The compiler fuses an addition of its own with the activation. On a GPU it saves the copy of the bias to the size of the
-        product that cuBLAS would make: 8 of 58 kernels of a step of several lanes.
+        product that cuBLAS would make, 8 of 59 kernels of a step of several lanes (docs/log.md).
         """
         out = self._multiply(x, weight)
         if out is not NotImplemented:
