@@ -12,6 +12,8 @@ STORAGE ?=
 KILLS  ?= 200
 ONLY   ?=
 WORKERS_PER_GPU ?=
+OUT    ?= build/gpu
+MINUTES ?= 10
 WHERE = $(if $(STORAGE),--storage '$(STORAGE)')
 # What only some need is installed when it is asked for: EXECUTOR=ray, EXECUTOR=slurm, STORAGE=postgresql+psycopg://...
 EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(MLFLOW_TRACKING_URI)),postgres)
@@ -90,8 +92,8 @@ bench-study: $(READY) data ## 36 trials from start to report, beside the usual l
 bench-compare: $(READY) data ## has the step become slower? BASE=a revision
 	@$(BIN)/harness bench compare $(BASE)
 
-bench-gpu: $(READY) data ## what a GPU must show, in under 8 minutes
-	@$(BIN)/harness bench gpu
+bench-gpu: $(READY) data ## what a GPU must show, in ten minutes: OUT=folder of the results, ONLY=steps, MINUTES=10
+	@$(BIN)/harness bench gpu --out $(OUT) --minutes $(MINUTES) $(if $(ONLY),--only $(ONLY))
 
 lock: $(READY) ## write the versions of .venv into requirements.lock
 	@$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+(cpu|cu[0-9]+)$$//' > requirements.lock

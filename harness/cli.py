@@ -50,13 +50,15 @@ def parser() -> argparse.ArgumentParser:
 
 def _bench(bench: argparse.ArgumentParser) -> None:
     """Add the benchmarks, which are commands of `harness bench`, to its parser."""
+    from harness.bench.gpu import options  # it imports nothing; the rooms that this one stands on import torch elsewhere
+
     commands = bench.add_subparsers(dest="kind", required=True, parser_class=_Parser, metavar="KIND")
     ladder = commands.add_parser("ladder", help="every way of taking the step, side by side; writes docs/performance.md")
     compare = commands.add_parser(
         "compare", help="the working tree against a revision: REGRESSION, OK, IMPROVEMENT or INCONCLUSIVE"
     )
     counts = commands.add_parser("counts", help="operations, FLOPs and bytes of a step against the file of record")
-    gpu = commands.add_parser("gpu", help="what a GPU must show: parity, no synchronisation, step times against the goals")
+    gpu = commands.add_parser("gpu", help="what a GPU must show: parity, times against goals and peers, whole studies")
     commands.add_parser(
         "study", help="36 trials from start to report beside as many steps of the usual loop; half an hour on 2 cores"
     )
@@ -64,7 +66,7 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     counts.add_argument("--refresh", action="store_true", help="write today's counts into the file")
     for command in (ladder, compare, counts):
         command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
-    gpu.add_argument("--device", default="auto", help="the first GPU unless said; cuda:N")
+    options.add(gpu)
     ladder.add_argument("--threads", type=int, default=1, help="of this process on a CPU; 1 unless said")
     ladder.add_argument("--rounds", type=int, default=16, help="of all rungs, one after another; 16 unless said")
 
@@ -161,9 +163,9 @@ def _run_bench(options: argparse.Namespace, console: Console) -> int:
 
             return study_bench.compare(console)
         case "gpu":
-            from harness.bench import gpu
+            from harness.bench.gpu import checks
 
-            return gpu.check(options.device, console)
+            return checks.check(options, console)
     return 0
 
 

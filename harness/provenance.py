@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import version
+from importlib import metadata
 
 from harness import paths
 
@@ -43,6 +43,14 @@ def code() -> str:
     """
     head, _, dirty = commit().partition("+")
     return f"{head}+{hashlib.sha256((_git('diff', 'HEAD') or '').encode()).hexdigest()[:12]}" if dirty else head
+
+
+def version(package: str) -> str:
+    """Return the version of an installed package, or `absent`: benchmarks run from a checkout, without some or even the harness."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
 
 
 def tags() -> dict[str, str]:

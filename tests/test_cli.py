@@ -104,6 +104,6 @@ def test_commands_and_options_are_frozen() -> None:
         "ladder": ["--device", "--rounds", "--threads"],
         "compare": ["--device", "base"],
         "counts": ["--device", "--refresh"],
-        "gpu": ["--device"],
+        "gpu": ["--device", "--minutes", "--only", "--out", "--toy"],
         "study": [],
     }

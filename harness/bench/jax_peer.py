@@ -1,4 +1,4 @@
-"""The same model and steps in JAX: one jitted scan per chunk, in a process of its own.
+"""The same model and steps in JAX: one jitted scan per chunk, of one model or of several side by side, in a process of its own.
 
 It needs one because JAX takes its threads from the environment. The parent sends the job as a line of JSON, then a line per chunk;
 the child trains the chunk and answers with the time that it took.
@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
@@ -35,7 +36,7 @@ class Peer:
     Args:
         device: torch's name of the kind of device.
         threads: of a CPU.
-        job: file, images, layers, batch, steps (of a chunk) and rate.
+        job: file, images, layers, batch, steps (of a chunk), rate and lanes.
 
     Attributes:
         compile_s: the seconds that compiling took.
@@ -112,7 +113,8 @@ def _chunk(job: dict[str, Any]) -> Any:
     """Return the jitted function that trains a chunk, and the function that makes its first state.
 
     The first takes (weights, optimizer state, key, images, index (T, B)), trains T steps and returns the first three and the loss
-    of each step. The second takes a key and returns (weights, optimizer state, key).
+    of each step. The second takes a key and returns (weights, optimizer state, key). With several lanes S all but the images have a
+    first axis of S, of the index the second: (T, S, B).
     """
     import jax
     import jax.numpy as jnp
@@ -140,8 +142,11 @@ def _chunk(job: dict[str, Any]) -> Any:
         change, state = optimizer.update(gradient, state, weights)
         return (optax.apply_updates(weights, change), state, key), value
 
+    one = job["lanes"] == 1
+    lanes_step = step if one else jax.vmap(step, in_axes=(None, 0, 0))
+
     def chunk(weights: Any, state: Any, key: Any, images: Any, index: Any) -> Any:
-        return jax.lax.scan(partial(step, images), (weights, state, key), index)
+        return jax.lax.scan(partial(lanes_step, images), (weights, state, key), index)
 
     def start(key: Any) -> Any:
         weights = []
@@ -151,7 +156,7 @@ def _chunk(job: dict[str, Any]) -> Any:
             weights.append((uniform(a, (inputs, outputs)), uniform(b, (outputs,))))
         return weights, optimizer.init(weights), key
 
-    return jax.jit(chunk, donate_argnums=(0, 1, 2)), start
+    return jax.jit(chunk, donate_argnums=(0, 1, 2)), start if one else jax.vmap(start)
 
 
 def main() -> None:
@@ -164,21 +169,27 @@ def main() -> None:
     jax.config.update("jax_default_matmul_precision", "float32")  # like torch's default; JAX's own is TF32 on a GPU
     pixels = np.fromfile(job["file"], np.uint8, offset=HEADER).reshape(-1, job["layers"][0][0])[: job["images"]]
     images = jnp.asarray(pixels, jnp.float32) / 255
-    steps, batch, random = job["steps"], job["batch"], np.random.default_rng(0)
+    steps, batch, lanes, random = job["steps"], job["batch"], job["lanes"], np.random.default_rng(0)
 
-    def order() -> Any:
-        return jnp.asarray(random.permutation(len(pixels))[: steps * batch].reshape(steps, batch))
+    def orders() -> Iterator[Any]:
+        """Yield the index of each chunk; every model has an order of its own, drawn once per epoch."""
+        whole = len(pixels) // (steps * batch) * steps * batch
+        while True:
+            epoch = [random.permutation(len(pixels))[:whole].reshape(-1, steps, batch) for _ in range(lanes)]
+            yield from map(jnp.asarray, epoch[0] if lanes == 1 else np.stack(epoch, 2))
 
+    order = orders()
     chunk, start = _chunk(job)
-    carry = start(jax.random.key(0))
+    key = jax.random.key(0)
+    carry = start(key if lanes == 1 else jax.random.split(key, lanes))
     started = time.perf_counter()
-    compiled = chunk.lower(*carry, images, order()).compile()
+    compiled = chunk.lower(*carry, images, next(order)).compile()
     compile_s = time.perf_counter() - started
     print(json.dumps({"compile_s": compile_s, "backend": jax.default_backend()}), flush=True)
     while sys.stdin.readline():
         wall, cpu = time.perf_counter(), time.process_time()
-        carry, losses = compiled(*carry, images, order())
-        loss = float(losses[-1]) / batch
+        carry, losses = compiled(*carry, images, next(order))
+        loss = float(losses[-1].mean()) / batch
         spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "loss": loss}
         print(json.dumps(spent), flush=True)
 

@@ -122,6 +122,7 @@ def ladder(
     if threads < 1 or rounds < 2:
         raise UserError(f"a ladder takes at least 1 thread and 2 rounds, got {threads} and {rounds}")
     torch_device, previous_threads = devices.named(device), torch.get_num_threads()
+    tags, commit = provenance.tags(), provenance.commit()  # asked before minutes of rounds that a fault here would lose
     rungs.mnist()  # raises an error at once if the data set is missing
     load = os.getloadavg()[0]
     torch.set_num_threads(threads)
@@ -140,7 +141,6 @@ def ladder(
     by_cpu = torch_device.type == "cpu" and threads == 1
     gflops = machine.flop_of_product() / statistics.median(_used(t, by_cpu) for t in times[""]) / 1e9
     rows = [_row(r, times, by_cpu, gflops) for r in built] + [LadderRow(name=n, reason=reason) for n, reason in missing.items()]
-    tags = provenance.tags()
     return Ladder(
         rows=sorted(rows, key=lambda r: names.index(r.name)),
         device=devices.describe(torch_device),
@@ -152,7 +152,7 @@ def ladder(
         versions=", ".join(
             f"{n} {v}" for n, v in (("torch", tags["version.torch"]), ("JAX", version()), ("Python", tags["version.python"])) if v
         ),
-        commit=provenance.commit(),
+        commit=commit,
         load=(load, os.getloadavg()[0]),
         date=datetime.date.today().isoformat(),
     )

