@@ -88,7 +88,7 @@ def test_commands_and_options_are_frozen() -> None:
         for name, sub in commands.items()
     }
     assert options == {
-        "study": ["--budget", "--device", "--executor", "--storage", "--workers", "name"],
+        "study": ["--budget", "--device", "--executor", "--storage", "--workers", "--workers-per-gpu", "name"],
         "report": ["--budget", "--storage", "name"],
         "doctor": ["--budget", "name"],
         "list": [],

@@ -1,6 +1,6 @@
 """Whole studies on a GPU: the real command from start to report, and an arm that is killed and goes on.
 
-Run as a program it is the driver of that arm: `python -m harness.bench.study DEVICE full|toy`.
+Run as a program it is the driver of that arm: `python -m harness.bench.gpu.study DEVICE full|toy`.
 """
 
 import json
@@ -148,7 +148,7 @@ def killed_once(setting: Setting) -> list[Row]:
         RuntimeError: a driver failed, or ended before it could be killed.
     """
     _check_packages()
-    command = [sys.executable, "-m", "harness.bench.study", setting.device_name, "toy" if setting.toy else "full"]
+    command = [sys.executable, "-m", "harness.bench.gpu.study", setting.device_name, "toy" if setting.toy else "full"]
     alone, killed = _home(setting, "alone"), _home(setting, "killed")
     _lines(command, alone)
     epochs = arm(setting.toy).budgets["default"].epochs

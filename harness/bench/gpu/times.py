@@ -65,7 +65,8 @@ def one_lane(setting: Setting, execution: Execution) -> list[Row]:
     if execution == COMPILED:
         rows.append(Row("compiles", str(len(compiles)), "1", len(compiles) == 1))
     kernels = kernels_of_replay(bound, setting)
-    rows.append(Row(f"{execution}: kernels", f"{kernels / CHUNK:.1f} a step, {kernels} a replay of {CHUNK} steps"))
+    words = f"{kernels / CHUNK:.1f} a step, {kernels} a launch of {CHUNK} steps" if kernels else "the profiler saw none"
+    rows.append(Row(f"{execution}: kernels", words))
     ms, fed_ms = (1e3 * s for s in _step_s(setting, cohort, bound))
     goal = setting.judged(f"{execution}: one trial", ms, "ms a step", ONE_TRIAL_MS, f"with order and noise drawn {digits(fed_ms)}")
     return [*rows, goal if execution == COMPILED else goal._replace(goal="", ok=None)]
@@ -113,16 +114,20 @@ def counted_compiles() -> Iterator[list[None]]:
 
 
 def kernels_of_replay(bound: BoundStep, setting: Setting) -> int:
-    """Return the kernels and copies that CHUNK steps launch on the device; none on a CPU."""
+    """Return the kernels and copies that a launch of a captured chunk runs on the device; none on a CPU."""
 
-    def count(steps: int) -> int:
+    def count() -> int:
+        bound.at.zero_()
+        devices.wait(setting.device)
         with profile(activities=supported_activities()) as profiler:
-            again(bound, steps)()
+            bound.graphs[CHUNK]()
             devices.wait(setting.device)
         return sum(e.device_type.name != "CPU" and not e.is_user_annotation for e in profiler.events() or [])
 
-    count(CHUNK)  # the first one sets the profiler up
-    return count(2 * CHUNK) - count(CHUNK)
+    if not bound.graphs:
+        return 0
+    count()  # the first one sets the profiler up
+    return count()
 
 
 # -------------------------------------------------------------------------------- lanes
