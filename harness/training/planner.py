@@ -27,11 +27,11 @@ MOST_LANES = 128
 KNEE = 0.9  # twice the lanes must cost at most this much per trial to be worth their memory
 WARM_S, PROBE_S = 0.3, 1.0  # of steps before a measurement, and of the measurement
 
-# Of an H100, on paper (docs/gpu.md): the least time of a captured step, and of one trial's share in a step of many lanes. A study
-# of less than PROBED_S by these is neither probed, which takes about 15 s, nor compiled.
-STEP_S, TRIAL_STEP_S, PROBED_S = 2e-4, 25e-6, 60.0
+# Of an H100, on paper (docs/log.md): the least time of a captured step that is not compiled, and of one trial's share in a step of
+# many lanes. A study of less than PROBED_S by these is neither probed, which takes about 15 s, nor compiled.
+STEP_S, TRIAL_STEP_S, PROBED_S = 5e-4, 30e-6, 60.0
 # Of a GPU, on paper too: the seconds of a cold compile, and the part of a captured step's time that compiling saves.
-COMPILE_S, SAVED = 40.0, 0.4
+COMPILE_S, SAVED = 40.0, 0.5
 
 
 @dataclass(frozen=True)
