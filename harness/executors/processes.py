@@ -19,6 +19,7 @@ from harness.executors.training import DeviceLostError, train
 from harness.training.checkpoints import Checkpoints
 from harness.training.children import environment, no_interrupts
 
+END_S = 5.0  # for a worker that has said its last word
 EVALUATOR_BYTES = 3 * 2**30  # of this machine's memory for each process that evaluates; one takes 1.2 GiB on MNIST
 
 
@@ -156,7 +157,9 @@ class Processes:
             self.evaluators.append(self._start("cpu"))
 
     def _replace(self, worker: _Worker, why: str) -> Iterator[Event]:
-        """Start a new worker in the place of one that has died. Return the failures of the dead one's trials."""
+        """Start a new worker in the place of one that has died or is about to. Return the failures of its trials."""
+        worker.process.join(END_S)  # a process whose GPU has failed may hang while it ends
+        worker.process.kill()
         worker.process.join()
         pool = self.workers if worker in self.workers else self.evaluators
         pool[pool.index(worker)] = self._start(worker.device)

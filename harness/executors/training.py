@@ -26,7 +26,7 @@ from harness.training.step import CaptureError
 
 WRITERS = 8  # threads: 32 lanes take 0.8 s on two cores, one after another 1.7 s
 # Faults of the machine, not of the trial.
-TRY_AGAIN = (MemoryError, torch.OutOfMemoryError, OSError, CheckpointError, CaptureError)
+TRY_AGAIN = (MemoryError, OSError, CheckpointError, CaptureError)
 
 
 @dataclass(frozen=True)
@@ -108,23 +108,27 @@ def train(
                         del left[event.spec]
                     yield event
             except Exception as fault:
-                together = [s for s in parts[0].job.specs if s.id in left]
-                if len(together) < 2 or not devices.is_out_of_memory(fault):
+                if not devices.is_out_of_memory(fault):
                     raise
+                together = [s for s in parts[0].job.specs if s.id in left]
                 states = training.states(together) if training else {}
+                held, message = f"{devices.peak_memory_mib(torch_device):,.0f} MiB held", str(fault).partition("\n")[0]
             else:
                 parts, training = parts[1:], None
                 continue
-            peak = devices.peak_memory_mib(torch_device)
-            halves = (together[: len(together) // 2], together[len(together) // 2 :])
-            parts = [*(parts[0].of(half, states) for half in halves), *parts[1:]]
             training = None
             devices.release_memory(torch_device)
-            sizes = " and ".join(str(len(half)) for half in halves)
-            yield Notice(
-                together[0].id,
-                f"out of memory with {len(together)} trials in a program (at most {peak:,.0f} MiB held): going on with {sizes}",
-            )
+            first = together[0].id
+            if len(together) == 1:
+                del left[first]
+                parts = parts[1:]
+                yield Failed(first, f"out of memory with one trial alone (at most {held}): {message}", final=False)
+                continue
+            half = len(together) // 2
+            halves = (together[:half], together[half:])
+            parts = [*(parts[0].of(specs, states) for specs in halves), *parts[1:]]
+            sizes = f"{half} and {len(together) - half}"
+            yield Notice(first, f"out of memory with {len(together)} trials in a program (at most {held}): going on with {sizes}")
     except Exception as fault:  # fails the trials; the study goes on
         frame = traceback.extract_tb(fault.__traceback__)[-1]
         why = f"{type(fault).__name__}: {fault} ({Path(frame.filename).name}:{frame.lineno})"
@@ -132,8 +136,6 @@ def train(
             raise DeviceLostError(
                 f"{device} has failed: {why}\nstart it again: the same command goes on from the checkpoints"
             ) from fault
-        if devices.is_out_of_memory(fault):
-            why = f"out of memory with one trial alone ({devices.peak_memory_mib(torch_device):,.0f} MiB held): {why}"
         yield from (Failed(trial, why, final=not isinstance(fault, TRY_AGAIN)) for trial in left)
     except BaseException:  # the reader closed the generator, or a signal ends the process
         with suppress(OSError):  # a full disk must not keep the process from ending; the checkpoint before stays
