@@ -20,7 +20,7 @@ from harness.training.checkpoints import Checkpoints
 from harness.training.children import environment, no_interrupts
 
 END_S = 5.0  # for a worker that has said its last word
-EVALUATOR_BYTES = 3 * 2**30  # of this machine's memory for each process that evaluates; one takes 1.2 GiB on MNIST
+EVALUATOR_BYTES = 2 * 2**30  # of this machine's memory for each process that evaluates; one takes 0.8 to 1.1 GiB on MNIST
 
 
 @dataclass(frozen=True)
