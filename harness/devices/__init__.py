@@ -4,14 +4,24 @@ In come names of devices and functions that take steps; out come torch's devices
 trials must not enter here.
 """
 
-from harness.devices.graphs import ahead, can_capture, capture, no_waiting, use
-from harness.devices.memory import MEBI, is_lost, is_out_of_memory, memory_holds, memory_of_machine, peak_memory_mib, release_memory
+from harness.devices.graphs import CaptureError, ahead, can_capture, capture, memory_pool, no_waiting, use
+from harness.devices.memory import (
+    MEBI,
+    is_lost,
+    is_out_of_memory,
+    memory_holds,
+    memory_of_machine,
+    peak_memory_mib,
+    release_memory,
+    reset_peak_memory,
+)
 from harness.devices.precision import check_precision, slow_blas, tensor_cores
 from harness.devices.selection import compiler, cores, cpu_name, cuda_version, describe, is_gpu, named, one_thread, worker_devices
 from harness.devices.timing import StepTimer, wait
 
 __all__ = [
     "MEBI",
+    "CaptureError",
     "StepTimer",
     "ahead",
     "can_capture",
@@ -27,11 +37,13 @@ __all__ = [
     "is_out_of_memory",
     "memory_holds",
     "memory_of_machine",
+    "memory_pool",
     "named",
     "no_waiting",
     "one_thread",
     "peak_memory_mib",
     "release_memory",
+    "reset_peak_memory",
     "slow_blas",
     "tensor_cores",
     "use",

@@ -1,5 +1,6 @@
 """CUDA graphs of training steps, and inputs that are made ahead of the steps that read them."""
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -22,42 +23,67 @@ def can_capture(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def capture(step: Callable[[], object], times: int, device: torch.device) -> Callable[[], None]:
+class CaptureError(RuntimeError):
+    """Raised when steps cannot be captured, or when a launch of captured steps does not do what the steps do."""
+
+
+def memory_pool() -> Any:
+    """Return the handle of a new pool of memory for the graphs of one program.
+
+    It lives as long as a graph that was captured into it, so programs cannot share one: once all graphs of the first are gone, a
+    capture into its pool fails.
+    """
+    return torch.cuda.graph_pool_handle()
+
+
+def capture(step: Callable[[], object], times: int, device: torch.device, pool: Any) -> Callable[[], None]:
     """Return a function that launches `times` steps in a row as one CUDA graph.
 
     One step is taken before the capture. The caller has to undo it, and to check that a launch does what it should: a graph that
-    was captured beside the stream that the steps run on is empty, and its launches do nothing. All graphs of a GPU share one pool
-    of memory, so steps must keep no tensor that they make.
+    was captured beside the stream that the steps run on is empty, and its launches do nothing. Graphs of one `pool` must not run at
+    the same time, and steps must keep no tensor that they make.
+
+    Raises:
+        CaptureError: the steps do what cannot be captured, such as waiting for the device.
     """
+    gc.collect()  # graphs that nobody uses any more must not end during a capture, nor after it with what it shares with them
     with torch.cuda.device(device):
-        warm_up: torch.cuda.Stream = torch.cuda.Stream()
-        warm_up.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(warm_up):
-            step()  # a first call may allocate memory or wait for the device, neither of which a capture allows
-        torch.cuda.current_stream().wait_stream(warm_up)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=_pool(device)):
-            for _ in range(times):
-                step()
+        before, warm_up = torch.cuda.current_stream(), _side_stream(device)
+        try:
+            warm_up.wait_stream(before)
+            with torch.cuda.stream(warm_up):
+                step()  # a first call may allocate memory or wait for the device, neither of which a capture allows
+            before.wait_stream(warm_up)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool):
+                for _ in range(times):
+                    step()
+        except RuntimeError as fault:
+            if "captur" in str(fault):
+                raise CaptureError(f"steps cannot be captured: {str(fault).partition(chr(10))[0]}") from fault
+            raise
+        finally:
+            torch.cuda.set_stream(before)  # a capture that fails would leave its own stream as the current one
     return graph.replay
 
 
 @cache
-def _pool(device: torch.device) -> Any:
-    """Return the handle of the pool of memory that all graphs of a GPU share; they never run at the same time."""
-    return torch.cuda.graph_pool_handle()
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of this process beside the current one. Memory that was used on one stream is of use on that one only."""
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)
+    return stream
 
 
 def ahead(items: Iterator[T], device: torch.device) -> Iterator[T]:
     """Yield tuples of tensors, each made while the GPU still works on what was launched for the one before.
 
-    They are made on a stream of their own, at most one ahead, so that memory for two is enough. On a CPU they are yielded as they
-    are.
+    They are made on a stream of their own, at most one ahead: the host waits for the use of the one before the last. On a CPU they
+    are yielded as they are.
     """
     if device.type != "cuda":
         yield from items
         return
-    side, main = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    side, main = _side_stream(device), torch.cuda.current_stream(device)
     side.wait_stream(main)
 
     def make() -> tuple[T | None, torch.cuda.Event]:

@@ -4,10 +4,14 @@ import gc
 import os
 import platform
 import resource
+from pathlib import Path
 
 import torch
 
+from harness.devices.graphs import CaptureError
+
 MEBI = 2**20
+LIMIT = Path("/sys/fs/cgroup/memory.max")  # a number, or "max"
 FILLED = 0.6  # of a GPU's memory; the rest is for the context, compiled code, cuBLAS and what other programs hold
 
 
@@ -21,20 +25,30 @@ def memory_holds(device: torch.device, bytes_each: int, workers: int = 1) -> int
 
 
 def memory_of_machine() -> int:
-    """Return the bytes of memory that this machine has for all processes."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Return the bytes of memory that this machine has for all processes, or that this container may use."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = LIMIT.read_text().strip() if LIMIT.exists() else ""
+    return min(physical, int(limit)) if limit.isdecimal() else physical
 
 
 def is_out_of_memory(fault: BaseException) -> bool:
-    """Return whether a fault says that the device's memory is too small for what was asked of it."""
-    return isinstance(fault, torch.OutOfMemoryError) or "CUBLAS_STATUS_ALLOC_FAILED" in str(fault)
+    """Return whether a fault says that the device's memory is too small for what was asked of it, by torch, CUDA or a library."""
+    words = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(fault, torch.OutOfMemoryError) or (isinstance(fault, RuntimeError) and any(w in str(fault) for w in words))
 
 
 def is_lost(fault: BaseException) -> bool:
     """Return whether a GPU's fault makes it useless for this process, as an illegal access does: every later call fails too."""
-    if is_out_of_memory(fault):
+    if is_out_of_memory(fault) or isinstance(fault, CaptureError):
         return False
-    return isinstance(fault, torch.AcceleratorError) or (isinstance(fault, RuntimeError) and "CUDA error" in str(fault))
+    words = ("CUDA error", "Triton Error [CUDA]")
+    return isinstance(fault, torch.AcceleratorError) or (isinstance(fault, RuntimeError) and any(w in str(fault) for w in words))
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory_mib` count from now on, on a GPU; a CPU's count is that of the process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def release_memory(device: torch.device) -> None:

@@ -47,11 +47,15 @@ class OutputDirs:
 
 @dataclass(frozen=True)
 class Epoch:
-    """The event that a trial (`spec` is its id) finished an epoch, counted from 1; `row` has the epoch's numbers by metric key."""
+    """The event that a trial (`spec` is its id) finished an epoch, counted from 1; `row` has the epoch's numbers by metric key.
+
+    It is the `last` of an epoch if the other trials that train together have reported theirs; trials may be pruned then.
+    """
 
     spec: str
     epoch: int
     row: dict[str, float]
+    last: bool = False
 
 
 @dataclass(frozen=True)

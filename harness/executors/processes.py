@@ -3,7 +3,6 @@
 import multiprocessing as mp
 import os
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -17,8 +16,9 @@ from harness.executors.interrupts import INTERRUPTS, Stop
 from harness.executors.jobs import Epoch, Event, Failed, Job, OutputDirs, Trained, ends_trial
 from harness.executors.training import DeviceLostError, train
 from harness.training.checkpoints import Checkpoints
-from harness.training.children import environment, no_interrupts
+from harness.training.children import end_with_parent, environment, no_interrupts
 
+GIVEN_UP = 2  # failures of a GPU in a row
 END_S = 5.0  # for a worker that has said its last word
 EVALUATOR_BYTES = 2 * 2**30  # of this machine's memory for each process that evaluates; one takes 0.8 to 1.1 GiB on MNIST
 
@@ -42,6 +42,7 @@ class _Worker:
         left: the ids of its job's trials that have not ended yet.
         waits_for_pruning: True if its job waits after every epoch to be told which trials to prune.
         waiting: True while it waits for that.
+        lost: how often the GPU of this worker, or of those whose place it took, has failed since the last epoch on it.
         pruned: the ids of its job's trials to prune.
     """
 
@@ -52,6 +53,7 @@ class _Worker:
     left: set[str] = field(default_factory=set)
     waits_for_pruning: bool = False
     waiting: bool = False
+    lost: int = 0
     pruned: set[str] = field(default_factory=set)
 
 
@@ -89,7 +91,10 @@ class Processes:
     def _start(self, device: str) -> _Worker:
         """Start a worker process on this device."""
         driver_end, worker_end = self.context.Pipe()
-        with environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TORCHINDUCTOR_COMPILE_THREADS="1"), no_interrupts():
+        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        if not devices.is_gpu(device):  # whose compiler makes tens of kernels at a time while nothing else can be done
+            threads["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+        with environment(**threads), no_interrupts():
             process = self.context.Process(target=_work, args=(worker_end, device, self.dirs, self.code), daemon=True)
             process.start()
         worker_end.close()
@@ -129,10 +134,11 @@ class Processes:
                     "start it again: the same command goes on"
                 )
             if isinstance(message, _Lost):
+                worker.lost += 1
                 yield from self._replace(worker, message.why)
                 continue
             if isinstance(message, Epoch):
-                worker.waiting = worker.waits_for_pruning
+                worker.waiting, worker.lost = worker.waits_for_pruning, 0
             elif ends_trial(message):
                 worker.left.remove(message.spec)
             if isinstance(message, Trained):
@@ -157,12 +163,24 @@ class Processes:
             self.evaluators.append(self._start("cpu"))
 
     def _replace(self, worker: _Worker, why: str) -> Iterator[Event]:
-        """Start a new worker in the place of one that has died or is about to. Return the failures of its trials."""
+        """Start a new worker in the place of one that has died or is about to. Return the failures of its trials.
+
+        A GPU that fails for the second time without an epoch in between gets no worker any more; others take its trials.
+
+        Raises:
+            MachineError: no GPU is left.
+        """
         worker.process.join(END_S)  # a process whose GPU has failed may hang while it ends
         worker.process.kill()
         worker.process.join()
         pool = self.workers if worker in self.workers else self.evaluators
-        pool[pool.index(worker)] = self._start(worker.device)
+        if worker.lost < GIVEN_UP:
+            pool[pool.index(worker)] = successor = self._start(worker.device)
+            successor.lost = worker.lost
+        else:
+            pool.remove(worker)
+            if not self.workers:
+                raise MachineError(f"no GPU is left: {why}\nstart it again: the same command goes on from the checkpoints")
         why = why or f"its worker process ended ({_exit(worker.process.exitcode)})"
         return (Failed(spec, why, final=False) for spec in worker.left)
 
@@ -192,7 +210,7 @@ def _room_beside(workers: Sequence[str]) -> int:
     """Return how many processes may evaluate beside these workers: none unless they are on GPUs."""
     if not any(map(devices.is_gpu, workers)):
         return 0
-    return max(1, min(devices.cores() - len(workers), devices.memory_of_machine() // EVALUATOR_BYTES))
+    return max(1, min(devices.cores() - len(workers) - 1, devices.memory_of_machine() // EVALUATOR_BYTES))  # 1 for the driver
 
 
 def _give(worker: _Worker, job: Job) -> None:
@@ -218,7 +236,7 @@ def _exit(code: int | None) -> str:
 def _work(pipe: Connection, device: str, dirs: OutputDirs, code: str) -> None:
     """Run a worker: take jobs and send their events until the process is asked to end or the driver is gone."""
     INTERRUPTS.listen()
-    threading.Thread(target=_end_with, args=(mp.parent_process(),), daemon=True).start()
+    end_with_parent()
     devices.one_thread()
     checkpoints = Checkpoints(dirs.checkpoints)
     try:
@@ -251,12 +269,3 @@ def _train(job: Job, pipe: Connection, device: str, dirs: OutputDirs, checkpoint
                         pruned |= pipe.recv()
                     while not job.waits_for_pruning and pipe.poll():
                         pruned |= pipe.recv()
-
-
-def _end_with(driver: mp.process.BaseProcess) -> None:
-    """Wait for the driver to end, then end this process at once.
-
-    A new driver may train the same trial, whose files this process must not write then.
-    """
-    driver.join()
-    os._exit(1)

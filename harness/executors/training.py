@@ -22,11 +22,10 @@ from harness.spec import Result, TrialSpec
 from harness.training.batches import Row
 from harness.training.checkpoints import CheckpointError
 from harness.training.cohort import Cohort
-from harness.training.step import CaptureError
 
 WRITERS = 8  # threads: 32 lanes take 0.8 s on two cores, one after another 1.7 s
 # Faults of the machine, not of the trial.
-TRY_AGAIN = (MemoryError, OSError, CheckpointError, CaptureError)
+TRY_AGAIN = (MemoryError, OSError, CheckpointError, devices.CaptureError)
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,7 @@ def train(
     parts = [_Part(job)]
     training = None
     try:
-        torch_device = devices.named(device)
-        devices.use(torch_device)
+        torch_device = _usable(device)
         while parts:
             try:
                 with INTERRUPTS.cutting_short():
@@ -132,10 +130,10 @@ def train(
     except Exception as fault:  # fails the trials; the study goes on
         frame = traceback.extract_tb(fault.__traceback__)[-1]
         why = f"{type(fault).__name__}: {fault} ({Path(frame.filename).name}:{frame.lineno})"
+        if isinstance(fault, DeviceLostError):
+            raise
         if devices.is_lost(fault):
-            raise DeviceLostError(
-                f"{device} has failed: {why}\nstart it again: the same command goes on from the checkpoints"
-            ) from fault
+            raise DeviceLostError(_lost(device, fault)) from fault
         yield from (Failed(trial, why, final=not isinstance(fault, TRY_AGAIN)) for trial in left)
     except BaseException:  # the reader closed the generator, or a signal ends the process
         with suppress(OSError):  # a full disk must not keep the process from ending; the checkpoint before stays
@@ -143,8 +141,31 @@ def train(
                 training.save([s for s in training.cohort.specs if s.id in left and s.id not in pruned])
             for part in parts[1 if training else 0 :]:
                 for trial, state in part.states.items():
-                    checkpoints.save(left[trial], part.job.start, state)
+                    if trial in left and trial not in pruned:
+                        checkpoints.save(left[trial], part.job.start, state)
         raise
+
+
+def _usable(name: str) -> torch.device:
+    """Return the device of this name, made the current one of this process.
+
+    Raises:
+        DeviceLostError: it is a GPU that cannot be used, though it could when the study was started.
+    """
+    try:
+        device = devices.named(name)
+        devices.use(device)
+    except Exception as fault:
+        if devices.is_gpu(name):
+            raise DeviceLostError(_lost(name, fault)) from fault
+        raise
+    return device
+
+
+def _lost(device: str, fault: BaseException) -> str:
+    """Return what to say of a GPU that has failed."""
+    why = str(fault).partition("\n")[0]
+    return f"{device} has failed: {type(fault).__name__}: {why}\nstart it again: the same command goes on from the checkpoints"
 
 
 @dataclass(frozen=True)
@@ -164,7 +185,8 @@ class _Part:
     def of(self, specs: Sequence[TrialSpec], states: Mapping[str, dict[str, Any]]) -> "_Part":
         """Return the part with these trials, which go on from `states` if there are any."""
         if not states:
-            return replace(self, job=replace(self.job, specs=tuple(specs)))
+            kept = {s.id: self.states[s.id] for s in specs if s.id in self.states}
+            return replace(self, job=replace(self.job, specs=tuple(specs)), states=kept)
         own = {s.id: states[s.id] for s in specs}
         start = own[specs[0].id]["state"]["epoch"]
         return _Part(replace(self.job, specs=tuple(specs), start=start), own, again=False)
@@ -192,6 +214,7 @@ class _Training:
     def __init__(self, part: _Part, device: torch.device, checkpoints: CheckpointStore, saving: Saving) -> None:
         self.part, self.job, self.device, self.checkpoints, self.saving = part, part.job, device, checkpoints, saving
         job = part.job
+        devices.reset_peak_memory(device)
         self.cohort = Cohort(job.specs, dataset(job.specs[0].dataset), device, job.execution)
         self.history: dict[str, list[Row]] = {s.id: [] for s in job.specs}
         self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
@@ -210,7 +233,7 @@ class _Training:
     def events(self, scratch: Path, pruned: Collection[str]) -> Iterator[Event]:
         """Yield the rows of the epochs before, train the epochs that are left, then evaluate the trials one after another."""
         for epoch in range(1, self.job.start + 1) if self.part.again and self.job.part != "evaluate" else ():
-            yield from (Epoch(trial, epoch, history[epoch - 1]) for trial, history in self.history.items())
+            yield from _rows(epoch, {trial: history[epoch - 1] for trial, history in self.history.items()})
         yield from self._prune(pruned)
         told = False
         while self.cohort.specs and self.cohort.epoch < self.job.specs[0].epochs:
@@ -220,7 +243,7 @@ class _Training:
                 yield Notice(self.job.specs[0].id, f"not compiled, the compiler failed: {self.cohort.compiler_fault}")
                 told = True
             yield from (Failed(t, why, final=True) for t, why in self.cohort.failures.items() if t not in failed)
-            yield from (Epoch(trial, self.cohort.epoch, row) for trial, row in rows.items())
+            yield from _rows(self.cohort.epoch, rows)
             yield from self._prune(pruned)
             if time.monotonic() >= self.next_save:
                 self.save(self.cohort.specs)
@@ -296,3 +319,9 @@ class _Training:
             "model/parameters": parameters_of_one(vae),
         }
         return Result(spec, scores | times | self.cost)
+
+
+def _rows(epoch: int, rows: Mapping[str, Row]) -> Iterator[Epoch]:
+    """Yield the events of an epoch, given the row of every trial that trained in it."""
+    for left, (trial, row) in enumerate(rows.items(), start=1 - len(rows)):
+        yield Epoch(trial, epoch, row, last=left == 0)

@@ -2,7 +2,8 @@
 
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 
 import torch
@@ -14,7 +15,7 @@ from harness.executors import OutputDirs
 from harness.queue import SearchTrial, TrialQueue
 from harness.report import AblationResults, SearchResults
 from harness.runner.driver import Driver
-from harness.runner.signals import Stops
+from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
 from harness.spec import TrialSpec
 from harness.study import Ablation, Cell, Search, Study
@@ -51,9 +52,13 @@ class Session:
 
     def plan(self, specs: Sequence[TrialSpec], *, alone: bool = False) -> planner.Plan:
         """Return how these trials become programs; if `alone`, one each, because their time is judged."""
-        with self.stops.allowed():
-            plan = planner.plan(specs, self.data, self.device, len(self.workers), per_gpu=self.per_gpu)
-        return replace(plan, lanes=1) if alone else plan
+        probing = self.stops.allowed() if self.device.type != "cpu" else nullcontext()  # it may take a minute
+        try:
+            with probing:
+                return planner.plan(specs, self.data, self.device, len(self.workers), per_gpu=self.per_gpu, alone=alone)
+        except Stopped:
+            self.store.tracker.stop_study()
+            raise
 
     def train(
         self,

@@ -1,7 +1,9 @@
-"""Blocks in which child processes are started: their environment, and interrupts that they never see."""
+"""Child processes: the blocks in which they are started, and their end if that of their parent comes first."""
 
+import multiprocessing as mp
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -32,3 +34,19 @@ def no_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """End this process at once when the process that started it has ended.
+
+    A new driver may train the same trial, whose files this process must not write then.
+    """
+    parent = mp.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        """Wait for the parent's end."""
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -57,7 +57,7 @@ class Cohort:
         epoch: the number of epochs done.
         levels: the grey levels of the images to train on, (N, P); for static binarisation 0 and 255 only.
         steps_per_epoch: the number of steps of an epoch.
-        step_compile_s: seconds that tracing and compiling the step took.
+        step_compile_s: seconds that tracing, compiling and capturing the step took.
         step_s: the seconds of a step in the newest epoch.
         gradient_norm: the norm of each lane's gradient at the newest epoch's last step, (S,).
         failures: the reason by spec id, for trials that met a value that is not finite.
@@ -239,12 +239,12 @@ class Cohort:
         lanes = tuple(s.cohort.derive(epochs=1, evaluation="quick") for s in self.lanes)
         compiled = self.execution == "compiled"
         key = (lanes, len(self.levels), self.device, compiled, matmul.worthwhile(self.device))
-        started = time.perf_counter()
         if key not in _PROGRAMS:
             _PROGRAMS[key] = TracedStep(self.config, tensors, self._constants(), chunk, compiled=compiled)
+            self.step_compile_s += _PROGRAMS[key].seconds
         self.traced = _PROGRAMS[key]
         self.bound = BoundStep(self.traced, tensors, self._constants(), chunk)
-        self.step_compile_s += time.perf_counter() - started
+        self.step_compile_s += self.bound.seconds
         return self.bound
 
     def _check(self, terms: Tensor, start: int) -> None:
@@ -254,7 +254,7 @@ class Cohort:
         """
         for lane, (row, values) in batches.not_finite(terms).items():
             spec = self.lanes[lane]
-            if spec in self.specs:
+            if spec in self.specs and self.lanes.index(spec) == lane:  # others fill the program up
                 step = self.epoch * self.steps_per_epoch + start + row + 1
                 where = f"step {step} (epoch {self.epoch + 1})"
                 self.failures[spec.id] = f"loss not finite at {where}: {values}; learning_rate={spec.learning_rate:g}"
@@ -307,7 +307,8 @@ class Cohort:
         Raises:
             ValueError: the snapshots are of different epochs.
         """
-        self.epoch = state.restore(self.vae, self.state, snapshots)
+        filling = [snapshots[-1]] * (len(self.lanes) - len(snapshots))
+        self.epoch = state.restore(self.vae, self.state, [*snapshots, *filling])
         self.state.step.fill_(self.epoch * self.steps_per_epoch)
 
     def trained(self, spec: TrialSpec) -> VAE:

@@ -17,7 +17,7 @@ from harness.models.lanes import bucket
 from harness.models.vae import mixing_group
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK
-from harness.training.children import no_interrupts
+from harness.training.children import end_with_parent, no_interrupts
 from harness.training.cohort import Cohort
 from harness.training.step import Execution
 
@@ -26,6 +26,7 @@ BREAK_EVEN_STEPS = 15_000
 MOST_LANES = 128
 KNEE = 0.9  # twice the lanes must cost at most this much per trial to be worth their memory
 WARM_S, PROBE_S = 0.3, 1.0  # of steps before a measurement, and of the measurement
+PATIENCE_S = 300.0  # for the whole probe, of which loading torch and data takes most
 
 # Of an H100, on paper (docs/log.md): the least time of a captured step that is not compiled, and of one trial's share in a step of
 # many lanes. A study of less than PROBED_S by these is neither probed, which takes about 15 s, nor compiled.
@@ -64,7 +65,9 @@ class Plan:
         return "compiled" if self.group(spec) in self.compiled else self.uncompiled
 
 
-def plan(specs: Sequence[TrialSpec], data: Data, device: torch.device, workers: int, *, per_gpu: int = 1) -> Plan:
+def plan(
+    specs: Sequence[TrialSpec], data: Data, device: torch.device, workers: int, *, per_gpu: int = 1, alone: bool = False
+) -> Plan:
     """Return the plan for these trials on this device.
 
     On a CPU it depends on the specs and the number of workers alone. Every worker has one thread and one lane: more lanes would
@@ -77,6 +80,7 @@ def plan(specs: Sequence[TrialSpec], data: Data, device: torch.device, workers: 
         device: the kind of device of every worker.
         workers: the number of programs that train at a time.
         per_gpu: the number of workers that share a GPU and its memory.
+        alone: True for a program per trial, because their time is judged.
 
     Raises:
         UserError: a precision that is no faster on this device.
@@ -85,7 +89,7 @@ def plan(specs: Sequence[TrialSpec], data: Data, device: torch.device, workers: 
     for precision in sorted({s.precision for s in specs}):
         devices.check_precision(precision, device)
     if device.type != "cpu":
-        return _on_a_gpu(specs, data, device, workers, per_gpu)
+        return _on_a_gpu(specs, data, device, workers, per_gpu=per_gpu, most=1 if alone else MOST_LANES)
     counts = Counter(s.cohort for s in specs)
     at_a_time = f"{workers} at a time, one thread and one trial each"
     if devices.compiler(device) is None:
@@ -101,13 +105,14 @@ def _steps(cohort: TrialSpec, data: Data, programs: int, workers: int = 1) -> in
     return -(-programs // workers) * cohort.epochs * per_epoch
 
 
-def _on_a_gpu(specs: Sequence[TrialSpec], data: Data, device: torch.device, workers: int, per_gpu: int) -> Plan:
-    """Return the plan for trials on GPUs, of which this process uses none."""
+def _on_a_gpu(specs: Sequence[TrialSpec], data: Data, device: torch.device, workers: int, *, per_gpu: int, most: int) -> Plan:
+    """Return the plan for trials on GPUs, of which this process uses none; at most so many share a program."""
     sizes = Counter(map(mixing_group, specs))
     mixed = frozenset(g for g in sizes if len({s.cohort for s in specs if mixing_group(s) == g}) > 1)
-    lane_bytes = max(Cohort([c], data, torch.device("cpu")).bytes_per_lane for c in {s.cohort for s in specs})
-    fits = devices.memory_holds(device, lane_bytes, per_gpu)
-    lanes = min(MOST_LANES, bucket(-(-max(sizes.values()) // workers)), bucket(fits + 1) // 2)
+    lane_bytes = {c: Cohort([c], data, torch.device("cpu")).bytes_per_lane for c in {s.cohort for s in specs}}
+    largest = max(lane_bytes, key=lambda c: (lane_bytes[c], c.id))
+    fits = devices.memory_holds(device, lane_bytes[largest], per_gpu)
+    lanes = min(most, bucket(-(-max(sizes.values()) // workers)), bucket(fits + 1) // 2)
     draft = Plan(workers, lanes, frozenset(), mixed, "", "graph")
     groups: dict[str, list[TrialSpec]] = {}
     for spec in specs:
@@ -117,7 +122,7 @@ def _on_a_gpu(specs: Sequence[TrialSpec], data: Data, device: torch.device, work
     trials_s = TRIAL_STEP_S * sum(_steps(trials[0], data, len(trials)) for trials in groups.values())
     if max(programs_s, trials_s) / workers < PROBED_S:
         return replace(draft, why=why.format(lanes=lanes) + "too short to be probed or compiled")
-    probed = _probe_elsewhere(Probe(specs[0], lanes, str(device)))
+    probed = _probe_elsewhere(Probe(largest, lanes, str(device)))
     if devices.compiler(device) is None:
         return replace(draft, lanes=probed.lanes, why=why.format(lanes=probed.lanes) + "not compiled: no C compiler here")
     compiled = frozenset(
@@ -157,7 +162,7 @@ def _probe_elsewhere(task: Probe) -> Probed:
         process.start()
     there.close()
     try:
-        answer = here.recv()
+        answer = here.recv() if here.poll(PATIENCE_S) else f"no answer in {PATIENCE_S:.0f} s"
     except EOFError:
         answer = "its process ended"
     finally:
@@ -171,6 +176,7 @@ def _probe_elsewhere(task: Probe) -> Probed:
 
 def _answer(link: Connection, task: Probe) -> None:
     """Make a probe and send its result, or the fault in words. The function of its process."""
+    end_with_parent()
     devices.one_thread()
     try:
         link.send(tuple(probe(task, load_dataset(task.spec.dataset, say=lambda _: None))))

@@ -3,6 +3,7 @@
 Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk, N images to train on.
 """
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -25,10 +26,6 @@ from harness.training.optimizers import Optimizer, Rates
 # How steps are taken: operation by operation; as one traced graph, which a GPU captures and launches as a whole; or as that graph
 # compiled by torch.compile's back end.
 Execution = Literal["eager", "graph", "compiled"]
-
-
-class CaptureError(RuntimeError):
-    """Raised when a launch of captured steps does not do what the steps do."""
 
 
 class StepConfig(NamedTuple):
@@ -198,7 +195,7 @@ class TracedStep:
         if compiled:
             try:
                 with torch.no_grad():
-                    self.call = compile_graph(graph, tensors)
+                    self.call = compile_graph(copy.deepcopy(graph), tensors)  # it takes the graph over, and may change it
                     at.zero_()
                     self.call(*tensors)
             except Exception as fault:  # a compiler has any number of ways to fail, and training does not depend on it
@@ -220,6 +217,7 @@ class BoundStep:
         chunk: the chunk that the steps read.
         at: the row of the chunk that the next step reads, (1,).
         graphs: the launches of the CUDA graphs by the number of steps that each takes, largest first; empty on a CPU.
+        seconds: the time that capturing took.
 
     Raises:
         CaptureError: a launch of a captured graph does not take its steps.
@@ -232,17 +230,20 @@ class BoundStep:
         self.at = torch.zeros(1, dtype=torch.long, device=device)
         self.chunk = chunk
         self.graphs: dict[int, Callable[[], None]] = {}
+        self.seconds = 0.0
         if devices.can_capture(device):
+            started = time.perf_counter()
             self.lanes = LaneConstants(*(t.clone() for t in lanes))._replace(levels=lanes.levels)
             self.chunk = Chunk(*(t.clone() for t in chunk))
             before = [[t.clone() for t in group] for group in state]
-            tensors = flat(self.state, self.lanes, self.chunk, self.at)
+            tensors, pool = flat(self.state, self.lanes, self.chunk, self.at), devices.memory_pool()
             for steps in sorted({len(chunk.batch), 1}, reverse=True):
                 self.at.zero_()
-                self.graphs[steps] = devices.capture(lambda: self.call(*tensors), steps, device)
+                self.graphs[steps] = devices.capture(lambda: self.call(*tensors), steps, device, pool)
                 self._check(steps)
             for tensor, original in zip(chain(*state), chain(*before), strict=True):  # capturing takes steps too
                 tensor.copy_(original)
+            self.seconds = time.perf_counter() - started
 
     def _check(self, steps: int) -> None:
         """Raise CaptureError unless a launch of the graph of so many steps moves the row by these and changes the weights."""
@@ -253,7 +254,9 @@ class BoundStep:
         unchanged = all(torch.equal(p, old) for p, old in zip(self.state[0], before, strict=True))
         if moved != steps or unchanged:
             what = f"took {moved}" + (" and left all weights as they were" if unchanged else "")
-            raise CaptureError(f"a launch of {steps} captured steps {what}: it was captured beside the device that it runs on")
+            raise devices.CaptureError(
+                f"a launch of {steps} captured steps {what}: it was captured beside the device that it runs on"
+            )
 
     def run(self, lanes: LaneConstants, chunk: Chunk, steps: int, mark: Callable[[int], None]) -> None:
         """Take the first `steps` steps of a chunk and write its history. Call `mark` with the number of steps after each launch."""

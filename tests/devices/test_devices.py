@@ -1,7 +1,9 @@
 """Which device a worker gets, faults of a GPU, and inputs made ahead; GPUs are pretended."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,14 +54,25 @@ def test_what_cannot_be_shared_is_refused(name: str, workers: int | None, local:
 
 
 def test_faults_of_a_gpu_are_told_apart() -> None:
-    full = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ...")]
+    full = [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),  # of the driver, as when a graph is made
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+    ]
     lost = [
         torch.AcceleratorError("CUDA error: device-side assert triggered"),
         RuntimeError("CUDA error: an illegal memory access"),
+        RuntimeError("Triton Error [CUDA]: an illegal memory access"),
     ]
-    others = [RuntimeError("shape mismatch"), ValueError("CUDA error, as text"), MemoryError()]
-    assert [devices.is_out_of_memory(f) for f in (*full, *lost, *others)] == [True] * 2 + [False] * 5
-    assert [devices.is_lost(f) for f in (*full, *lost, *others)] == [False] * 2 + [True] * 2 + [False] * 3
+    others = [
+        RuntimeError("shape mismatch"),
+        ValueError("CUDA error, as text"),
+        MemoryError("out of memory"),
+        devices.CaptureError("CUDA error: operation not permitted when stream is capturing"),
+    ]
+    assert [devices.is_out_of_memory(f) for f in (*full, *lost, *others)] == [True] * 4 + [False] * 7
+    assert [devices.is_lost(f) for f in (*full, *lost, *others)] == [False] * 4 + [True] * 3 + [False] * 4
 
 
 def test_memory_is_read_without_using_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +85,18 @@ def test_memory_is_read_without_using_the_gpu(monkeypatch: pytest.MonkeyPatch) -
     assert devices.memory_holds(GPU, 10_000) == 1
 
 
+@pytest.mark.parametrize(("limit", "expected"), [("4096\n", 4096), ("max\n", None), (None, None)])
+def test_a_container_has_the_memory_that_it_may_use(
+    limit: str | None, expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "memory.max"
+    if limit is not None:
+        file.write_text(limit)
+    monkeypatch.setattr(devices.memory, "LIMIT", file)
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert devices.memory_of_machine() == (expected or whole)
+
+
 def test_on_a_cpu_inputs_come_as_they_are_made() -> None:
     log: list[str] = []
     for (item,) in devices.ahead(made(3, log), torch.device("cpu")):
@@ -82,7 +107,8 @@ def test_on_a_cpu_inputs_come_as_they_are_made() -> None:
 def test_on_a_gpu_the_next_input_is_made_while_one_is_used_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     streams = Streams(log)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: streams.new("side"))
+    side = streams.new("side")
+    monkeypatch.setattr(devices.graphs, "_side_stream", lambda device: side)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: streams.new("main"))
     monkeypatch.setattr(torch.cuda, "stream", streams.entered)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: log.append(f"keep for {stream.name}"))

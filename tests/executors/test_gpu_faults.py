@@ -7,13 +7,12 @@ import pytest
 import torch
 from jobs import ALWAYS, SPEC, told
 
-from harness import executors
+from harness import devices, executors
 from harness.executors import Epoch, Failed, Finished, Job, Notice, OutputDirs
 from harness.executors.jobs import Trained
 from harness.executors.training import DeviceLostError
 from harness.training.checkpoints import Checkpoints
 from harness.training.cohort import Cohort
-from harness.training.step import CaptureError
 
 EIGHT = tuple(SPEC.derive(seed=s) for s in range(8))
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -105,7 +104,7 @@ def test_a_lost_gpu_fails_no_trial_and_says_how_to_go_on(in_epochs: Callable, di
 
 
 def test_a_capture_that_recorded_nothing_is_a_fault_of_the_machine(in_epochs: Callable, dirs: OutputDirs) -> None:
-    in_epochs(lambda cohort: CaptureError("a launch of 32 captured steps took 0"))
+    in_epochs(lambda cohort: devices.CaptureError("a launch of 32 captured steps took 0"))
     (failed,) = told(Job((SPEC,)), dirs)
     assert not failed.final
 

@@ -77,7 +77,7 @@ def test_no_dead_units_are_said_in_words(space: figures.Subject) -> None:
 @pytest.mark.parametrize("image", [0, 7, 50])
 def test_the_posterior_on_its_grid(plane: figures.Subject, image: int) -> None:
     """It integrates to 1 under log p(x) by quadrature, and its KL is log p(x) less the ELBO, which draws estimate too."""
-    x = metrics.model_inputs(plane.spec, plane.vae, plane.data.test)[[image]]
+    x = metrics.model_inputs(plane.spec, plane.data.test)[[image]]
     view = metrics.native(plane.vae, x)
     found, log_px = posterior(plane.vae, view), exact(plane.vae, view).log_px.item()
     cell = (found.z1[1] - found.z1[0]) * (found.z2[1] - found.z2[0])

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 
 import pytest
 import torch
@@ -83,3 +84,22 @@ def test_every_optimizer_has_a_counterpart() -> None:
 def test_decay_is_in_the_gradient_or_beside_it(problem: tuple[list[Tensor], list[list[Tensor]]]) -> None:
     coupled, decoupled = (ours(name, *problem, [1])[0] for name in ("adam", "adamw"))
     assert not torch.allclose(coupled, decoupled, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_many_parameters_together_change_as_one_by_one(name: str) -> None:
+    """As on a GPU, where the compiler makes one kernel of it."""
+    optimizer, lanes, generator = OPTIMIZERS[name], len(RATES), torch.Generator().manual_seed(0)
+
+    def drawn() -> list[Tensor]:
+        return [torch.randn(lanes, *shape, generator=generator) for shape in SHAPES]
+
+    params, slots = drawn(), [[t.square() for t in drawn()] for _ in optimizer.slots]
+    together, own_slots = [p.clone() for p in params], [[t.clone() for t in group] for group in slots]
+    for rates in rates_of(optimizer, list(range(lanes))):
+        grads = drawn()
+        for p, g, *own in zip(params, grads, *slots, strict=True):
+            optimizer.apply(p, g, own, rates)
+        optimizer.apply_many(together, grads, own_slots, rates)
+    for a, b in zip([*params, *chain(*slots)], [*together, *chain(*own_slots)], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)

@@ -53,7 +53,7 @@ def check(options: argparse.Namespace, console: Console, steps: Sequence[Step] =
     device = devices.named(options.device)
     if not options.toy and not devices.can_capture(device):
         raise UserError(f"these checks are for a CUDA GPU, got {options.device!r}\nfor a CPU: make bench, or --toy")
-    arguments = [str(device.type) if options.device == "auto" else options.device, "toy" if options.toy else "full"]
+    arguments = [str(device), "toy" if options.toy else "full"]
     results, deadline = Results(Path(options.out).resolve()), time.monotonic() + 60 * options.minutes
     results.forget(toy=not options.toy)  # a rehearsal in the same folder stands for nothing
 

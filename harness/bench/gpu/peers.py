@@ -86,7 +86,7 @@ def captured(device: torch.device) -> Callable[[Tensor], None]:
         variant.loss(model, images.index_select(0, own_index)).backward()
         optimizer.step()
 
-    replay = devices.capture(train, 1, device) if can_capture else train
+    replay = devices.capture(train, 1, device, devices.memory_pool()) if can_capture else train
 
     def step(index: Tensor) -> None:
         own_index.copy_(index)

@@ -62,6 +62,7 @@ def take(step: Step, setting: Setting) -> bool:
     done = Results(setting.out).of(step.name).cases
     card, ok = devices.describe(setting.device), True
     devices.one_thread()  # as in a worker
+    devices.use(setting.device)
     for name, case in step.cases(setting):
         if name in done:
             continue

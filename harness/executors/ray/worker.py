@@ -20,9 +20,8 @@ import torch
 from harness import devices, paths, provenance
 from harness.errors import MachineError
 from harness.executors.interrupts import INTERRUPTS, Stop
-from harness.executors.jobs import Event, Finished, Job, Notice
+from harness.executors.jobs import Epoch, Event, Finished, Job, Notice
 from harness.executors.ray.mailbox import Command
-from harness.executors.remote import epoch_ends
 from harness.executors.training import DeviceLostError, Saving, train
 from harness.spec import TrialSpec
 from harness.training.checkpoints import CheckpointError
@@ -147,9 +146,9 @@ class Worker:
             lost = False
             try:
                 with suppress(Stop), closing(events):
-                    for event, ends_epoch in epoch_ends(job, events):
+                    for event in events:
                         channel.put(_packed(event))
-                        if job.waits_for_pruning and ends_epoch:
+                        if job.waits_for_pruning and isinstance(event, Epoch) and event.last:
                             channel.await_command()
             except DeviceLostError as fault:
                 channel.put(Notice(job.specs[0].id, str(fault).partition("\n")[0]))

@@ -17,7 +17,7 @@ from typing import Any
 from harness import devices, provenance
 from harness.executors.interrupts import INTERRUPTS, Stop
 from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Notice, OutputDirs, Pruned, ends_trial
-from harness.executors.remote import ONE_THREAD, epoch_ends
+from harness.executors.remote import ONE_THREAD
 from harness.executors.training import DeviceLostError, train
 from harness.spec import Result, TrialSpec
 from harness.training.checkpoints import Checkpoints
@@ -44,11 +44,11 @@ def work(job: Job, device: str, folder: Path, dirs: OutputDirs, code: str) -> No
     left = {s.id for s in job.specs}
     try:
         with closing(train(job, device, dirs.scratch, Checkpoints(dirs.checkpoints), channel.pruned)) as events:
-            for event, ends_epoch in epoch_ends(job, events):
+            for event in events:
                 channel.write(as_line(event))
                 if ends_trial(event):
                     left.discard(event.spec)
-                if ends_epoch:
+                if isinstance(event, Epoch) and event.last:
                     channel.await_command(wait=job.waits_for_pruning)
     except DeviceLostError as fault:  # the next job may get another GPU, and is another process in any case
         for trial in left:
