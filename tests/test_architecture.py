@@ -51,7 +51,7 @@ PRIVATE = {
     "queue/optuna_internals.py": {"_storage", "_study_id", "_trial_id", "_get_stale_trial_ids", "_try_initialization"},
     "tracking/library.py": {"_initialize_tables", "_get_alembic_config", "_to_mlflow_entity"},
 }
-PUBLIC = {"_replace", "_fields", "_asdict"}  # of named tuples
+PUBLIC = {"_replace", "_fields", "_asdict", "_exit"}  # of named tuples, and of os
 
 
 def files() -> list[Path]:

@@ -38,15 +38,15 @@ def oracle_cases(setting: Setting) -> Iterator[Case]:
     yield "activations", partial(against_oracle, setting, specs, list(ACTIVATIONS))
 
 
-def against_oracle(setting: Setting, specs: Sequence[TrialSpec], names: Sequence[str]) -> list[Row]:
-    """Return by name of the trial the largest error of the terms of STEPS steps, captured and not compiled, against the oracle.
+def against_oracle(setting: Setting, specs: Sequence[TrialSpec], names: Sequence[str], execution: Execution = GRAPH) -> list[Row]:
+    """Return by name of the trial the largest error of the terms of STEPS captured steps against the oracle.
 
     A chunk is launched as a whole, as in training; the oracle takes its first steps.
 
     Both start from the same weights and moments, two chunks of steps into training, and read the same chunk: noise is drawn on the
     device, so its draws are copied. The terms are log p(x|z), KL and objective, in nats per pixel.
     """
-    cohort = cohort_of(setting, specs, GRAPH)
+    cohort = cohort_of(setting, specs, execution)
     bound = ready(cohort)
     bound.chunk.history.zero_()  # so that replays that do nothing are seen
     torch.set_num_threads(devices.cores())

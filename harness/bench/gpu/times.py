@@ -10,6 +10,7 @@ from unittest.mock import patch
 from torch.profiler import profile, supported_activities
 
 from harness import devices
+from harness.bench.gpu import parity
 from harness.bench.gpu.record import Row, digits
 from harness.bench.gpu.setting import COMPILED, EAGER, GRAPH, Case, Setting, again, cohort_of, first_line, ready
 from harness.training.batches import CHUNK, BatchStream
@@ -45,12 +46,13 @@ TOY_REST: tuple[Lanes, ...] = ((4, FP32, GRAPH),)
 
 
 def one_lane_cases(setting: Setting) -> Iterator[Case]:
-    """Yield one lane's step as traced, compiled, and by single operations."""
+    """Yield one lane's step as traced, compiled, and by single operations; last the compiled one, at hand by then, for parity."""
     yield GRAPH, lambda: one_lane(setting, GRAPH)
     yield COMPILED, lambda: one_lane(setting, COMPILED)
     if devices.can_capture(setting.device):
         yield "no waiting", lambda: no_waiting(setting)
     yield EAGER, lambda: one_lane_eager(setting)
+    yield "parity", lambda: parity.against_oracle(setting, setting.lanes(1), ["compiled, against float64 on the CPU"], COMPILED)
 
 
 def one_lane(setting: Setting, execution: Execution) -> list[Row]:

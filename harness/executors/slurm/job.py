@@ -104,7 +104,7 @@ def from_line(line: Mapping[str, Any], specs: Mapping[str, TrialSpec], dirs: Out
     """Return the event of a line that `as_line` made.
 
     >>> from_line(as_line(Epoch("abc", 3, {"elbo/train": 0.1})), {}, OutputDirs(Path(), Path()))
-    Epoch(spec='abc', epoch=3, row={'elbo/train': 0.1})
+    Epoch(spec='abc', epoch=3, row={'elbo/train': 0.1}, last=False)
     """
     fields = dict(line)
     kind, trial = fields.pop("event"), fields["spec"]
