@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 
 import pytest
 import torch
 from jobs import ALWAYS, SPEC, told
 
 from harness import devices, executors
-from harness.executors import Epoch, Failed, Finished, Job, Notice, OutputDirs
+from harness.errors import MachineError
+from harness.executors import Epoch, Failed, Finished, Job, Notice, OutputDirs, Processes
 from harness.executors.jobs import Trained
+from harness.executors.processes import _Lost, _Worker
 from harness.executors.training import DeviceLostError
 from harness.training.checkpoints import Checkpoints
 from harness.training.cohort import Cohort
@@ -134,3 +138,56 @@ def test_a_compiler_that_failed_is_said_once_and_on_record(dirs: OutputDirs, mon
     events = told(Job((SPEC,), execution="compiled"), dirs)
     assert [e.words for e in events if isinstance(e, Notice)] == ["not compiled, the compiler failed: RuntimeError: no ptxas"]
     assert events[-1].result.metrics["perf/compiled"] == 0.0
+
+
+class Ended:
+    """A process that has ended."""
+
+    exitcode = 0
+
+    def join(self, timeout: float | None = None) -> None:
+        """It has ended already."""
+
+    def kill(self) -> None:
+        """It has ended already."""
+
+
+class Pool(Processes):
+    """Workers on two GPUs, of which only the pipes are there."""
+
+    def __init__(self, dirs: OutputDirs) -> None:
+        self.far_ends: dict[str, Connection] = {}
+        super().__init__(["cuda:0", "cuda:1"], dirs, "code", most_evaluators=0)
+
+    def _start(self, device: str) -> _Worker:
+        near, self.far_ends[device] = Pipe()
+        return _Worker(device, Ended(), near)
+
+    def devices(self) -> list[str]:
+        return [w.device for w in self.workers]
+
+    def told(self, device: str, message: object) -> list:
+        self.far_ends[device].send(message)
+        return list(self.events())
+
+
+def test_a_gpu_that_fails_twice_in_a_row_is_given_up_and_the_study_ends_with_the_last(dirs: OutputDirs) -> None:
+    pool, job = Pool(dirs), Job(EIGHT[:2])
+    for _ in range(2):
+        pool.submit(job)  # to the first free worker, which is the replaced one
+        failed = pool.told("cuda:0", _Lost("cuda:0 has failed"))
+        assert {(e.spec, e.why, e.final) for e in failed} == {(s.id, "cuda:0 has failed", False) for s in job.specs}
+    assert pool.devices() == ["cuda:1"]
+    for _ in range(3):  # an epoch in between: it may have been the trial
+        pool.submit(job)
+        assert len(pool.told("cuda:1", Epoch(job.specs[0].id, 1, {}))) == 1
+        assert len(pool.told("cuda:1", _Lost("cuda:1 has failed"))) == 2
+    assert pool.devices() == ["cuda:1"]
+    pool.submit(job)
+    with pytest.raises(MachineError, match="no GPU is left: cuda:1 has failed\nstart it again: the same command goes on"):
+        pool.told("cuda:1", _Lost("cuda:1 has failed"))
+
+
+def test_a_gpu_that_is_gone_when_a_job_starts_fails_no_trial(dirs: OutputDirs) -> None:
+    with pytest.raises(DeviceLostError, match="cuda:7 has failed: MachineError: DEVICE=cuda:7: no"):
+        list(executors.train(Job(EIGHT[:2]), "cuda:7", dirs.scratch, Checkpoints(dirs.checkpoints)))
