@@ -107,7 +107,7 @@ def interleaved(command: Sequence[str], reference_step: Callable[[], float], eve
             study_s += time.perf_counter() - started
         finally:
             if process.poll() is None:
-                for number in (signal.SIGCONT, signal.SIGINT):
+                for number in (signal.SIGCONT, signal.SIGTERM):  # a shell's background job ignores SIGINT
                     os.killpg(process.pid, number)
                 process.wait()
     if process.returncode:
