@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from harness.errors import MachineError, unknown
 from harness.executors.jobs import Epoch, Event, Executor, Failed, Finished, Job, Notice, OutputDirs, Pruned, ends_trial
 from harness.executors.local import InProcess
+from harness.executors.parts import Saving
 from harness.executors.processes import Processes
-from harness.executors.training import Saving, train
+from harness.executors.training import train
 
 __all__ = [
     "EXECUTORS",

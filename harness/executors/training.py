@@ -1,62 +1,21 @@
 """The training of a job, from its start or its checkpoints to its results: the one function behind all executors."""
 
-import statistics
-import time
 import traceback
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Generator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 
 from harness import devices
 from harness.errors import MachineError
-from harness.executors.evaluation import Subject, dataset, evaluate
 from harness.executors.interrupts import INTERRUPTS
-from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Notice, Pruned, Trained, ends_trial
-from harness.models.vae import parameters_of_one
-from harness.spec import Result, TrialSpec
-from harness.training.batches import Row
+from harness.executors.jobs import Event, Failed, Job, Notice, ends_trial
+from harness.executors.parts import SAVING, CheckpointStore, Part, PartTraining, Saving
 from harness.training.checkpoints import CheckpointError
-from harness.training.cohort import Cohort
 
-WRITERS = 8  # threads: 32 lanes take 0.8 s on two cores, one after another 1.7 s
 # Faults of the machine, not of the trial.
 TRY_AGAIN = (MemoryError, OSError, CheckpointError, devices.CaptureError)
-
-
-@dataclass(frozen=True)
-class Saving:
-    """How often a job's checkpoints are written.
-
-    Attributes:
-        every_s: the seconds between two checkpoints. The reference model's takes 0.05 s to write, so a kill costs little and safety
-            1 % of the time.
-        share: the largest share of the time that goes into writing: many lanes take longer, and then write less often.
-    """
-
-    every_s: float = 5.0
-    share: float = 0.02
-
-
-SAVING = Saving()
-
-
-class CheckpointStore(Protocol):
-    """A place to keep checkpoints, such as `harness.training.checkpoints.Checkpoints`."""
-
-    def save(self, spec: TrialSpec, epoch: int, state: dict[str, Any]) -> None:
-        """Keep the state of a trial after `epoch` epochs."""
-
-    def load(self, spec: TrialSpec, epoch: int) -> dict[str, Any]:
-        """Return the state that was saved of a trial after `epoch` epochs.
-
-        Raises:
-            CheckpointError: there is none that can be used.
-        """
 
 
 class DeviceLostError(MachineError):
@@ -93,19 +52,19 @@ def train(
         DeviceLostError: the GPU has failed; no trial that has not ended yet has failed by that.
     """
     left = {s.id: s for s in job.specs}
-    parts = [_Part(job)]
+    parts = [Part(job)]
     training = None
     try:
         torch_device = _usable(device)
         while parts:
             try:
                 with INTERRUPTS.cutting_short():
-                    training = _Training(parts[0], torch_device, checkpoints, saving)
+                    training = PartTraining(parts[0], torch_device, checkpoints, saving)
                 for event in training.events(scratch, pruned):
                     if ends_trial(event):
                         del left[event.spec]
                     yield event
-            except Exception as fault:
+            except RuntimeError as fault:
                 if not devices.is_out_of_memory(fault):
                     raise
                 together = [s for s in parts[0].job.specs if s.id in left]
@@ -155,7 +114,7 @@ def _usable(name: str) -> torch.device:
     try:
         device = devices.named(name)
         devices.use(device)
-    except Exception as fault:
+    except (MachineError, RuntimeError) as fault:
         if devices.is_gpu(name):
             raise DeviceLostError(_lost(name, fault)) from fault
         raise
@@ -166,162 +125,3 @@ def _lost(device: str, fault: BaseException) -> str:
     """Return what to say of a GPU that has failed."""
     why = str(fault).partition("\n")[0]
     return f"{device} has failed: {type(fault).__name__}: {why}\nstart it again: the same command goes on from the checkpoints"
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some of a job's trials, which train together.
-
-    Attributes:
-        job: the job with these trials only.
-        states: their states to go on from by spec id, as in checkpoints; empty if these are to be loaded.
-        again: True if the rows of the epochs before are to be yielded again.
-    """
-
-    job: Job
-    states: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    again: bool = True
-
-    def of(self, specs: Sequence[TrialSpec], states: Mapping[str, dict[str, Any]]) -> "_Part":
-        """Return the part with these trials, which go on from `states` if there are any."""
-        if not states:
-            kept = {s.id: self.states[s.id] for s in specs if s.id in self.states}
-            return replace(self, job=replace(self.job, specs=tuple(specs)), states=kept)
-        own = {s.id: states[s.id] for s in specs}
-        start = own[specs[0].id]["state"]["epoch"]
-        return _Part(replace(self.job, specs=tuple(specs), start=start), own, again=False)
-
-
-class _Training:
-    """The cohort of a part of a job, and the numbers of its trials so far.
-
-    Attributes:
-        part: the part.
-        job: the part's job.
-        device: the device that it trains on.
-        checkpoints: the store of checkpoints.
-        saving: how often checkpoints are saved.
-        cohort: the trials in training.
-        history: the rows of all epochs by spec id.
-        throughput: the images per second of one trial, for each epoch, by spec id.
-        trained_s: the seconds that the epochs took by spec id, without compiling.
-        cost: what else the training took, by metric key.
-        newest: the training state at the end of the newest epoch.
-        saved: the number of epochs that the newest checkpoints have.
-        next_save: the time of the next checkpoints, in seconds of the monotonic clock.
-    """
-
-    def __init__(self, part: _Part, device: torch.device, checkpoints: CheckpointStore, saving: Saving) -> None:
-        self.part, self.job, self.device, self.checkpoints, self.saving = part, part.job, device, checkpoints, saving
-        job = part.job
-        devices.reset_peak_memory(device)
-        self.cohort = Cohort(job.specs, dataset(job.specs[0].dataset), device, job.execution)
-        self.history: dict[str, list[Row]] = {s.id: [] for s in job.specs}
-        self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
-        self.trained_s = dict.fromkeys(self.history, 0.0)
-        self.cost = {"perf/compiled": 0.0, "perf/compile_s": 0.0, "perf/peak_memory_mib": devices.peak_memory_mib(device)}
-        if job.start:
-            states = {s.id: part.states.get(s.id) or checkpoints.load(s, job.start) for s in job.specs}
-            self.cohort.restore([states[s.id]["state"] for s in job.specs])
-            for trial, state in states.items():
-                self.history[trial], self.throughput[trial] = list(state["history"]), list(state["throughput"])
-                self.trained_s[trial], self.cost = state["trained_s"], state["cost"]
-        self.newest = self.cohort.training_state()
-        self.saved = 0 if part.states else job.start
-        self.next_save = time.monotonic() + saving.every_s
-
-    def events(self, scratch: Path, pruned: Collection[str]) -> Iterator[Event]:
-        """Yield the rows of the epochs before, train the epochs that are left, then evaluate the trials one after another."""
-        for epoch in range(1, self.job.start + 1) if self.part.again and self.job.part != "evaluate" else ():
-            yield from _rows(epoch, {trial: history[epoch - 1] for trial, history in self.history.items()})
-        yield from self._prune(pruned)
-        told = False
-        while self.cohort.specs and self.cohort.epoch < self.job.specs[0].epochs:
-            failed = set(self.cohort.failures)
-            rows = self._epoch()
-            if self.cohort.compiler_fault and not told:
-                yield Notice(self.job.specs[0].id, f"not compiled, the compiler failed: {self.cohort.compiler_fault}")
-                told = True
-            yield from (Failed(t, why, final=True) for t, why in self.cohort.failures.items() if t not in failed)
-            yield from _rows(self.cohort.epoch, rows)
-            yield from self._prune(pruned)
-            if time.monotonic() >= self.next_save:
-                self.save(self.cohort.specs)
-        if self.job.part == "train":
-            with INTERRUPTS.cutting_short():
-                self.save(self.cohort.specs)
-            yield from (Trained(spec.id) for spec in self.cohort.specs)
-            return
-        for spec in self.cohort.specs:
-            with INTERRUPTS.cutting_short():
-                result = self._result(spec, scratch / spec.id)
-            yield Finished(spec.id, result, scratch / spec.id)
-
-    def _prune(self, pruned: Collection[str]) -> Iterator[Pruned]:
-        """Give up the trials whose ids are in `pruned`, and return their events."""
-        ids = [s.id for s in self.cohort.specs if s.id in pruned]
-        self.cohort.prune(ids)
-        return map(Pruned, ids)
-
-    def _epoch(self) -> dict[str, Row]:
-        """Train one epoch, record its rows and times, and return the rows by spec id."""
-        compile_s, started = self.cohort.compile_s, time.perf_counter()
-        with INTERRUPTS.cutting_short():
-            rows = self.cohort.run_epoch()
-            newest = self.cohort.training_state()
-        seconds = time.perf_counter() - started - (self.cohort.compile_s - compile_s)
-        for trial, row in rows.items():
-            self.history[trial].append(row)
-            self.throughput[trial].append(row["perf/images_per_s"] / len(rows))
-            self.trained_s[trial] += seconds
-        self.cost = {
-            "perf/compiled": float(self.cohort.compiled),
-            "perf/compile_s": self.cohort.compile_s,
-            "perf/peak_memory_mib": devices.peak_memory_mib(self.device),
-        }
-        self.newest = newest
-        return rows
-
-    def states(self, specs: Sequence[TrialSpec]) -> dict[str, dict[str, Any]]:
-        """Return the states of these trials at the end of the newest epoch by spec id, on the CPU; none before the first epoch."""
-        return {s.id: self._state(s) for s in specs} if self.newest.epoch else {}
-
-    def _state(self, spec: TrialSpec) -> dict[str, Any]:
-        """Return the state of one trial at the end of the newest epoch: what a checkpoint keeps."""
-        return {
-            "state": self.newest.snapshot(spec),
-            "history": self.history[spec.id][: self.newest.epoch],
-            "throughput": self.throughput[spec.id][: self.newest.epoch],
-            "trained_s": self.trained_s[spec.id],
-            "cost": self.cost,
-        }
-
-    def save(self, specs: Sequence[TrialSpec]) -> None:
-        """Save the end of the newest epoch of these trials as checkpoints, unless that is done already."""
-        if self.saved == self.newest.epoch:
-            return
-        started = time.monotonic()
-        with ThreadPoolExecutor(WRITERS) as pool:
-            list(pool.map(lambda spec: self.checkpoints.save(spec, self.newest.epoch, self._state(spec)), specs))
-        now = time.monotonic()
-        self.saved, self.next_save = self.newest.epoch, now + max(self.saving.every_s, (now - started) / self.saving.share)
-
-    def _result(self, spec: TrialSpec, files: Path) -> Result:
-        """Score a trained trial, write its files to the folder `files`, and return its result."""
-        vae, history = self.cohort.trained(spec), self.history[spec.id]
-        scores = evaluate(
-            Subject(spec, vae, self.cohort.data, history), files, draw_all_figures=spec.id in self.job.draw_all_figures
-        )
-        times = {
-            "perf/train_s": self.trained_s[spec.id],
-            "perf/throughput": statistics.median(self.throughput[spec.id]),
-            "perf/step_ms": statistics.median(row["perf/step_ms_p50"] for row in history),
-            "model/parameters": parameters_of_one(vae),
-        }
-        return Result(spec, scores | times | self.cost)
-
-
-def _rows(epoch: int, rows: Mapping[str, Row]) -> Iterator[Epoch]:
-    """Yield the events of an epoch, given the row of every trial that trained in it."""
-    for left, (trial, row) in enumerate(rows.items(), start=1 - len(rows)):
-        yield Epoch(trial, epoch, row, last=left == 0)

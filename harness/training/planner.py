@@ -207,7 +207,7 @@ def _cost(task: Probe, lanes: int, data: Data, seconds: float) -> float:
     """Return the seconds of one trial's share in a step of so many lanes; infinity if they do not fit in memory."""
     try:
         return trial_step([task.spec.derive(seed=i) for i in range(lanes)], data, devices.named(task.device), seconds)
-    except Exception as fault:
+    except RuntimeError as fault:
         if not devices.is_out_of_memory(fault):
             raise
         return float("inf")

@@ -25,7 +25,7 @@ from harness.executors import (
     OutputDirs,
     Processes,
     Pruned,
-    training,
+    parts,
 )
 from harness.executors.interrupts import Stop
 from harness.spec import TrialSpec
@@ -130,7 +130,7 @@ def test_the_history_and_the_time_go_on_too(dirs: OutputDirs) -> None:
 def test_a_checkpoint_is_due_after_a_while(dirs: OutputDirs, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = []
     now = [0.0]
-    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(parts.time, "monotonic", lambda: now[0])
 
     class Counted(Checkpoints):
         def save(self, spec: TrialSpec, epoch: int, state: Mapping[str, Any]) -> None:

@@ -20,11 +20,11 @@ import torch
 
 from harness.errors import HarnessError, MachineError
 from harness.executors.jobs import Event, Failed, Finished, Job, OutputDirs, ends_trial
+from harness.executors.parts import SAVING, Saving
 from harness.executors.ray import cluster, mailbox
 from harness.executors.ray.mailbox import Mailbox, Message
 from harness.executors.ray.worker import DriverEnvironment, Introduction, PackedCheckpoint, PackedResult, Worker
 from harness.executors.remote import ONE_THREAD
-from harness.executors.training import SAVING, Saving
 from harness.training.checkpoints import CheckpointError, Checkpoints
 
 P = ParamSpec("P")

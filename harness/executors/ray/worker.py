@@ -21,8 +21,9 @@ from harness import devices, paths, provenance
 from harness.errors import MachineError
 from harness.executors.interrupts import INTERRUPTS, Stop
 from harness.executors.jobs import Epoch, Event, Finished, Job, Notice
+from harness.executors.parts import Saving
 from harness.executors.ray.mailbox import Command
-from harness.executors.training import DeviceLostError, Saving, train
+from harness.executors.training import DeviceLostError, train
 from harness.spec import TrialSpec
 from harness.training.checkpoints import CheckpointError
 
