@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -37,7 +37,7 @@ def memory_pool() -> Any:
 
 
 def capture(step: Callable[[], object], times: int, device: torch.device, pool: Any) -> Callable[[], None]:
-    """Return a function that launches `times` steps in a row as one CUDA graph.
+    """Return a function that launches `times` steps in a row as one CUDA graph, and keeps `step` and what it refers to alive.
 
     One step is taken before the capture. The caller has to undo it, and to check that a launch does what it should: a graph that
     was captured beside the stream that the steps run on is empty, and its launches do nothing. Graphs of one `pool` must not run at
@@ -64,7 +64,12 @@ def capture(step: Callable[[], object], times: int, device: torch.device, pool: 
             raise
         finally:
             torch.cuda.set_stream(before)  # a capture that fails would leave its own stream as the current one
-    return graph.replay
+    return partial(_launch, graph, step)
+
+
+def _launch(graph: torch.cuda.CUDAGraph, step: Callable[[], object]) -> None:
+    """Launch a graph. It does not own the tensors that the captured `step` reads and writes, which therefore comes along."""
+    graph.replay()
 
 
 @cache

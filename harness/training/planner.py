@@ -28,11 +28,11 @@ KNEE = 0.9  # twice the lanes must cost at most this much per trial to be worth 
 WARM_S, PROBE_S = 0.3, 1.0  # of steps before a measurement, and of the measurement
 PATIENCE_S = 300.0  # for the whole probe, of which loading torch and data takes most
 
-# Of an H100, on paper (docs/log.md): the least time of a captured step that is not compiled, and of one trial's share in a step of
-# many lanes. A study of less than PROBED_S by these is neither probed, which takes about 15 s, nor compiled.
-STEP_S, TRIAL_STEP_S, PROBED_S = 5e-4, 30e-6, 60.0
-# Of a GPU, on paper too: the seconds of a cold compile, and the part of a captured step's time that compiling saves.
-COMPILE_S, SAVED = 40.0, 0.5
+# Of the reference model on an H100 (docs/performance.md): the time of a captured step that is not compiled, and of one trial's
+# share in a step of 64. A study of less than PROBED_S by these is neither probed, which takes about 15 s, nor compiled.
+STEP_S, TRIAL_STEP_S, PROBED_S = 6e-4, 37e-6, 60.0
+# There too: the seconds of a cold compile (11 to 25), and the part of a captured step's time that compiling saves (0.59 to 0.70).
+COMPILE_S, SAVED = 20.0, 0.6
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk, N i
 import copy
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Literal, NamedTuple
 
@@ -236,10 +237,11 @@ class BoundStep:
             self.lanes = LaneConstants(*(t.clone() for t in lanes))._replace(levels=lanes.levels)
             self.chunk = Chunk(*(t.clone() for t in chunk))
             before = [[t.clone() for t in group] for group in state]
-            tensors, pool = flat(self.state, self.lanes, self.chunk, self.at), devices.memory_pool()
+            take = partial(self.call, *flat(self.state, self.lanes, self.chunk, self.at))
+            pool = devices.memory_pool()
             for steps in sorted({len(chunk.batch), 1}, reverse=True):
                 self.at.zero_()
-                self.graphs[steps] = devices.capture(lambda: self.call(*tensors), steps, device, pool)
+                self.graphs[steps] = devices.capture(take, steps, device, pool)
                 self._check(steps)
             for tensor, original in zip(chain(*state), chain(*before), strict=True):  # capturing takes steps too
                 tensor.copy_(original)

@@ -1,8 +1,9 @@
 """Which device a worker gets, faults of a GPU, and inputs made ahead; GPUs are pretended."""
 
 import os
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,30 @@ class Event:
 
     def synchronize(self) -> None:
         self.log.append(f"host waits for {self.name}")
+
+
+def test_a_launch_keeps_what_its_steps_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an H100 the weights of a captured step were freed with the step, and its launches wrote over other tensors."""
+
+    class Graph:
+        launches = 0
+
+        def replay(self) -> None:
+            self.launches += 1
+
+    class Stream:
+        def wait_stream(self, other: object) -> None:
+            pass
+
+    graph, weights = Graph(), torch.zeros(3)
+    names: dict[str, object] = {"device": nullcontext, "stream": nullcontext, "graph": lambda graph, pool: nullcontext()}
+    names |= {"Stream": lambda device: Stream(), "current_stream": Stream, "CUDAGraph": lambda: graph, "set_stream": lambda s: None}
+    for name, value in names.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    launch = devices.capture(lambda weights=weights: weights.add_(1), 4, torch.device("cuda", 7), None)
+    assert weights.tolist() == [5.0] * 3  # one step before the capture
+    kept = weakref.ref(weights)
+    del weights
+    launch()
+    assert graph.launches == 1
+    assert kept() is not None

@@ -1,12 +1,15 @@
 """What is particular to one likelihood or a few; the laws of the whole table are in test_likelihoods.py."""
 
 import math
+from typing import Any
 
 import mpmath
 import pytest
 import torch
-from test_likelihoods import GREY, at, levels_of, outputs, pmf
+from test_likelihoods import GREY, PMFS, at, levels_of, outputs, pmf
+from torch import Tensor
 from torch.distributions import Normal
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.models.likelihoods import LIKELIHOODS, LOG_SCALE_FLOOR, MAX_LEVEL, SIGMA_FLOOR, ContinuousBernoulli, Gaussian
 
@@ -71,6 +74,26 @@ def test_categorical_has_small_bins() -> None:
     assert [(chosen == b).nonzero().min().item() for b in range(16)] == first.tolist()
     assert width[[0, -1]].tolist() == [1, 1]
     assert set(width[1:-1].tolist()) == {18, 19}
+
+
+class DividesByInverse(TorchDispatchMode):
+    """Quotients by a number are products with its inverse, as on a GPU."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if func is torch.ops.aten.div.Tensor and not isinstance(args[1], Tensor):
+            return args[0] * torch.tensor(1.0 / args[1])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", PMFS)
+def test_pmfs_do_not_depend_on_how_a_device_divides(name: str) -> None:
+    """On an H100 254 / 14 * 14 was above 254 and the last bin of `categorical` empty."""
+    likelihood = LIKELIHOODS[name]
+    out, v = outputs(likelihood, 1, seed=3, dtype=torch.float32), torch.arange(256.0)[None, :, None]
+    want = likelihood.log_pmf(v, *out)
+    with DividesByInverse():
+        got = likelihood.log_pmf(v, *out)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["beta_binomial", "categorical"])

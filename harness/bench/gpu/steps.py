@@ -43,7 +43,7 @@ STEPS = (
     Step("environment", "versions, what compiling needs, the card", 40, environment.cases),
     Step("parity", "captured steps, not compiled, against float64 on the CPU", 100, parity.oracle_cases),
     Step("one_lane", "one trial's program: making it, kernels, step time", 90, times.one_lane_cases),
-    Step("lanes", "step time by lanes and precision", 120, times.first_cases),
+    Step("lanes", "step time by lanes and precision", 200, times.first_cases),
     Step("study_smoke", "the real command, smoke budget", 120, partial(study.study_cases, budget="smoke")),
     Step("study_default", "the real command, default budget", 150, partial(study.study_cases, budget="default")),
     Step("fused", "likelihoods in one program against each alone", 60, parity.fused_cases),

@@ -107,10 +107,12 @@ class Categorical:
     def bounds(like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the first level of each bin and the number of its levels, (16,) each.
 
-        They are computed on the device of `like` and in its type, so nothing is copied from the host.
+        They are computed on the device of `like`, so nothing is copied from the host, and in integers: a GPU divides by a number by
+        multiplying with its inverse, after which a bin's first level may be one too high.
         """
-        inner = torch.arange(INNER_BINS + 1, device=like.device, dtype=like.dtype) * (MAX_LEVEL - 1) / INNER_BINS
-        first = F.pad(1 + inner.ceil(), (1, 0))
+        inner = torch.arange(INNER_BINS + 1, device=like.device) * (MAX_LEVEL - 1)
+        up = 1 + torch.div(inner + INNER_BINS - 1, INNER_BINS, rounding_mode="floor")
+        first = F.pad(up.to(like.dtype), (1, 0))
         return first, F.pad(first, (0, 1), value=MAX_LEVEL + 1.0).diff()
 
     @staticmethod
