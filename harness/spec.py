@@ -3,10 +3,12 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
+from harness import catalog, references
+from harness.catalog import Scale
 from harness.errors import UserError, unknown
 
 LANE = {"lane": True}  # metadata of lane fields
@@ -24,60 +26,36 @@ REAL_FIELDS = (
 )
 
 
-class Scale(NamedTuple):
-    """The scale of a likelihood's native objective. Only values on equal scales may be ranked against each other.
+class Arguments(Mapping[str, Any]):
+    """Arguments by name that do not change, so that a spec can be hashed. Lists become tuples."""
 
-    Attributes:
-        kind: `pmf` or `density`; `pseudo` if the objective is no likelihood of the data at all.
-        of: the values that it is a probability of.
-    """
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = {name: _frozen(values[name]) for name in sorted(values)}
 
-    kind: Literal["pseudo", "pmf", "density"]
-    of: str
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
 
-    def __str__(self) -> str:
-        return f"{self.kind} on {self.of}"
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._values)
 
 
-# The names that a study may use, so that they are known without importing torch. Tests hold them equal to the tables that
-# implement them.
-LIKELIHOOD_SCALES: Mapping[str, Scale] = {
-    "bce": Scale("pseudo", "grey levels"),
-    "bernoulli": Scale("pmf", "{0,1}"),
-    "mse": Scale("density", "v/255"),
-    "gaussian_shared": Scale("density", "v/255"),
-    "gaussian_per_pixel": Scale("density", "v/255"),
-    "continuous_bernoulli": Scale("density", "(v+u)/256"),
-    "laplace": Scale("density", "v/255"),
-    "discretized_logistic": Scale("pmf", "0..255"),
-    "beta_binomial": Scale("pmf", "0..255"),
-    "categorical": Scale("pmf", "0..255"),
-}
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "dataset": ("mnist", "fashion_mnist", "kmnist", "digits"),
-    "fit_on": ("train", "train+validation"),
-    "likelihood": tuple(LIKELIHOOD_SCALES),
-    "binarisation": ("dynamic", "static", "threshold"),
-    "network": ("reference", "mlp"),
-    "activation": (
-        "elu",
-        "relu",
-        "leaky_relu",
-        "selu",
-        "gelu",
-        "silu",
-        "mish",
-        "tanh",
-        "softplus",
-        "sigmoid",
-        "identity",
-    ),
-    "optimizer": ("adam", "adamw", "sgd"),
-    "learning_rate_schedule": ("exponential", "constant", "cosine"),
-    "objective": ("elbo", "iwae", "dreg"),
-    "precision": ("fp32", "tf32", "bf16"),
-    "evaluation": ("validation", "quick", "full", "thorough"),
-}
+NO_ARGUMENTS = Arguments({})
+
+
+def _frozen(value: Any) -> Any:
+    """Return a value that can be hashed: lists as tuples, mappings as `Arguments`."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    return Arguments(value) if isinstance(value, Mapping) and not isinstance(value, Arguments) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +68,23 @@ class TrialSpec:
     Structure:
         dataset, fit_on: which images, and whether to fit on the 50k training images or on them and the 10k validation
             images (to compare with published numbers; nothing may then be selected on validation).
-        likelihood, binarisation: the reconstruction loss; binarisation (`dynamic` by default) is for `bernoulli` only.
-        network, hidden, activation, latent: `hidden` gives the encoder's widths (the decoder mirrors them), `mlp` only.
-        sigma: the fixed noise of `mse`, 1 by default.
+        likelihood, likelihood_args: the reconstruction loss, and its arguments: `sigma` of `mse` (1 by default), `binarisation` of
+            `bernoulli` (`dynamic`, `static` or `threshold`).
+        network, network_args, hidden, activation, latent: `hidden` gives the encoder's widths (the decoder mirrors them), of
+            networks that have them, such as `mlp`.
         batch_size, epochs, optimizer: images per step (the last, smaller batch is kept) and passes over the data.
         objective, num_samples: what is maximised, and how many z it draws per image: `elbo` (averaged over the draws), `iwae`
             (Burda et al., 2016, https://arxiv.org/abs/1509.00519) or `dreg`, the same bound with the encoder's gradient of
             Tucker et al. (2019, https://arxiv.org/abs/1810.04152).
         precision: of the products in training: `fp32` in full, `tf32` (19 bits; a GPU's tensor cores) or `bf16` (16 bits;
             parameters, moments, likelihood and all scores stay in fp32). It is refused on a device that has no use for it.
+        scores: scores of the user's own, as references, that are computed with the final ones.
         evaluation: how deep the final scores go (docs/science.md): `validation` alone (a search, which must not see the test set),
             or with the test set: `quick`, `full` or `thorough`, which take seconds, under a minute, or minutes per trial.
+
+    dataset, likelihood, network, activation and objective are names of the package (`harness.catalog`) or references to code of
+    the user's own (`harness.references`): `losses.py:StudentT`, `my_package.losses:StudentT`, or the class or function itself. A
+    reference is kept with the digest of its code, so other code is another trial.
 
     Lane:
         seed: the only source of randomness: initial weights, order, noise.
@@ -132,10 +116,10 @@ class TrialSpec:
     dataset: str = "mnist"
     fit_on: str = "train"
     likelihood: str = "bce"
-    binarisation: str | None = None
+    likelihood_args: Mapping[str, Any] = NO_ARGUMENTS
     network: str = "reference"
+    network_args: Mapping[str, Any] = NO_ARGUMENTS
     hidden: tuple[int, ...] | None = None
-    sigma: float | None = None
     activation: str = "elu"
     latent: int = 2
     batch_size: int = 128
@@ -145,6 +129,7 @@ class TrialSpec:
     num_samples: int = 1
     precision: str = "fp32"
     evaluation: str = "quick"
+    scores: tuple[str, ...] = ()
     seed: int = field(default=0, metadata=LANE)
     learning_rate: float = field(default=3e-4, metadata=LANE)
     learning_rate_decay: float = field(default=1.0, metadata=LANE)
@@ -157,29 +142,80 @@ class TrialSpec:
     free_bits: float = field(default=0.0, metadata=LANE)
 
     def __post_init__(self) -> None:
-        if self.likelihood == "bernoulli" and self.binarisation is None:
-            object.__setattr__(self, "binarisation", "dynamic")
-        if self.network == "mlp" and self.hidden is None:
-            object.__setattr__(self, "hidden", (256, 128))
-        if self.likelihood == "mse" and self.sigma is None:
-            object.__setattr__(self, "sigma", 1.0)
+        faults = []
+        for name in catalog.TABLES:
+            faults += self._pin(name)
+        for name in catalog.ARGUMENTS:
+            faults += self._take_arguments(name)
+        network = catalog.entry("network", self.network) if isinstance(self.network, str) else None
+        if self.hidden is None and isinstance(network, catalog.NetworkEntry):
+            self._set("hidden", network.hidden)
         if isinstance(self.hidden, list):
-            object.__setattr__(self, "hidden", tuple(self.hidden))
-        for name in (*REAL_FIELDS, "sigma"):  # 1 and 1.0 are equal and must give equal ids, but their JSON texts differ
+            self._set("hidden", tuple(self.hidden))
+        for name in REAL_FIELDS:  # 1 and 1.0 are equal and must give equal ids, but their JSON texts differ
             value = getattr(self, name)
             if isinstance(value, int) and not isinstance(value, bool):
-                object.__setattr__(self, name, float(value))
-        faults = self._faults()
+                self._set(name, float(value))
+        faults += self._pin_scores() + self._faults()
         if faults:
             raise UserError("\n".join(faults))
+
+    def _set(self, name: str, value: Any) -> None:
+        """Set a field while the spec is made."""
+        object.__setattr__(self, name, value)
+
+    def _pin(self, name: str) -> list[str]:
+        """Pin the reference in a field, if it is one. Return what is wrong with it."""
+        try:
+            self._set(name, catalog.pinned(name, getattr(self, name)))
+        except UserError as fault:
+            return [str(fault)]
+        return []
+
+    def _pin_scores(self) -> list[str]:
+        """Pin the references of the scores. Return what is wrong with them."""
+        given = self.scores
+        if isinstance(given, str) or not isinstance(given, list | tuple):
+            return [f"scores must be a tuple of references, such as ('sharpness.py:SHARPNESS',), got {given!r}"]
+        try:
+            self._set("scores", tuple(s if references.is_pinned(s) else references.pin(s) for s in given))
+        except UserError as fault:
+            return [str(fault)]
+        return []
+
+    def _take_arguments(self, name: str) -> list[str]:
+        """Fill in the defaults of the arguments in a field and put them into one form. Return what is wrong with them."""
+        given, of = getattr(self, name), catalog.ARGUMENTS[name]
+        thing = getattr(self, of)
+        if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+            return [f"{name} must be a mapping of names to values, such as {{'df': 3}}, got {given!r}"]
+        try:
+            json.dumps(given, default=dict)
+        except TypeError as fault:
+            return [f"{name} must be numbers, words, lists and mappings of these: {fault}"]
+        entry = catalog.entry(of, thing) if isinstance(thing, str) else None
+        if entry is None:  # code of the user's own, which is asked before anything trains
+            self._set(name, Arguments(given))
+            return []
+        known = entry.arguments
+        faults = [
+            f"{of} {thing!r} takes no argument {key!r}" + (f"; it takes: {', '.join(known)}" if known else "")
+            for key in given
+            if key not in known
+        ]
+        values = {key: given.get(key, argument.default) for key, argument in known.items()}
+        faults += filter(None, (known[key].fault(f"{name}.{key}", value) for key, value in values.items()))
+        if not faults:
+            self._set(name, Arguments({k: float(v) if isinstance(v, int) else v for k, v in values.items()}))
+        return faults
 
     def _faults(self) -> list[str]:
         """Return a message for every field that is wrong, alone or beside the others."""
         faults = []
-        for name, known in CHOICES.items():
+        for name, words in catalog.WORDS.items():
             value = getattr(self, name)
-            if value not in known and not (name == "binarisation" and value is None):
-                faults.append(str(unknown(name, value, known)))
+            if value not in words:
+                faults.append(str(unknown(name, value, words)))
         for name, low in {"latent": 1, "batch_size": 1, "epochs": 1, "seed": 0, "num_samples": 1}.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
@@ -189,26 +225,24 @@ class TrialSpec:
             positive = name in ("learning_rate", "learning_rate_decay")
             if not _is_number(value) or value < 0 or (positive and value == 0):
                 faults.append(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value!r}")
-        if self.binarisation is not None and self.likelihood != "bernoulli":
-            faults.append(f"binarisation={self.binarisation!r} is for the likelihood 'bernoulli', got {self.likelihood!r}")
-        if self.sigma is not None and self.likelihood != "mse":
-            faults.append(f"sigma={self.sigma!r} is for the likelihood 'mse', got {self.likelihood!r}")
-        elif self.sigma is not None and not (_is_number(self.sigma) and self.sigma > 0):
-            faults.append(f"sigma must be a finite number above 0, got {self.sigma!r}")
         if self.evaluation == "validation" and self.fit_on != "train":
             faults.append(f"evaluation='validation' takes fit_on='train', or nothing is left to validate on; got {self.fit_on!r}")
-        if self.network != "mlp" and self.hidden is not None:
-            faults.append(f"hidden={self.hidden!r} is for the network 'mlp', got {self.network!r}")
+        network = catalog.NETWORKS.get(self.network) if isinstance(self.network, str) else None
+        if network is not None and network.hidden is None and self.hidden is not None:
+            others = [name for name, entry in catalog.NETWORKS.items() if entry.hidden]
+            faults.append(f"hidden={self.hidden!r} is for the network {' or '.join(map(repr, others))}, got {self.network!r}")
         if self.hidden is not None and not _are_widths(self.hidden):
             faults.append(f"hidden must be a tuple of widths of at least 1, got {self.hidden!r}")
         if self.learning_rate_schedule == "constant" and self.learning_rate_decay != 1:
             faults.append(f"learning_rate_decay={self.learning_rate_decay!r} is for a schedule that falls, got 'constant'")
         if self.learning_rate_schedule == "cosine" and self.learning_rate_decay == 1:
             faults.append("the schedule 'cosine' falls to learning_rate_decay times the first rate: give it below 1, such as 0.01")
-        if self.objective in ("iwae", "dreg"):
+        objective = catalog.OBJECTIVES.get(self.objective) if isinstance(self.objective, str) else None
+        if objective is not None and not objective.weighs_kl:
+            weighing = " or ".join(repr(name) for name, entry in catalog.OBJECTIVES.items() if entry.weighs_kl)
             for name, neutral in {"beta": 1, "kl_warmup": 0, "free_bits": 0}.items():
                 if getattr(self, name) != neutral:
-                    faults.append(f"{name}={getattr(self, name)!r} is for the objective 'elbo', got {self.objective!r}")
+                    faults.append(f"{name}={getattr(self, name)!r} is for the objective {weighing}, got {self.objective!r}")
         numbers = _is_number(self.kl_cycle) and _is_number(self.kl_warmup)
         if numbers and self.kl_cycle > 0 and not 0 < self.kl_warmup <= self.kl_cycle:
             faults.append(f"kl_cycle={self.kl_cycle!r} takes a kl_warmup above 0 and no longer than itself, got {self.kl_warmup!r}")
@@ -216,14 +250,33 @@ class TrialSpec:
 
     @property
     def scale(self) -> Scale:
-        """The scale of the native objective: its kind, and the data that it is a probability of."""
-        scale = LIKELIHOOD_SCALES[self.likelihood]
-        return scale._replace(of=f"{{0,1}}, {self.binarisation}") if self.binarisation else scale
+        """The scale of the native objective: its kind, and the data that it is a probability of. A user's is imported."""
+        entry = catalog.LIKELIHOODS.get(self.likelihood)
+        if entry is None:
+            return Scale.parse(getattr(catalog.find("likelihood", self.likelihood), "scale", None))
+        return entry.scale._replace(of=entry.scale.of.format(**self.likelihood_args))
+
+    @property
+    def has_grey_pmf(self) -> bool:
+        """True if the likelihood is a probability of grey levels 0..255, so that it has bits/dim of its own (tier B)."""
+        if self.likelihood not in catalog.LIKELIHOODS:
+            return callable(getattr(catalog.find("likelihood", self.likelihood), "log_pmf", None))
+        return self.scale.kind != "pseudo" and not self.scale.of.startswith(catalog.BINARY)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The references to code of the user's own, in all fields."""
+        named = [getattr(self, name) for name in catalog.TABLES]
+        return tuple(name for name in (*named, *self.scores) if references.is_reference(name))
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
-        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        values: dict[str, Any] = json.loads(json.dumps({name: getattr(self, name) for name in FIELDS}, default=dict))
         return values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the spec with the code that it refers to, so that another process or machine has both."""
+        return _restored, ({name: getattr(self, name) for name in FIELDS}, references.sources_of(self.references))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrialSpec":
@@ -237,19 +290,30 @@ class TrialSpec:
     def derive(self, **changes: Any) -> "TrialSpec":
         """Return this spec with some fields changed.
 
-        Raises:
-            UserError: an unknown field, with the nearest known name, or a wrong value.
-        """
-        for name in changes:
-            if name not in FIELDS:
-                raise unknown("field of a trial", name, FIELDS)
-        return replace(self, **changes)
+        `likelihood_args.sigma` is the argument of this name alone. Arguments do not outlive the thing that they are for: another
+        likelihood or network starts from its own defaults.
 
-    @property
-    def has_grey_pmf(self) -> bool:
-        """True if the likelihood is a probability of grey levels 0..255, so that it has bits/dim of its own (tier B)."""
-        scale = LIKELIHOOD_SCALES[self.likelihood]
-        return scale.kind != "pseudo" and scale.of != "{0,1}"
+        Raises:
+            UserError: an unknown field, with the nearest known name, or a wrong value. The message lists all errors at once.
+        """
+        faults = [str(unknown("field of a trial", name, FIELDS)) for name in changes if name.partition(".")[0] not in FIELDS]
+        values = {name: value for name, value in changes.items() if name in FIELDS}
+        for name, of in catalog.ARGUMENTS.items():
+            if of in values and name not in values and values[of] != getattr(self, of):
+                values[name] = {}
+        for name, value in changes.items():
+            outer, _, inner = name.partition(".")
+            if inner and outer in catalog.ARGUMENTS:
+                values[outer] = {**values.get(outer, getattr(self, outer)), inner: value}
+            elif inner and outer in FIELDS:
+                faults.append(f"{outer} has no parts, got {name!r}; those that have are {', '.join(catalog.ARGUMENTS)}")
+        try:
+            derived = replace(self, **values)
+        except UserError as fault:
+            raise UserError("\n".join([*faults, str(fault)])) from None
+        if faults:
+            raise UserError("\n".join(faults))
+        return derived
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -277,11 +341,15 @@ class TrialSpec:
         """`cohort` with the activation and the likelihood set to neutral ones too.
 
         Specs of which this is equal can share the matrix products of one program, in which each lane keeps its own activation and
-        likelihood, if their decoders have one width (`harness.models.vae.mixable`).
+        likelihood, if these agree in what the program must know of them (`harness.models.vae.mixable`).
         """
-        static = self.binarisation == "static"
-        neutral = {"likelihood": "bernoulli", "binarisation": "static"} if static else {"likelihood": "bce", "binarisation": None}
-        return replace(self.cohort, activation="elu", sigma=None, **neutral)
+        return replace(self.cohort, activation="identity", likelihood="bce", likelihood_args=NO_ARGUMENTS)
+
+
+def _restored(values: Mapping[str, Any], sources: tuple[references.Source, ...]) -> TrialSpec:
+    """Return a spec that was pickled, and take in the code that came with it."""
+    references.adopt(sources)
+    return TrialSpec(**values)
 
 
 def _is_number(value: object) -> bool:

@@ -8,7 +8,7 @@ from harness.study import Ablation, Budget, Hypothesis
 
 STUDY = Ablation(
     base=TrialSpec(dataset="mnist", network="mlp", hidden=(256, 128), latent=10, likelihood="bernoulli", learning_rate=1e-3),
-    arms={how: {"binarisation": how} for how in ("dynamic", "static", "threshold")},
+    arms={how: {"likelihood_args": {"binarisation": how}} for how in ("dynamic", "static", "threshold")},
     budgets={
         "smoke": Budget(epochs=1, seeds=range(1)),
         "default": Budget(epochs=10, seeds=range(6)),

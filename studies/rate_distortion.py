@@ -11,7 +11,7 @@ STUDY = Ablation(
     base=TrialSpec(dataset="mnist", network="reference", latent=10),
     arms={
         **{f"bce beta={b:g}": {"likelihood": "bce", "beta": b} for b in (0.25, 1, 4, 16)},
-        **{f"mse sigma={s:g}": {"likelihood": "mse", "sigma": s} for s in (0.1, 0.2, 0.4, 1)},
+        **{f"mse sigma={s:g}": {"likelihood": "mse", "likelihood_args": {"sigma": s}} for s in (0.1, 0.2, 0.4, 1)},
         **{f"gaussian_shared beta={b:g}": {"likelihood": "gaussian_shared", "beta": b} for b in (0.25, 1, 4, 16)},
         **{f"continuous_bernoulli beta={b:g}": {"likelihood": "continuous_bernoulli", "beta": b} for b in (1, 4, 16)},
     },

@@ -1,20 +1,15 @@
 import math
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 
-from harness.data import DATASETS
+from harness import catalog, paths
 from harness.errors import UserError
 from harness.metrics import DEPTHS
-from harness.models.activations import ACTIVATIONS
-from harness.models.likelihoods import LIKELIHOODS
-from harness.models.networks import NETWORKS
-from harness.models.objectives import OBJECTIVES
-from harness.spec import CHOICES, FIELDS, LIKELIHOOD_SCALES, REAL_FIELDS, TrialSpec
-from harness.training.optimizers import OPTIMIZERS
+from harness.spec import FIELDS, REAL_FIELDS, TrialSpec
 
+EXAMPLES = paths.PROJECT / "examples"
 LANE_FIELDS = {
     "seed",
     "learning_rate",
@@ -33,7 +28,9 @@ OTHERS = {
     "dataset": (TrialSpec(), "digits"),
     "fit_on": (TrialSpec(), "train+validation"),
     "likelihood": (TrialSpec(), "mse"),
-    "binarisation": (TrialSpec(likelihood="bernoulli"), "static"),
+    "likelihood_args": (TrialSpec(likelihood="bernoulli"), {"binarisation": "static"}),
+    "network_args": (TrialSpec(network=f"{EXAMPLES}/own_network/networks.py:conv"), {"widths": 3}),
+    "scores": (TrialSpec(), (f"{EXAMPLES}/own_score/sharpness.py:SHARPNESS",)),
     "network": (TrialSpec(), "mlp"),
     "hidden": (TrialSpec(network="mlp"), (64,)),
     "activation": (TrialSpec(), "relu"),
@@ -51,7 +48,6 @@ OTHERS = {
     "learning_rate_decay": (TrialSpec(), 0.1),
     "learning_rate_schedule": (TrialSpec(), "constant"),
     "learning_rate_warmup": (TrialSpec(), 1.5),
-    "sigma": (TrialSpec(likelihood="mse"), 0.5),
     "objective": (TrialSpec(), "iwae"),
     "num_samples": (TrialSpec(), 5),
     "precision": (TrialSpec(), "bf16"),
@@ -74,15 +70,18 @@ BAD = [
     ({"beta": -1}, "beta"),
     ({"weight_decay": -1}, "weight_decay"),
     ({"kl_warmup": float("nan")}, "kl_warmup"),
-    ({"binarisation": "static"}, "binarisation"),
-    ({"binarisation": "none", "likelihood": "bernoulli"}, "binarisation"),
+    ({"likelihood_args": {"binarisation": "static"}}, "binarisation"),
+    ({"likelihood_args": {"binarisation": "none"}, "likelihood": "bernoulli"}, "binarisation"),
+    ({"likelihood_args": 3}, "likelihood_args"),
+    ({"likelihood_args": {"df": object()}}, "likelihood_args"),
+    ({"network_args": {"depth": 3}}, "depth"),
+    ({"scores": "psnr"}, "scores"),
     ({"hidden": (10,)}, "hidden"),
     ({"network": "mlp", "hidden": (0,)}, "hidden"),
     ({"network": "mlp", "hidden": 256}, "hidden"),
     ({"network": "mlp", "hidden": "256"}, "hidden"),
-    ({"sigma": 0.5}, "sigma"),
-    ({"sigma": 0, "likelihood": "mse"}, "sigma"),
-    ({"sigma": "1", "likelihood": "mse"}, "sigma"),
+    ({"likelihood_args": {"sigma": 0.5}}, "sigma"),
+    ({"likelihood_args": {"sigma": 0}, "likelihood": "mse"}, "sigma"),
     ({"objective": "iwea"}, "objective"),
     ({"num_samples": 0}, "num_samples"),
     ({"evaluation": "deep"}, "evaluation"),
@@ -97,10 +96,16 @@ BAD = [
 
 
 MESSAGES = [
-    ({"sigma": 0.5}, "sigma=0.5 is for the likelihood 'mse', got 'bce'"),
-    ({"sigma": 2, "likelihood": "gaussian_shared"}, "sigma=2.0 is for the likelihood 'mse', got 'gaussian_shared'"),
+    ({"likelihood_args": {"sigma": 0.5}}, "likelihood 'bce' takes no argument 'sigma'"),
+    (
+        {"likelihood_args": {"sgima": 2}, "likelihood": "mse"},
+        "likelihood 'mse' takes no argument 'sgima'; it takes: sigma",
+    ),
     *[
-        ({"sigma": s, "likelihood": "mse"}, f"sigma must be a finite number above 0, got {s!r}")
+        (
+            {"likelihood_args": {"sigma": s}, "likelihood": "mse"},
+            f"likelihood_args.sigma must be a finite number above 0, got {s!r}",
+        )
         for s in (-0.5, math.inf, True, "1")
     ],
     ({"objective": "iwea"}, "unknown objective 'iwea'; did you mean 'iwae'?\nknown: elbo, iwae, dreg"),
@@ -142,7 +147,7 @@ def test_a_fault_of_the_objective_is_told_in_these_words(values: dict, message: 
 
 def test_what_is_just_allowed_is_allowed() -> None:
     assert TrialSpec(kl_cycle=5.0, kl_warmup=5.0).kl_cycle == 5
-    assert TrialSpec(likelihood="mse").sigma == 1
+    assert TrialSpec(likelihood="mse").likelihood_args == {"sigma": 1}
     assert TrialSpec(objective="iwae", num_samples=1, beta=1, learning_rate_decay=0.1).beta == 1
 
 
@@ -164,14 +169,14 @@ def test_the_cohort_forgets_lane_fields_only(field: str) -> None:
 
 
 def test_equal_specs_have_equal_ids() -> None:
-    assert TrialSpec(likelihood="bernoulli") == TrialSpec(likelihood="bernoulli", binarisation="dynamic")
-    assert TrialSpec(likelihood="bernoulli").id == TrialSpec(likelihood="bernoulli", binarisation="dynamic").id
+    assert TrialSpec(likelihood="bernoulli") == TrialSpec(likelihood="bernoulli", likelihood_args={"binarisation": "dynamic"})
+    assert TrialSpec(likelihood="bernoulli").id == TrialSpec(likelihood="bernoulli", likelihood_args={"binarisation": "dynamic"}).id
     assert TrialSpec(network="mlp", hidden=[8, 4]).id == TrialSpec(network="mlp", hidden=(8, 4)).id
 
 
-@pytest.mark.parametrize("field", [*REAL_FIELDS, "sigma"])
+@pytest.mark.parametrize("field", REAL_FIELDS)
 def test_a_whole_number_is_the_same_trial_as_its_float(field: str) -> None:
-    needed = {"sigma": {"likelihood": "mse"}, "kl_cycle": {"kl_warmup": 1.0}}.get(field, {})
+    needed = {"kl_cycle": {"kl_warmup": 1.0}}.get(field, {})
     whole, real = TrialSpec(**needed, **{field: 1}), TrialSpec(**needed, **{field: 1.0})
     assert whole == real
     assert whole.id == real.id
@@ -198,9 +203,9 @@ def test_a_bad_value_is_refused_by_its_field(values: dict, field: str) -> None:
         TrialSpec(**values)
 
 
-@pytest.mark.parametrize("field", [f for f in CHOICES if f != "binarisation"])
+@pytest.mark.parametrize("field", [*catalog.TABLES, *catalog.WORDS])
 def test_an_unknown_name_is_refused_with_the_nearest(field: str) -> None:
-    known = CHOICES[field][0]
+    known = catalog.names(field)[0]
     with pytest.raises(UserError, match=f"unknown {field} '{known}x'; did you mean '{known}'"):
         TrialSpec(**{field: known + "x"})
 
@@ -218,23 +223,18 @@ def test_all_faults_come_at_once() -> None:
     assert all(word in str(fault.value) for word in ("relu", "latent", "learning_rate"))
 
 
-def test_choices_are_the_tables() -> None:
-    tables = {
-        "likelihood": LIKELIHOODS,
-        "activation": ACTIVATIONS,
-        "network": NETWORKS,
-        "dataset": DATASETS,
-        "optimizer": OPTIMIZERS,
-        "objective": OBJECTIVES,
-        "evaluation": {"validation", *DEPTHS},
-    }
-    assert {f: set(CHOICES[f]) for f in tables} == {f: set(t) for f, t in tables.items()}
-    assert set(LIKELIHOOD_SCALES) == set(LIKELIHOODS)
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k, (table, _) in catalog.TABLES.items() for n in table])
+def test_every_name_is_defined_where_the_catalog_says(kind: str, name: str) -> None:
+    assert callable(catalog.find(kind, name))
+
+
+def test_every_depth_of_an_evaluation_is_defined() -> None:
+    assert set(catalog.names("evaluation")) == {"validation", *DEPTHS}
 
 
 def test_scales_tell_binarisations_apart() -> None:
     dynamic = TrialSpec(likelihood="bernoulli")
-    assert dynamic.scale != replace(dynamic, binarisation="threshold").scale
+    assert dynamic.scale != dynamic.derive(likelihood_args={"binarisation": "threshold"}).scale
     assert TrialSpec(likelihood="mse").scale == TrialSpec(likelihood="gaussian_shared").scale
 
 

@@ -148,7 +148,7 @@ def key(device: str = "cpu") -> str:
 
 def count_all(device: str = "cpu", likelihoods: Sequence[str] = COUNTED) -> Counts:
     """Return the counts by likelihood."""
-    return {likelihood: count(likelihood, device) for likelihood in likelihoods}
+    return {name: count(name, device) for name in likelihoods}
 
 
 def on_record(path: Path | None = None) -> dict[str, Counts]:
@@ -161,12 +161,12 @@ def on_record(path: Path | None = None) -> dict[str, Counts]:
 def changes(now: Counts, before: Counts) -> list[str]:
     """Return in words every count that differs (peak bytes: by more than 1 %), or that only one side has."""
     lines = []
-    for likelihood in sorted(now.keys() | before.keys()):
-        now_of, before_of = now.get(likelihood, {}), before.get(likelihood, {})
+    for step in sorted(now.keys() | before.keys()):
+        now_of, before_of = now.get(step, {}), before.get(step, {})
         for name in sorted(now_of.keys() | before_of.keys()):
             new, old = now_of.get(name), before_of.get(name)
             if new is None or old is None or abs(new - old) > TOLERANCE.get(name, 0) * old:
-                lines.append(f"{likelihood}: {name} {_words(old)} -> {_words(new)}")
+                lines.append(f"{step}: {name} {_words(old)} -> {_words(new)}")
     return lines
 
 

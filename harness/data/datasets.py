@@ -1,18 +1,8 @@
-"""The data sets by name."""
+"""Data sets by name or reference."""
 
-from collections.abc import Callable, Mapping
-
-from harness.data.digits import digits
-from harness.data.mnist import mnist_family
+from harness import catalog, references
+from harness.data.own import from_function
 from harness.data.splits import Data, Say
-from harness.errors import look_up
-
-DATASETS: Mapping[str, Callable[[Say], Data]] = {
-    "mnist": lambda say: mnist_family("MNIST", say),
-    "fashion_mnist": lambda say: mnist_family("FashionMNIST", say),
-    "kmnist": lambda say: mnist_family("KMNIST", say),
-    "digits": digits,
-}
 
 
 def load_dataset(name: str, say: Say = print) -> Data:
@@ -22,11 +12,16 @@ def load_dataset(name: str, say: Say = print) -> Data:
     10,000 test images.
 
     Args:
-        name: A key of `DATASETS`.
+        name: One of `catalog.DATASETS`, or a reference to a function of the user's own (own.py).
         say: Takes messages about progress.
 
     Raises:
-        UserError: There is no data set of this name.
+        UserError: There is no data set of this name, or what the function returns is none.
         DataError: Files are missing and cannot be fetched, or their bytes are not the published ones.
     """
-    return look_up(DATASETS, name, "dataset")(say)
+    name = catalog.pinned("dataset", name)
+    found = catalog.find("dataset", name)
+    if catalog.entry("dataset", name) is None:
+        return from_function(references.label(name), found)
+    data: Data = found(say=say)
+    return data

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import paths
+from harness import catalog, paths
 from harness.data.download import FILES, MNIST_SHA256, fetch, published
 from harness.data.splits import Data, Say, Split
 from harness.errors import DataError
@@ -95,8 +95,8 @@ def _recorded_sums(folder: str, raw: Path) -> tuple[str, ...]:
 
 
 def _name_of(folder: str) -> str:
-    """Return the data set's name in `DATASETS` for a torchvision class name."""
-    return {"MNIST": "mnist", "FashionMNIST": "fashion_mnist", "KMNIST": "kmnist"}[folder]
+    """Return the data set's name in the catalog for a torchvision class name."""
+    return next(name for name, entry in catalog.DATASETS.items() if entry.fixed.get("folder") == folder)
 
 
 def _digest(*parts: str) -> str:

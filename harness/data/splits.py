@@ -17,16 +17,21 @@ class Split:
     Attributes:
         name: train, validation, test or train+validation.
         levels: Images as grey levels 0..255, uint8 (N, P).
-        labels: Their classes, int64 (N,).
+        labels: Their classes, int64 (N,); None if there are none.
     """
 
     name: str
     levels: Tensor
-    labels: Tensor
+    labels: Tensor | None
 
     def to(self, device: torch.device) -> "Split":
         """Return the same split with its tensors on this device."""
-        return Split(self.name, self.levels.to(device), self.labels.to(device))
+        return Split(self.name, self.levels.to(device), None if self.labels is None else self.labels.to(device))
+
+    @property
+    def classes(self) -> Tensor:
+        """The labels, or as if all images were of one class if there are none, int64 (N,)."""
+        return torch.zeros(len(self.levels), dtype=torch.int64) if self.labels is None else self.labels
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -37,7 +42,7 @@ class Data:
     """A data set in its three fixed splits.
 
     Attributes:
-        name: Its key in `DATASETS`.
+        name: Of the data set.
         side: Width and height of an image in pixels, so P = side^2.
         train: Images to train on.
         validation: Images by which settings are chosen.
@@ -57,7 +62,8 @@ class Data:
         if which == "train":
             return self.train
         both = (self.train, self.validation)
-        return Split(which, torch.cat([s.levels for s in both]), torch.cat([s.labels for s in both]))
+        labels = [s.labels for s in both if s.labels is not None]
+        return Split(which, torch.cat([s.levels for s in both]), torch.cat(labels) if labels else None)
 
     def to(self, device: torch.device) -> "Data":
         """Return the same data set with the tensors of all splits on this device."""

@@ -75,7 +75,7 @@ def _pictures(subject: figures.Subject) -> dict[str, np.ndarray]:
 
     They are one test image of each class and its reconstruction, the latents and labels of some test images, and 16 samples.
     """
-    test, labels = subject.evaluation.test, subject.data.test.labels
+    test, labels = subject.evaluation.test, subject.data.test.classes
     examples = figures.examples(labels)
     points = figures.scatter_points(labels)
     z = torch.randn(16, subject.spec.latent, generator=torch.Generator().manual_seed(0))

@@ -3,6 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from harness import references
 from harness.figures.canvas import Subject, new_figure
 
 
@@ -50,7 +51,7 @@ def bounds(s: Subject) -> Figure:
     ax.set(
         xlabel="K, draws of z per image",
         ylabel="nats per image",
-        title=f"bounds on log p(x), test set\n{s.spec.likelihood}, {s.spec.scale}",
+        title=f"bounds on log p(x), test set\n{references.label(s.spec.likelihood)}, {s.spec.scale}",
     )
     return figure
 

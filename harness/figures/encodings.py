@@ -20,7 +20,7 @@ def latents(s: Subject) -> Figure:
     figure = new_figure(5, 4.3)
     ax = figure.subplots()
     i, j = axes_to_show(s.evaluation)
-    labels = s.data.test.labels.cpu()
+    labels = s.data.test.classes.cpu()
     points = scatter_points(labels)
     mean = s.evaluation.test.mean[points.to(s.evaluation.test.mean.device)].cpu().numpy()
     dots = scatter(ax, mean[:, [i, j]], labels[points].numpy())

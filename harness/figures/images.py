@@ -11,7 +11,7 @@ EXTENT = 2.0
 
 def reconstructions(s: Subject) -> Figure:
     """Draw two test images of each class above their reconstructions."""
-    index = examples(s.data.test.labels, 2)
+    index = examples(s.data.test.classes, 2)
     side = s.data.side
     originals = s.data.test.levels[index].cpu().float().div(255).view(-1, side, side).numpy()
     images = s.evaluation.test.image[index].cpu().view(-1, side, side).numpy()

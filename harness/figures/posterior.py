@@ -92,7 +92,7 @@ def _nodes(low: np.ndarray, high: np.ndarray, count: int) -> np.ndarray:
 def _log_joint(vae: VAE, view: View, nodes: np.ndarray) -> np.ndarray:
     """Return log p(x|z) + log p(z) of a view's only image at nodes (G, G, 2), (G, G)."""
     z = torch.from_numpy(nodes.reshape(-1, 2))
-    outputs = view.x.shape[1] * vae.likelihood.params
+    outputs = view.x.shape[1] * vae.likelihood.outputs
     parts = [
         view.log_prob(view.target[None], *vae.decode(chunk[None].to(view.x.device, view.x.dtype)))[0]
         for chunk in torch.split(z, max(1, ELEMENTS // outputs))
@@ -103,13 +103,13 @@ def _log_joint(vae: VAE, view: View, nodes: np.ndarray) -> np.ndarray:
 
 def posteriors(s: Subject) -> Figure:
     """Draw the true posterior of six test images as filled contours, q's ellipses over it, and their KL (two latents)."""
-    firsts = examples(s.data.test.labels)
+    firsts = examples(s.data.test.classes)
     device = next(s.vae.parameters()).device
     x = model_inputs(s.spec, s.data.test)
     figure = new_figure(11, 6.6)
     grid = figure.add_gridspec(2, 6, width_ratios=(1.15, 3.2) * 3)
     for i, k in enumerate(CLASSES):
-        image = firsts[k]
+        image = firsts[k] if k < len(firsts) else i
         row, column = divmod(i, 3)
         left, right = (figure.add_subplot(grid[row, 2 * column + c]) for c in range(2))
         result = posterior(s.vae, native(s.vae, x[[image]].to(device)))

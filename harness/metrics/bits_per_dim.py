@@ -30,7 +30,7 @@ def own_levels(spec: TrialSpec, vae: VAE, x: Tensor, v: Tensor) -> View | None:
         x: The encoder's input, (N, P).
         v: Grey levels 0..255 as floats, (N, P).
     """
-    return View(x, v, cast(LogProb, vae.likelihood.log_pmf)) if spec.has_grey_pmf else None  # log_pmf gives None only without a pmf
+    return View(x, v, cast(LogProb, vae.likelihood.log_pmf)) if spec.has_grey_pmf else None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from harness.metrics.bounds import batches
-from harness.models.likelihoods import Gaussian, Laplace
 from harness.models.networks import LaneLinear
 from harness.models.vae import VAE, kl_per_dimension
 from harness.spec import TrialSpec
@@ -17,7 +16,7 @@ def dead_units(vae: VAE, x: Tensor, latent: int, seed: int = 0) -> dict[str, Ten
 
     A unit is dead if its output after the activation is the same for every image, or if the gradient of the ELBO (one draw of z) in
     front of the activation is exactly 0 for every image. A ReLU that is never positive meets both conditions, a saturated sigmoid
-    the second.
+    the second. Layers are known of fully connected networks of the package only; of others there are none.
 
     Args:
         vae: The model, of one lane.
@@ -40,6 +39,8 @@ def dead_units(vae: VAE, x: Tensor, latent: int, seed: int = 0) -> dict[str, Ten
             following.register_forward_pre_hook(lambda _, inputs, name=name: after.__setitem__(name, inputs[0].detach())),
         )
     ]
+    if not layers:
+        return {}
     generator = torch.Generator().manual_seed(seed)
     low: dict[str, Tensor] = {}
     high: dict[str, Tensor] = {}
@@ -93,13 +94,13 @@ def noise(spec: TrialSpec, vae: VAE, x: Tensor, seed: int = 0) -> dict[str, floa
         scales.append(scale.double().mean())
         if vae.likelihood.scale_floor is not None:
             floored.append((scale <= 1.05 * vae.likelihood.scale_floor).double().mean())
-        error = ((x[None, batch] - vae.likelihood.mean(*out)) / scale).double()
-        misfits.append(error.abs().mean() if isinstance(vae.likelihood, Laplace) else error.square().mean())
+        misfit = vae.likelihood.misfit(x[None, batch], *out)
+        if misfit is not None:
+            misfits.append(misfit.double().mean())
     scores = {"test/noise_scale": torch.stack(scales).mean().item()}
     if floored:
         scores["diagnostics/scale_at_floor"] = torch.stack(floored).mean().item()
-    fits = isinstance(vae.likelihood, Gaussian | Laplace)
-    scores["diagnostics/effective_beta"] = spec.beta / torch.stack(misfits).mean().item() if fits else spec.beta
+    scores["diagnostics/effective_beta"] = spec.beta / torch.stack(misfits).mean().item() if misfits else spec.beta
     return scores
 
 

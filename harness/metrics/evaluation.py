@@ -95,7 +95,8 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
         validation = encodings(vae, inputs)
         scores["validation/squared_error"] = _mean(squared_error(validation.image, _grey(data.validation.levels)))
         dead = diagnostics.dead_units(vae, inputs, spec.latent)
-        scores["validation/dead_units"] = _mean(torch.cat(list(dead.values())))
+        if dead:
+            scores["validation/dead_units"] = _mean(torch.cat(list(dead.values())))
     x, levels = model_inputs(spec, data.test), data.test.levels.float()
     test = encodings(vae, x)
     kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()

@@ -111,12 +111,12 @@ def _network(side: int, classes: int) -> nn.Sequential:
 
 def _classes(data: Data) -> int:
     """Return the number of classes."""
-    return int(data.train.labels.max()) + 1
+    return int(data.train.classes.max()) + 1
 
 
 def _on_cpu(split: Split) -> tuple[Tensor, Tensor]:
     """Return a split's images on [0, 1], (N, P), and its labels, (N,), on the CPU."""
-    return split.levels.cpu().float() / 255, split.labels.cpu()
+    return split.levels.cpu().float() / 255, split.classes.cpu()
 
 
 def _train(data: Data) -> Classifier:

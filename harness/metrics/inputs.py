@@ -30,12 +30,10 @@ class Encodings:
 def by_batch(spec: TrialSpec, split: Split) -> Iterator[Tensor]:
     """Yield a split as the model sees it, batch by batch, (B, P) each.
 
-    A model that binarises or dequantises gets the split's frozen noise (`harness.data.frozen_noise`), or 1/2 if
-    `spec.binarisation` is "threshold".
+    A model that binarises or dequantises by noise gets the split's own (`harness.data.frozen_noise`).
     """
     likelihood = likelihood_of(spec)
-    fixed = likelihood.noisy and spec.binarisation != "threshold"
-    u = frozen_noise(split) if fixed else None
+    u = None if likelihood.noise == "none" else frozen_noise(split)
     for batch in batches(len(split)):
         v = split.levels[batch].float()
         yield likelihood.observe(v, 0.5 if u is None else u[batch])

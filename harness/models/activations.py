@@ -1,16 +1,16 @@
 """Activations by name, and the factor by which each scales the initial weights of the layer after it.
 
-To add an activation, write a function of a tensor and a line in `ACTIVATIONS`; `gain` computes the factor from the function.
+To add an activation, add a line to catalog.py that says where the function is; `gain` computes the factor from it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from harness import catalog
 from harness.models.lanes import runs
 
 Activation = Callable[[Tensor], Tensor]
@@ -33,7 +33,7 @@ def gain(activation: str) -> float:
     """
     x, dx = torch.linspace(-12, 12, 240_001, dtype=torch.float64), 1e-4
     density = torch.exp(-x.square() / 2) / np.sqrt(2 * np.pi)
-    return float((ACTIVATIONS[activation](x).square() * density).sum().mul(dx).rsqrt())
+    return float((catalog.find("activation", activation)(x).square() * density).sum().mul(dx).rsqrt())
 
 
 def lanewise(names: Sequence[str]) -> Activation:
@@ -41,22 +41,8 @@ def lanewise(names: Sequence[str]) -> Activation:
 
     If all names are equal, it is that activation itself; otherwise neighbouring lanes of equal names are computed together.
     """
-    parts = [(ACTIVATIONS[name], lanes) for name, lanes in runs(names)]
+    parts = [(catalog.find("activation", name), lanes) for name, lanes in runs(names)]
     if len(parts) == 1:
-        return parts[0][0]
+        activation: Activation = parts[0][0]
+        return activation
     return lambda x: torch.cat([f(x[lanes]) for f, lanes in parts])
-
-
-ACTIVATIONS: Mapping[str, Activation] = {
-    "elu": F.elu,
-    "relu": F.relu,
-    "leaky_relu": F.leaky_relu,
-    "selu": F.selu,
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "mish": F.mish,
-    "tanh": torch.tanh,
-    "softplus": F.softplus,
-    "sigmoid": torch.sigmoid,
-    "identity": identity,
-}

@@ -5,7 +5,7 @@ over the batch, (S,). `iwae` and `dreg` have no separate KL term, so they do not
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -50,6 +50,3 @@ def dreg(p: Pass, beta: Tensor, free_bits: Tensor) -> Tensor:
     surrogate = (share * log_w).sum(1).mean(-1)
     bound = (torch.logsumexp(log_w.detach(), 1) - math.log(p.log_px.shape[1])).mean(-1)
     return bound + surrogate - surrogate.detach()
-
-
-OBJECTIVES: Mapping[str, Objective] = {"elbo": elbo, "iwae": iwae, "dreg": dreg}

@@ -5,14 +5,17 @@ The bound is log p(x) >= E_q[log p(x|z)] - KL(q(z|x) || p(z)), q(z|x) = N(mean, 
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from harness.models.likelihoods import LIKELIHOODS, Gaussian, Lanewise, Likelihood
-from harness.models.networks import NETWORKS, Decoder, Encoder, LaneLinear, Sizes
-from harness.spec import TrialSpec
+from harness import catalog, references
+from harness.errors import UserError
+from harness.models.likelihoods import Lanewise, Likelihood, OwnLikelihood
+from harness.models.networks import Decoder, Encoder, LaneLinear, Sizes, StackedDecoder, StackedEncoder, maker, stacked
+from harness.spec import Arguments, TrialSpec
 
 
 class Pass(NamedTuple):
@@ -43,12 +46,14 @@ class VAE(nn.Module):
 
     Attributes:
         encoder: Maps x (S, B, P) to the mean and the log variance of q(z|x), (S, B, Z) each.
-        decoder: Maps z (S, B, Z) to `likelihood.params` outputs, (S, B, P) each.
+        decoder: Maps z (S, B, Z) to `likelihood.outputs` tensors, (S, B, P) each.
         likelihood: p(x|z) as a function of those outputs.
         shared: The likelihood's n learned scalars, (S, 1, n), 0 at the start; None if it has none.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, likelihood: Likelihood, lanes: int = 1) -> None:
+    def __init__(
+        self, encoder: Encoder | StackedEncoder, decoder: Decoder | StackedDecoder, likelihood: Likelihood, lanes: int = 1
+    ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.shared = nn.Parameter(torch.zeros(lanes, 1, likelihood.shared)) if likelihood.shared else None
@@ -73,7 +78,7 @@ class VAE(nn.Module):
     def reset(self, lane: int, generator: torch.Generator) -> None:
         """Draw the initial weights of one lane from the generator, in place; the shared scalars stay as they are."""
         for module in self.modules():
-            if isinstance(module, LaneLinear):
+            if isinstance(module, LaneLinear | StackedEncoder | StackedDecoder):
                 module.reset(lane, generator)
 
 
@@ -86,25 +91,50 @@ def side_by_side(specs: Sequence[TrialSpec], pixels: int) -> VAE:
     """Return one VAE with a lane for each of these specs, which must be `mixable`; its weights are not drawn yet."""
     likelihoods = [likelihood_of(s) for s in specs]
     likelihood = likelihoods[0] if len(set(likelihoods)) == 1 else cast(Likelihood, Lanewise(tuple(likelihoods)))
-    shape = specs[0]
-    sizes = Sizes(pixels, shape.latent, likelihood.params, shape.hidden or (), tuple(s.activation for s in specs))
-    return VAE(*NETWORKS[shape.network](sizes), likelihood, len(specs))
+    shape, network = specs[0], catalog.find("network", specs[0].network)
+    if catalog.entry("network", shape.network) is not None:
+        sizes = Sizes(pixels, shape.latent, likelihood.outputs, shape.hidden or (), tuple(s.activation for s in specs))
+        encoder, decoder = network(sizes)
+        return VAE(encoder, decoder, likelihood, len(specs))
+    activation = catalog.find("activation", shape.activation)
+    make = maker(network, pixels, shape.latent, likelihood.outputs, shape.network_args, activation=activation, hidden=shape.hidden)
+    own_encoder, own_decoder = stacked(make, len(specs))
+    return VAE(own_encoder, own_decoder, likelihood, len(specs))
 
 
 def likelihood_of(spec: TrialSpec) -> Likelihood:
-    """Return the likelihood that spec names, with the spec's sigma if it fixes one."""
-    return LIKELIHOODS[spec.likelihood] if spec.sigma is None else Gaussian(sigma="fixed", value=spec.sigma)
+    """Return the likelihood that spec names, with its arguments; one of the user's own with the members that it lacks.
+
+    Raises:
+        UserError: a user's own that cannot be imported, or does not take these arguments.
+    """
+    return _likelihood(spec.likelihood, cast(Arguments, spec.likelihood_args))
+
+
+@cache
+def _likelihood(name: str, arguments: Arguments) -> Likelihood:
+    """Return the likelihood of this name with these arguments."""
+    make = catalog.find("likelihood", name)
+    if catalog.entry("likelihood", name) is not None:
+        return cast(Likelihood, make(**arguments))
+    try:
+        return OwnLikelihood(make(**arguments) if callable(make) else make)
+    except TypeError as fault:
+        raise UserError(f"{references.label(name)} does not take likelihood_args={arguments}: {fault}") from None
 
 
 def mixing_group(spec: TrialSpec) -> str:
     """Return the name of the group of a trial, of which one program can train any: see `mixable`."""
-    return f"{spec.mixed.id}-{likelihood_of(spec).params}"
+    likelihood = likelihood_of(spec)
+    own = catalog.entry("network", spec.network) is None  # its modules have one activation in all lanes
+    return f"{spec.mixed.id}-{likelihood.outputs}-{likelihood.noise == 'frozen'}-{spec.activation if own else ''}"
 
 
 def mixable(specs: Iterable[TrialSpec]) -> bool:
     """Return whether one program can train trials of these specs.
 
-    It can if they differ in lane fields, activation and likelihood only, and their likelihoods take equally many decoder outputs.
+    It can if they differ in lane fields, activation and likelihood only, their likelihoods take equally many decoder outputs, and
+    all or none of them have frozen noise; with a network of the user's own they must have one activation too.
     """
     return len(set(map(mixing_group, specs))) == 1
 

@@ -182,7 +182,7 @@ class Search:
         if len(quality) != 1 or len(set(self.objectives)) < len(self.objectives):
             raise UserError(f"objectives: one of {', '.join(QUALITY)}, and beside it scores of cost; got {list(self.objectives)}")
         if SCORES[quality[0]].tier == "A":
-            names = {spec.likelihood + (f", {spec.binarisation}" if spec.binarisation else ""): spec for spec in points}
+            names = {", ".join((spec.likelihood, *map(str, spec.likelihood_args.values()))): spec for spec in points}
             try:
                 comparable(quality[0], names, f"objective {quality[0]!r}")
             except UserError as fault:

@@ -36,7 +36,7 @@ def generator(seed: int, stream: str, epoch: int, device: torch.device | str = "
 
 def noisy(spec: TrialSpec) -> bool:
     """Return whether a trial draws new pixel noise at every use of an image: dequantisation, dynamic binarisation."""
-    return likelihood_of(spec).noisy and spec.binarisation not in ("static", "threshold")
+    return likelihood_of(spec).noise == "fresh"
 
 
 def beta(lanes: Sequence[TrialSpec], steps: range, per_epoch: int, epoch: int) -> Tensor:

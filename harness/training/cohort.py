@@ -11,17 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import devices
+from harness import catalog, devices
 from harness.data import Data, frozen_noise
 from harness.kernels import matmul
 from harness.models.lanes import bucket
 from harness.models.likelihoods import MAX_LEVEL
-from harness.models.objectives import OBJECTIVES
-from harness.models.vae import VAE, mixable, side_by_side
+from harness.models.vae import VAE, likelihood_of, mixable, side_by_side
 from harness.spec import TrialSpec
 from harness.training import batches, optimizers, state
 from harness.training.batches import CHUNK, BatchStream, Row, generator
-from harness.training.optimizers import OPTIMIZERS, Rates
+from harness.training.optimizers import Rates
 from harness.training.state import Snapshot, TrainingState
 from harness.training.step import BoundStep, Chunk, Execution, LaneConstants, StepConfig, StepInputs, TracedStep, gradients
 from harness.training.validation import Validation
@@ -55,7 +54,7 @@ class Cohort:
         execution: how the steps are taken.
         data: the data set, on the device.
         epoch: the number of epochs done.
-        levels: the grey levels of the images to train on, (N, P); for static binarisation 0 and 255 only.
+        levels: the grey levels of the images to train on, (N, P); 0 and 255 only where the likelihood's noise is frozen.
         steps_per_epoch: the number of steps of an epoch.
         step_compile_s: seconds that tracing, compiling and capturing the step took.
         step_s: the seconds of a step in the newest epoch.
@@ -89,8 +88,9 @@ class Cohort:
         self.failures: dict[str, str] = {}
         fit = self.data.fit_on(self.shape.fit_on)
         self.levels = fit.levels
-        if self.shape.binarisation == "static":
-            self.levels = (frozen_noise(fit) < fit.levels / MAX_LEVEL).to(torch.uint8) * MAX_LEVEL
+        likelihood = likelihood_of(self.shape)
+        if likelihood.noise == "frozen":
+            self.levels = likelihood.observe(fit.levels.float(), frozen_noise(fit)).to(torch.uint8) * MAX_LEVEL
         self.steps_per_epoch = math.ceil(len(self.levels) / self.shape.batch_size)
         self.gradient_norm: Tensor = torch.zeros(len(specs))
         filled_up = execution == "compiled" and devices.can_capture(device)
@@ -109,7 +109,9 @@ class Cohort:
         self.vae = vae.to(self.device)
         self.lanes = list(lanes)
         self.params: list[Tensor] = list(self.vae.parameters())
-        self.config = StepConfig(self.vae, OBJECTIVES[self.shape.objective], OPTIMIZERS[self.shape.optimizer], self.shape.precision)
+        objective = catalog.find("objective", self.shape.objective)
+        optimizer = catalog.find("optimizer", self.shape.optimizer)()
+        self.config = StepConfig(self.vae, objective, optimizer, self.shape.precision)
         self.weight_decay = self._lanes("weight_decay")
         self.free_bits = self._lanes("free_bits")
         self.bound: BoundStep | None = None
@@ -145,7 +147,7 @@ class Cohort:
         It counts parameters and optimizer slots twice (`training_state` copies them), gradients, and the inputs of chunks.
         """
         state = 3 * (1 + len(self.state.slots)) * sum(p[0].numel() for p in self.params) * 4
-        batch = self.shape.batch_size * self.levels.shape[1] * 4 * self.shape.num_samples * self.vae.likelihood.params
+        batch = self.shape.batch_size * self.levels.shape[1] * 4 * self.shape.num_samples * self.vae.likelihood.outputs
         return state + batch * (12 + 3 * CHUNK * any(self.noisy)) + 8 * len(self.levels)  # a chunk in use, and two being made
 
     def run_epoch(self) -> dict[str, Row]:

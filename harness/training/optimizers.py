@@ -1,11 +1,11 @@
 """Optimizers as named updates of tensors, with a learning rate and a weight decay of its own for every lane.
 
-To add one, write a frozen dataclass that satisfies `Optimizer` and a line in `OPTIMIZERS`, and its name in `CHOICES` (spec.py).
+To add one, write a frozen dataclass that satisfies `Optimizer` and a line in catalog.py.
 
 Shapes: S lanes, T steps, F factors; parameters, gradients and slots are (S, ...).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -201,6 +201,3 @@ class SGD:
         """Take one step, outside of a trace, of all parameters in place, and count it."""
         state.step += 1
         _apply_each(self, params, grads, list(state.slots.values()), rates)
-
-
-OPTIMIZERS: Mapping[str, Optimizer] = {"adam": Adam(), "adamw": Adam(decoupled=True), "sgd": SGD()}

@@ -1,18 +1,18 @@
 """Learning-rate schedules by name: factors on a trial's initial learning rate, as functions of its progress.
 
-To add one, write a function of `Progress` and of the factor to end at, and add a line to `SCHEDULES` and its name to
-`CHOICES` (spec.py).
+To add one, write a function of `Progress` and of the factor to end at, and add a line to catalog.py.
 
 Shapes: S lanes, T steps of a chunk.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from harness import catalog
 from harness.spec import TrialSpec
 
 
@@ -54,9 +54,6 @@ def cosine(at: Progress, end: Tensor) -> Tensor:
     return (end + (1 - end) * (1 + turn) / 2).float()
 
 
-SCHEDULES: Mapping[str, Schedule] = {"exponential": exponential, "constant": constant, "cosine": cosine}
-
-
 def learning_rates(lanes: Sequence[TrialSpec], steps: range, per_epoch: int, epoch: int) -> Tensor:
     """Return every lane's learning rate at these steps of an epoch, (T, S); lanes train for the same number of epochs.
 
@@ -72,8 +69,9 @@ def learning_rates(lanes: Sequence[TrialSpec], steps: range, per_epoch: int, epo
     names = [s.learning_rate_schedule for s in lanes]
     rates = torch.empty(len(steps), len(lanes))
     for name in set(names):
+        schedule: Schedule = catalog.find("learning_rate_schedule", name)
         own = [lane for lane, other in enumerate(names) if other == name]
-        rates[:, own] = first[own] * SCHEDULES[name](at, end[own])
+        rates[:, own] = first[own] * schedule(at, end[own])
     if warmup.any():
         rates *= torch.where(warmup > 0, (number + 1) / (warmup * per_epoch), 1.0).clamp(max=1)
     return rates

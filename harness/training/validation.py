@@ -18,6 +18,7 @@ from harness.data import Split
 from harness.kernels.matmul import Inference
 from harness.kernels.torch_internals import compile_graph
 from harness.metrics.bounds import BATCH, batches
+from harness.models.likelihoods import Likelihood
 from harness.models.vae import VAE, Pass, kl_per_dimension, likelihood_of
 from harness.spec import TrialSpec
 
@@ -40,7 +41,7 @@ class Validation:
         batch_size: the number of images of a batch of draws, and the most that are scored at a time.
         programs: the compiled programs, by cohort, shape of the batch and device: by default those of this process.
         compile_s: the seconds that compiling took.
-        inputs: the images as model inputs, (N, P), by likelihood and binarisation: one tensor for all trials that read them alike.
+        inputs: the images as model inputs, (N, P), by likelihood: one tensor for all trials that read them alike.
         draws: the noise of z on the device, (N, Z), by Z.
     """
 
@@ -56,7 +57,7 @@ class Validation:
         self.split, self.compiled, self.fuse = split, compiled, fuse
         self.batch_size, self.programs = batch_size, programs
         self.compile_s = 0.0
-        self.inputs: dict[tuple[Any, ...], Tensor] = {}
+        self.inputs: dict[Likelihood, Tensor] = {}
         self.draws: dict[int, Tensor] = {}
 
     def score(self, lanes: Sequence[TrialSpec], vae: VAE) -> list[dict[str, float]]:
@@ -70,7 +71,7 @@ class Validation:
         sums = torch.zeros(2, len(lanes), dtype=torch.float64, device=eps.device)
         size = self.batch_size
         if len(lanes) > 1:
-            size = max(1, min(size, ELEMENTS // (len(lanes) * inputs[0].shape[1] * vae.likelihood.params)))
+            size = max(1, min(size, ELEMENTS // (len(lanes) * inputs[0].shape[1] * vae.likelihood.outputs)))
         with torch.no_grad(), Inference():
             for rows in batches(len(eps), size):
                 x = inputs[0][None, rows].expand(len(lanes), -1, -1) if alike else torch.stack([x[rows] for x in inputs])
@@ -82,7 +83,7 @@ class Validation:
 
     def _inputs(self, spec: TrialSpec) -> Tensor:
         """Return the images as inputs of this trial's model, (N, P)."""
-        key = (likelihood_of(spec), spec.binarisation)
+        key = likelihood_of(spec)
         if key not in self.inputs:
             self.inputs[key] = metrics.model_inputs(spec, self.split)
         return self.inputs[key]

@@ -1,10 +1,9 @@
 """Time of a training step: by likelihood, activation, network and lanes. One round is a chunk of 32 steps."""
 
 import pytest
+from tables import ACTIVATIONS, LIKELIHOODS
 
 from harness import devices
-from harness.models.activations import ACTIVATIONS
-from harness.models.likelihoods import LIKELIHOODS
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK
 

@@ -73,7 +73,7 @@ def cases() -> dict[str, list[TrialSpec]]:
     }
     mixes = pretended_gpu.mixes()
     alike = {name: [spec.derive(seed=seed) for seed in range(lanes)] for name, (lanes, spec) in shapes.items()}
-    return alike | {name: mixes[name] for name in ("all likelihoods with params=1", "all activations")}
+    return alike | {name: mixes[name] for name in ("all likelihoods with outputs=1", "all activations")}
 
 
 def obstacle() -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tables import ACTIVATIONS, LIKELIHOODS, NETWORKS, OBJECTIVES, OPTIMIZERS
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
@@ -22,15 +23,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 import harness
-from harness.models.activations import ACTIVATIONS, gain
-from harness.models.likelihoods import LIKELIHOODS
-from harness.models.networks import NETWORKS
-from harness.models.objectives import OBJECTIVES, Objective
+from harness import catalog
+from harness.models.activations import gain
+from harness.models.objectives import Objective
 from harness.models.vae import Pass, side_by_side
-from harness.spec import CHOICES, TrialSpec
+from harness.spec import TrialSpec
 from harness.training import optimizers
 from harness.training.batches import CHUNK, noisy
-from harness.training.optimizers import OPTIMIZERS
 from harness.training.step import Chunk, LaneConstants, StepConfig, flat, trace
 
 GPU = "gpu"  # the name of the pretended device
@@ -48,7 +47,7 @@ def one_of_each() -> list[TrialSpec]:
         *(TrialSpec(objective=name, num_samples=5) for name in OBJECTIVES),
         *(TrialSpec(network=name) for name in NETWORKS),
         *(TrialSpec(optimizer=name, weight_decay=0.1) for name in OPTIMIZERS),
-        *(TrialSpec(precision=name) for name in CHOICES["precision"]),
+        *(TrialSpec(precision=name) for name in catalog.names("precision")),
     ]
 
 
@@ -56,10 +55,10 @@ def mixes() -> dict[str, list[TrialSpec]]:
     """Return the trials of different activations, and of different likelihoods of equally many outputs, that share one program."""
     by_outputs: dict[int, list[TrialSpec]] = {}
     for name, likelihood in LIKELIHOODS.items():
-        by_outputs.setdefault(likelihood.params, []).append(TrialSpec(likelihood=name))
+        by_outputs.setdefault(likelihood.outputs, []).append(TrialSpec(likelihood=name))
     return {
         "all activations": [TrialSpec(activation=name) for name in ACTIVATIONS],
-        **{f"all likelihoods with params={n}": specs for n, specs in by_outputs.items() if len(specs) > 1},
+        **{f"all likelihoods with outputs={n}": specs for n, specs in by_outputs.items() if len(specs) > 1},
     }
 
 

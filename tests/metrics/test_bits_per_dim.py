@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
+from tables import SCALES
 from torch import Tensor
 
 from harness import data
 from harness.metrics import bits_per_dim
 from harness.metrics.bits_per_dim import LEVELS, CommonHead, bits_per_dimension, own_levels
 from harness.models.vae import VAE, build
-from harness.spec import LIKELIHOOD_SCALES, TrialSpec
+from harness.spec import TrialSpec
 
 
 def fresh(likelihood: str, pixels: int = 12) -> VAE:
@@ -57,7 +58,7 @@ def test_a_level_that_follows_the_image_costs_fewer_bits_than_one_that_does_not(
     assert told.log_prob(v // 4 * 4, v / 256).mean() > told.log_prob(v // 4 * 4, v.flip(0) / 256).mean() + 1
 
 
-@pytest.mark.parametrize("name", LIKELIHOOD_SCALES)
+@pytest.mark.parametrize("name", SCALES)
 def test_tier_b_is_there_where_grey_levels_have_a_pmf(name: str) -> None:
     spec, vae, v = TrialSpec(likelihood=name, latent=3), fresh(name), levels(5)
     view = own_levels(spec, vae, v / 255, v)

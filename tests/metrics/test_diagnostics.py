@@ -79,7 +79,7 @@ def test_effective_beta_is_one_where_sigma_fits() -> None:
     residual = 1 / wide["diagnostics/effective_beta"]  # sigma = 1: the mean square itself
     assert wide["test/noise_scale"] == 1
     assert "diagnostics/scale_at_floor" not in wide
-    fitted = spec.derive(sigma=residual**0.5)
+    fitted = spec.derive(likelihood_args={"sigma": residual**0.5})
     same = build(fitted, pixels=16)
     same.load_state_dict(vae.state_dict())
     assert noise(fitted, same, x)["diagnostics/effective_beta"] == pytest.approx(1, rel=1e-5)

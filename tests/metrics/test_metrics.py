@@ -5,10 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from tables import LIKELIHOODS
 
 from harness import data, metrics
 from harness.metrics import images, inputs
-from harness.models.likelihoods import LIKELIHOODS
 from harness.models.vae import build
 from harness.spec import TrialSpec
 from harness.study import SCORES
@@ -60,7 +60,9 @@ def test_evaluation_noise_is_frozen(trained: tuple[TrialSpec, Cohort]) -> None:
     x = metrics.model_inputs(spec, test)
     assert torch.equal(x, metrics.model_inputs(spec, test))
     assert x.unique().tolist() == [0, 1]
-    assert torch.equal(metrics.model_inputs(spec.derive(binarisation="threshold"), test), (test.levels >= 128).float())
+    assert torch.equal(
+        metrics.model_inputs(spec.derive(likelihood_args={"binarisation": "threshold"}), test), (test.levels >= 128).float()
+    )
     torch.testing.assert_close(inputs.encode(spec, vae, test)[0], metrics.encodings(vae, x).mean)
 
 

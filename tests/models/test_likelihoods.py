@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 import torch
 from scipy import special, stats
+from tables import LIKELIHOODS, SCALES
 from torch import Tensor
 from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.distributions import Laplace, Normal, kl_divergence
 
-from harness.models.likelihoods import LIKELIHOODS, MAX_LEVEL, Likelihood
+from harness.models.likelihoods import MAX_LEVEL, Likelihood
 from harness.models.objectives import elbo
 from harness.models.vae import build
-from harness.spec import LIKELIHOOD_SCALES, TrialSpec
+from harness.spec import TrialSpec
 
 GREY = torch.arange(256, dtype=torch.float64) / MAX_LEVEL
 # Where x lives, by the scale that a likelihood declares: its points, and whether to sum or to integrate over them.
 SUPPORT = {
-    "{0,1}": (torch.tensor([0.0, 1.0], dtype=torch.float64), False),
+    "{0,1}, dynamic": (torch.tensor([0.0, 1.0], dtype=torch.float64), False),
     "grey levels": (GREY, False),
     "0..255": (GREY, False),
     "v/255": (torch.linspace(-12, 13, 250_001, dtype=torch.float64), True),
@@ -76,7 +77,7 @@ def outputs(
 ) -> tuple[Tensor, ...]:
     """Random decoder outputs, with the shared scalars behind them."""
     g = torch.Generator().manual_seed(seed)
-    own = [torch.randn(lanes, images, pixels, generator=g, dtype=dtype) for _ in range(likelihood.params)]
+    own = [torch.randn(lanes, images, pixels, generator=g, dtype=dtype) for _ in range(likelihood.outputs)]
     return (*own, *(torch.randn(lanes, 1, 1, generator=g, dtype=dtype) for _ in range(likelihood.shared)))
 
 
@@ -96,7 +97,7 @@ def at(likelihood: Likelihood, x: Tensor, out: tuple[Tensor, ...]) -> Tensor:
 
 
 def total(name: str, out: tuple[Tensor, ...]) -> Tensor:
-    points, continuous = SUPPORT[LIKELIHOOD_SCALES[name].of]
+    points, continuous = SUPPORT[SCALES[name].of]
     p = at(LIKELIHOODS[name], points, out).exp()
     return torch.trapezoid(p, points) if continuous else p.sum()
 
@@ -105,7 +106,7 @@ def total(name: str, out: tuple[Tensor, ...]) -> Tensor:
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_total_probability_is_one(name: str, seed: int) -> None:
     mass = total(name, outputs(LIKELIHOODS[name], 1, seed))
-    if LIKELIHOOD_SCALES[name].kind == "pseudo":
+    if SCALES[name].kind == "pseudo":
         points = SUPPORT["(v+u)/256"][0]
         area = torch.trapezoid(at(LIKELIHOODS[name], points, outputs(LIKELIHOODS[name], 1, seed)).exp(), points)
         assert abs(mass - 1) > 0.1
@@ -143,7 +144,7 @@ def test_grey_levels_have_the_probability_of_their_bin(name: str, seed: int) -> 
     """The reference's sum, or its density integrated over each bin by 60 Gauss-Legendre nodes; the tails are what is left."""
     likelihood = LIKELIHOODS[name]
     out = outputs(likelihood, 1, seed)
-    of, levels = LIKELIHOOD_SCALES[name].of, torch.arange(256, dtype=torch.float64)
+    of, levels = SCALES[name].of, torch.arange(256, dtype=torch.float64)
     if of == "0..255":
         want = REFERENCE[name](GREY, *(o.flatten() for o in out)).exp()
     else:
@@ -219,9 +220,9 @@ def test_the_objective_at_beta_one_is_a_hand_written_elbo(name: str) -> None:
 def test_extreme_outputs_leave_finite_values_and_gradients(name: str, extreme: float) -> None:
     """In float32, one output at a time and all at once."""
     likelihood, v = LIKELIHOODS[name], torch.tensor([[[0.0, 1.0, 127.0, 254.0, 255.0]]])
-    n = likelihood.params + likelihood.shared
+    n = likelihood.outputs + likelihood.shared
     for turn in [*([i] for i in range(n)), range(n)]:
-        out = [torch.zeros(1, 1, 5 if i < likelihood.params else 1) for i in range(n)]
+        out = [torch.zeros(1, 1, 5 if i < likelihood.outputs else 1) for i in range(n)]
         for i in turn:
             out[i] += extreme
         leaves = [o.requires_grad_() for o in out]
@@ -278,8 +279,8 @@ def test_the_mean_is_the_mean_of_samples(name: str) -> None:
 def test_samples_lie_where_the_data_lie(name: str) -> None:
     likelihood = LIKELIHOODS[name]
     samples = likelihood.sample(torch.Generator().manual_seed(0), *outputs(likelihood, pixels=500))
-    match LIKELIHOOD_SCALES[name].of:
-        case "{0,1}":
+    match SCALES[name].of:
+        case "{0,1}, dynamic":
             assert samples.unique().tolist() == [0, 1]
         case "0..255":
             torch.testing.assert_close(samples * MAX_LEVEL, (samples * MAX_LEVEL).round())

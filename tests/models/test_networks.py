@@ -2,10 +2,11 @@ import math
 
 import pytest
 import torch
+from tables import ACTIVATIONS, NETWORKS
 from torch import nn
 
-from harness.models.activations import ACTIVATIONS, gain, identity
-from harness.models.networks import NETWORKS, LaneLinear, Sizes
+from harness.models.activations import gain, identity
+from harness.models.networks import LaneLinear, Sizes
 from harness.models.vae import build, parameters_of_one
 from harness.spec import TrialSpec
 
@@ -30,7 +31,7 @@ def test_the_reference_has_its_published_size() -> None:
 
 
 def test_the_reference_has_no_activation_after_the_decoders_first_layer() -> None:
-    sizes = Sizes(pixels=20, latent=2, params=1, hidden=(64, 32), activations=("relu",))
+    sizes = Sizes(pixels=20, latent=2, outputs=1, hidden=(64, 32), activations=("relu",))
     reference, mlp = NETWORKS["reference"](sizes)[1], NETWORKS["mlp"](sizes)[1]
     after = [[f is identity for f in decoder.body.activations] for decoder in (reference, mlp)]
     assert after == [[True, False, False, True], [False, False, True]]
@@ -38,7 +39,7 @@ def test_the_reference_has_no_activation_after_the_decoders_first_layer() -> Non
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_shapes_of_encoder_and_decoder(name: str) -> None:
-    encoder, decoder = NETWORKS[name](Sizes(pixels=20, latent=4, params=2, hidden=(16, 8), activations=("elu",) * 3))
+    encoder, decoder = NETWORKS[name](Sizes(pixels=20, latent=4, outputs=2, hidden=(16, 8), activations=("elu",) * 3))
     for module in (*encoder.modules(), *decoder.modules()):
         if isinstance(module, LaneLinear):
             for lane in range(3):

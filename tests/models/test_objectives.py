@@ -5,12 +5,14 @@ import math
 import linear_gaussian
 import pytest
 import torch
+from tables import OBJECTIVES
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from harness.models.objectives import OBJECTIVES, elbo, iwae
+from harness import catalog
+from harness.models.objectives import elbo, iwae
 from harness.models.vae import VAE, Pass, build
-from harness.spec import CHOICES, TrialSpec
+from harness.spec import TrialSpec
 
 ONE, NONE = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
 
@@ -32,7 +34,7 @@ def weights(vae: VAE, p: Pass, x: Tensor) -> Tensor:
 
 
 def test_the_table_is_the_one_that_a_spec_knows() -> None:
-    assert tuple(OBJECTIVES) == CHOICES["objective"]
+    assert tuple(OBJECTIVES) == catalog.names("objective")
 
 
 def test_elbo_by_hand() -> None:

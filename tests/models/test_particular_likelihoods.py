@@ -6,12 +6,13 @@ from typing import Any
 import mpmath
 import pytest
 import torch
+from tables import LIKELIHOODS
 from test_likelihoods import GREY, PMFS, at, levels_of, outputs, pmf
 from torch import Tensor
 from torch.distributions import Normal
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.models.likelihoods import LIKELIHOODS, LOG_SCALE_FLOOR, MAX_LEVEL, SIGMA_FLOOR, ContinuousBernoulli, Gaussian
+from harness.models.likelihoods import LOG_SCALE_FLOOR, MAX_LEVEL, SIGMA_FLOOR, ContinuousBernoulli, Gaussian
 
 
 def test_bernoulli_observes_with_the_frequency_of_the_grey_level() -> None:
@@ -44,7 +45,7 @@ def test_mse_is_squared_error_up_to_its_constant() -> None:
 
 
 def test_a_fixed_sigma_has_a_value() -> None:
-    likelihood, v = Gaussian(sigma="fixed", value=0.1), levels_of(1, 4, 9)
+    likelihood, v = Gaussian(learned="nothing", sigma=0.1), levels_of(1, 4, 9)
     x, a = v / 255, outputs(LIKELIHOODS["mse"], 9, images=4)[0]
     normal = Normal(a.sigmoid(), 0.1)
     torch.testing.assert_close(likelihood.log_prob(x, a), normal.log_prob(x).sum(-1))

@@ -163,7 +163,7 @@ def test_a_native_objective_needs_one_scale() -> None:
 
 def test_binarisations_are_different_scales() -> None:
     base = TrialSpec(dataset="digits", likelihood="bernoulli")
-    arms = {"dynamic": {}, "threshold": {"binarisation": "threshold"}}
+    arms = {"dynamic": {}, "threshold": {"likelihood_args": {"binarisation": "threshold"}}}
     with pytest.raises(UserError, match="cannot rank across scales"):
         ablation(base=base, arms=arms, hypotheses=(Hypothesis(better="dynamic", worse="threshold", metric="test/elbo"),))
 

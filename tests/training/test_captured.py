@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from steps import CPU, SMALL, TERMS, assert_same, trained
+from tables import LIKELIHOODS
 
 from harness import devices
 from harness.data import Data, load_dataset
-from harness.models.likelihoods import LIKELIHOODS
 from harness.training import cohort as cohorts
 from harness.training import step
 from harness.training.cohort import Cohort

@@ -7,12 +7,11 @@ import math
 import pytest
 import torch
 from steps import CPU, SMALL, assert_close, trained, weights
+from tables import LIKELIHOODS, OBJECTIVES
 from torch import Tensor, nn
 
 from harness.data import Data, load_dataset
 from harness.models.activations import gain
-from harness.models.likelihoods import LIKELIHOODS
-from harness.models.objectives import OBJECTIVES
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK, generator
 from harness.training.cohort import Cohort
@@ -38,11 +37,11 @@ class Oracle(nn.Module):
         super().__init__()
         likelihood = LIKELIHOODS[spec.likelihood]
         e = [nn.Linear(a, b) for a, b in ((pixels, 256), (256, 64), (64, 32), (32, 2 * spec.latent))]
-        d = [nn.Linear(a, b) for a, b in ((spec.latent, 32), (32, 64), (64, 256), (256, pixels * likelihood.params))]
+        d = [nn.Linear(a, b) for a, b in ((spec.latent, 32), (32, 64), (64, 256), (256, pixels * likelihood.outputs))]
         self.encoder = nn.Sequential(e[0], nn.ELU(), e[1], nn.ELU(), e[2], nn.ELU(), e[3])
         self.decoder = nn.Sequential(d[0], d[1], nn.ELU(), d[2], nn.ELU(), d[3])
         self.shared = nn.Parameter(torch.zeros(likelihood.shared)) if likelihood.shared else None
-        self.params = likelihood.params
+        self.outputs = likelihood.outputs
         start, elu = generator(spec.seed, "weights", 0), gain("elu")
         for layer, g in zip((*e, *d), (1, elu, elu, elu, 1, 1, elu, elu), strict=True):
             bound = layer.in_features**-0.5
@@ -58,7 +57,7 @@ class Oracle(nn.Module):
             nll = nn.functional.binary_cross_entropy_with_logits(out, x, reduction="none").sum(1)
         else:
             shared = () if self.shared is None else (self.shared.view(1, 1),)
-            nll = -LIKELIHOODS[spec.likelihood].log_prob(x, *out.chunk(self.params, dim=1), *shared)
+            nll = -LIKELIHOODS[spec.likelihood].log_prob(x, *out.chunk(self.outputs, dim=1), *shared)
         return (nll + spec.beta * kl).mean()
 
     def weights(self) -> list[Tensor]:
@@ -82,7 +81,7 @@ def oracle(spec: TrialSpec, data: Data) -> Oracle:
             if step % CHUNK == 0:
                 size = min(CHUNK, steps - step), spec.batch_size
                 eps = torch.randn(*size, spec.latent, generator=latent)
-                u = torch.rand(*size, v.shape[1], generator=pixels) if likelihood.noisy else None
+                u = torch.rand(*size, v.shape[1], generator=pixels) if likelihood.noise == "fresh" else None
             t, images = step % CHUNK, len(index)
             x = likelihood.observe(v[index], 0.5 if u is None else u[t, :images])
             optimizer.zero_grad()

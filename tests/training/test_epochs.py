@@ -112,7 +112,7 @@ def test_train_and_validation_together(digits: Data) -> None:
 
 @pytest.mark.parametrize("way", ["threshold", "static", "dynamic"])
 def test_binarisations(way: str, digits: Data) -> None:
-    indices, images = seen(SMALL.derive(likelihood="bernoulli", binarisation=way), digits, epochs=2)
+    indices, images = seen(SMALL.derive(likelihood="bernoulli", likelihood_args={"binarisation": way}), digits, epochs=2)
     n, levels = len(digits.train), digits.train.levels
     one, two = (torch.empty(n, 64) for _ in range(2))
     one[torch.cat(indices)[:n]] = torch.cat(images)[:n]

@@ -4,10 +4,11 @@ from itertools import chain
 
 import pytest
 import torch
+from tables import OPTIMIZERS
 from torch import Tensor
 
 from harness.training import optimizers
-from harness.training.optimizers import OPTIMIZERS, Optimizer, Rates
+from harness.training.optimizers import Optimizer, Rates
 
 SHAPES = [(6, 4), (1, 4), (1, 1)]
 RATES = [1e-3, 3e-2, 0.5]

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from tables import SCHEDULES
 from torch import Tensor
 
 from harness.data import Data, load_dataset
 from harness.errors import UserError
 from harness.spec import TrialSpec
 from harness.training.cohort import Cohort
-from harness.training.schedules import SCHEDULES, learning_rates
+from harness.training.schedules import learning_rates
 
 STEPS = 7  # of an epoch
 FIRST = 3e-3

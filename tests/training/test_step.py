@@ -3,15 +3,12 @@
 import pytest
 import torch
 from steps import SMALL, TERMS, assert_same, trained
+from tables import ACTIVATIONS, LIKELIHOODS, OBJECTIVES, OPTIMIZERS
 
 from harness.data import Data, load_dataset
-from harness.models.activations import ACTIVATIONS
-from harness.models.likelihoods import LIKELIHOODS
-from harness.models.objectives import OBJECTIVES
 from harness.models.vae import likelihood_of, mixable
-from harness.training.optimizers import OPTIMIZERS
 
-ONE_OUTPUT = [name for name in LIKELIHOODS if LIKELIHOODS[name].params == 1]
+ONE_OUTPUT = [name for name in LIKELIHOODS if LIKELIHOODS[name].outputs == 1]
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +60,16 @@ def test_equal_shapes_share_a_program(digits: Data) -> None:
 @pytest.mark.parametrize(
     "arms",
     [
-        [{"likelihood": "bce"}, {"likelihood": "mse"}, {"likelihood": "mse", "sigma": 0.5}, {"likelihood": "gaussian_shared"}],
+        [
+            {"likelihood": "bce"},
+            {"likelihood": "mse"},
+            {"likelihood": "mse", "likelihood_args": {"sigma": 0.5}},
+            {"likelihood": "gaussian_shared"},
+        ],
         [
             {"likelihood": "continuous_bernoulli"},
             {"likelihood": "bernoulli"},
-            {"likelihood": "bernoulli", "binarisation": "threshold"},
+            {"likelihood": "bernoulli", "likelihood_args": {"binarisation": "threshold"}},
         ],
         [{"activation": "relu"}, {"activation": "tanh", "likelihood": "mse"}, {"activation": "elu"}],
     ],
@@ -89,9 +91,11 @@ def test_what_cannot_share_a_program() -> None:
     assert mixable([SMALL, SMALL.derive(likelihood="mse", activation="relu", seed=4)])
     for other in ({"latent": 3}, {"likelihood": "gaussian_per_pixel"}, {"epochs": 3}, {"precision": "bf16"}):
         assert not mixable([SMALL, SMALL.derive(**other)])
-    dynamic, static = (SMALL.derive(likelihood="bernoulli", binarisation=way) for way in ("dynamic", "static"))
+    dynamic, static = (SMALL.derive(likelihood="bernoulli", likelihood_args={"binarisation": way}) for way in ("dynamic", "static"))
     assert not mixable([dynamic, static])
-    assert likelihood_of(SMALL.derive(likelihood="mse", sigma=0.5)) != likelihood_of(SMALL.derive(likelihood="mse"))
+    assert likelihood_of(SMALL.derive(likelihood="mse", likelihood_args={"sigma": 0.5})) != likelihood_of(
+        SMALL.derive(likelihood="mse")
+    )
 
 
 def test_a_masked_lane_is_compacted_at_the_end_of_the_epoch(digits: Data) -> None:

@@ -9,12 +9,7 @@ import sys
 
 import pretended_gpu
 import pytest
-
-from harness.models.activations import ACTIVATIONS
-from harness.models.likelihoods import LIKELIHOODS
-from harness.models.networks import NETWORKS
-from harness.models.objectives import OBJECTIVES
-from harness.training.optimizers import OPTIMIZERS
+from tables import ACTIVATIONS, LIKELIHOODS, NETWORKS, OBJECTIVES, OPTIMIZERS
 
 CASES = pretended_gpu.cases()
 PLANTED = pretended_gpu.planted()

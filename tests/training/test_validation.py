@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from tables import LIKELIHOODS
 
 from harness import metrics
 from harness.data import Data, load_dataset
 from harness.kernels import matmul
-from harness.models.likelihoods import LIKELIHOODS
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
 from harness.training import validation

@@ -10,12 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from harness import devices, metrics
+from harness import catalog, devices, metrics
 from harness.bench.gpu.record import Row
 from harness.bench.gpu.setting import COMPILED, EAGER, GRAPH, Case, Setting, again, cohort_of, ready
-from harness.models.activations import ACTIVATIONS
-from harness.models.likelihoods import LIKELIHOODS
-from harness.models.vae import Pass
+from harness.models.vae import Pass, likelihood_of
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK
 from harness.training.cohort import Cohort
@@ -32,10 +30,10 @@ SAME = 1e-3  # the largest difference of a test ELBO between two ways of trainin
 
 def oracle_cases(setting: Setting) -> Iterator[Case]:
     """Yield every likelihood alone, and all activations in one program."""
-    for name in LIKELIHOODS:
+    for name in catalog.LIKELIHOODS:
         yield name, partial(against_oracle, setting, [setting.base.derive(likelihood=name)], [name])
-    specs = [setting.base.derive(activation=name) for name in ACTIVATIONS]
-    yield "activations", partial(against_oracle, setting, specs, list(ACTIVATIONS))
+    specs = [setting.base.derive(activation=name) for name in catalog.ACTIVATIONS]
+    yield "activations", partial(against_oracle, setting, specs, list(catalog.ACTIVATIONS))
 
 
 def against_oracle(setting: Setting, specs: Sequence[TrialSpec], names: Sequence[str], execution: Execution = GRAPH) -> list[Row]:
@@ -101,7 +99,8 @@ def oracle(cohort: Cohort, chunk: Chunk, steps: int) -> Tensor:
 
 def fused_cases(setting: Setting) -> Iterator[Case]:
     """Yield the likelihoods of one decoder output in one program, as traced and then compiled."""
-    specs = [setting.base.derive(likelihood=name) for name, likelihood in LIKELIHOODS.items() if likelihood.params == 1]
+    specs = [setting.base.derive(likelihood=name) for name in catalog.LIKELIHOODS]
+    specs = [spec for spec in specs if likelihood_of(spec).outputs == 1]
     alone: dict[str, float] = {}
     for execution in (GRAPH, COMPILED):
         yield execution, partial(fused, setting, specs, execution, alone)

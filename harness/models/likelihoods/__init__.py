@@ -1,21 +1,19 @@
 """Likelihoods p(x|z): every reconstruction loss as a log-probability, in nats per image.
 
 In come data and the decoder's outputs as tensors, out come log-probabilities, mean images and draws of x. Shapes: x is (..., P).
-`out` is a tuple of tensors broadcastable to x: the `params` outputs per pixel of the decoder, (..., P) each, then `shared` learned
+`out` is a tuple of tensors broadcastable to x: the `outputs` per pixel of the decoder, (..., P) each, then `shared` learned
 scalars, (..., 1, 1) each. v are grey levels 0..255, u is uniform noise on [0, 1). To add a likelihood, write a frozen dataclass
-with the attributes and methods of `Likelihood` (protocol.py) and a line in `LIKELIHOODS`.
+with the attributes and methods of `Likelihood` (protocol.py) and a line in catalog.py; a user's own needs fewer (own.py).
 """
-
-from collections.abc import Mapping
 
 from harness.models.likelihoods.binary import Bernoulli, ContinuousBernoulli
 from harness.models.likelihoods.lanewise import Lanewise
 from harness.models.likelihoods.levels import BetaBinomial, Categorical
 from harness.models.likelihoods.location import LOG_SCALE_FLOOR, SIGMA_FLOOR, DiscretizedLogistic, Gaussian, Laplace
-from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, Likelihood
+from harness.models.likelihoods.own import OwnLikelihood
+from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, Likelihood, Noise
 
 __all__ = [
-    "LIKELIHOODS",
     "LOG_SCALE_FLOOR",
     "MAX_LEVEL",
     "SIGMA_FLOOR",
@@ -29,17 +27,6 @@ __all__ = [
     "Lanewise",
     "Laplace",
     "Likelihood",
+    "Noise",
+    "OwnLikelihood",
 ]
-
-LIKELIHOODS: Mapping[str, Likelihood] = {
-    "bce": Bernoulli(grey=True),
-    "bernoulli": Bernoulli(grey=False),
-    "mse": Gaussian(sigma="fixed"),
-    "gaussian_shared": Gaussian(sigma="shared"),
-    "gaussian_per_pixel": Gaussian(sigma="pixel"),
-    "continuous_bernoulli": ContinuousBernoulli(),
-    "laplace": Laplace(),
-    "discretized_logistic": DiscretizedLogistic(),
-    "beta_binomial": BetaBinomial(),
-    "categorical": Categorical(),
-}

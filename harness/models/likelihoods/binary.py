@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, uniform
+from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, Noise, uniform
 
 LOGIT_BOUND = 300.0
 SERIES_BELOW = 0.05
@@ -24,20 +25,23 @@ class Bernoulli:
 
     Attributes:
         grey: True for x = v/255, False for binarised x.
+        binarisation: how pixels are binarised.
     """
 
     grey: bool
-    params: int = 1
+    binarisation: Literal["dynamic", "static", "threshold"] = "dynamic"
+    outputs: int = 1
     shared: int = 0
     scale_floor: float | None = None
 
     @property
-    def noisy(self) -> bool:
-        """True if pixels are binarised."""
-        return not self.grey
+    def noise(self) -> Noise:
+        """The noise that binarises pixels."""
+        noise: dict[str, Noise] = {"dynamic": "fresh", "static": "frozen", "threshold": "none"}
+        return "none" if self.grey else noise[self.binarisation]
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
-        """Return x (..., P): v / 255 if `grey`, else [u < v/255] as 0 and 1."""
+        """Return x (..., P): v / 255 if `grey`, else [u < v/255] as 0 and 1, where u is 1/2 for a threshold."""
         return v / MAX_LEVEL if self.grey else (u < v / MAX_LEVEL).to(v.dtype)
 
     def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
@@ -67,6 +71,10 @@ class Bernoulli:
         """Return None: there is no scale of the noise apart from the mean."""
         return None
 
+    def misfit(self, x: Tensor, *out: Tensor) -> None:
+        """Return None: there is no scale of the noise apart from the mean."""
+        return None
+
 
 @dataclass(frozen=True)
 class ContinuousBernoulli:
@@ -77,9 +85,9 @@ class ContinuousBernoulli:
     clamped to 300: the best logit of an all-black pixel is -512, and the mean image must be able to reach black.
     """
 
-    params: int = 1
+    outputs: int = 1
     shared: int = 0
-    noisy: bool = True
+    noise: Noise = "fresh"
     scale_floor: float | None = None
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
@@ -133,5 +141,9 @@ class ContinuousBernoulli:
         return torch.where(logit > 0, 1 - low, low)
 
     def noise_scale(self, *out: Tensor) -> None:
+        """Return None: there is no scale of the noise apart from the mean."""
+        return None
+
+    def misfit(self, x: Tensor, *out: Tensor) -> None:
         """Return None: there is no scale of the noise apart from the mean."""
         return None

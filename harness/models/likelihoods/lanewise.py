@@ -22,9 +22,9 @@ class Lanewise:
     likelihoods: tuple[Likelihood, ...]
 
     @property
-    def params(self) -> int:
+    def outputs(self) -> int:
         """The number of decoder outputs per pixel, the same in all lanes."""
-        return self.likelihoods[0].params
+        return self.likelihoods[0].outputs
 
     @property
     def shared(self) -> int:
@@ -32,12 +32,7 @@ class Lanewise:
 
         Scalars that a lane's own likelihood does not use stay at 0.
         """
-        return max(likelihood.shared for likelihood in self.likelihoods)
-
-    @property
-    def noisy(self) -> bool:
-        """True if any lane's `observe` consumes noise."""
-        return any(likelihood.noisy for likelihood in self.likelihoods)
+        return max(of_lane.shared for of_lane in self.likelihoods)
 
     def observe(self, v: Tensor, u: Tensor) -> Tensor:
         """Return x (S, B, P), the data as each lane sees it, from grey levels v (S, B, P) and noise u (S, B, P)."""
@@ -47,7 +42,7 @@ class Lanewise:
         """Return log p(x|z) in nats, summed over pixels, each lane under its own likelihood: (S, B, P) to (S, B)."""
         return torch.cat(
             [
-                likelihood.log_prob(x[lanes], *(o[lanes] for o in out[: likelihood.params + likelihood.shared]))
+                likelihood.log_prob(x[lanes], *(o[lanes] for o in out[: likelihood.outputs + likelihood.shared]))
                 for likelihood, lanes in runs(self.likelihoods)
             ]
         )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.models.likelihoods.protocol import MAX_LEVEL, uniform
+from harness.models.likelihoods.protocol import MAX_LEVEL, Noise, uniform
 
 LOG_SHAPE_BOUND = 10.0
 INNER_BINS = 14
@@ -23,9 +23,9 @@ class BetaBinomial:
     The terms reach 4e5 and cancel, so they are float64 whatever the input: float32 would be off by up to 0.06 nats a pixel.
     """
 
-    params: int = 2
+    outputs: int = 2
     shared: int = 0
-    noisy: bool = False
+    noise: Noise = "none"
     scale_floor: float | None = None
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
@@ -74,6 +74,10 @@ class BetaBinomial:
         """Return None: there is no scale of the noise apart from the mean."""
         return None
 
+    def misfit(self, x: Tensor, *out: Tensor) -> None:
+        """Return None: there is no scale of the noise apart from the mean."""
+        return None
+
 
 def log_beta(a: Tensor, b: Tensor) -> Tensor:
     """Return log B(a, b) of Euler's beta function, elementwise."""
@@ -89,9 +93,9 @@ class Categorical:
     256 hidden units.
     """
 
-    params: int = INNER_BINS + 2
+    outputs: int = INNER_BINS + 2
     shared: int = 0
-    noisy: bool = False
+    noise: Noise = "none"
     scale_floor: float | None = None
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
@@ -150,5 +154,9 @@ class Categorical:
         return (first[chosen] + (uniform(out[0], generator) * width[chosen]).floor()) / MAX_LEVEL
 
     def noise_scale(self, *out: Tensor) -> None:
+        """Return None: there is no scale of the noise apart from the mean."""
+        return None
+
+    def misfit(self, x: Tensor, *out: Tensor) -> None:
         """Return None: there is no scale of the noise apart from the mean."""
         return None

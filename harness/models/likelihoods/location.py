@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, uniform
+from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, Noise, uniform
 
 LOG_2PI = math.log(2 * math.pi)
 SIGMA_FLOOR = 1 / 510  # half a grey level: on lattice data a learned sigma has no other bound
@@ -54,45 +54,45 @@ class Gaussian:
     (https://arxiv.org/abs/2006.13202), since floor + softplus(s - floor) = log(e^floor + e^s).
 
     Attributes:
-        sigma: "fixed" is the squared error with sigma = `value` ("MSE" at 1), "shared" learns one sigma for all pixels (the
+        learned: "nothing" is the squared error with a fixed sigma ("MSE" at 1), "shared" learns one sigma for all pixels (the
             sigma-VAE of that paper), "pixel" decodes a sigma for every pixel.
-        value: sigma if it is fixed.
+        sigma: the fixed one.
     """
 
-    sigma: Literal["fixed", "shared", "pixel"]
-    value: float = 1.0
-    noisy: bool = False
+    learned: Literal["nothing", "shared", "pixel"]
+    sigma: float = 1.0
+    noise: Noise = "none"
 
     @property
-    def params(self) -> int:
+    def outputs(self) -> int:
         """The number of decoder outputs per pixel: a, and s if there is a sigma for every pixel."""
-        return 2 if self.sigma == "pixel" else 1
+        return 2 if self.learned == "pixel" else 1
 
     @property
     def shared(self) -> int:
         """The number of learned scalars: s if one sigma is learned for all pixels."""
-        return int(self.sigma == "shared")
+        return int(self.learned == "shared")
 
     @property
     def scale_floor(self) -> float | None:
         """The lower bound of a learned sigma, 1/510; None if sigma is fixed."""
-        return None if self.sigma == "fixed" else SIGMA_FLOOR
+        return None if self.learned == "nothing" else SIGMA_FLOOR
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""
         return v / MAX_LEVEL
 
     def noise_scale(self, *out: Tensor) -> Tensor:
-        """Return sigma, broadcastable to (..., P): `value` or 1/510 + exp(s)/4."""
-        if self.sigma == "fixed":
-            return out[0].new_full((), self.value)
+        """Return sigma, broadcastable to (..., P): the fixed one or 1/510 + exp(s)/4."""
+        if self.learned == "nothing":
+            return out[0].new_full((), self.sigma)
         return learned_scale(out[1], LOG_SIGMA_START)
 
     def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
         """Return -sum_p [((x - m) / sigma)^2 / 2 + log sigma + log(2 pi) / 2] in nats: (..., P) to (...)."""
         error, pixels = x - self.mean(*out), x.shape[-1]
         constant = -0.5 * LOG_2PI * pixels
-        if self.sigma == "pixel":
+        if self.learned == "pixel":
             sigma = self.noise_scale(*out)
             return constant - (0.5 * (error / sigma).square() + sigma.log()).sum(-1)
         sigma = self._sigma_per_image(*out)
@@ -101,7 +101,7 @@ class Gaussian:
     def _sigma_per_image(self, *out: Tensor) -> Tensor:
         """Return the one sigma of all pixels, broadcastable to (...)."""
         sigma = self.noise_scale(*out)
-        return sigma.squeeze(-1) if self.sigma == "shared" else sigma
+        return sigma.squeeze(-1) if self.learned == "shared" else sigma
 
     def log_pmf(self, v: Tensor, *out: Tensor) -> Tensor:
         """Return sum_p of the log difference of the normal CDF over each level, open-ended at 0 and 255: (..., P) to (...)."""
@@ -113,7 +113,7 @@ class Gaussian:
 
         log_norm = sum_p [m^2 / (2 sigma^2) + log sigma + log(2 pi) / 2].
         """
-        if self.sigma == "pixel":
+        if self.learned == "pixel":
             return None
         mean, sigma = self.mean(*out), self._sigma_per_image(*out)
         precision = sigma.square().reciprocal()
@@ -130,6 +130,10 @@ class Gaussian:
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         return mean + self.noise_scale(*out) * noise
 
+    def misfit(self, x: Tensor, *out: Tensor) -> Tensor:
+        """Return ((x - m) / sigma)^2, (..., P)."""
+        return ((x - self.mean(*out)) / self.noise_scale(*out)).square()
+
 
 @dataclass(frozen=True)
 class Laplace:
@@ -139,9 +143,9 @@ class Laplace:
     the root of the mean squared error.
     """
 
-    params: int = 1
+    outputs: int = 1
     shared: int = 1
-    noisy: bool = False
+    noise: Noise = "none"
     scale_floor: float | None = SIGMA_FLOOR
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
@@ -183,6 +187,10 @@ class Laplace:
         mean = self.mean(*out)
         return mean + self.noise_scale(*out) * (uniform(mean, generator).log() - uniform(mean, generator).log())
 
+    def misfit(self, x: Tensor, *out: Tensor) -> Tensor:
+        """Return |x - m| / b, (..., P)."""
+        return ((x - self.mean(*out)) / self.noise_scale(*out)).abs()
+
 
 @dataclass(frozen=True)
 class DiscretizedLogistic:
@@ -195,9 +203,9 @@ class DiscretizedLogistic:
     log-probability is a sum of stable terms.
     """
 
-    params: int = 2
+    outputs: int = 2
     shared: int = 0
-    noisy: bool = False
+    noise: Noise = "none"
     scale_floor: float | None = math.exp(LOG_SCALE_FLOOR)
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
@@ -250,3 +258,7 @@ class DiscretizedLogistic:
     def noise_scale(self, *out: Tensor) -> Tensor:
         """Return s, (..., P), in units of the [0, 1] axis."""
         return self.log_scale(*out).exp()
+
+    def misfit(self, x: Tensor, *out: Tensor) -> None:
+        """Return None: with open ends the best scale of a black pixel is no scale of its errors."""
+        return None

@@ -1,11 +1,12 @@
 """The protocol of a reconstruction loss, and what several of them use. Shapes: P pixels; other dimensions broadcast."""
 
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 MAX_LEVEL = 255  # of grey levels 0..255
+Noise = Literal["none", "fresh", "frozen"]
 
 
 class ExponentialFamily(NamedTuple):
@@ -28,7 +29,7 @@ class Likelihood(Protocol):
     """The protocol of a reconstruction loss. Implementations are frozen dataclasses that do not inherit from each other."""
 
     @property
-    def params(self) -> int:
+    def outputs(self) -> int:
         """The number of decoder outputs per pixel."""
 
     @property
@@ -36,8 +37,11 @@ class Likelihood(Protocol):
         """The number of learned scalars that all pixels and images of a trial share."""
 
     @property
-    def noisy(self) -> bool:
-        """True if `observe` consumes noise; every use of an image then draws fresh u."""
+    def noise(self) -> Noise:
+        """The noise that `observe` consumes: none; `fresh` at every use of an image in training; `frozen`, drawn once for all.
+
+        x of frozen noise must be 0 or 1. An evaluation draws once in either case.
+        """
 
     @property
     def scale_floor(self) -> float | None:
@@ -63,6 +67,9 @@ class Likelihood(Protocol):
 
     def noise_scale(self, *out: Tensor) -> Tensor | None:
         """Return the standard deviation (or scale) of the pixel noise on the [0, 1] axis, or None if the model has none."""
+
+    def misfit(self, x: Tensor, *out: Tensor) -> Tensor | None:
+        """Return for every pixel, (..., P), what has mean 1 if the scale of the noise fits the errors; None if no scale can."""
 
 
 def uniform(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -78,12 +78,12 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """A decoder whose body maps (S, B, Z) to (S, B, K P): the K parameters of p(x|z), one after another."""
 
-    def __init__(self, body: nn.Module, params: int) -> None:
+    def __init__(self, body: nn.Module, outputs: int) -> None:
         super().__init__()
         self.body = body
-        self.params = params
+        self.outputs = outputs
 
     def forward(self, z: Tensor) -> tuple[Tensor, ...]:
         """Return the K parameters of p(x|z), (S, B, P) each, for z (S, B, Z)."""
         out: Tensor = self.body(z)
-        return out.chunk(self.params, dim=-1)
+        return out.chunk(self.outputs, dim=-1)

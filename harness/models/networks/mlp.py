@@ -12,14 +12,14 @@ class Sizes(NamedTuple):
     Attributes:
         pixels: Pixels per image.
         latent: Latents.
-        params: Decoder outputs per pixel.
+        outputs: Decoder outputs per pixel.
         hidden: Widths of the encoder's hidden layers, from the image on.
         activations: The activation's name in every lane.
     """
 
     pixels: int
     latent: int
-    params: int
+    outputs: int
     hidden: tuple[int, ...]
     activations: tuple[str, ...]
 
@@ -40,5 +40,5 @@ def reference(sizes: Sizes) -> tuple[Encoder, Decoder]:
 def _pair(sizes: Sizes, hidden: tuple[int, ...], decoder_activations: Sequence[tuple[str, ...]]) -> tuple[Encoder, Decoder]:
     """Return an encoder of these hidden widths and a decoder of the reverse, with these activations after the decoder's layers."""
     down = (sizes.pixels, *hidden, 2 * sizes.latent)
-    up = (sizes.latent, *reversed(hidden), sizes.params * sizes.pixels)
-    return Encoder(MLP(down, [sizes.activations] * len(hidden))), Decoder(MLP(up, decoder_activations), sizes.params)
+    up = (sizes.latent, *reversed(hidden), sizes.outputs * sizes.pixels)
+    return Encoder(MLP(down, [sizes.activations] * len(hidden))), Decoder(MLP(up, decoder_activations), sizes.outputs)

@@ -1,0 +1,222 @@
+"""Everything that has a name: where it is defined, and the facts that a study is judged by. Torch is not imported here.
+
+To add a likelihood, an activation, a network, a data set, ... to the package, write its definition and a line here; outside of the
+package a reference does (`harness.references`), and an installed package may offer names by the entry points `vae_harness`.
+"""
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from harness import references
+from harness.errors import UserError, unknown
+
+KINDS = ("pseudo", "pmf", "density")
+BINARY = "{0,1}"
+
+
+class Scale(NamedTuple):
+    """The scale of a likelihood's native objective. Only values on equal scales may be ranked against each other.
+
+    Attributes:
+        kind: `pmf` or `density`; `pseudo` if the objective is no likelihood of the data at all.
+        of: the values that it is a probability of.
+    """
+
+    kind: Literal["pseudo", "pmf", "density"]
+    of: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} on {self.of}"
+
+    @classmethod
+    def parse(cls, text: object) -> "Scale":
+        """Return the scale that is written as `density on v/255`.
+
+        Raises:
+            UserError: it is not written like that.
+
+        >>> Scale.parse("pmf on 0..255")
+        Scale(kind='pmf', of='0..255')
+        """
+        if isinstance(text, cls):
+            return text
+        match str(text).partition(" on "):
+            case ("pseudo" | "pmf" | "density") as kind, _, of if of:
+                return cls(kind, of)
+        raise UserError(f"scale must be written as 'density on v/255', of the kinds {', '.join(KINDS)}; got {text!r}")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a named thing that a study may set: one of `choices`, or else a finite number above 0."""
+
+    default: Any
+    choices: tuple[Any, ...] = ()
+
+    def fault(self, name: str, value: object) -> str:
+        """Return what is wrong with a value, or an empty text."""
+        if self.choices:
+            return "" if value in self.choices else str(unknown(name, value, map(str, self.choices)))
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+        return "" if number else f"{name} must be a finite number above 0, got {value!r}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named thing of the package.
+
+    Attributes:
+        target: where it is defined, `module:name`.
+        fixed: the arguments by which the name differs from others of the same target.
+        arguments: those that a study may set.
+    """
+
+    target: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+
+
+ON_THE_LINE = Scale("density", "v/255")
+
+
+@dataclass(frozen=True)
+class LikelihoodEntry(Entry):
+    """A likelihood. In `scale` a trial's arguments take the place of their names in braces, as by str.format."""
+
+    scale: Scale = ON_THE_LINE
+
+
+@dataclass(frozen=True)
+class NetworkEntry(Entry):
+    """A network. `hidden` is the widths that it has by default; None if widths cannot be chosen."""
+
+    hidden: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ObjectiveEntry(Entry):
+    """An objective. `weighs_kl` is False if it has no KL term to weigh, so that beta, kl_warmup and free_bits change nothing."""
+
+    weighs_kl: bool = True
+
+
+_BINARY, _LEVELS, _LOCATION = (f"harness.models.likelihoods.{module}" for module in ("binary", "levels", "location"))
+_ACTIVATIONS = "harness.models.activations"
+
+LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
+    "bce": LikelihoodEntry(f"{_BINARY}:Bernoulli", {"grey": True}, scale=Scale("pseudo", "grey levels")),
+    "bernoulli": LikelihoodEntry(
+        f"{_BINARY}:Bernoulli",
+        {"grey": False},
+        {"binarisation": Argument("dynamic", ("dynamic", "static", "threshold"))},
+        Scale("pmf", "{{0,1}}, {binarisation}"),
+    ),
+    "mse": LikelihoodEntry(f"{_LOCATION}:Gaussian", {"learned": "nothing"}, {"sigma": Argument(1.0)}),
+    "gaussian_shared": LikelihoodEntry(f"{_LOCATION}:Gaussian", {"learned": "shared"}),
+    "gaussian_per_pixel": LikelihoodEntry(f"{_LOCATION}:Gaussian", {"learned": "pixel"}),
+    "continuous_bernoulli": LikelihoodEntry(f"{_BINARY}:ContinuousBernoulli", scale=Scale("density", "(v+u)/256")),
+    "laplace": LikelihoodEntry(f"{_LOCATION}:Laplace"),
+    "discretized_logistic": LikelihoodEntry(f"{_LOCATION}:DiscretizedLogistic", scale=Scale("pmf", "0..255")),
+    "beta_binomial": LikelihoodEntry(f"{_LEVELS}:BetaBinomial", scale=Scale("pmf", "0..255")),
+    "categorical": LikelihoodEntry(f"{_LEVELS}:Categorical", scale=Scale("pmf", "0..255")),
+}
+NETWORKS: Mapping[str, NetworkEntry] = {
+    "reference": NetworkEntry("harness.models.networks.mlp:reference"),
+    "mlp": NetworkEntry("harness.models.networks.mlp:mlp", hidden=(256, 128)),
+}
+ACTIVATIONS: Mapping[str, Entry] = {
+    name: Entry(f"torch.nn.functional:{name}") for name in ("elu", "relu", "leaky_relu", "selu", "gelu", "silu", "mish")
+} | {
+    "tanh": Entry("torch:tanh"),
+    "softplus": Entry("torch.nn.functional:softplus"),
+    "sigmoid": Entry("torch:sigmoid"),
+    "identity": Entry(f"{_ACTIVATIONS}:identity"),
+}
+OBJECTIVES: Mapping[str, ObjectiveEntry] = {
+    "elbo": ObjectiveEntry("harness.models.objectives:elbo"),
+    "iwae": ObjectiveEntry("harness.models.objectives:iwae", weighs_kl=False),
+    "dreg": ObjectiveEntry("harness.models.objectives:dreg", weighs_kl=False),
+}
+DATASETS: Mapping[str, Entry] = {
+    "mnist": Entry("harness.data.mnist:mnist_family", {"folder": "MNIST"}),
+    "fashion_mnist": Entry("harness.data.mnist:mnist_family", {"folder": "FashionMNIST"}),
+    "kmnist": Entry("harness.data.mnist:mnist_family", {"folder": "KMNIST"}),
+    "digits": Entry("harness.data.digits:digits"),
+}
+OPTIMIZERS: Mapping[str, Entry] = {
+    "adam": Entry("harness.training.optimizers:Adam"),
+    "adamw": Entry("harness.training.optimizers:Adam", {"decoupled": True}),
+    "sgd": Entry("harness.training.optimizers:SGD"),
+}
+SCHEDULES: Mapping[str, Entry] = {
+    name: Entry(f"harness.training.schedules:{name}") for name in ("exponential", "constant", "cosine")
+}
+
+# The fields of a trial that take a name: the entries, and whether a reference will do too.
+TABLES: Mapping[str, tuple[Mapping[str, Entry], bool]] = {
+    "dataset": (DATASETS, True),
+    "likelihood": (LIKELIHOODS, True),
+    "network": (NETWORKS, True),
+    "activation": (ACTIVATIONS, True),
+    "objective": (OBJECTIVES, True),
+    "optimizer": (OPTIMIZERS, False),
+    "learning_rate_schedule": (SCHEDULES, False),
+}
+# Those that take one of a few words.
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "fit_on": ("train", "train+validation"),
+    "precision": ("fp32", "tf32", "bf16"),
+    "evaluation": ("validation", "quick", "full", "thorough"),
+}
+ARGUMENTS = {"likelihood_args": "likelihood", "network_args": "network"}  # fields that hold the arguments of another's
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Return the names that a field of a trial takes: of the package, then those that installed packages offer."""
+    if kind in WORDS:
+        return WORDS[kind]
+    table, open_ = TABLES[kind]
+    return (*table, *(references.offered(kind) if open_ else ()))
+
+
+def pinned(kind: str, given: Any) -> str:
+    """Return a name as a spec keeps it: that of an entry as it is, a reference (or a class, or an offered name) with its digest.
+
+    Raises:
+        UserError: neither an entry nor a reference that can be found.
+    """
+    table, open_ = TABLES[kind]
+    if isinstance(given, str) and (given in table or references.is_pinned(given)):
+        return given
+    if open_ and isinstance(given, str) and not references.is_reference(given):
+        given = references.offered(kind).get(given, given)
+    if open_ and (callable(given) or (isinstance(given, str) and references.is_reference(given))):
+        return references.pin(given)
+    raise unknown(kind, given, names(kind))
+
+
+def entry(kind: str, name: str) -> Entry | None:
+    """Return the entry of a name; None if it is a reference."""
+    return TABLES[kind][0].get(name)
+
+
+def load(entry: Entry) -> Any:
+    """Return the object that an entry is the name of, which imports its module."""
+    module, _, attribute = entry.target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def find(kind: str, name: str) -> Any:
+    """Return what a field of a trial names: an entry's object, with the entry's arguments fixed if it has any, or a reference's.
+
+    Raises:
+        UserError: a reference whose code cannot be imported.
+    """
+    of = entry(kind, name)
+    if of is None:
+        return references.resolve(name)
+    return partial(load(of), **of.fixed) if of.fixed else load(of)

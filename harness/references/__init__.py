@@ -1,0 +1,13 @@
+"""References to code of the user's own, `losses.py:StudentT` or `my_package.losses:StudentT`: pinned, carried, imported.
+
+In comes a reference in words, or a class or function; out comes a name that holds the digest of its code,
+`losses.py:StudentT@1f2e3d4c5b6a`, and later, in whatever process, the object behind it. What the object is for must not enter here,
+nor torch; nothing of the user's is imported before `resolve`. The files travel with every pickled spec (`TrialSpec.__reduce__`), so
+that a worker anywhere runs the code that the study was started with.
+"""
+
+from harness.references.importing import adopt, resolve, sources_of
+from harness.references.pinning import is_pinned, is_reference, label, offered, pin, relative_to
+from harness.references.sources import Source
+
+__all__ = ["Source", "adopt", "is_pinned", "is_reference", "label", "offered", "pin", "relative_to", "resolve", "sources_of"]

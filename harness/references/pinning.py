@@ -1,0 +1,165 @@
+"""References pinned to their code, without importing it."""
+
+import ast
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError, unknown
+from harness.references.importing import keep, keep_object, on_path
+from harness.references.sources import Source, read_source
+
+ENTRY_POINTS = "vae_harness"  # by which installed packages offer names: `"likelihood.student_t" = "my_package.losses:StudentT"`
+_FOLDER: ContextVar[Path | None] = ContextVar("folder of the study that is being loaded", default=None)
+
+
+@contextmanager
+def relative_to(folder: Path) -> Iterator[None]:
+    """Find the files of references below this folder, in this block: that of the study that is loaded, not the working folder."""
+    token = _FOLDER.set(folder)
+    try:
+        yield
+    finally:
+        _FOLDER.reset(token)
+
+
+def is_reference(name: str) -> bool:
+    """Return whether a name is that of code of the user's own, not of a catalog's entry.
+
+    >>> is_reference("losses.py:StudentT"), is_reference("bce")
+    (True, False)
+    """
+    return ":" in name
+
+
+def is_pinned(name: str) -> bool:
+    """Return whether a reference has the digest of its code."""
+    return "@" in name
+
+
+def label(name: str) -> str:
+    """Return a name without the digest that may pin it.
+
+    >>> label("losses.py:StudentT@1f2e3d4c5b6a")
+    'losses.py:StudentT'
+    """
+    return name.partition("@")[0]
+
+
+def offered(kind: str) -> Mapping[str, str]:
+    """Return the references that installed packages offer for a kind of thing, such as `likelihood`, by name."""
+    start = f"{kind}."
+    return {e.name.removeprefix(start): e.value for e in _entry_points() if e.name.startswith(start)}
+
+
+@cache
+def _entry_points() -> tuple[metadata.EntryPoint, ...]:
+    """Return all entry points of the harness's group."""
+    return tuple(metadata.entry_points(group=ENTRY_POINTS))
+
+
+def pin(given: Any) -> str:
+    """Return the pinned reference of a reference in words, or of a class or function.
+
+    Raises:
+        UserError: there is no such file, module or name in it; or the object has no file that another process could import.
+    """
+    return _pin_words(given) if isinstance(given, str) else _pin_object(given)
+
+
+def _pin_words(words: str) -> str:
+    """Return the pinned reference of `file.py:Name` or `package.module:Name`."""
+    where, _, name = words.partition(":")
+    if not where or not all(part.isidentifier() for part in name.split(".")):
+        raise UserError(f"{words!r} is no reference: write 'losses.py:StudentT' or 'my_package.losses:StudentT'")
+    folder = _FOLDER.get() or Path.cwd()
+    if where.endswith(".py"):
+        path = (folder / Path(where).expanduser()).resolve()
+        if not path.is_file():
+            raise UserError(
+                f"{words!r}: there is no file {path}\nfiles are looked for beside the study, else in the working folder"
+            )
+        source, where = read_source(path.parent, path.stem), path.name
+    else:
+        source = read_source(_root_of(where, folder, words), where)
+    _check_name(source, name, words)
+    keep(source)
+    return f"{where}:{name}@{source.digest}"
+
+
+def _root_of(module: str, folder: Path, words: str) -> Path:
+    """Return the folder that a module is imported from. Of the user's code no more is imported than the packages around it.
+
+    Raises:
+        UserError: there is no such module, or it is not written in Python.
+    """
+    try:
+        with on_path(folder):
+            found = importlib.util.find_spec(module)
+    except Exception as fault:  # the packages around it are the user's code, which may raise anything
+        raise UserError(f"{words!r}: {type(fault).__name__}: {fault}") from None
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
+        raise UserError(f"{words!r}: there is no module {module!r}\na file beside the study is named as 'losses.py:StudentT'")
+    return _root(Path(found.origin).resolve(), module)
+
+
+def _root(file: Path, module: str) -> Path:
+    """Return the folder from which a module of this dotted name and file is imported."""
+    return file.parents[module.count(".") + (file.name == "__init__.py")]
+
+
+def _pin_object(given: Any) -> str:
+    """Return the pinned reference of a class or function, which is what it stands for in this process from now on."""
+    name = getattr(given, "__qualname__", None)
+    if not (inspect.isclass(given) or inspect.isfunction(given)) or name is None or "<" in name:
+        raise UserError(f"{name or repr(given)} cannot be imported by name: give a class or function of a module, or its reference")
+    module = sys.modules.get(given.__module__)
+    file = getattr(module, "__file__", None)
+    if file is None or not file.endswith(".py"):
+        raise UserError(
+            f"{name} was typed into a session, where no other process can import it\n"
+            "write it into a file, such as losses.py, and name it 'losses.py:"
+            f"{name}' (in a notebook: %%writefile losses.py)"
+        )
+    path = Path(file).resolve()
+    in_package = bool(getattr(module, "__package__", ""))
+    if in_package:
+        source, where = read_source(_root(path, given.__module__), given.__module__), given.__module__
+    else:
+        source, where = read_source(path.parent, path.stem), path.name
+    pinned = f"{where}:{name}@{source.digest}"
+    keep(source)
+    keep_object(pinned, given)
+    return pinned
+
+
+def _check_name(source: Source, name: str, words: str) -> None:
+    """Raise an error if the module's own file makes no such name, as far as reading it can tell.
+
+    Raises:
+        UserError: it does not; the message has the nearest name that it makes.
+    """
+    made: list[str] = []
+    for node in ast.parse(source.files[source.file]).body:
+        match node:
+            case ast.ClassDef() | ast.FunctionDef():
+                made.append(node.name)
+            case ast.Assign():
+                made += [t.id for t in node.targets if isinstance(t, ast.Name)]
+            case ast.AnnAssign(target=ast.Name(id=target)):
+                made.append(target)
+            case ast.Import() | ast.ImportFrom():
+                made += [(a.asname or a.name).split(".")[0] for a in node.names]
+            case ast.Expr() | ast.Pass():
+                pass
+            case _:
+                return  # names may be made in branches and loops too
+    if "*" not in made and name.split(".")[0] not in made:
+        raise UserError(f"{words!r}: {unknown(f'name in {source.file}', name, made)}")
