@@ -161,12 +161,12 @@ def on_record(path: Path | None = None) -> dict[str, Counts]:
 def changes(now: Counts, before: Counts) -> list[str]:
     """Return in words every count that differs (peak bytes: by more than 1 %), or that only one side has."""
     lines = []
-    for step in sorted(now.keys() | before.keys()):
-        now_of, before_of = now.get(step, {}), before.get(step, {})
+    for of in sorted(now.keys() | before.keys()):
+        now_of, before_of = now.get(of, {}), before.get(of, {})
         for name in sorted(now_of.keys() | before_of.keys()):
             new, old = now_of.get(name), before_of.get(name)
             if new is None or old is None or abs(new - old) > TOLERANCE.get(name, 0) * old:
-                lines.append(f"{step}: {name} {_words(old)} -> {_words(new)}")
+                lines.append(f"{of}: {name} {_words(old)} -> {_words(new)}")
     return lines
 
 

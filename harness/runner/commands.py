@@ -62,12 +62,11 @@ def run_study(
         try:
             with stops.allowed():
                 dataset = data.load_dataset(study.base.dataset, say=console.print)
-                classifier = features.classifier(dataset, say=console.print)
-            origin = {
-                "device": devices.describe(torch_device),
-                "dataset.digest": dataset.digest,
-                "features.sha256": classifier.digest,
-            }
+                check_trials(study.trials(budget), dataset.side, say=console.print)
+                classifier = features.classifier(dataset, say=console.print) if dataset.train.labels is not None else None
+            origin = {"device": devices.describe(torch_device), "dataset.digest": dataset.digest}
+            if classifier is not None:
+                origin["features.sha256"] = classifier.digest
             with _driver_lock(name, budget, storage):
                 session = Session(
                     store=_store(name, budget, study, storage),

@@ -1,0 +1,55 @@
+"""The contracts of all that some trials refer to, checked before they train, once for each state of the code."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from harness import catalog, paths, provenance, references
+from harness.spec import TrialSpec
+from harness.testing.datasets import check_dataset
+from harness.testing.functions import check_activation, check_objective
+from harness.testing.likelihoods import check_likelihood
+from harness.testing.networks import check_network
+
+CHECKS: dict[str, Callable[..., None]] = {
+    "dataset": check_dataset,
+    "likelihood": check_likelihood,
+    "network": check_network,
+    "activation": check_activation,
+    "objective": check_objective,
+}
+ARGUMENTS = {of: name for name, of in catalog.ARGUMENTS.items()}
+
+
+def check_trials(specs: Iterable[TrialSpec], side: int, say: Callable[[str], None] = print) -> None:
+    """Raise an error if something of the user's own that these trials refer to breaks its contract.
+
+    What has passed is noted in mlruns/checked by the digest of its code and of the harness's, and not checked again.
+
+    Args:
+        specs: The trials.
+        side: Width and height of their images in pixels.
+        say: Takes a line for each thing that is checked.
+
+    Raises:
+        ContractError: The rule that is broken first.
+        UserError: A reference that cannot be imported.
+    """
+    things: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for spec in specs:
+        for kind in CHECKS:
+            name = getattr(spec, kind)
+            if catalog.entry(kind, name) is None:
+                arguments = dict(getattr(spec, ARGUMENTS[kind])) if kind in ARGUMENTS else {}
+                if kind == "network":
+                    arguments |= {"image_shape": (1, side, side), "latent": spec.latent}
+                things[kind, name, json.dumps(arguments, sort_keys=True, default=dict)] = arguments
+    for (kind, name, words), arguments in things.items():
+        key = hashlib.sha256(f"{kind} {name} {words} {provenance.code()}".encode()).hexdigest()[:16]
+        passed = paths.mlruns() / "checked" / key
+        if not passed.exists():
+            say(f"checking the {kind} {references.label(name)}")
+            CHECKS[kind](name, **arguments)
+            passed.parent.mkdir(parents=True, exist_ok=True)
+            passed.write_text(f"{kind} {name} {words}\n", encoding="utf-8")
