@@ -294,6 +294,21 @@ def _are_widths(hidden: object) -> bool:
     return isinstance(hidden, tuple) and len(hidden) > 0 and all(type(w) is int and w >= 1 for w in hidden)
 
 
+def flattened(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the fields of a trial as parameters: those of nested mappings by dotted names, without those that are None.
+
+    >>> flattened({"latent": 2, "hidden": None, "likelihood_args": {"sigma": 0.5}})
+    {'latent': 2, 'likelihood_args.sigma': 0.5}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{name}.")
+        elif value is not None:
+            flat[prefix + name] = value
+    return flat
+
+
 FIELDS = tuple(f.name for f in fields(TrialSpec))
 
 

@@ -9,6 +9,7 @@ from harness.metrics.bounds import batches
 from harness.models.likelihoods import Gaussian, Laplace
 from harness.models.networks import LaneLinear
 from harness.models.vae import VAE, kl_per_dimension
+from harness.scores.rows import EFFECTIVE_BETA
 from harness.spec import TrialSpec
 
 
@@ -89,7 +90,7 @@ def noise(spec: TrialSpec, vae: VAE, x: Tensor, seed: int = 0) -> dict[str, floa
         out = vae.decode(mean + (log_var / 2).exp() * eps)
         scale = vae.likelihood.noise_scale(*out)
         if scale is None:
-            return {"diagnostics/effective_beta": spec.beta}
+            return {EFFECTIVE_BETA.key: spec.beta}
         scales.append(scale.double().mean())
         if vae.likelihood.scale_floor is not None:
             floored.append((scale <= 1.05 * vae.likelihood.scale_floor).double().mean())
@@ -99,7 +100,7 @@ def noise(spec: TrialSpec, vae: VAE, x: Tensor, seed: int = 0) -> dict[str, floa
     if floored:
         scores["diagnostics/scale_at_floor"] = torch.stack(floored).mean().item()
     fits = isinstance(vae.likelihood, Gaussian | Laplace)
-    scores["diagnostics/effective_beta"] = spec.beta / torch.stack(misfits).mean().item() if fits else spec.beta
+    scores[EFFECTIVE_BETA.key] = spec.beta / torch.stack(misfits).mean().item() if fits else spec.beta
     return scores
 
 

@@ -135,7 +135,8 @@ def report_study(name: str, budget: str, console: Console, *, storage: str = "")
 
 def _store(name: str, budget: str, study: Study, storage: str) -> StudyStore:
     """Return the records of a study. Its experiment is created if there is none."""
-    return StudyStore(name, budget, MlflowTracker(name, budget, report.note(name, budget, study)), storage)
+    tracker = MlflowTracker(name, budget, report.note(name, budget, study), scores=study.scores, varied=study.varied)
+    return StudyStore(name, budget, tracker, storage)
 
 
 def _driver_lock(name: str, budget: str, storage: str) -> AbstractContextManager[None]:

@@ -1,14 +1,16 @@
 """A search: a space, objectives on validation and a budget of trials. The best is trained again on new seeds and tested."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Any
 
 from harness.errors import UserError, look_up, unknown
+from harness.scores import SCORES, Score, Scores, costs, on_test, qualities
+from harness.scores.rows import ELBO_VALIDATION
 from harness.spec import TrialSpec
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
-from harness.study.scores import SCORES, comparable
+from harness.study.scores import comparable
 from harness.study.space import Space, Suggest, check, conditional, corners, fields
 
 SAMPLERS: Mapping[str, str] = {
@@ -25,8 +27,6 @@ PRUNERS: Mapping[str, str] = {
     "median": "worse than the median of finished trials at the same epoch",
     "wilcoxon": "worse than the best trial over seeds, by Wilcoxon's signed-rank test; a trial is all of `seeds`",
 }
-QUALITY = ("elbo/validation", "validation/squared_error", "validation/common_bits")  # scores that say how good a model is
-COST = ("perf/throughput", "perf/step_ms", "model/parameters")  # further objectives and constraints
 FIXED = ("dataset", "fit_on", "seed", "epochs", "evaluation")  # fields that define the comparison and so cannot be searched
 GP_TRIALS = 200  # with more trials a Gaussian process takes seconds to fit
 BATCH = 8  # the most trials that a model-based sampler suggests at once
@@ -65,15 +65,11 @@ class Pruner:
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
-    """A bound that a winner must keep: a score of `COST` is at most, or at least, a number."""
+    """A bound that a winner must keep: a score of cost is at most, or at least, a number."""
 
     score: str
     at_most: float | None = None
     at_least: float | None = None
-
-    def __str__(self) -> str:
-        bound = f"at most {self.at_most:g}" if self.at_most is not None else f"at least {self.at_least:g}"
-        return f"{SCORES[self.score].label} {bound}"
 
     def excess(self, value: float) -> float:
         """Return by how much a value breaks the bound; 0 or less if the value keeps it."""
@@ -106,13 +102,15 @@ class Search:
     Attributes:
         base: the spec that the points of the space are changes of.
         space: axes by field of a trial; later ones may depend on earlier ones by `when`.
-        objectives: one score of `QUALITY`, or it and scores of `COST`: the report then shows what one costs in terms of the others.
+        objectives: one score of quality, or it and scores of cost: the report then shows what one costs in terms of the others.
         budgets: how much the search may spend, by name; one is called `default`.
         seeds: a trial trains once on each, and its value is their mean.
         sampler: one of `SAMPLERS`; by default `gp` up to 200 trials, and `tpe` beyond or in a conditional space.
         pruner: how hopeless trials are ended early; None to end none.
         constraints: bounds that a winner must keep.
         batch: the trials suggested at once; by default as many as train at a time, for model-based samplers at most 8.
+        scores: the rows of all scores that the search may name and that its report shows, by key. Those of validation may be
+            objectives of quality, and those with a direction in the section of cost may be objectives and bounds.
 
     Raises:
         UserError: an unknown name, a bound that makes no sense, or an objective that cannot rank; before anything runs.
@@ -127,6 +125,7 @@ class Search:
     pruner: Pruner | None = None
     constraints: tuple[Constraint, ...] = ()
     batch: int | None = None
+    scores: Scores = field(default_factory=lambda: SCORES, repr=False)
 
     def __post_init__(self) -> None:
         if "default" not in self.budgets:
@@ -146,7 +145,7 @@ class Search:
         self._check_sampler()
         self._check_pruner()
         for c in self.constraints:
-            look_up(dict.fromkeys(COST), c.score, "score of cost")
+            look_up({s.key: s for s in costs(self.scores)}, c.score, "score of cost")
             if (c.at_most is None) == (c.at_least is None):
                 raise UserError(f"constraint on {c.score!r}: give at_most or at_least")
         for name, budget in self.budgets.items():
@@ -173,20 +172,22 @@ class Search:
         Raises:
             UserError: an unknown objective, one on the test set, not exactly one score of quality, or one that cannot rank them.
         """
-        known = dict.fromkeys((*QUALITY, *COST))
+        qualities_by_key = {s.key: s for s in qualities(self.scores)}
+        known = qualities_by_key | {s.key: s for s in costs(self.scores)}
         for name in self.objectives:
-            if name.startswith("test/"):
+            if name in self.scores and self.scores[name].images == "test":
                 raise UserError(f"objective {name!r}: the test set must not select\nknown: {', '.join(known)}")
             look_up(known, name, "objective")
-        quality = [o for o in self.objectives if o in QUALITY]
+        quality = [qualities_by_key[o] for o in self.objectives if o in qualities_by_key]
         if len(quality) != 1 or len(set(self.objectives)) < len(self.objectives):
-            raise UserError(f"objectives: one of {', '.join(QUALITY)}, and beside it scores of cost; got {list(self.objectives)}")
-        if SCORES[quality[0]].tier == "A":
+            names_known = ", ".join(qualities_by_key)
+            raise UserError(f"objectives: one of {names_known}, and beside it scores of cost; got {list(self.objectives)}")
+        if quality[0].tier == "A":
             names = {spec.likelihood + (f", {spec.binarisation}" if spec.binarisation else ""): spec for spec in points}
             try:
-                comparable(quality[0], names, f"objective {quality[0]!r}")
+                comparable(quality[0], names, f"objective {quality[0].key!r}", self.scores)
             except UserError as fault:
-                alternatives = [q for q in QUALITY if SCORES[q].tier != "A"]
+                alternatives = [key for key, score in qualities_by_key.items() if score.tier != "A"]
                 raise UserError(
                     f"{str(fault).splitlines()[0]}\nany likelihood can be ranked by {' or '.join(alternatives)}"
                 ) from None
@@ -221,9 +222,9 @@ class Search:
             min_seeds = self.pruner.seeds_to_judge + 1  # a trial pruned after its last seed would save nothing
             if len(self.seeds) < min_seeds:
                 raise UserError(f"pruner 'wilcoxon' compares trials over seeds: give {min_seeds} or more, got {len(self.seeds)}")
-        elif self.objectives[0] != "elbo/validation" or len(self.seeds) > 1:
+        elif self.objectives[0] != ELBO_VALIDATION.key or len(self.seeds) > 1:
             raise UserError(
-                f"pruner {self.pruner.name!r} looks at every epoch of one seed, where only 'elbo/validation' is known; "
+                f"pruner {self.pruner.name!r} looks at every epoch of one seed, where only {ELBO_VALIDATION.key!r} is known; "
                 f"got {self.objectives[0]!r} on {len(self.seeds)} seeds"
             )
 
@@ -241,7 +242,7 @@ class Search:
     @property
     def timed(self) -> bool:
         """True if the time of a trial is judged, so that it must train alone in its program."""
-        return any(s.startswith("perf/") for s in (*self.objectives, *(c.score for c in self.constraints)))
+        return any(self.scores[s].timed for s in (*self.objectives, *(c.score for c in self.constraints)))
 
     def point(self, budget: str, suggest: Suggest) -> TrialSpec:
         """Return the trial at the point that `suggest` gives, parameter by parameter, on the first seed."""
@@ -265,19 +266,25 @@ class Search:
             if changed and changed not in arms.values():
                 arms[name] = changed
         budget_of_test = Budget(epochs=chosen.epochs, seeds=chosen.refit_seeds, evaluation=chosen.evaluation)
-        test_metric = {"elbo/validation": "test/elbo"}.get(self.quality, self.quality.replace("validation/", "test/"))
+        test_metric = on_test(self.quality, self.scores).key
         return Ablation(
             base=self.base,
             arms=arms,
             budgets={"default": budget_of_test, budget: budget_of_test},
             hypotheses=tuple(Hypothesis(better=a, worse="base", metric=test_metric) for a in list(arms)[1:2]),
-            objective=self.quality,
+            objective=self.quality.key,
+            scores=self.scores,
         )
 
     @property
-    def quality(self) -> str:
+    def varied(self) -> tuple[str, ...]:
+        """The fields of a trial that are searched, in the order of the space."""
+        return tuple(self.space)
+
+    @property
+    def quality(self) -> Score:
         """The objective that says how good a model is."""
-        return next(o for o in self.objectives if o in QUALITY)
+        return next(s for s in qualities(self.scores) if s.key in self.objectives)
 
     @property
     def search(self) -> "Search":
@@ -305,7 +312,7 @@ class Search:
     def constraints_in_words(self) -> str:
         """The constraints, each with its score and bound."""
         return "; ".join(
-            f"{SCORES[c.score].label} of at {'most' if c.at_most is not None else 'least'} "
+            f"{self.scores[c.score].label} of at {'most' if c.at_most is not None else 'least'} "
             f"{(c.at_most if c.at_most is not None else c.at_least):,g}"
             for c in self.constraints
         )
