@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import tracking
-from harness.scores import COST, SCORES
+from harness.scores import COST, SCORES, Score
 from harness.spec import Result, TrialSpec
 from harness.tracking import MlflowTracker, server
 from harness.tracking.layout import sections, shared_view
@@ -38,6 +38,13 @@ def test_the_view_is_small_enough_for_a_tag_and_charts_every_section():
     assert all(sections(SCORES).values())
     assert view["selectedColumns"][:3] == ["params.`arm`", "params.`seed`", "params.`likelihood`"]
     assert "metrics.`test/common_bits`" in view["selectedColumns"]
+
+
+def test_a_score_of_a_study_is_charted_and_a_column() -> None:
+    own = Score(key="test/fid", label="FID", better="lower", compute=lambda trained: {})
+    view = json.loads(shared_view(SCORES | {own.key: own}, ()))
+    assert own.key in {c["metricKey"] for c in view["compareRunCharts"]}
+    assert "metrics.`test/fid`" in view["selectedColumns"]
 
 
 @contextmanager
