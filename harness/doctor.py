@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from harness.errors import UserError
-from harness.scores import Score, qualities, rows
+from harness.scores import Score, rows
 from harness.spec import TrialSpec
 from harness.stats import ALPHA
 from harness.study import Ablation, Cell, load_study, names, questions
@@ -161,7 +161,7 @@ def _selection(study: Ablation, cells: Sequence[Cell]) -> list[Finding]:
         return []
     objective = study.scores[study.objective]
     if objective.images == "test":
-        known = " or ".join(score.key for score in qualities(study.scores))
+        known = f"{rows.VALIDATION_SQUARED_ERROR.key} or {rows.ELBO_VALIDATION.key}"
         advice = f"make {known} the objective; test is scored once, at the end"
         return [Finding("wrong", None, f"the winner is chosen on the test set ({objective.key})", advice)]
     arms = {c.arm: None for c in cells if "held_out" in objective.needs and c.spec.fit_on != "train"}

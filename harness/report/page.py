@@ -18,7 +18,7 @@ from harness.report.ablation.results import AblationResults
 from harness.report.search import figures as search_figures
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
-from harness.scores import COST, OWN_PMF, in_groups
+from harness.scores import COST, NATIVE, OWN_PMF, TRUST, compared, in_groups
 from harness.study import Study, question
 from harness.tracking import Tracker
 
@@ -108,7 +108,8 @@ def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
     figures.gallery(results.pictures, folder_path / "gallery.png")
     return {
         "tables": [(title, tables.table_of(results, scores)) for title, scores in comparing.items()],
-        "left_out": tables.left_out(results),
+        "left_out": tables.left_out(results, [score for scores in compared(results.scores).values() for score in scores]),
+        "native_left_out": tables.left_out(results, in_groups(results.scores, NATIVE, TRUST)),
         "differences": [
             (title, tables.difference_of(results, tables.varying(results, scores))) for title, scores in comparing.items()
         ]

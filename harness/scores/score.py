@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 EXACT_LATENTS = 2  # quadrature over z takes at most as many
 
-# The sections that scores are shown in. A score of any other section is shown as a table of its own that compares arms.
+# The sections that scores are shown in. One of any other name is a table of its own that compares arms, after the first three.
 IMAGES = "Images: one scale for every arm"
 SAMPLES = "Samples"
 CODES = "Codes and hidden units"
@@ -114,11 +114,9 @@ def in_groups(scores: Scores, *groups: str) -> list[Score]:
 
 def compared(scores: Scores) -> dict[str, list[Score]]:
     """Return the rows of every section that compares any arms, by section."""
-    sections: dict[str, list[Score]] = {}
-    for row in scores.values():
-        if row.group not in APART:
-            sections.setdefault(row.group, []).append(row)
-    return sections
+    groups = dict.fromkeys((IMAGES, SAMPLES, CODES, *(row.group for row in scores.values())))
+    sections = {group: [row for row in scores.values() if row.group == group] for group in groups if group not in APART}
+    return {group: rows for group, rows in sections.items() if rows}
 
 
 def qualities(scores: Scores) -> list[Score]:

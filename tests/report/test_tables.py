@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness.report import AblationResults, show
 from harness.report.ablation import tables
-from harness.scores import SCORES, Score
+from harness.scores import SCORES, Score, compared
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Hypothesis
 from harness.tracking import Record
@@ -57,11 +57,12 @@ def test_a_study_may_go_by_a_score_of_its_own() -> None:
 
 
 def test_what_no_trial_has_is_left_out_with_the_reason() -> None:
-    left_out = tables.left_out(results_of(without=("test/knn15_accuracy", "test/common_bits_exact")))
+    shown = [score for scores in compared(STUDY.scores).values() for score in scores]
+    left_out = tables.left_out(results_of(without=("test/knn15_accuracy", "test/common_bits_exact")), shown)
     assert "15-NN accuracy takes classes of the images: none for any arm." in left_out
     assert "common head, exact (bits/dim) takes an evaluation that is full or thorough: none for any arm." in left_out
     assert len(left_out) == 2
-    assert tables.left_out(results_of()) == []
+    assert tables.left_out(results_of(), shown) == []
 
 
 def test_tier_b_says_which_likelihood_has_none() -> None:

@@ -9,7 +9,7 @@ import pytest
 from harness import paths
 from harness.errors import UserError
 from harness.metrics.bounds import LADDER
-from harness.scores import NEEDS, SCORES, Score, compared, costs, in_groups, on_test, qualities, row_of
+from harness.scores import CODES, IMAGES, NEEDS, SAMPLES, SCORES, Score, compared, costs, in_groups, on_test, qualities, row_of
 from harness.scores.rows import ROWS
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Constraint, Hypothesis, Real, Search, SearchBudget
@@ -71,6 +71,7 @@ def test_a_reason_names_what_a_trial_does_not_meet() -> None:
 
 def test_scores_of_a_study_are_shown_beside_the_built_in_ones() -> None:
     sections = compared(OWN)
+    assert list(sections) == [IMAGES, SAMPLES, CODES, FID.group, "How smooth"]
     assert sections[FID.group] == [FID]
     assert sections["How smooth"] == [SMOOTH]
     assert in_groups(OWN, FID.group) == [FID]

@@ -68,12 +68,11 @@ def to_show(results: AblationResults, width: int) -> list[Score]:
     return varying(results, telling(results))[: WIDE_COLUMNS if width >= WIDE_TERMINAL else NARROW_COLUMNS]
 
 
-def left_out(results: AblationResults) -> list[str]:
-    """Return for each score that some arm lacks, although it is shown, a sentence on which arms and why."""
+def left_out(results: AblationResults, scores: Sequence[Score]) -> list[str]:
+    """Return for each of these scores that some arm lacks a sentence on which arms and why."""
     specs = {c.arm: c.spec for c in results.cells}
-    rows = [score for scores in compared(results.scores).values() for score in scores]
     sentences = []
-    for score in (*rows, *in_groups(results.scores, NATIVE, TRUST)):
+    for score in scores:
         arms = [arm for arm in results.arms if not results.has(arm, score.key)]
         for reason in dict.fromkeys(lacking(score, specs[arm]) for arm in arms):
             of = [arm for arm in arms if lacking(score, specs[arm]) == reason]
