@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from harness.errors import UserError
+from harness.scores import Score, rows
 from harness.spec import TrialSpec
 from harness.stats import ALPHA
 from harness.study import Ablation, Cell, load_study, names, questions
@@ -42,13 +43,13 @@ class Rule(NamedTuple):
     """A score of a trial and the values of it that are a finding.
 
     Attributes:
-        metric: the score's key.
+        score: the score.
         fires: returns True for a value that is a finding; NaN never is.
         severity, what, advice: those of the finding.
         applies: returns True for the specs that the rule is for.
     """
 
-    metric: str
+    score: Score
     fires: Callable[[float], bool]
     severity: Severity
     what: str
@@ -65,24 +66,24 @@ def collapse_is_not_intended(spec: TrialSpec) -> bool:
 
 
 RULES = (
-    Rule("test/kl", lambda kl: kl < 0.1, "wrong", "posterior collapse, KL below 0.1 nats", COLLAPSED, collapse_is_not_intended),
-    Rule("test/active_units", lambda n: n == 0, "wrong", "posterior collapse, no active unit", COLLAPSED, collapse_is_not_intended),
+    Rule(rows.KL, lambda kl: kl < 0.1, "wrong", "posterior collapse, KL below 0.1 nats", COLLAPSED, collapse_is_not_intended),
+    Rule(rows.ACTIVE_UNITS, lambda n: n == 0, "wrong", "posterior collapse, no active unit", COLLAPSED, collapse_is_not_intended),
     Rule(
-        "diagnostics/nan_count",
+        rows.NAN_COUNT,
         lambda count: count > 0,
         "wrong",
         "weights that are not finite",
         "discard these scores and lower the learning rate",
     ),
     Rule(
-        "diagnostics/scale_at_floor",
+        rows.SCALE_AT_FLOOR,
         lambda share: share > 0.01,
         "careful",
         "sigma on its floor (share of pixels)",
-        "the floor sets this density's height: do not rank by its ELBO, take test/own_bits or test/common_bits",
+        f"the floor sets this density's height: do not rank by its ELBO, take {rows.OWN_BITS.key} or {rows.COMMON_BITS.key}",
     ),
     Rule(
-        "diagnostics/effective_beta",
+        rows.EFFECTIVE_BETA,
         lambda beta: not 1 / OFF_BETA <= beta <= OFF_BETA,
         "careful",
         "effective beta away from 1",
@@ -91,29 +92,29 @@ RULES = (
         applies=lambda spec: spec.beta == 1,
     ),
     Rule(
-        "test/iw_effective_samples",
+        rows.IW_EFFECTIVE_SAMPLES,
         lambda samples: samples < 10,
         "careful",
         "few effective importance samples",
-        "importance sampling misses the posterior and its bound is loose: take test/exact_log_px up to two latents, more draws "
-        "(evaluation full or thorough) beyond",
+        f"importance sampling misses the posterior and its bound is loose: take {rows.EXACT_LOG_PX.key} up to two latents, more "
+        "draws (evaluation full or thorough) beyond",
     ),
     Rule(
-        "test/exact_resolution",
+        rows.EXACT_RESOLUTION,
         lambda nats: nats > 0.01,
         "careful",
         "exact likelihood not resolved, difference to cells twice as wide (nats)",
-        "do not quote test/exact_log_px to more digits than that",
+        f"do not quote {rows.EXACT_LOG_PX.key} to more digits than that",
     ),
     Rule(
-        "diagnostics/late_gain",
+        rows.LATE_GAIN,
         lambda nats: nats > 0.5,
         "careful",
         "not converged, ELBO gained over the last fifth of the epochs (nats)",
         "train for more epochs, or claim a speed of learning instead of an end result",
     ),
     Rule(
-        "validation/dead_units",
+        rows.DEAD_UNITS,
         lambda share: share > 0.05,
         "careful",
         "dead hidden units (share)",
@@ -156,13 +157,16 @@ def diagnose(
 
 def _selection(study: Ablation, cells: Sequence[Cell]) -> list[Finding]:
     """Return findings about choosing the winner on images that were trained on or that are for the final test."""
-    objective = study.objective or ""
-    if objective.startswith("test/"):
-        advice = "make validation/squared_error or elbo/validation the objective; test is scored once, at the end"
-        return [Finding("wrong", None, f"the winner is chosen on the test set ({objective})", advice)]
-    arms = {c.arm: None for c in cells if "validation" in c.spec.fit_on} if "validation" in objective else {}
+    if study.objective is None:
+        return []
+    objective = study.scores[study.objective]
+    if objective.images == "test":
+        known = f"{rows.VALIDATION_SQUARED_ERROR.key} or {rows.ELBO_VALIDATION.key}"
+        advice = f"make {known} the objective; test is scored once, at the end"
+        return [Finding("wrong", None, f"the winner is chosen on the test set ({objective.key})", advice)]
+    arms = {c.arm: None for c in cells if "held_out" in objective.needs and c.spec.fit_on != "train"}
     advice = "fit on train, or set objective=None"
-    return [Finding("wrong", arm, f"fits on the images that {objective} is chosen on", advice) for arm in arms]
+    return [Finding("wrong", arm, f"fits on the images that {objective.key} is chosen on", advice) for arm in arms]
 
 
 def _failed(cells: Sequence[Cell], failures: Mapping[str, str], rerun: str) -> list[Finding]:
@@ -182,7 +186,8 @@ def _scores(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Findin
     for rule in RULES:
         for arm, arm_cells in _by_arm(cells).items():
             scored = [records[c.spec.id].metrics for c in arm_cells if c.spec.id in records and rule.applies(c.spec)]
-            values = sorted(m[rule.metric] for m in scored if rule.metric in m and rule.fires(m[rule.metric]))
+            key = rule.score.key
+            values = sorted(m[key] for m in scored if key in m and rule.fires(m[key]))
             if values:
                 span = " to ".join(dict.fromkeys(f"{v:.3g}" for v in (values[0], values[-1])))
                 what = f"{_seeds_of(len(values), len(scored))}: {rule.what}: {span}"
@@ -196,10 +201,10 @@ def _objectives(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Fi
     for arm, arm_cells in _by_arm([c for c in cells if c.spec.id in records]).items():
         spec = arm_cells[0].spec
         if spec.scale.kind == "pseudo":
-            advice = "compare by test/common_bits (tier C), or train on binarised pixels (likelihood bernoulli)"
+            advice = f"compare by {rows.COMMON_BITS.key} (tier C), or train on binarised pixels (likelihood bernoulli)"
             findings.append(Finding("careful", arm, "pseudo-likelihood: its ELBO bounds no likelihood of grey pixels", advice))
         if spec.beta != 1:
-            advice = "test/elbo is at beta 1 whatever the objective was; the effective beta is not judged here"
+            advice = f"{rows.ELBO.key} is at beta 1 whatever the objective was; the effective beta is not judged here"
             findings.append(Finding("careful", arm, f"beta is {spec.beta:g} on purpose: what was trained is not the ELBO", advice))
     return findings
 

@@ -78,7 +78,7 @@ class TrialSpec:
             Tucker et al. (2019, https://arxiv.org/abs/1810.04152).
         precision: of the products in training: `fp32` in full, `tf32` (19 bits; a GPU's tensor cores) or `bf16` (16 bits;
             parameters, moments, likelihood and all scores stay in fp32). It is refused on a device that has no use for it.
-        scores: scores of the user's own, as references, that are computed with the final ones.
+        metrics: scores of the user's own, references to `harness.Score`s, that are computed with the final ones.
         evaluation: how deep the final scores go (docs/science.md): `validation` alone (a search, which must not see the test set),
             or with the test set: `quick`, `full` or `thorough`, which take seconds, under a minute, or minutes per trial.
 
@@ -129,7 +129,7 @@ class TrialSpec:
     num_samples: int = 1
     precision: str = "fp32"
     evaluation: str = "quick"
-    scores: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
     seed: int = field(default=0, metadata=LANE)
     learning_rate: float = field(default=3e-4, metadata=LANE)
     learning_rate_decay: float = field(default=1.0, metadata=LANE)
@@ -156,7 +156,7 @@ class TrialSpec:
             value = getattr(self, name)
             if isinstance(value, int) and not isinstance(value, bool):
                 self._set(name, float(value))
-        faults += self._pin_scores() + self._faults()
+        faults += self._pin_metrics() + self._faults()
         if faults:
             raise UserError("\n".join(faults))
 
@@ -172,13 +172,13 @@ class TrialSpec:
             return [str(fault)]
         return []
 
-    def _pin_scores(self) -> list[str]:
-        """Pin the references of the scores. Return what is wrong with them."""
-        given = self.scores
-        if isinstance(given, str) or not isinstance(given, list | tuple):
-            return [f"scores must be a tuple of references, such as ('sharpness.py:SHARPNESS',), got {given!r}"]
+    def _pin_metrics(self) -> list[str]:
+        """Pin the references of the user's own scores. Return what is wrong with them."""
+        if isinstance(self.metrics, str) or not isinstance(self.metrics, list | tuple):
+            return [f"metrics must be a tuple of references, such as ('sharpness.py:SHARPNESS',), got {self.metrics!r}"]
         try:
-            self._set("scores", tuple(s if references.is_pinned(s) else references.pin(s) for s in given))
+            pinned = [m if isinstance(m, str) and references.is_pinned(m) else references.pin(m) for m in self.metrics]
+            self._set("metrics", tuple(dict.fromkeys(pinned)))
         except UserError as fault:
             return [str(fault)]
         return []
@@ -267,7 +267,7 @@ class TrialSpec:
     def references(self) -> tuple[str, ...]:
         """The references to code of the user's own, in all fields."""
         named = [getattr(self, name) for name in catalog.TABLES]
-        return tuple(name for name in (*named, *self.scores) if references.is_reference(name))
+        return tuple(name for name in (*named, *self.metrics) if references.is_reference(name))
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
@@ -360,6 +360,21 @@ def _is_number(value: object) -> bool:
 def _are_widths(hidden: object) -> bool:
     """Return whether this is a tuple of one or more whole numbers of at least 1."""
     return isinstance(hidden, tuple) and len(hidden) > 0 and all(type(w) is int and w >= 1 for w in hidden)
+
+
+def flattened(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the fields of a trial as parameters: those of nested mappings by dotted names, without those that are None.
+
+    >>> flattened({"latent": 2, "hidden": None, "likelihood_args": {"sigma": 0.5}})
+    {'latent': 2, 'likelihood_args.sigma': 0.5}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{name}.")
+        elif value is not None:
+            flat[prefix + name] = value
+    return flat
 
 
 FIELDS = tuple(f.name for f in fields(TrialSpec))

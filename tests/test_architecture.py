@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from harness import paths
+from harness.scores import SCORES, row_of
 
 HARNESS = paths.PROJECT / "harness"
 
 # From the cellar up. A room imports from lower steps only.
 STAIRS = (
     {"errors", "paths"},
-    {"provenance", "devices", "stats", "stores", "references"},
+    {"provenance", "devices", "stats", "stores", "references", "scores"},
     {"catalog", "kernels"},
     {"spec"},
     {"models", "data"},
@@ -131,6 +132,7 @@ def test_a_third_party_has_one_door(party: str) -> None:
         ("study", {"torch", "optuna", "mlflow", "numpy"}),
         ("spec", {"torch", "numpy"}),
         ("references", {"torch", "numpy", "catalog"}),
+        ("scores", {"torch", "numpy", "spec"}),
         ("cli", {"torch", "optuna", "mlflow"}),
         ("training", {"mlflow", "optuna", "queue", "tracking"}),
         ("executors", {"mlflow", "optuna", "queue", "tracking"}),
@@ -216,6 +218,56 @@ def test_constructors_of_many_values_take_names(room: str) -> None:
             if isinstance(node, ast.ClassDef):
                 count = fields_by_position(node)
                 assert count <= POSITIONAL - 1, f"{file.name}:{node.lineno}: {node.name} takes {count} values without names"
+
+
+# Where the key of a metric may stand as a literal: in its row, and in the one function that computes it.
+COMPUTED = {
+    "metrics/evaluation.py": "the final scores",
+    "metrics/diagnostics.py": "noise and effective beta",
+    "training/batches.py": "an epoch's terms and step times",
+    "training/validation.py": "an epoch's terms on validation images",
+    "training/cohort.py": "an epoch's gradient norm and images/s",
+    "executors/parts.py": "what a trial cost",
+}
+LIKE_A_KEY = re.compile(r"(test|validation|elbo|recon|kl|objective|perf|diagnostics|dead_units|kl_per_latent|model)/(\w+)?")
+A_KEY = re.compile("|".join(rf"(?<!\w){re.escape(key)}(?!\w)" for key in SCORES))
+
+
+def strings_of(tree: ast.AST) -> list[tuple[int, str]]:
+    """Line and text of every string of a file that is no docstring."""
+    words = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    return [
+        (node.lineno, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in words
+    ]
+
+
+def keys_in(file: Path) -> list[tuple[int, str]]:
+    return [(line, text) for line, text in strings_of(tree_of(file)) if LIKE_A_KEY.fullmatch(text) or A_KEY.search(text)]
+
+
+def test_a_metric_key_stands_in_its_row_and_where_it_is_computed() -> None:
+    for file in files():
+        name = str(file.relative_to(HARNESS))
+        if name not in COMPUTED and room_of(file) != "scores":
+            assert not keys_in(file), f"{name}: take the row from harness.scores.rows"
+
+
+def test_what_is_computed_has_a_row_and_is_computed_in_one_place() -> None:
+    literals = [(name, text) for name in COMPUTED for _, text in keys_in(HARNESS / name)]
+    for name, text in literals:
+        # The beginning of a key that is put together: "test/iw_", "test/", "dead_units/".
+        assert row_of(text, SCORES) or any(key.startswith(text) for key in SCORES), f"{name}: {text}"
+    whole = [text for _, text in literals if text in SCORES]
+    assert len(set(whole)) >= 30
+    assert len(set(whole)) == len(whole)
 
 
 def defined_here(tree: ast.AST) -> set[str]:

@@ -86,7 +86,7 @@ def test_a_score_that_tells_of_trouble(metric: str, well: float, ill: float, sev
 
 
 def test_every_rule_is_tried_above_and_its_advice_names_scores_that_exist() -> None:
-    assert {rule.metric for rule in doctor.RULES} == HEALTHY.keys()
+    assert {rule.score.key for rule in doctor.RULES} == HEALTHY.keys()
     named = {name for rule in doctor.RULES for name in re.findall(r"(?:test|validation)/\w+", rule.advice)}
     assert named <= SCORES.keys()
 

@@ -11,6 +11,7 @@ import torch
 from harness import figures, metrics
 from harness.data import Data, load_dataset
 from harness.models.vae import VAE
+from harness.scores.rows import ELBO_TRAIN, ELBO_VALIDATION, LATE_GAIN
 from harness.spec import TrialSpec
 from harness.training.batches import Row
 
@@ -65,9 +66,9 @@ def _late_gain(history: Sequence[Row]) -> dict[str, float]:
     """
     if len(history) < 2:
         return {}
-    split = "validation" if "elbo/validation" in history[-1] else "train"
-    before, last = (history[i][f"elbo/{split}"] for i in (-1 - max(1, len(history) // 5), -1))
-    return {"diagnostics/late_gain": last - before}
+    elbo = ELBO_VALIDATION if ELBO_VALIDATION.key in history[-1] else ELBO_TRAIN
+    before, last = (history[i][elbo.key] for i in (-1 - max(1, len(history) // 5), -1))
+    return {LATE_GAIN.key: last - before}
 
 
 def _pictures(subject: figures.Subject) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from harness.executors.evaluation import Subject, dataset, evaluate
 from harness.executors.interrupts import INTERRUPTS
 from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Notice, Pruned, Trained
 from harness.models.vae import parameters_of_one
+from harness.scores.rows import IMAGES_PER_S, STEP_MS_P50, TRAIN_S
 from harness.spec import Result, TrialSpec
 from harness.training.batches import Row
 from harness.training.cohort import Cohort
@@ -104,7 +105,7 @@ class PartTraining:
         self.history: dict[str, list[Row]] = {s.id: [] for s in job.specs}
         self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
         self.trained_s = dict.fromkeys(self.history, 0.0)
-        self.cost = {"perf/compiled": 0.0, "perf/compile_s": 0.0, "perf/peak_memory_mib": devices.peak_memory_mib(device)}
+        self.cost = self._cost_so_far()
         if job.start:
             states = {s.id: part.states.get(s.id) or checkpoints.load(s, job.start) for s in job.specs}
             self.cohort.restore([states[s.id]["state"] for s in job.specs])
@@ -157,15 +158,19 @@ class PartTraining:
         seconds = time.perf_counter() - started - (self.cohort.compile_s - compile_s)
         for trial, row in rows.items():
             self.history[trial].append(row)
-            self.throughput[trial].append(row["perf/images_per_s"] / len(rows))
+            self.throughput[trial].append(row[IMAGES_PER_S.key] / len(rows))
             self.trained_s[trial] += seconds
-        self.cost = {
+        self.cost = self._cost_so_far()
+        self.newest = newest
+        return rows
+
+    def _cost_so_far(self) -> dict[str, float]:
+        """Return what the whole program has cost, by metric key."""
+        return {
             "perf/compiled": float(self.cohort.compiled),
             "perf/compile_s": self.cohort.compile_s,
             "perf/peak_memory_mib": devices.peak_memory_mib(self.device),
         }
-        self.newest = newest
-        return rows
 
     def states(self, specs: Sequence[TrialSpec]) -> dict[str, dict[str, Any]]:
         """Return the states of these trials at the end of the newest epoch by spec id, on the CPU; none before the first epoch."""
@@ -198,9 +203,9 @@ class PartTraining:
             Subject(spec, vae, self.cohort.data, history), files, draw_all_figures=spec.id in self.job.draw_all_figures
         )
         times = {
-            "perf/train_s": self.trained_s[spec.id],
+            TRAIN_S.key: self.trained_s[spec.id],
             "perf/throughput": statistics.median(self.throughput[spec.id]),
-            "perf/step_ms": statistics.median(row["perf/step_ms_p50"] for row in history),
+            "perf/step_ms": statistics.median(row[STEP_MS_P50.key] for row in history),
             "model/parameters": parameters_of_one(vae),
         }
         return Result(spec, scores | times | self.cost)

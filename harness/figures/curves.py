@@ -5,6 +5,8 @@ from matplotlib.ticker import PercentFormatter
 
 from harness import references
 from harness.figures.canvas import Subject, new_figure
+from harness.scores import SCORES
+from harness.scores.rows import EXACT_LOG_PX
 
 
 def curves(s: Subject) -> Figure:
@@ -14,10 +16,11 @@ def curves(s: Subject) -> Figure:
     epochs = range(1, len(s.history) + 1)
     labels = {"elbo": "ELBO (beta = 1)", "recon": "reconstruction, E log p(x|z)", "kl": "KL(q || p)"}
     for ax, (term, label) in zip(axes, labels.items(), strict=True):
-        for split, style in {"train": "--", "validation": "-"}.items():
-            values = [row[f"{term}/{split}"] for row in s.history if f"{term}/{split}" in row]
+        for score in (row for row in SCORES.values() if row.curve and row.name == term):
+            values = [row[score.key] for row in s.history if score.key in row]
             if values:
-                ax.plot(epochs, values, style, marker="." if len(values) < 30 else None, label=split)
+                style = "--" if score.images == "train" else "-"
+                ax.plot(epochs, values, style, marker="." if len(values) < 30 else None, label=score.images)
         ax.set(title=label, xlabel="epoch", ylabel="nats per image")
         ax.legend(frameon=False, loc="center right")  # "best" searches for 0.3 s
     return figure
@@ -27,7 +30,7 @@ def bounds(s: Subject) -> Figure:
     """Draw IW-K over K, from the ELBO at K = 1, and the exact log p(x) if the trial has it."""
     ladder = sorted(s.evaluation.ladder.items())
     ks, values = [k for k, _ in ladder], [v for _, v in ladder]
-    exact = s.evaluation.scores.get("test/exact_log_px")
+    exact = s.evaluation.scores.get(EXACT_LOG_PX.key)
     figure = new_figure(5.4, 3.6)
     ax = figure.subplots()
     ax.plot(ks, values, marker="o", zorder=3)

@@ -8,6 +8,7 @@ from matplotlib.patches import Circle
 
 from harness.figures.canvas import Subject, axes_to_show, new_figure, scatter, scatter_points
 from harness.metrics.latents import ACTIVE_VARIANCE
+from harness.scores.rows import MARGINAL_KL
 
 DRAWS = 10  # of q per image
 BINS = 80
@@ -65,7 +66,7 @@ def aggregate_posterior(s: Subject) -> Figure:
     right.set(xticks=[])
     corner.legend(*top.get_legend_handles_labels(), loc="center", frameon=False)
     figure.colorbar(shades, ax=axes[1, :], location="bottom", shrink=0.6, aspect=30, label="density of q(z), per unit of area")
-    distance = s.evaluation.scores.get("test/marginal_kl")
+    distance = s.evaluation.scores.get(MARGINAL_KL.key)
     divergence = "" if distance is None else f": KL(q(z) || p(z)) = {distance:.2f} nats"
     figure.suptitle(f"codes of the test set{divergence}\ncircles hold 50, 90 and 99 % of the prior")
     return figure

@@ -7,11 +7,13 @@ Pictures and comparisons between trials must not enter here.
 from harness.metrics.bounds import estimate_elbo, native
 from harness.metrics.evaluation import DEPTHS, Depth, Evaluation, evaluate, validate
 from harness.metrics.inputs import encodings, model_inputs, prior_samples
+from harness.metrics.own import Trained
 
 __all__ = [
     "DEPTHS",
     "Depth",
     "Evaluation",
+    "Trained",
     "encodings",
     "estimate_elbo",
     "evaluate",

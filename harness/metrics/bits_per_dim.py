@@ -21,8 +21,9 @@ def bits_per_dimension(nats: float, pixels: int) -> float:
     return -nats / (pixels * math.log(2))
 
 
+@torch.no_grad()
 def own_levels(spec: TrialSpec, vae: VAE, x: Tensor, v: Tensor) -> View | None:
-    """Return tier B: the model's own pmf of grey levels, or None if its likelihood has no such pmf.
+    """Return tier B: the model's own pmf of grey levels, or None if its likelihood has no such pmf, as its `log_pmf` says.
 
     Args:
         spec: The trial.
@@ -30,7 +31,8 @@ def own_levels(spec: TrialSpec, vae: VAE, x: Tensor, v: Tensor) -> View | None:
         x: The encoder's input, (N, P).
         v: Grey levels 0..255 as floats, (N, P).
     """
-    return View(x, v, cast(LogProb, vae.likelihood.log_pmf)) if spec.has_grey_pmf else None
+    log_pmf, out = vae.likelihood.log_pmf, vae.decode(x.new_zeros(1, 1, spec.latent))
+    return View(x, v, cast(LogProb, log_pmf)) if log_pmf(v[:1], *out) is not None else None
 
 
 @dataclass(frozen=True)

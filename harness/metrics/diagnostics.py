@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from harness.metrics.bounds import batches
 from harness.models.networks import LaneLinear
 from harness.models.vae import VAE, kl_per_dimension
+from harness.scores.rows import EFFECTIVE_BETA
 from harness.spec import TrialSpec
 
 
@@ -90,7 +91,7 @@ def noise(spec: TrialSpec, vae: VAE, x: Tensor, seed: int = 0) -> dict[str, floa
         out = vae.decode(mean + (log_var / 2).exp() * eps)
         scale = vae.likelihood.noise_scale(*out)
         if scale is None:
-            return {"diagnostics/effective_beta": spec.beta}
+            return {EFFECTIVE_BETA.key: spec.beta}
         scales.append(scale.double().mean())
         if vae.likelihood.scale_floor is not None:
             floored.append((scale <= 1.05 * vae.likelihood.scale_floor).double().mean())
@@ -100,7 +101,7 @@ def noise(spec: TrialSpec, vae: VAE, x: Tensor, seed: int = 0) -> dict[str, floa
     scores = {"test/noise_scale": torch.stack(scales).mean().item()}
     if floored:
         scores["diagnostics/scale_at_floor"] = torch.stack(floored).mean().item()
-    scores["diagnostics/effective_beta"] = spec.beta / torch.stack(misfits).mean().item() if misfits else spec.beta
+    scores[EFFECTIVE_BETA.key] = spec.beta / torch.stack(misfits).mean().item() if misfits else spec.beta
     return scores
 
 

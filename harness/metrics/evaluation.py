@@ -17,13 +17,15 @@ from harness.metrics.bounds import LADDER, View, estimate_elbo, importance, nati
 from harness.metrics.images import psnr, squared_error, ssim
 from harness.metrics.inputs import Encodings, encode, encodings, model_inputs, prior_samples
 from harness.metrics.latents import active_units, knn_accuracy, linear_probe, mutual_information
+from harness.metrics.own import Trained, own_scores
 from harness.metrics.quadrature import exact
 from harness.models.vae import VAE, kl_per_dimension
+from harness.scores import EXACT_LATENTS
+from harness.scores.rows import VALIDATION_SQUARED_ERROR
 from harness.spec import TrialSpec
 
 SAMPLES = 8  # draws of z per image in a final score
 YARDSTICK_DRAWS = 100  # importance draws under tiers B and C
-EXACT_LATENTS = 2
 NEIGHBOURHOODS = 3_000  # images a side for precision and recall: 10,000 take 3 s
 
 
@@ -93,7 +95,7 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
     if spec.fit_on == "train":
         inputs = model_inputs(spec, data.validation)
         validation = encodings(vae, inputs)
-        scores["validation/squared_error"] = _mean(squared_error(validation.image, _grey(data.validation.levels)))
+        scores[VALIDATION_SQUARED_ERROR.key] = _mean(squared_error(validation.image, _grey(data.validation.levels)))
         dead = diagnostics.dead_units(vae, inputs, spec.latent)
         if dead:
             scores["validation/dead_units"] = _mean(torch.cat(list(dead.values())))
@@ -106,6 +108,7 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
     scores |= _levels(spec, vae, _common_head(spec, vae, data, train), x, levels, depth)
     scores |= _pictures(spec, vae, data, test)
     scores |= _codes(train[0], data.fit_on(spec.fit_on).labels, test, data.test.labels)
+    scores |= own_scores(Trained(spec, vae, data), ("train", "validation", "test", ""))
     scores |= diagnostics.noise(spec, vae, x)
     scores["diagnostics/nan_count"] = diagnostics.nan_count(vae)
     by_layer = {name: _mean(units) for name, units in dead.items()}
@@ -126,9 +129,9 @@ def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
         x, levels = model_inputs(spec, data.validation), data.validation.levels.float()
         common = _common_head(spec, vae, data, encode(spec, vae, data.fit_on(spec.fit_on))).view(vae, x, levels)
         return {
-            "validation/squared_error": _mean(squared_error(encodings(vae, x).image, levels / 255)),
+            VALIDATION_SQUARED_ERROR.key: _mean(squared_error(encodings(vae, x).image, levels / 255)),
             "validation/common_bits": bits_per_dimension(estimate_elbo(vae, common, 1).elbo, x.shape[1]),
-        }
+        } | own_scores(Trained(spec, vae, data), ("train", "validation"))
 
 
 def _common_head(spec: TrialSpec, vae: VAE, data: Data, train: tuple[Tensor, Tensor]) -> CommonHead:
@@ -198,31 +201,38 @@ def _levels(spec: TrialSpec, vae: VAE, head: CommonHead, x: Tensor, levels: Tens
 
 
 def _pictures(spec: TrialSpec, vae: VAE, data: Data, test: Encodings) -> dict[str, float]:
-    """Return the scores of decoded test images against the originals and of decoded prior draws against the test set."""
+    """Return the scores of decoded test images against the originals and of decoded prior draws against the test set.
+
+    The latter are left out for images without labels, on which no classifier can be trained.
+    """
     grey = _grey(data.test.levels)
-    classifier = features.classifier(data, say=lambda _: None)
-    real, fake = classifier.test_features(data), classifier.features(prior_samples(vae, len(grey), spec.latent))
-    precision, recall = features.precision_recall(real[:NEIGHBOURHOODS], fake[:NEIGHBOURHOODS])
-    return {
+    scores = {
         "test/squared_error": _mean(squared_error(test.image, grey)),
         "test/psnr": _mean(psnr(test.image, grey)),
         "test/ssim": _mean(ssim(test.image, grey, data.side)),
-        "test/frechet": features.frechet(real, fake),
-        "test/precision": precision,
-        "test/recall": recall,
     }
+    if data.train.labels is None:
+        return scores
+    classifier = features.classifier(data, say=lambda _: None)
+    real, fake = classifier.test_features(data), classifier.features(prior_samples(vae, len(grey), spec.latent))
+    precision, recall = features.precision_recall(real[:NEIGHBOURHOODS], fake[:NEIGHBOURHOODS])
+    return scores | {"test/frechet": features.frechet(real, fake), "test/precision": precision, "test/recall": recall}
 
 
-def _codes(train: Tensor, train_labels: Tensor, test: Encodings, labels: Tensor) -> dict[str, float]:
-    """Return the scores of how well codes predict the classes and of how they use the latent space.
+def _codes(train: Tensor, train_labels: Tensor | None, test: Encodings, labels: Tensor | None) -> dict[str, float]:
+    """Return the scores of how well codes predict the classes, if there are labels, and of how they use the latent space.
 
     `train` is q's mean of the training images, (N, Z); labels are (N,) each.
     """
     information = mutual_information(test.mean, test.log_var)
-    return {
-        "test/knn15_accuracy": knn_accuracy(train, train_labels, test.mean, labels),
-        "test/probe_accuracy": linear_probe(train, train_labels, test.mean, labels),
+    scores = {
         "test/active_units": active_units(test.mean),
         "test/mutual_information": information.mutual_information,
         "test/marginal_kl": information.marginal_kl,
+    }
+    if train_labels is None or labels is None:
+        return scores
+    return scores | {
+        "test/knn15_accuracy": knn_accuracy(train, train_labels, test.mean, labels),
+        "test/probe_accuracy": linear_probe(train, train_labels, test.mean, labels),
     }

@@ -6,8 +6,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from harness.scores import Score
 from harness.spec import TrialSpec
-from harness.study import SCORES, Cell, Search
+from harness.study import Cell, Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +57,10 @@ def search_trial(search: Search, t: FrozenTrial, cells: Sequence[Cell]) -> Searc
     )
 
 
-def front(trials: Sequence[SearchTrial], objectives: Sequence[str]) -> list[SearchTrial]:
+def front(trials: Sequence[SearchTrial], objectives: Sequence[Score]) -> list[SearchTrial]:
     """Return the Pareto front: complete, feasible trials that no other dominates, sorted by the first objective, best first."""
-    signs = {o: 1 if SCORES[o].better == "higher" else -1 for o in objectives}
     eligible = [t for t in trials if t.state == "COMPLETE" and t.feasible]
-    score = {t.number: tuple(sign * (t.values or {})[o] for o, sign in signs.items()) for t in eligible}
+    score = {t.number: tuple(o.sign * (t.values or {})[o.key] for o in objectives) for t in eligible}
 
     def dominated(own: tuple[float, ...]) -> bool:
         """Return whether another trial is at least as good in every objective and better in one."""

@@ -87,7 +87,8 @@ class SearchQueue:
 
     def best(self) -> list[SearchTrial]:
         """Return the Pareto front of the feasible trials whose runs are all FINISHED, best by the first objective first."""
-        return front([t for t in self.history() if set(t.runs) <= self.finished], self.search.objectives)
+        objectives = [self.search.scores[key] for key in self.search.objectives]
+        return front([t for t in self.history() if set(t.runs) <= self.finished], objectives)
 
     def importances(self) -> dict[str, float]:
         """Return the importance of each parameter, largest first; empty if trials are too few."""

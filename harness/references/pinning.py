@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from harness.errors import UserError, unknown
@@ -66,7 +67,7 @@ def _entry_points() -> tuple[metadata.EntryPoint, ...]:
 
 
 def pin(given: Any) -> str:
-    """Return the pinned reference of a reference in words, or of a class or function.
+    """Return the pinned reference of a reference in words, of a class or function, or of an object that is a global of a module.
 
     Raises:
         UserError: there is no such file, module or name in it; or the object has no file that another process could import.
@@ -115,12 +116,25 @@ def _root(file: Path, module: str) -> Path:
     return file.parents[module.count(".") + (file.name == "__init__.py")]
 
 
-def _pin_object(given: Any) -> str:
-    """Return the pinned reference of a class or function, which is what it stands for in this process from now on."""
+def _named(given: Any) -> tuple[ModuleType | None, str]:
+    """Return the module of an object and its name there: a class's or function's own, else that of the global that it is.
+
+    Raises:
+        UserError: it has no name.
+    """
     name = getattr(given, "__qualname__", None)
-    if not (inspect.isclass(given) or inspect.isfunction(given)) or name is None or "<" in name:
-        raise UserError(f"{name or repr(given)} cannot be imported by name: give a class or function of a module, or its reference")
-    module = sys.modules.get(given.__module__)
+    if (inspect.isclass(given) or inspect.isfunction(given)) and name is not None and "<" not in name:
+        return sys.modules.get(given.__module__), name
+    for module in list(sys.modules.values()):
+        for known, value in vars(module).items() if isinstance(module, ModuleType) else ():
+            if value is given and getattr(module, "__file__", None):
+                return module, known
+    raise UserError(f"{name or repr(given)} cannot be imported by name: give a class or function of a module, or its reference")
+
+
+def _pin_object(given: Any) -> str:
+    """Return the pinned reference of an object, which is what it stands for in this process from now on."""
+    module, name = _named(given)
     file = getattr(module, "__file__", None)
     if file is None or not file.endswith(".py"):
         raise UserError(
@@ -131,7 +145,8 @@ def _pin_object(given: Any) -> str:
     path = Path(file).resolve()
     in_package = bool(getattr(module, "__package__", ""))
     if in_package:
-        source, where = read_source(_root(path, given.__module__), given.__module__), given.__module__
+        where = module.__name__
+        source = read_source(_root(path, where), where)
     else:
         source, where = read_source(path.parent, path.stem), path.name
     pinned = f"{where}:{name}@{source.digest}"

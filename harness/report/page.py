@@ -18,6 +18,7 @@ from harness.report.ablation.results import AblationResults
 from harness.report.search import figures as search_figures
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
+from harness.scores import COST, NATIVE, OWN_PMF, TRUST, compared, in_groups
 from harness.study import Study, question
 from harness.tracking import Tracker
 
@@ -67,7 +68,7 @@ def _write(results: AblationResults, folder_path: Path, search_results: SearchRe
     html = page.render(
         f=results,
         question=question(results.name),
-        not_judged=[f"{hypothesis}: {tables.NOT_JUDGED}" for hypothesis in results.unjudged],
+        not_judged=[f"{h.in_words(results.scores)}: {tables.NOT_JUDGED}" for h in results.unjudged],
         verdicts=[
             (*words, tables.odds(words[2]), bootstrap)
             for words, bootstrap in zip(tables.verdict_words(results), tables.bootstraps(results), strict=True)
@@ -87,10 +88,10 @@ def _write(results: AblationResults, folder_path: Path, search_results: SearchRe
 
 def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
     """Write the files of the judged arms and return what the page shows of them, by variable of the template."""
-    present = [m for m in tables.COMPARABLE if m in results.table]
-    headings = ["arm", "n", *(tables.heading(m) for m in present)]
+    comparing, own = tables.comparing(results), results.present(in_groups(results.scores, OWN_PMF))
+    headings, score_rows = tables.table_of(results, [score for scores in comparing.values() for score in scores])
     results.table.to_csv(folder_path / "trials.csv", index=False)
-    pd.DataFrame(tables.score_rows(results, present), columns=headings).to_csv(folder_path / "arms.csv", index=False)
+    pd.DataFrame(score_rows, columns=headings).to_csv(folder_path / "arms.csv", index=False)
     rows = [
         {
             "claim": verdict.sentence,
@@ -101,22 +102,25 @@ def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
         for verdict in results.verdicts
     ]
     (folder_path / "verdicts.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    figures.scores(results.table, results.arms, [m for m in tables.PLOTTED if m in results.table], folder_path / "scores.png")
+    plotted = [score for score in tables.varying(results, tables.telling(results)) if score.better]
+    figures.scores(results.table, results.arms, plotted, folder_path / "scores.png")
     figures.rate_distortion(results.table, results.arms, folder_path / "rate_distortion.png")
     figures.gallery(results.pictures, folder_path / "gallery.png")
     return {
-        "tables": [(title, tables.table_of(results, metrics)) for title, metrics in tables.GROUPS.items()],
+        "tables": [(title, tables.table_of(results, scores)) for title, scores in comparing.items()],
+        "left_out": tables.left_out(results, [score for scores in compared(results.scores).values() for score in scores]),
+        "native_left_out": tables.left_out(results, in_groups(results.scores, NATIVE, TRUST)),
         "differences": [
-            (title, tables.difference_of(results, tables.varying(results, metrics))) for title, metrics in tables.GROUPS.items()
+            (title, tables.difference_of(results, tables.varying(results, scores))) for title, scores in comparing.items()
         ]
         if results.arms[1:]
         else [],
-        "own": tables.own_rows(results) if any(m in results.table for m in tables.OWN) else [],
-        "own_headings": ["arm", *(tables.heading(m) for m in tables.OWN)],
-        "native_headings": [*tables.NATIVE_HEADINGS, *(label for label, _ in tables.NOTES.values())],
+        "own": tables.own_rows(results, own) if own else [],
+        "own_headings": ["arm", *(score.heading for score in own)],
+        "native_headings": tables.native_headings(results),
         "native": tables.native_rows(results),
         "cost": tables.cost_rows(results),
-        "cost_headings": [label for label, _ in tables.COST_COLUMNS.values()],
+        "cost_headings": ["arm", *(score.heading for score in in_groups(results.scores, COST))],
         "images": {p: _base64(folder_path / f"{p}.png") for p in ("scores", "rate_distortion", "gallery")},
     }
 

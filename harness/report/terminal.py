@@ -20,18 +20,18 @@ def show(results: AblationResults, console: Console, search_results: SearchResul
     if not results.arms:
         console.print(search_tables.NO_REFIT if search_results else "no trial has a result")
         return
-    metrics = tables.to_show(results, console.width)
+    scores = tables.to_show(results, console.width)
     console.print(f"\n{results.name} ({results.budget} budget): test scores, mean ± sd over n seeds", highlight=False)
-    rows = [[cell.replace(" ± ", "±") for cell in row] for row in tables.score_rows(results, metrics)]
-    console.print(_table(["arm", "n", *(tables.heading(m) for m in metrics)], rows))
+    rows = [[cell.replace(" ± ", "±") for cell in row] for row in tables.score_rows(results, scores)]
+    console.print(_table(["arm", "n", *(s.heading for s in scores)], rows))
     for sentence in search_tables.tested(search_results, results.study) if search_results else []:
         console.print(f" {sentence}", highlight=False, soft_wrap=True)
     for mark, colour, verdict, margin in tables.verdict_words(results):
         console.print(
             f" [{colour}]{mark:>4}[/]  {verdict.sentence}; {margin}{tables.odds(verdict)}", highlight=False, soft_wrap=True
         )
-    for hypothesis in results.unjudged:
-        console.print(f" [yellow]open[/]  {hypothesis}: {tables.NOT_JUDGED}", highlight=False, soft_wrap=True)
+    for claim in (h.in_words(results.scores) for h in results.unjudged):
+        console.print(f" [yellow]open[/]  {claim}: {tables.NOT_JUDGED}", highlight=False, soft_wrap=True)
     for cell in results.cells:
         if cell.spec.id in results.failures:
             reason = results.failures[cell.spec.id]

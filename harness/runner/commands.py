@@ -17,6 +17,7 @@ from harness.runner.session import Session, run, winners
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
 from harness.study import Study, load_study
+from harness.testing import check_trials
 from harness.tracking import MlflowTracker, store_uri
 
 FREE_BYTES_PER_TRIAL = 3 * devices.MEBI
@@ -134,7 +135,8 @@ def report_study(name: str, budget: str, console: Console, *, storage: str = "")
 
 def _store(name: str, budget: str, study: Study, storage: str) -> StudyStore:
     """Return the records of a study. Its experiment is created if there is none."""
-    return StudyStore(name, budget, MlflowTracker(name, budget, report.note(name, budget, study)), storage)
+    tracker = MlflowTracker(name, budget, report.note(name, budget, study), scores=study.scores, varied=study.varied)
+    return StudyStore(name, budget, tracker, storage)
 
 
 def _driver_lock(name: str, budget: str, storage: str) -> AbstractContextManager[None]:

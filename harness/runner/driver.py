@@ -13,6 +13,7 @@ from harness.queue import Assignment, Outcome, TrialQueue
 from harness.queue.store import GRACE_S
 from harness.runner.progress import Display, clock
 from harness.runner.signals import Stopped, Stops
+from harness.scores.rows import TRAIN_S
 from harness.study import Cell
 from harness.tracking import Tracker
 from harness.training.checkpoints import Checkpoints
@@ -242,7 +243,7 @@ class Driver:
                 shutil.rmtree(files)
                 self._end(event.spec)
                 if outcome.counted:
-                    display.trial(name, f"{self.headline} {scores[self.headline]:.2f} in {clock(scores['perf/train_s'])}")
+                    display.trial(name, f"{self.headline} {scores[self.headline]:.2f} in {clock(scores[TRAIN_S.key])}")
                 else:
                     self.tracker.fail(assignment.run, FENCED, killed=True)
                     display.trial(name, f"dropped: {FENCED}", over=False)

@@ -8,6 +8,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from harness.scores.rows import ELBO_TRAIN, ELBO_VALIDATION, IMAGES_PER_S
+
 PLAIN_EVERY_S = 15.0
 
 
@@ -58,9 +60,9 @@ class Display:
         """Show that a trial has finished an epoch, with its metrics `row`."""
         self.epochs_done += 1
         self.epochs_left -= 1
-        self.speeds[name] = row["perf/images_per_s"]
-        split = "validation" if "elbo/validation" in row else "train"
-        self.newest = f"ELBO {row[f'elbo/{split}']:.1f} ({name}, epoch {epoch}/{epochs}, {split})"
+        self.speeds[name] = row[IMAGES_PER_S.key]
+        elbo = ELBO_VALIDATION if ELBO_VALIDATION.key in row else ELBO_TRAIN
+        self.newest = f"ELBO {row[elbo.key]:.1f} ({name}, epoch {epoch}/{epochs}, {elbo.images})"
         if self.progress:
             self.progress.update(self.task, description=f"{self._left()} | {self._speed()} | {self.newest}")
         elif time.monotonic() - self.printed_at > PLAIN_EVERY_S:

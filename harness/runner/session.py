@@ -17,6 +17,7 @@ from harness.report import AblationResults, SearchResults
 from harness.runner.driver import Driver
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
+from harness.scores.rows import SQUARED_ERROR
 from harness.spec import TrialSpec
 from harness.study import Ablation, Cell, Search, Study
 from harness.study.search import MOST_REFITS
@@ -119,7 +120,7 @@ def _run_search(session: Session, search: Search) -> tuple[SearchResults, bool]:
     budget = session.store.budget
     plan = session.plan(likely(search, budget), alone=search.timed)
     with session.store.search_queue(search, search.batch_of(budget, plan.workers * plan.lanes)) as queue:
-        trained = session.train(queue, plan, search.quality)
+        trained = session.train(queue, plan, search.quality.key)
         return SearchResults.of(search, budget, queue), trained
 
 
@@ -137,7 +138,7 @@ def _run_ablation(session: Session, study: Ablation, part: str) -> tuple[Ablatio
 
     order = sorted(cells, key=program_of) if plan.lanes > 1 else cells
     with session.store.ablation_queue(study, order, part) as queue:
-        trained = session.train(queue, plan, "test/squared_error", draw_all_figures)
+        trained = session.train(queue, plan, SQUARED_ERROR.key, draw_all_figures)
         return session.store.results(study, queue), trained
 
 

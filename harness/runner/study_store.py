@@ -8,7 +8,9 @@ from hashlib import sha256
 
 from harness.queue import AblationQueue, SearchQueue, TrialStore, database
 from harness.report import AblationResults
-from harness.study import SCORES, Ablation, Cell, Search
+from harness.scores import Score
+from harness.scores.rows import ELBO_TRAIN
+from harness.study import Ablation, Cell, Search
 from harness.tracking import MlflowTracker
 
 
@@ -41,14 +43,14 @@ class StudyStore:
     @contextmanager
     def ablation_queue(self, study: Ablation, cells: Sequence[Cell], part: str) -> Iterator[AblationQueue]:
         """Open the queue of an ablation. It stores the objective of a trial, or the training ELBO if there is none."""
-        score = study.objective or "elbo/train"
+        score = study.scores[study.objective] if study.objective else ELBO_TRAIN
         with self.trials(part, [_direction(score)]) as store:
-            yield AblationQueue(store, cells, lambda metrics: metrics[score])
+            yield AblationQueue(store, cells, lambda metrics: metrics[score.key])
 
     @contextmanager
     def search_queue(self, search: Search, batch: int) -> Iterator[SearchQueue]:
         """Open the queue of a search. A search that was changed has other trials."""
-        with self.trials(_digest(search, self.budget), [_direction(o) for o in search.objectives]) as store:
+        with self.trials(_digest(search, self.budget), [_direction(search.scores[o]) for o in search.objectives]) as store:
             store.note_study({"sampler": search.sampler_of(self.budget), "batch": batch})
             queue = SearchQueue(store, search, self.budget, batch)
             queue.finished = self.tracker.finished_runs(store.name)
@@ -59,9 +61,9 @@ class StudyStore:
         return AblationResults.collect(self.name, self.budget, study, queue.done(), queue.given_up(), self.tracker)
 
 
-def _direction(score: str) -> str:
+def _direction(score: Score) -> str:
     """Return Optuna's word for the direction in which a score is better."""
-    return "minimize" if score in SCORES and SCORES[score].better == "lower" else "maximize"
+    return "minimize" if score.better == "lower" else "maximize"
 
 
 def _digest(search: Search, budget: str) -> str:

@@ -4,10 +4,10 @@ In come Python values, out come the specs of the trials to run; errors are found
 here, so that a typo is reported at once.
 """
 
+from harness.scores import SCORES, Score
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
 from harness.study.loading import check, load_study, names, question, questions
 from harness.study.protocol import Study
-from harness.study.scores import SCORES, Score
 from harness.study.search import Constraint, Pruner, Search, SearchBudget
 from harness.study.space import OneOf, Real, Whole, Widths
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from harness.errors import UserError, look_up, unknown
-from harness.spec import TrialSpec
-from harness.study.scores import SCORES, comparable
+from harness.scores import Scores, compared
+from harness.scores.rows import VALIDATION_SQUARED_ERROR
+from harness.spec import TrialSpec, flattened
+from harness.study.scores import comparable, rows_with, take_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +19,9 @@ class Hypothesis:
     worse: str
     metric: str
 
-    def __str__(self) -> str:
-        return f"{self.better} beats {self.worse} on {SCORES[self.metric].label}"
+    def in_words(self, scores: Scores) -> str:
+        """Return the claim as a sentence, with the label that its score has in `scores`."""
+        return f"{self.better} beats {self.worse} on {scores[self.metric].label}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,8 @@ class Ablation:
         arms: the changed fields of the base by name of the arm. Differences are taken against the first arm.
         budgets: how much the study may spend, by name; one is called `default`.
         hypotheses: with 6 seeds a one-sided Wilcoxon test reaches p = 0.016, so Holm's correction lets at most 3 be confirmed.
-        objective: the score on validation that picks the winner, whose model is kept; `SCORES` says which way is better.
+        objective: the score on validation that picks the winner, whose model is kept; its row says which way is better.
+        metrics: scores of the study's own, as references such as `sharpness.py:SHARPNESS`.
 
     Raises:
         UserError: an unknown field, name, arm or score, or a ranking across scales; before anything runs.
@@ -63,9 +67,11 @@ class Ablation:
     arms: Mapping[str, Mapping[str, Any]]
     budgets: Mapping[str, Budget]
     hypotheses: tuple[Hypothesis, ...] = ()
-    objective: str | None = "validation/squared_error"
+    objective: str | None = VALIDATION_SQUARED_ERROR.key
+    metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        take_metrics(self)
         if not self.arms:
             raise UserError("a study needs at least one arm")
         if "default" not in self.budgets:
@@ -75,17 +81,16 @@ class Ablation:
         if len(datasets) > 1:
             raise UserError(f"arms are compared on one data set, got {', '.join(datasets)}")
         if self.objective is not None:
-            look_up(SCORES, self.objective, "score")
-            comparable(self.objective, specs, f"objective {self.objective!r} ranks all arms")
+            objective = look_up(self.scores, self.objective, "score")
+            comparable(objective, specs, f"objective {self.objective!r} ranks all arms", self.scores)
         for hypothesis in self.hypotheses:
-            score = look_up(SCORES, hypothesis.metric, "score")
+            score = look_up(self.scores, hypothesis.metric, "score")
             for arm in (hypothesis.better, hypothesis.worse):
                 look_up(self.arms, arm, "arm")
+            claim = f"hypothesis '{hypothesis.in_words(self.scores)}'"
             if not score.better:
-                raise UserError(f"hypothesis '{hypothesis}': {hypothesis.metric!r} has no better or worse direction")
-            comparable(
-                hypothesis.metric, {a: specs[a] for a in (hypothesis.better, hypothesis.worse)}, f"hypothesis '{hypothesis}'"
-            )
+                raise UserError(f"{claim}: {hypothesis.metric!r} has no better or worse direction")
+            comparable(score, {a: specs[a] for a in (hypothesis.better, hypothesis.worse)}, claim, self.scores)
         for name, budget in self.budgets.items():
             cells = self.cells(name)
             if not budget.seeds or len({c.spec.id for c in cells}) != len(cells):
@@ -101,6 +106,15 @@ class Ablation:
             return self.base.derive(**self.arms[arm])
         except UserError as fault:
             raise UserError(f"arm {arm!r}: {fault}") from None
+
+    @property
+    def scores(self) -> Scores:
+        """The rows of all scores that the study may name and that its report shows, by key."""
+        return rows_with(self.metrics)
+
+    def trials(self, budget: str) -> tuple[TrialSpec, ...]:
+        """Return the trials of a budget."""
+        return tuple(cell.spec for cell in self.cells(budget))
 
     def cells(self, budget: str) -> tuple[Cell, ...]:
         """Return the trials of a budget, seed by seed.
@@ -124,6 +138,11 @@ class Ablation:
         """The empty name, because the trials of an ablation are the whole study."""
         return ""
 
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The fields of a trial that differ between arms, in the order in which arms name them."""
+        return tuple(dict.fromkeys(name for changes in self.arms.values() for name in flattened(changes)))
+
     def judged(self, budget: str, winners: Mapping[str, TrialSpec]) -> "Ablation":
         """Return this ablation, because all its arms are stated in it."""
         return self
@@ -138,11 +157,12 @@ class Ablation:
 
     def note(self, budget: str) -> str:
         """Return the text above the experiment in MLflow, in Markdown."""
-        claims = "".join(f"\n- {h}" for h in self.hypotheses)
+        claims = "".join(f"\n- {h.in_words(self.scores)}" for h in self.hypotheses)
+        shown = [s.key for rows in compared(self.scores).values() for s in rows if s.headline and s.better and s.images == "test"]
         return (
             f"Budget `{budget}`: {self.shape(budget)}, {self.budgets[budget].epochs} epochs. "
             f"Hypotheses, stated before the runs:{claims}\n\n"
             "ELBO = reconstruction - KL, nats per image, beta = 1. Native ELBOs of different likelihoods live on different scales: "
-            "compare arms by `test/common_bits`, `test/squared_error`, `test/frechet`, `test/knn15_accuracy`. "
+            f"compare arms by {', '.join(f'`{key}`' for key in shown)}. "
             "The verdicts are in `report.html` among the files of the parent run."
         )

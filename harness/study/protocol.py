@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from harness.scores import Scores
 from harness.spec import TrialSpec
 from harness.study.ablation import Ablation, Budget
 from harness.study.search import Search, SearchBudget
@@ -18,6 +19,17 @@ class Study(Protocol):
     @property
     def budgets(self) -> Mapping[str, Budget] | Mapping[str, SearchBudget]:
         """How much the study may spend, by name; one budget is called `default`."""
+
+    @property
+    def scores(self) -> Scores:
+        """The rows of all scores that it may name and that its report shows, by key."""
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The fields of a trial that differ between its trials, beside the seed."""
+
+    def trials(self, budget: str) -> tuple[TrialSpec, ...]:
+        """Return trials that together refer to all that a budget may train."""
 
     @property
     def search(self) -> Search | None:

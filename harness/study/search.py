@@ -1,14 +1,17 @@
 """A search: a space, objectives on validation and a budget of trials. The best is trained again on new seeds and tested."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from harness import catalog
 from harness.errors import UserError, look_up, unknown
-from harness.spec import TrialSpec
+from harness.scores import Score, Scores, costs, on_test, qualities
+from harness.scores.rows import ELBO_VALIDATION
+from harness.spec import FIELDS, TrialSpec
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
-from harness.study.scores import SCORES, comparable
+from harness.study.scores import comparable, rows_with, take_metrics
 from harness.study.space import Space, Suggest, check, conditional, corners, fields
 
 SAMPLERS: Mapping[str, str] = {
@@ -25,8 +28,6 @@ PRUNERS: Mapping[str, str] = {
     "median": "worse than the median of finished trials at the same epoch",
     "wilcoxon": "worse than the best trial over seeds, by Wilcoxon's signed-rank test; a trial is all of `seeds`",
 }
-QUALITY = ("elbo/validation", "validation/squared_error", "validation/common_bits")  # scores that say how good a model is
-COST = ("perf/throughput", "perf/step_ms", "model/parameters")  # further objectives and constraints
 FIXED = ("dataset", "fit_on", "seed", "epochs", "evaluation")  # fields that define the comparison and so cannot be searched
 GP_TRIALS = 200  # with more trials a Gaussian process takes seconds to fit
 BATCH = 8  # the most trials that a model-based sampler suggests at once
@@ -65,15 +66,11 @@ class Pruner:
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
-    """A bound that a winner must keep: a score of `COST` is at most, or at least, a number."""
+    """A bound that a winner must keep: a score of cost is at most, or at least, a number."""
 
     score: str
     at_most: float | None = None
     at_least: float | None = None
-
-    def __str__(self) -> str:
-        bound = f"at most {self.at_most:g}" if self.at_most is not None else f"at least {self.at_least:g}"
-        return f"{SCORES[self.score].label} {bound}"
 
     def excess(self, value: float) -> float:
         """Return by how much a value breaks the bound; 0 or less if the value keeps it."""
@@ -106,13 +103,15 @@ class Search:
     Attributes:
         base: the spec that the points of the space are changes of.
         space: axes by field of a trial; later ones may depend on earlier ones by `when`.
-        objectives: one score of `QUALITY`, or it and scores of `COST`: the report then shows what one costs in terms of the others.
+        objectives: one score of quality, or it and scores of cost: the report then shows what one costs in terms of the others.
         budgets: how much the search may spend, by name; one is called `default`.
         seeds: a trial trains once on each, and its value is their mean.
         sampler: one of `SAMPLERS`; by default `gp` up to 200 trials, and `tpe` beyond or in a conditional space.
         pruner: how hopeless trials are ended early; None to end none.
         constraints: bounds that a winner must keep.
         batch: the trials suggested at once; by default as many as train at a time, for model-based samplers at most 8.
+        metrics: scores of the search's own, as references such as `sharpness.py:SHARPNESS`. Those of validation may be objectives
+            of quality, and those with a direction in the section of cost may be objectives and bounds.
 
     Raises:
         UserError: an unknown name, a bound that makes no sense, or an objective that cannot rank; before anything runs.
@@ -127,26 +126,26 @@ class Search:
     pruner: Pruner | None = None
     constraints: tuple[Constraint, ...] = ()
     batch: int | None = None
+    metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        take_metrics(self)
         if "default" not in self.budgets:
             raise unknown("budget (every study has one)", "default", self.budgets)
         if self.base.fit_on != "train":
             raise UserError(f"fit_on={self.base.fit_on!r}: nothing is left to select on")
-        base = asdict(self.base)
         for name in self.space:
-            look_up(base, name, "field of a trial")
+            look_up(dict.fromkeys(FIELDS), name.partition(".")[0], "field of a trial")
             if name in FIXED:
                 raise UserError(f"space {name!r}: it says what is compared and cannot be searched")
         if not self.space:
             raise UserError("a search needs a space")
-        check(self.space, base)
-        points = [self._derive(point) for point in corners(self.space, base)]
-        self._check_objectives(points)
+        check(self.space, self._fields)
+        self._check_objectives(self._corners())
         self._check_sampler()
         self._check_pruner()
         for c in self.constraints:
-            look_up(dict.fromkeys(COST), c.score, "score of cost")
+            look_up({s.key: s for s in costs(self.scores)}, c.score, "score of cost")
             if (c.at_most is None) == (c.at_least is None):
                 raise UserError(f"constraint on {c.score!r}: give at_most or at_least")
         for name, budget in self.budgets.items():
@@ -155,6 +154,25 @@ class Search:
             if set(budget.refit_seeds) & set(self.seeds):
                 raise UserError(f"budget {name!r}: the best must be tested on seeds that it was not chosen on")
             self.judged(name, {})
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        """The fields of the base by name, and the arguments in them by names such as `likelihood_args.sigma`."""
+        values = {name: getattr(self.base, name) for name in FIELDS}
+        return values | {f"{of}.{name}": value for of in catalog.ARGUMENTS for name, value in values[of].items()}
+
+    def _corners(self) -> list[TrialSpec]:
+        """Return trials that together meet every bound and every choice of the space."""
+        return [self._derive(point) for point in corners(self.space, self._fields)]
+
+    @property
+    def scores(self) -> Scores:
+        """The rows of all scores that the search may name and that its report shows, by key."""
+        return rows_with(self.metrics)
+
+    def trials(self, budget: str) -> tuple[TrialSpec, ...]:
+        """Return trials with all that a budget may try: the base, and corners of the space."""
+        return (self.base, *self._corners())
 
     def _derive(self, point: Mapping[str, Any]) -> TrialSpec:
         """Return the spec of a point of the space, with scores on validation alone.
@@ -173,20 +191,22 @@ class Search:
         Raises:
             UserError: an unknown objective, one on the test set, not exactly one score of quality, or one that cannot rank them.
         """
-        known = dict.fromkeys((*QUALITY, *COST))
+        qualities_by_key = {s.key: s for s in qualities(self.scores)}
+        known = qualities_by_key | {s.key: s for s in costs(self.scores)}
         for name in self.objectives:
-            if name.startswith("test/"):
+            if name in self.scores and self.scores[name].images == "test":
                 raise UserError(f"objective {name!r}: the test set must not select\nknown: {', '.join(known)}")
             look_up(known, name, "objective")
-        quality = [o for o in self.objectives if o in QUALITY]
+        quality = [qualities_by_key[o] for o in self.objectives if o in qualities_by_key]
         if len(quality) != 1 or len(set(self.objectives)) < len(self.objectives):
-            raise UserError(f"objectives: one of {', '.join(QUALITY)}, and beside it scores of cost; got {list(self.objectives)}")
-        if SCORES[quality[0]].tier == "A":
+            names_known = ", ".join(qualities_by_key)
+            raise UserError(f"objectives: one of {names_known}, and beside it scores of cost; got {list(self.objectives)}")
+        if quality[0].tier == "A":
             names = {", ".join((spec.likelihood, *map(str, spec.likelihood_args.values()))): spec for spec in points}
             try:
-                comparable(quality[0], names, f"objective {quality[0]!r}")
+                comparable(quality[0], names, f"objective {quality[0].key!r}", self.scores)
             except UserError as fault:
-                alternatives = [q for q in QUALITY if SCORES[q].tier != "A"]
+                alternatives = [key for key, score in qualities_by_key.items() if score.tier != "A"]
                 raise UserError(
                     f"{str(fault).splitlines()[0]}\nany likelihood can be ranked by {' or '.join(alternatives)}"
                 ) from None
@@ -221,9 +241,9 @@ class Search:
             min_seeds = self.pruner.seeds_to_judge + 1  # a trial pruned after its last seed would save nothing
             if len(self.seeds) < min_seeds:
                 raise UserError(f"pruner 'wilcoxon' compares trials over seeds: give {min_seeds} or more, got {len(self.seeds)}")
-        elif self.objectives[0] != "elbo/validation" or len(self.seeds) > 1:
+        elif self.objectives[0] != ELBO_VALIDATION.key or len(self.seeds) > 1:
             raise UserError(
-                f"pruner {self.pruner.name!r} looks at every epoch of one seed, where only 'elbo/validation' is known; "
+                f"pruner {self.pruner.name!r} looks at every epoch of one seed, where only {ELBO_VALIDATION.key!r} is known; "
                 f"got {self.objectives[0]!r} on {len(self.seeds)} seeds"
             )
 
@@ -241,12 +261,12 @@ class Search:
     @property
     def timed(self) -> bool:
         """True if the time of a trial is judged, so that it must train alone in its program."""
-        return any(s.startswith("perf/") for s in (*self.objectives, *(c.score for c in self.constraints)))
+        return any(self.scores[s].timed for s in (*self.objectives, *(c.score for c in self.constraints)))
 
     def point(self, budget: str, suggest: Suggest) -> TrialSpec:
         """Return the trial at the point that `suggest` gives, parameter by parameter, on the first seed."""
         epochs = look_up(self.budgets, budget, "budget").epochs
-        return self._derive(fields(self.space, asdict(self.base), suggest) | {"epochs": epochs, "seed": self.seeds[0]})
+        return self._derive(fields(self.space, self._fields, suggest) | {"epochs": epochs, "seed": self.seeds[0]})
 
     def cells(self, number: int, spec: TrialSpec, repeat: int = 0) -> tuple[Cell, ...]:
         """Return the runs of a trial, one per seed.
@@ -261,23 +281,29 @@ class Search:
         chosen = look_up(self.budgets, budget, "budget")
         arms: dict[str, Mapping[str, Any]] = {"base": {}}
         for name, spec in winners.items():
-            changed = {f: v for f, v in asdict(spec).items() if v != getattr(self.base, f) and f not in FIXED}
+            changed = {f: getattr(spec, f) for f in FIELDS if getattr(spec, f) != getattr(self.base, f) and f not in FIXED}
             if changed and changed not in arms.values():
                 arms[name] = changed
         budget_of_test = Budget(epochs=chosen.epochs, seeds=chosen.refit_seeds, evaluation=chosen.evaluation)
-        test_metric = {"elbo/validation": "test/elbo"}.get(self.quality, self.quality.replace("validation/", "test/"))
+        test_metric = on_test(self.quality, self.scores).key
         return Ablation(
             base=self.base,
             arms=arms,
             budgets={"default": budget_of_test, budget: budget_of_test},
             hypotheses=tuple(Hypothesis(better=a, worse="base", metric=test_metric) for a in list(arms)[1:2]),
-            objective=self.quality,
+            objective=self.quality.key,
+            metrics=self.metrics,
         )
 
     @property
-    def quality(self) -> str:
+    def varied(self) -> tuple[str, ...]:
+        """The fields of a trial that are searched, in the order of the space."""
+        return tuple(self.space)
+
+    @property
+    def quality(self) -> Score:
         """The objective that says how good a model is."""
-        return next(o for o in self.objectives if o in QUALITY)
+        return next(s for s in qualities(self.scores) if s.key in self.objectives)
 
     @property
     def search(self) -> "Search":
@@ -305,7 +331,7 @@ class Search:
     def constraints_in_words(self) -> str:
         """The constraints, each with its score and bound."""
         return "; ".join(
-            f"{SCORES[c.score].label} of at {'most' if c.at_most is not None else 'least'} "
+            f"{self.scores[c.score].label} of at {'most' if c.at_most is not None else 'least'} "
             f"{(c.at_most if c.at_most is not None else c.at_least):,g}"
             for c in self.constraints
         )

@@ -10,6 +10,7 @@ from harness.testing.functions import check_activation, check_objective
 from harness.testing.likelihoods import check_likelihood
 from harness.testing.networks import check_network
 from harness.testing.rules import ContractError
+from harness.testing.scores import check_score
 from harness.testing.trials import check_trials
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "check_likelihood",
     "check_network",
     "check_objective",
+    "check_score",
     "check_trials",
 ]

@@ -11,6 +11,7 @@ from harness.testing.datasets import check_dataset
 from harness.testing.functions import check_activation, check_objective
 from harness.testing.likelihoods import check_likelihood
 from harness.testing.networks import check_network
+from harness.testing.scores import check_score
 
 CHECKS: dict[str, Callable[..., None]] = {
     "dataset": check_dataset,
@@ -18,6 +19,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "network": check_network,
     "activation": check_activation,
     "objective": check_objective,
+    "metrics": check_score,
 }
 ARGUMENTS = {of: name for name, of in catalog.ARGUMENTS.items()}
 
@@ -38,9 +40,9 @@ def check_trials(specs: Iterable[TrialSpec], side: int, say: Callable[[str], Non
     """
     things: dict[tuple[str, str, str], dict[str, Any]] = {}
     for spec in specs:
-        for kind in CHECKS:
-            name = getattr(spec, kind)
-            if catalog.entry(kind, name) is None:
+        own = [(kind, getattr(spec, kind)) for kind in catalog.TABLES if kind in CHECKS]
+        for kind, name in (*own, *(("metrics", metric) for metric in spec.metrics)):
+            if references.is_reference(name):
                 arguments = dict(getattr(spec, ARGUMENTS[kind])) if kind in ARGUMENTS else {}
                 if kind == "network":
                     arguments |= {"image_shape": (1, side, side), "latent": spec.latent}

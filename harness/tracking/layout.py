@@ -5,35 +5,29 @@ browser test guards it; a version of the UI that does not understand it shows it
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+from harness.scores import COST, DIAGNOSTICS, ELBO_CURVES, KL_CURVES, NATIVE, TRUST, Score, Scores, compared, in_groups
+
 VIEW_KEY = "default"
-SECTIONS = {
-    "Scores that compare arms (test set)": [
-        "test/common_bits",
-        "test/squared_error",
-        "test/frechet",
-        "test/knn15_accuracy",
-    ],
-    "KL (nats per image)": ["kl/validation", "kl/train"],
-    "ELBO, each arm on its own scale": [
-        "elbo/validation",
-        "recon/validation",
-        "elbo/train",
-        "recon/train",
-    ],
-    "Diagnostics": [
-        "validation/dead_units",
-        "diagnostics/effective_beta",
-        "diagnostics/late_gain",
-        "test/inference_gap",
-    ],
-    "Cost": ["perf/step_ms_p50", "perf/images_per_s", "perf/train_s"],
-}
 
 
-def _chart(section: int, metric: str, number: int) -> dict[str, Any]:
-    """Return a chart of a metric in a section: a line over epochs for a score of every epoch, else a bar per arm."""
+def sections(scores: Scores) -> dict[str, list[Score]]:
+    """Return the scores that are charted, by the title of their section."""
+    arms = [score for score in in_groups(scores, *compared(scores)) if score.better]
+    return {
+        "Scores that compare arms": arms,
+        KL_CURVES: in_groups(scores, KL_CURVES),
+        ELBO_CURVES: in_groups(scores, ELBO_CURVES, NATIVE),
+        DIAGNOSTICS: in_groups(scores, TRUST, DIAGNOSTICS),
+        COST: in_groups(scores, COST),
+    }
+
+
+def _chart(section: int, score: Score, number: int) -> dict[str, Any]:
+    """Return a chart of a score in a section: a line over epochs for a score of every epoch, else a bar per arm."""
+    metric = score.key
     chart: dict[str, Any] = {
         "uuid": f"chart-{number}",
         "runsCountToCompare": 60,
@@ -42,8 +36,7 @@ def _chart(section: int, metric: str, number: int) -> dict[str, Any]:
         "isGenerated": False,
         "metricKey": metric,
     }
-    curve = metric.endswith(("/train", "/validation"))
-    if not curve:
+    if not score.curve:
         return chart | {"type": "BAR", "displayName": metric}
     return chart | {
         "type": "LINE",
@@ -61,20 +54,27 @@ def _chart(section: int, metric: str, number: int) -> dict[str, Any]:
     }
 
 
-def shared_view() -> str:
-    """Return the arrangement as the JSON text that MLflow's UI reads."""
-    metrics = [(i, m) for i, ms in enumerate(SECTIONS.values()) for m in ms]
-    sections = [
-        {
-            "uuid": f"section-{i}",
-            "name": name,
-            "display": True,
-            "isReordered": True,
-            "deleted": False,
-            "isGenerated": False,
-        }
-        for i, name in enumerate(SECTIONS)
-    ]
+def _section(number: int, title: str) -> dict[str, Any]:
+    """Return a section of charts."""
+    return {
+        "uuid": f"section-{number}",
+        "name": title,
+        "display": True,
+        "isReordered": True,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def shared_view(scores: Scores, varied: Sequence[str]) -> str:
+    """Return the arrangement as the JSON text that MLflow's UI reads.
+
+    Args:
+        scores: the rows of the study's scores.
+        varied: the fields that differ between its trials, as their parameters are named: columns beside arm and seed.
+    """
+    charted = sections(scores)
+    columns = [score for score in scores.values() if score.headline and score in in_groups(scores, *compared(scores), COST)]
     return json.dumps(
         {
             "searchFilter": "tags.`kind` = 'trial'",
@@ -85,13 +85,8 @@ def shared_view() -> str:
             "datasetsFilter": [],
             "modelVersionFilter": "All Runs",
             "selectedColumns": [
-                "params.`arm`",
-                "params.`seed`",
-                "metrics.`test/common_bits`",
-                "metrics.`test/squared_error`",
-                "metrics.`test/knn15_accuracy`",
-                "metrics.`test/kl`",
-                "metrics.`perf/step_ms_p50`",
+                *(f"params.`{name}`" for name in ("arm", "seed", *varied)),
+                *(f"metrics.`{score.key}`" for score in columns),
             ],
             "columnOrder": [],
             "columnWidths": {},
@@ -100,8 +95,11 @@ def shared_view() -> str:
             "runsHidden": [],
             "runsVisibilityMap": {},
             "runsHiddenMode": "SHOW_ALL",
-            "compareRunCharts": [_chart(i, m, n) for n, (i, m) in enumerate(metrics)],
-            "compareRunSections": sections,
+            "compareRunCharts": [
+                _chart(i, score, n)
+                for n, (i, score) in enumerate((i, score) for i, charts in enumerate(charted.values()) for score in charts)
+            ],
+            "compareRunSections": [_section(i, title) for i, title in enumerate(charted)],
             "viewMaximized": False,
             "runListHidden": False,
             "isAccordionReordered": True,

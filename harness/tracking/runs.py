@@ -2,13 +2,15 @@
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import provenance
 from harness.errors import MachineError
-from harness.spec import Result, TrialSpec
+from harness.scores import SCORES, Scores
+from harness.scores.rows import ELBO_TRAIN
+from harness.spec import Result, TrialSpec, flattened
 from harness.stores import databases
 from harness.tracking import library
 from harness.tracking.layout import VIEW_KEY, shared_view
@@ -16,18 +18,26 @@ from harness.tracking.protocol import Record
 from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, search_all, study_page
 
 TAG_LIMIT = 4_900  # characters of a tag's value; MLflow refuses long ones
+PARAM_LIMIT = 6_000  # the same of a parameter's
 
 
 class MlflowTracker:
     """The `Tracker` of one study and budget in MLflow.
 
-    Its experiment and its parent run are created if there are none; `note` is the text above the experiment, in Markdown.
+    Its experiment and its parent run are created if there are none.
+
+    Args:
+        study: its name.
+        budget: its name.
+        note: the text above the experiment, in Markdown.
+        scores: the rows of the scores that the charts show.
+        varied: the fields that differ between trials, which are shown as columns.
 
     Raises:
         MachineError: the tracking store cannot be used.
     """
 
-    def __init__(self, study: str, budget: str, note: str) -> None:
+    def __init__(self, study: str, budget: str, note: str, *, scores: Scores = SCORES, varied: Sequence[str] = ()) -> None:
         self.study, self.budget = study, budget
         self.experiment = experiment_name(study, budget)
         uri = ensure_store()
@@ -39,7 +49,7 @@ class MlflowTracker:
                 f"cannot use the tracking store {databases.redacted(uri)}\n{str(fault).splitlines()[0][:300]}"
             ) from None
         wanted = {
-            f"mlflow.sharedViewState.{VIEW_KEY}": shared_view(),
+            f"mlflow.sharedViewState.{VIEW_KEY}": shared_view(scores, varied),
             "mlflow.note.content": note,
             "mlflow.experimentKind": "custom_model_development",
         }
@@ -97,9 +107,8 @@ class MlflowTracker:
             "mlflow.parentRunId": self.parent,
         }
         run = str(self.client.create_run(self.experiment_id, tags=tags, run_name=f"{arm} / seed {spec.seed}").info.run_id)
-        params = {"arm": arm, "seed": spec.seed, "likelihood": spec.likelihood, "activation": spec.activation}
-        params |= {"latent": spec.latent, "learning_rate": spec.learning_rate, "epochs": spec.epochs, "spec": spec.id}
-        self.client.log_batch(run, params=[library.mlflow().entities.Param(k, str(v)) for k, v in params.items()])
+        params = {"arm": arm, "spec": spec.id} | flattened(spec.as_dict())
+        self.client.log_batch(run, params=[library.mlflow().entities.Param(k, str(v)[:PARAM_LIMIT]) for k, v in params.items()])
         self.client.log_dict(run, spec.as_dict(), "spec.json")
         self.client.log_inputs(run, [library.dataset_input(spec.dataset, origin["dataset.digest"])])
         return run
@@ -132,7 +141,7 @@ class MlflowTracker:
         if not status or status == "FINISHED":
             return None
         self.client.update_run(run, status="RUNNING")
-        epochs = self.client.get_metric_history(run, "elbo/train") if "elbo/train" in metrics else []
+        epochs = self.client.get_metric_history(run, ELBO_TRAIN.key) if ELBO_TRAIN.key in metrics else []
         return max((m.step for m in epochs), default=0)
 
     def look(self, run: str) -> tuple[str, Mapping[str, float]]:

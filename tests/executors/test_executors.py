@@ -28,6 +28,7 @@ from harness.executors import (
     parts,
 )
 from harness.executors.interrupts import Stop
+from harness.scores import COST, SCORES, row_of
 from harness.spec import TrialSpec
 from harness.training.checkpoints import Checkpoints
 from harness.training.step import Execution
@@ -188,6 +189,8 @@ def test_final_scores_have_names_of_their_own(depth: str, dirs: OutputDirs) -> N
     assert not names & set(finished.result.metrics)
     wanted = {"perf/throughput", "perf/step_ms", "perf/train_s", "model/parameters", "diagnostics/late_gain"}
     assert set(finished.result.metrics) >= wanted
+    assert all(row_of(name, SCORES) for name in (*names, *finished.result.metrics))
+    assert names | set(finished.result.metrics) >= {key for key, row in SCORES.items() if row.curve or row.group == COST}
 
 
 def test_how_deep_a_trial_is_evaluated_does_not_change_it(dirs: OutputDirs) -> None:

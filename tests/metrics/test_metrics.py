@@ -10,8 +10,8 @@ from tables import LIKELIHOODS
 from harness import data, metrics
 from harness.metrics import images, inputs
 from harness.models.vae import build
+from harness.scores import COST, SCORES, row_of
 from harness.spec import TrialSpec
-from harness.study import SCORES
 from harness.training.cohort import Cohort
 
 SHALLOW = {"full": metrics.Depth(draws=1_000, images=100, exact_images=300, other_images=5)}
@@ -66,16 +66,31 @@ def test_evaluation_noise_is_frozen(trained: tuple[TrialSpec, Cohort]) -> None:
     torch.testing.assert_close(inputs.encode(spec, vae, test)[0], metrics.encodings(vae, x).mean)
 
 
-def test_an_evaluation_scores_everything_a_study_may_name(trained: tuple[TrialSpec, Cohort]) -> None:
+def test_an_evaluation_scores_what_has_a_row_and_nothing_else(trained: tuple[TrialSpec, Cohort]) -> None:
     _, cohort = trained
-    spec = TrialSpec(dataset="digits", likelihood="mse", evaluation="full")
+    spec = TrialSpec(dataset="digits", likelihood="gaussian_shared", evaluation="full")
     vae = build(spec, cohort.data.train.levels.shape[1])
     vae.reset(0, torch.Generator().manual_seed(0))
     result = metrics.evaluate(spec, vae, cohort.data, depths=SHALLOW)
-    beside = {"elbo/validation", "perf/throughput", "perf/step_ms", "model/parameters"}  # of training: tests/executors
-    assert set(SCORES) <= set(result.scores) | set(metrics.validate(spec, vae, cohort.data)) | beside
+    brought = {row.key for key in (*result.scores, *metrics.validate(spec, vae, cohort.data)) if (row := row_of(key, SCORES))}
+    assert all(row_of(key, SCORES) for key in result.scores)
+    of_training = {"diagnostics/late_gain", "diagnostics/gradient_norm"}  # and curves and costs: tests/executors
+    wanted = {key for key, row in SCORES.items() if not row.curve and row.group != COST}
+    assert wanted - brought == of_training | {"test/iw_5000"}
     assert all(math.isfinite(v) for v in result.scores.values())
     assert result.kl_per_dimension.sum().item() == pytest.approx(result.scores["test/kl"], rel=1e-5)
+
+
+def test_images_without_labels_are_scored_by_what_needs_none(trained: tuple[TrialSpec, Cohort]) -> None:
+    spec, cohort = trained
+    vae, images = cohort.trained(cohort.specs[0]), cohort.data
+    blank = {name: replace(getattr(images, name), labels=None) for name in ("train", "validation", "test")}
+    scores = metrics.evaluate(spec, vae, replace(images, **blank)).scores
+    left_out = {key for key, row in SCORES.items() if "labels" in row.needs}
+    assert len(left_out) == 5
+    assert not left_out & scores.keys()
+    wanted = {key for key, row in SCORES.items() if row.images == "test" and not row.needs}
+    assert scores.keys() >= wanted
 
 
 def test_bounds_of_a_trained_model_climb_to_its_exact_likelihood() -> None:

@@ -247,7 +247,7 @@ def test_no_parameter_matters_where_all_trials_are_alike() -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_axis_leaves_out_what_diverged_and_says_so(sign: int) -> None:
-    objective = {1: "elbo/validation", -1: "validation/squared_error"}[sign]
+    objective = SCORES[{1: "elbo/validation", -1: "validation/squared_error"}[sign]]
     usual = sign * np.linspace(-110, -100, 20)
     every = axes.window(usual, (), objective)
     assert (every.low, every.high, every.cut) == (usual.min(), usual.max(), 0)
@@ -259,7 +259,7 @@ def test_an_axis_leaves_out_what_diverged_and_says_so(sign: int) -> None:
 
 
 def test_a_good_outlier_is_never_left_out() -> None:
-    w = axes.window([-110.0, -109.0, -108.0, -107.0, -5.0], (), "elbo/validation")
+    w = axes.window([-110.0, -109.0, -108.0, -107.0, -5.0], (), SCORES["elbo/validation"])
     assert w.high == -5.0
 
 

@@ -47,7 +47,11 @@ def test_mlflow_holds_a_trial_from_begin_to_finish(mlflow_store: Path, tmp_path:
         "mlflow.parentRunId": tracker.parent,
     }
     assert {k: kept.data.tags.get(k) for k in wanted} == wanted
-    assert kept.data.params["likelihood"] == "bce"
+    assert kept.data.params == {
+        "arm": "bce",
+        "spec": spec.id,
+        **{name: str(value) for name, value in spec.as_dict().items() if value is not None},
+    }
     assert kept.inputs.dataset_inputs[0].dataset.name == "digits"
     assert [(m.step, m.value) for m in client.get_metric_history(run, "elbo/train")] == [(1, -200.0), (2, -150.0)]
     assert tracker.file(run, "pictures.npz").read_bytes() == b"arrays"

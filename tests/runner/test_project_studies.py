@@ -24,7 +24,7 @@ def test_every_search_runs_three_small_trials_and_names_what_to_test(name: str, 
     tracker = MemoryTracker()
     queue = SearchQueue(TrialStore("a_search", directions, database()), small, "default", 2)
     driver = driver_of(queue, tracker, tmp_path)
-    driver.headline = small.quality
+    driver.headline = small.quality.key
     driver.reconcile()
     queue.prepare()
     driver.run()

@@ -144,7 +144,7 @@ def test_an_unknown_budget_suggests_the_nearest() -> None:
         ablation().cells("defualt")
 
 
-@pytest.mark.parametrize("metric", [m for m, s in SCORES.items() if s.tier == "A" and s.better and s.most_latents is None])
+@pytest.mark.parametrize("metric", [m for m, s in SCORES.items() if s.tier == "A" and s.better and "exact" not in s.needs])
 def test_native_scores_do_not_rank_across_scales(metric: str) -> None:
     with pytest.raises(UserError, match="cannot rank across scales") as fault:
         ablation(hypotheses=(Hypothesis(better="bce", worse="mse", metric=metric),))
@@ -184,7 +184,7 @@ def test_tier_b_takes_a_pmf_of_grey_levels() -> None:
         ranking(TrialSpec(), {"likelihood": "beta_binomial"}, {"likelihood": "laplace"}, "test/elbo")
 
 
-@pytest.mark.parametrize("metric", [m for m, s in SCORES.items() if s.most_latents is not None])
+@pytest.mark.parametrize("metric", [m for m, s in SCORES.items() if s.better and "exact" in s.needs])
 def test_what_quadrature_gives_exists_up_to_two_latents(metric: str) -> None:
     base = TrialSpec(likelihood="bernoulli")
     ranking(base.derive(latent=2), {}, {"activation": "relu"}, metric)

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from harness import tracking
+from harness.scores import COST, SCORES, Score
 from harness.spec import Result, TrialSpec
 from harness.tracking import MlflowTracker, server
-from harness.tracking.layout import SECTIONS, shared_view
+from harness.tracking.layout import sections, shared_view
 
 START_S = 90
 
@@ -30,9 +31,20 @@ def test_a_taken_port_gives_the_next_free_one():
 
 
 def test_the_view_is_small_enough_for_a_tag_and_charts_every_section():
-    view = json.loads(shared_view())
-    assert len(shared_view()) < 20_000
-    assert {c["metricKey"] for c in view["compareRunCharts"]} == {m for ms in SECTIONS.values() for m in ms}
+    text = shared_view(SCORES, ("likelihood",))
+    view = json.loads(text)
+    assert len(text) < 20_000
+    assert [c["metricKey"] for c in view["compareRunCharts"]] == [s.key for charts in sections(SCORES).values() for s in charts]
+    assert all(sections(SCORES).values())
+    assert view["selectedColumns"][:3] == ["params.`arm`", "params.`seed`", "params.`likelihood`"]
+    assert "metrics.`test/common_bits`" in view["selectedColumns"]
+
+
+def test_a_score_of_a_study_is_charted_and_a_column() -> None:
+    own = Score(key="test/fid", label="FID", better="lower", compute=lambda trained: {})
+    view = json.loads(shared_view(SCORES | {own.key: own}, ()))
+    assert own.key in {c["metricKey"] for c in view["compareRunCharts"]}
+    assert "metrics.`test/fid`" in view["selectedColumns"]
 
 
 @contextmanager
@@ -93,8 +105,8 @@ def test_it_answers_to_its_own_names_only_and_shows_the_study(mlflow_store, tmp_
         if shutil.which("chromium") is None:
             pytest.skip("chromium is not installed: the arrangement of charts was not looked at")
         text = _page(f"http://{server.HOST}:{port}{tracker.ui_path}")
-    for section in SECTIONS:
-        if section != "Cost":  # nothing of it was logged, and empty charts are hidden
+    for section in sections(SCORES):
+        if section != COST:  # nothing of it was logged, and empty charts are hidden
             assert section in text
     assert "bce" in text
     assert "mse" in text

@@ -21,6 +21,8 @@ from harness.bench.gpu import environment
 from harness.bench.gpu.record import Row
 from harness.bench.gpu.setting import Case, Setting
 from harness.errors import MachineError
+from harness.scores import COST, SCORES, row_of
+from harness.scores.rows import ELBO
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, load_study
 
@@ -28,7 +30,6 @@ STUDY = "loss_ablation"
 GOALS_S = {"default": 60.0, "full": 180.0}  # from command to report
 ARCHIVE_BYTES = 15 * 2**20
 SAME = 1e-3  # the largest difference of a test ELBO that rounding may make, relative
-CLOCKS = ("perf/", "model/")  # scores that may differ between two runs of the same trial
 VERDICTS = (["yes"], ["no"], ["open"], ["fail"])  # what the lines of a report's verdicts begin with
 CLASSIFIER = "training the feature classifier"
 POLL_S = 0.02
@@ -184,10 +185,11 @@ def compared(alone: Mapping[str, Mapping[str, float]], killed: Mapping[str, Mapp
     apart: dict[str, float] = {}
     for trial, scores in alone.items():
         for metric, score in scores.items():
-            if not metric.startswith(CLOCKS):
+            row = row_of(metric, SCORES)
+            if row is None or row.group != COST:  # the cost may differ between two runs of the same trial
                 difference = abs(killed[trial].get(metric, float("inf")) - score) / max(1.0, abs(score))
                 apart[metric] = max(apart.get(metric, 0.0), difference)
-    elbo, worst = apart["test/elbo"], max(apart, key=lambda m: apart[m])
+    elbo, worst = apart[ELBO.key], max(apart, key=lambda m: apart[m])
     words = f"{elbo:.1e} apart; {more}"
     return [
         Row(f"test ELBO of {len(alone)} trials", words, f"at most {SAME:g}", elbo <= SAME),

@@ -12,26 +12,25 @@ from matplotlib.transforms import Bbox
 
 from harness import figures
 from harness.figures import new_figure
-from harness.study import SCORES
+from harness.scores import Score
+from harness.scores.rows import KL, SQUARED_ERROR
 
 # Directions from a point in which its label is tried, in this order.
 AROUND = ((1, 0), (0, 1), (-1, 0), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
 REACH = (12, 18, 25, 34, 46, 60)  # distances from its point at which it is tried, in pixels
 
 
-def scores(table: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], path: Path) -> None:
-    """Draw a panel for every score that differs between trials: a dot per seed, and the arm's mean as a bar across them."""
-    metrics = [m for m in metrics if table[m].nunique() > 1]
-    columns = 2 if len(metrics) in (2, 4) else 3
-    rows = max(1, -(-len(metrics) // columns))
+def scores(table: pd.DataFrame, arms: Sequence[str], shown: Sequence[Score], path: Path) -> None:
+    """Draw a panel for each of these scores: a dot per seed, and the arm's mean as a bar across them."""
+    columns = 2 if len(shown) in (2, 4) else 3
+    rows = max(1, -(-len(shown) // columns))
     height = 0.9 + 0.32 * len(arms)
     figure = new_figure(12, height * rows)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for ax, metric in zip(axes.flat, metrics, strict=False):
-        _by_arm(ax, table, arms, metric)
-        direction = {"lower": " (lower is better)", "higher": " (higher is better)", "": ""}[SCORES[metric].better]
-        ax.set(xlabel=SCORES[metric].label + direction, ylabel="")
-    for ax in axes.flat[len(metrics) :]:
+    for ax, score in zip(axes.flat, shown, strict=False):
+        _by_arm(ax, table, arms, score.key)
+        ax.set(xlabel=f"{score.label} ({score.better} is better)" if score.better else score.label, ylabel="")
+    for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     figure.savefig(path, dpi=110)
 
@@ -53,7 +52,7 @@ def rate_distortion(table: pd.DataFrame, arms: Sequence[str], path: Path) -> Non
     There is a small dot per trial and a labelled one per arm. Arms of one family, the first word of "mse beta=4", are joined in
     order of their rate.
     """
-    rate, distortion = "test/kl", "test/squared_error"
+    rate, distortion = KL.key, SQUARED_ERROR.key
     mean = table.groupby("arm")[[rate, distortion]].mean().loc[list(arms)]
     families: dict[str, list[str]] = {}
     for arm in mean.sort_values(rate).index:

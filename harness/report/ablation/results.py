@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from harness.scores import Score, Scores
 from harness.spec import TrialSpec
 from harness.stats import Paired, Verdict, judge, paired
-from harness.study import SCORES, Ablation, Cell, Hypothesis
+from harness.study import Ablation, Cell, Hypothesis
 from harness.tracking import Record, Tracker
 
 
@@ -66,6 +67,11 @@ class AblationResults:
         return pd.DataFrame(rows)
 
     @property
+    def scores(self) -> Scores:
+        """The rows of all scores that the study may name, by key."""
+        return self.study.scores
+
+    @property
     def arms(self) -> list[str]:
         """The arms with at least one result, in the study's order."""
         return [a for a in self.study.arms if not self.table.empty and (self.table["arm"] == a).any()]
@@ -76,10 +82,14 @@ class AblationResults:
         values: list[float] = rows.loc[list(seeds) if seeds is not None else sorted(rows.index)].tolist()
         return values
 
+    def seeds(self, arm: str) -> list[int]:
+        """Return the seeds for which an arm has a result, sorted."""
+        found: list[int] = sorted(self.table.loc[self.table["arm"] == arm, "seed"].tolist())
+        return found
+
     def common_seeds(self, a: str, b: str) -> list[int]:
         """Return the seeds for which both arms have a result."""
-        seeds = {arm: set(self.table.loc[self.table["arm"] == arm, "seed"]) for arm in (a, b)}
-        return sorted(seeds[a] & seeds[b])
+        return sorted(set(self.seeds(a)) & set(self.seeds(b)))
 
     def difference(self, a: str, b: str, metric: str) -> Paired:
         """Return the difference a - b of a score over the seeds that both arms have."""
@@ -107,6 +117,10 @@ class AblationResults:
         """Return whether every result of an arm has this score."""
         return metric in self.table and bool(self.table.loc[self.table["arm"] == arm, metric].notna().all())
 
+    def present(self, rows: Sequence[Score]) -> list[Score]:
+        """Return those scores that at least one result has."""
+        return [row for row in rows if row.key in self.table and self.table[row.key].notna().any()]
+
     @property
     def claimed(self) -> list[tuple[list[float], list[float]]]:
         """The scores of the `better` and of the `worse` arm over their common seeds, per judged hypothesis."""
@@ -119,18 +133,19 @@ class AblationResults:
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """The verdicts on the study's hypotheses, which are judged together."""
-        return judge([(str(h), *scores, SCORES[h.metric].better) for h, scores in zip(self.judged, self.claimed, strict=True)])
+        claims = zip(self.judged, self.claimed, strict=True)
+        return judge([(h.in_words(self.scores), *values, self.scores[h.metric].better) for h, values in claims])
 
     @property
     def winner(self) -> Cell | None:
         """The best seed of the arm whose mean objective is best, on validation; None for a study without an objective."""
         if self.study.objective is None or self.table.empty:
             return None
-        sign = 1 if SCORES[self.study.objective].better == "lower" else -1
-        means = {a: sign * np.mean(self.by_seed(a, self.study.objective)) for a in self.arms}
-        arm = min(means, key=means.__getitem__)
+        objective = self.scores[self.study.objective]
+        means = {a: objective.sign * np.mean(self.by_seed(a, objective.key)) for a in self.arms}
+        arm = max(means, key=means.__getitem__)
         candidates = [c for c in self.cells if c.arm == arm and c.spec.id in self.records]
-        return min(candidates, key=lambda c: sign * self.records[c.spec.id].metrics[self.study.objective or ""])
+        return max(candidates, key=lambda c: objective.sign * self.records[c.spec.id].metrics[objective.key])
 
     def origins(self, tag: str) -> str:
         """Return the values of a tag over all runs that this report rests on, in words."""

@@ -6,47 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from harness.report.ablation.results import AblationResults
+from harness.scores import COST, NATIVE, TRUST, Score, compared, in_groups
+from harness.scores.rows import ELBO_MC_ERROR
 from harness.stats import Paired, Verdict, bootstrap_interval, summary
-from harness.study import SCORES
+from harness.study.scores import lacking
 
-IMAGE_SCORES = ("test/common_bits", "test/common_bits_iw", "test/common_bits_exact", "test/squared_error", "test/psnr", "test/ssim")
-SAMPLE_SCORES = ("test/frechet", "test/precision", "test/recall")
-ENCODING_SCORES = (
-    "test/knn15_accuracy",
-    "test/probe_accuracy",
-    "test/kl",
-    "test/mutual_information",
-    "test/marginal_kl",
-    "test/active_units",
-    "validation/dead_units",
-)
-COMPARABLE = IMAGE_SCORES + SAMPLE_SCORES + ENCODING_SCORES
-GROUPS = {"Images: one scale for every arm": IMAGE_SCORES, "Samples": SAMPLE_SCORES, "Codes and hidden units": ENCODING_SCORES}
-PLOTTED = ("test/common_bits", "test/squared_error", "test/ssim", "test/frechet", "test/knn15_accuracy", "validation/dead_units")
-OWN = ("test/own_bits", "test/own_bits_iw")
-TERMINAL_SCORES = (
-    "test/common_bits",
-    "test/squared_error",
-    "test/knn15_accuracy",
-    "test/kl",
-    "test/ssim",
-    "test/frechet",
-    "validation/dead_units",
-)
-NARROW_COLUMNS, WIDE_TERMINAL = 4, 140  # columns of scores in a narrow terminal; characters from which on a terminal is wide
-NATIVE = ("test/elbo", "test/recon", "test/iw_100", "test/exact_log_px", "test/inference_gap")
-NATIVE_HEADINGS = ("arm", "ELBO ↑", "reconstruction", "IW-100 ↑", "exact log p(x) ↑", "inference gap ↓")
-NOTES = {  # columns beside the native scores, with decimals; the first is the largest over seeds, the others are means
-    "test/elbo_mc_error": ("Monte Carlo error of the ELBO (largest)", 3),
-    "test/iw_effective_samples": ("effective samples of IW", 1),
-    "test/noise_scale": ("own pixel noise", 4),
-    "diagnostics/effective_beta": ("effective beta", 2),
-}
-COST_COLUMNS = {  # with decimals
-    "perf/step_ms_p50": ("step (ms, median)", 2),
-    "perf/images_per_s": ("images/s", 0),
-    "perf/train_s": ("training (s)", 1),
-}
+NARROW_COLUMNS, WIDE_COLUMNS, WIDE_TERMINAL = 4, 7, 140  # columns of scores in a narrow and in a wide terminal; its characters
 NOT_JUDGED = "no verdict, no seed has the score in both arms"
 MARKS = {"confirmed": ("yes", "green"), "refuted": ("no", "red"), "not shown": ("open", "yellow")}
 
@@ -68,94 +33,110 @@ def interval(difference: Paired, digits: int) -> str:
     return f"{difference.mean:+.{digits}f}{bounds}"
 
 
-def heading(metric: str) -> str:
-    """Return a score's label with an arrow for the direction that is better."""
-    score = SCORES[metric]
-    return score.label + {"lower": " ↓", "higher": " ↑", "": ""}[score.better]
-
-
-def score_rows(results: AblationResults, metrics: Sequence[str]) -> list[list[str]]:
+def score_rows(results: AblationResults, scores: Sequence[Score]) -> list[list[str]]:
     """Return a row per arm: its name, its number of seeds, and these scores; a dash for a score that it does not have."""
-    return [
-        [arm, str(len(results.by_seed(arm, "test/kl"))), *(cell(results, arm, m, SCORES[m].digits) for m in metrics)]
-        for arm in results.arms
-    ]
+    return [[arm, str(len(results.seeds(arm))), *(cell(results, arm, score) for score in scores)] for arm in results.arms]
 
 
-def cell(results: AblationResults, arm: str, metric: str, digits: int) -> str:
+def cell(results: AblationResults, arm: str, score: Score) -> str:
     """Return a score of an arm, mean and standard deviation over its seeds; a dash if a trial has none."""
-    return spread(results.by_seed(arm, metric), digits) if results.has(arm, metric) else "-"
+    return spread(results.by_seed(arm, score.key), score.digits) if results.has(arm, score.key) else "-"
 
 
-def varying(results: AblationResults, metrics: Sequence[str] = COMPARABLE) -> list[str]:
+def comparing(results: AblationResults) -> dict[str, list[Score]]:
+    """Return the scores that compare any arms, as far as a trial has them, by the title of their table."""
+    sections = {title: results.present(scores) for title, scores in compared(results.scores).items()}
+    return {title: scores for title, scores in sections.items() if scores}
+
+
+def varying(results: AblationResults, scores: Sequence[Score]) -> list[Score]:
     """Return those scores that exist and differ between trials, because a column of zeros says nothing."""
-    return [m for m in metrics if m in results.table and results.table[m].nunique() > 1]
+    return [s for s in scores if s.key in results.table and results.table[s.key].nunique() > 1]
 
 
-def to_show(results: AblationResults, width: int) -> list[str]:
-    """Return the scores that a terminal of this width holds: first those that hypotheses name and that compare any arms."""
-    named = [h.metric for h in results.study.hypotheses if h.metric in COMPARABLE]
-    columns = len(TERMINAL_SCORES) if width >= WIDE_TERMINAL else NARROW_COLUMNS
-    return varying(results, list(dict.fromkeys([*named, *TERMINAL_SCORES])))[:columns]
+def telling(results: AblationResults) -> list[Score]:
+    """Return the scores to show where there is room for few: named by hypotheses, the study's own, then the most telling ones."""
+    rows = [score for scores in compared(results.scores).values() for score in scores]
+    named = [score for h in results.study.hypotheses for score in rows if score.key == h.metric]
+    own = [score for score in rows if score.compute is not None and score.headline]
+    headlines = [score for score in results.scores.values() if score in rows and score.headline]
+    return list({score.key: score for score in (*named, *own, *headlines)}.values())
 
 
-def difference_rows(results: AblationResults, metrics: Sequence[str]) -> list[list[str]]:
+def to_show(results: AblationResults, width: int) -> list[Score]:
+    """Return the scores that a terminal of this width holds."""
+    return varying(results, telling(results))[: WIDE_COLUMNS if width >= WIDE_TERMINAL else NARROW_COLUMNS]
+
+
+def left_out(results: AblationResults, scores: Sequence[Score]) -> list[str]:
+    """Return for each of these scores that some arm lacks a sentence on which arms and why."""
+    specs = {c.arm: c.spec for c in results.cells}
+    sentences = []
+    for score in scores:
+        arms = [arm for arm in results.arms if not results.has(arm, score.key)]
+        for reason in dict.fromkeys(lacking(score, specs[arm]) for arm in arms):
+            of = [arm for arm in arms if lacking(score, specs[arm]) == reason]
+            if reason:
+                sentences.append(f"{score.label} {reason}: none for {'any arm' if of == results.arms else ', '.join(of)}.")
+    return sentences
+
+
+def difference_rows(results: AblationResults, scores: Sequence[Score]) -> list[list[str]]:
     """Return a row for each arm but the first: its paired differences to the first."""
     first = results.arms[0]
     return [
         [
             f"{arm} - {first}",
             *(
-                interval(results.difference(arm, first, m), SCORES[m].digits)
-                if results.has(arm, m) and results.has(first, m)
+                interval(results.difference(arm, first, s.key), s.digits)
+                if results.has(arm, s.key) and results.has(first, s.key)
                 else "-"
-                for m in metrics
+                for s in scores
             ),
         ]
         for arm in results.arms[1:]
     ]
 
 
-def table_of(results: AblationResults, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows of a group of scores, without scores that no trial has."""
-    present = [m for m in metrics if m in results.table]
-    return ["arm", "n", *(heading(m) for m in present)], score_rows(results, present)
+def table_of(results: AblationResults, scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of a group of scores."""
+    return ["arm", "n", *(s.heading for s in scores)], score_rows(results, scores)
 
 
-def difference_of(results: AblationResults, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def difference_of(results: AblationResults, scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows of the paired differences of a group of scores."""
-    return ["difference", *(heading(m) for m in metrics)], difference_rows(results, metrics)
+    return ["difference", *(s.heading for s in scores)], difference_rows(results, scores)
+
+
+def native_headings(results: AblationResults) -> list[str]:
+    """Return the headings of `native_rows`."""
+    rows = in_groups(results.scores, NATIVE, TRUST)
+    return ["arm", *(f"{s.heading}, largest" if s == ELBO_MC_ERROR else s.heading for s in rows)]
 
 
 def native_rows(results: AblationResults) -> list[tuple[str, list[list[str]]]]:
-    """Return for each scale the rows of its arms: their bounds, and what shows how far to trust them."""
-    return [
-        (
-            scale,
-            [
-                [
-                    arm,
-                    *(cell(results, arm, m, SCORES[m].digits) for m in NATIVE),
-                    number(max(results.by_seed(arm, "test/elbo_mc_error")), 3),
-                    *(cell(results, arm, m, digits) for m, (_, digits) in list(NOTES.items())[1:]),
-                ]
-                for arm in arms
-            ],
-        )
-        for scale, arms in results.scales.items()
-    ]
+    """Return for each scale the rows of its arms: their bounds, and what shows how far to trust them.
+
+    The Monte Carlo error is the largest over seeds, the other values are means.
+    """
+
+    def text(arm: str, score: Score) -> str:
+        worst = score == ELBO_MC_ERROR and results.has(arm, score.key)
+        return number(max(results.by_seed(arm, score.key)), score.digits) if worst else cell(results, arm, score)
+
+    rows = in_groups(results.scores, NATIVE, TRUST)
+    return [(scale, [[arm, *(text(arm, score) for score in rows)] for arm in arms]) for scale, arms in results.scales.items()]
 
 
-def own_rows(results: AblationResults) -> list[list[str]]:
+def own_rows(results: AblationResults, scores: Sequence[Score]) -> list[list[str]]:
     """Return a row per arm for tier B: its scores if its likelihood is a pmf of grey levels, else the reason why it has none."""
     specs = {c.arm: c.spec for c in results.cells}
-    reasons = {"bce": "none: a pseudo-likelihood", "bernoulli": "none: a pmf on {0,1}"}
     return [
         [
             arm,
             *(
-                reasons.get(specs[arm].likelihood, "-") if not results.has(arm, m) else cell(results, arm, m, SCORES[m].digits)
-                for m in OWN
+                cell(results, arm, s) if results.has(arm, s.key) or specs[arm].has_grey_pmf else f"none: a {specs[arm].scale}"
+                for s in scores
             ),
         ]
         for arm in results.arms
@@ -164,12 +145,12 @@ def own_rows(results: AblationResults) -> list[list[str]]:
 
 def cost_rows(results: AblationResults) -> list[list[str]]:
     """Return a row per arm: what a trial costs."""
-    return [[arm, *(spread(results.by_seed(arm, m), digits) for m, (_, digits) in COST_COLUMNS.items())] for arm in results.arms]
+    return [[arm, *(cell(results, arm, score) for score in in_groups(results.scores, COST))] for arm in results.arms]
 
 
 def verdict_words(results: AblationResults) -> list[tuple[str, str, Verdict, str]]:
     """Return for each hypothesis: yes, no or open; its colour; the verdict; and the margin with its interval."""
-    digits = [SCORES[h.metric].digits for h in results.judged]
+    digits = [results.scores[h.metric].digits for h in results.judged]
     return [(*MARKS[v.outcome], v, margin(v.difference, d)) for v, d in zip(results.verdicts, digits, strict=True)]
 
 
@@ -190,8 +171,7 @@ def bootstraps(results: AblationResults) -> list[str]:
     """Return for each hypothesis the bootstrap interval, which is shown beside Student's."""
     intervals = []
     for hypothesis, (better, worse) in zip(results.judged, results.claimed, strict=True):
-        score = SCORES[hypothesis.metric]
-        sign = 1 if score.better == "higher" else -1
-        low, high = sorted(sign * x for x in bootstrap_interval(better, worse))
+        score = results.scores[hypothesis.metric]
+        low, high = sorted(score.sign * x for x in bootstrap_interval(better, worse))
         intervals.append(f"[{low:+.{score.digits}f}, {high:+.{score.digits}f}]" if np.isfinite(low) else "-")
     return intervals

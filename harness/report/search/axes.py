@@ -11,9 +11,8 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from harness.queue import SearchTrial
-from harness.report.search.results import sign_of
 from harness.report.search.tables import parameter_text
-from harness.study import SCORES
+from harness.scores import Score
 from harness.study.space import Parameter
 
 GOOD, ENDED, BROKEN, BAD, BEST, BEST_FILL = "#2b6cb0", "0.62", "#d9822b", "#b3261e", "#1c2330", "#f2b705"
@@ -54,21 +53,21 @@ class Window:
         """Return for each value whether it lies outside."""
         return (np.asarray(values) < self.low) | (np.asarray(values) > self.high)
 
-    def note(self, objective: str) -> str:
+    def note(self, objective: Score) -> str:
         """Return a sentence on the values outside, or an empty text if there are none."""
         if not self.cut:
             return ""
         several = f"{self.cut} values lie beyond its edge (triangles), the farthest"
         beyond = several if self.cut > 1 else "a value lies beyond its edge (triangle),"
-        return f"axis cut: {beyond} at {self.worst:,.{SCORES[objective].digits}f}"
+        return f"axis cut: {beyond} at {objective.text(self.worst)}"
 
 
-def window(values: Sequence[float], extra: Sequence[float], objective: str) -> Window:
+def window(values: Sequence[float], extra: Sequence[float], objective: Score) -> Window:
     """Return bounds that hold all values, or all but those so bad that the others would fill less than a third of the axis.
 
     `extra` are values that are shown too, but by which the bounds are not set.
     """
-    sign = sign_of(objective)
+    sign = objective.sign
     judged = np.sort(sign * _finite(values if len(values) else extra))
     all_values = np.append(judged, sign * _finite(extra))
     if not len(judged):
@@ -91,24 +90,24 @@ def _finite(values: Sequence[float]) -> np.ndarray:
     return finite
 
 
-def scatter_values(ax: Axes, w: Window, objective: str, x: Any, y: Any, **style: Any) -> None:
+def scatter_values(ax: Axes, w: Window, objective: Score, x: Any, y: Any, **style: Any) -> None:
     """Draw a dot per value, and a triangle at the edge for a value outside the window."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     outside = w.outside(y)
     common = {k: v for k, v in style.items() if k != "marker"}
     colours = style.get("c")
-    for mask, marker in ((~outside, style.get("marker", "o")), (outside, "v" if sign_of(objective) > 0 else "^")):
+    for mask, marker in ((~outside, style.get("marker", "o")), (outside, "v" if objective.sign > 0 else "^")):
         if mask.any():
             colour = {"c": np.asarray(colours)[mask]} if colours is not None else {}
             ax.scatter(x[mask], w.clip(y)[mask], marker=marker, **{**common, **colour})
             common.pop("label", None)
 
 
-def style_value_axis(ax: Axes, w: Window, objective: str, which: Literal["x", "y"] = "y") -> None:
+def style_value_axis(ax: Axes, w: Window, objective: Score, which: Literal["x", "y"] = "y") -> None:
     """Set label and bounds of an axis of values."""
-    arrow = {"higher": "higher is better", "lower": "lower is better"}[SCORES[objective].better]
+    arrow = {"higher": "higher is better", "lower": "lower is better"}[objective.better]
     pad = 0.06 * (w.high - w.low) or 0.05 * abs(w.high) or 1
-    ax.set(**{f"{which}label": f"{SCORES[objective].label}\n({arrow})", f"{which}lim": (w.low - pad, w.high + pad)})
+    ax.set(**{f"{which}label": f"{objective.label}\n({arrow})", f"{which}lim": (w.low - pad, w.high + pad)})
     if max(abs(w.low), abs(w.high)) >= 10_000:
         (ax.xaxis if which == "x" else ax.yaxis).set_major_formatter(PLAIN)
 
@@ -176,7 +175,7 @@ def mark_best(ax: Axes, x: float, y: float) -> None:
     ax.scatter([x], [y], marker="*", s=190, color=BEST_FILL, edgecolors=BEST, linewidths=0.9, zorder=6, label="best")
 
 
-def colour_scale(w: Window, objective: str) -> tuple[mpl.colors.Normalize, mpl.colors.Colormap]:
+def colour_scale(w: Window, objective: Score) -> tuple[mpl.colors.Normalize, mpl.colors.Colormap]:
     """Return the colours of values, darker for better ones, as a scale and a map."""
     edges = (w.low, w.high) if w.high > w.low else (w.low - 0.5, w.high + 0.5)
-    return mpl.colors.Normalize(*edges), mpl.colormaps[SHADES if sign_of(objective) > 0 else SHADES.removesuffix("_r")]
+    return mpl.colors.Normalize(*edges), mpl.colormaps[SHADES if objective.sign > 0 else SHADES.removesuffix("_r")]

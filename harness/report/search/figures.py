@@ -26,8 +26,9 @@ from harness.report.search.axes import (
     whole_ticks,
     window,
 )
-from harness.report.search.results import SearchResults, sign_of
+from harness.report.search.results import SearchResults
 from harness.report.search.tables import spread
+from harness.scores import Score
 
 MOST_LABELLED = 15  # trials of a front that are labelled with their number
 STYLES: Mapping[str, dict[str, Any]] = {
@@ -43,12 +44,12 @@ def history(results: SearchResults, path: Path) -> bool:
 
     Return whether there is anything to draw.
     """
-    if not any(np.isfinite(results.value(trial, o)) for trial in results.history for o in results.search.objectives):
+    if not any(np.isfinite(results.value(trial, o)) for trial in results.history for o in results.objectives):
         return False
-    several = len(results.search.objectives)
+    several = len(results.objectives)
     figure = new_figure(8, 4.4 if several == 1 else 3.1 * several)
     axes = figure.subplots(several, 1, squeeze=False)
-    for ax, objective in zip(axes.flat, results.search.objectives, strict=True):
+    for ax, objective in zip(axes.flat, results.objectives, strict=True):
         _history(ax, results, objective)
     axes.flat[-1].set_xlabel("trial number")
     handles, labels = axes.flat[0].get_legend_handles_labels()
@@ -57,7 +58,7 @@ def history(results: SearchResults, path: Path) -> bool:
     return True
 
 
-def _history(ax: Axes, results: SearchResults, objective: str) -> None:
+def _history(ax: Axes, results: SearchResults, objective: Score) -> None:
     """Draw the panel of an objective."""
     complete, pruned = results.in_state("COMPLETE"), results.in_state("PRUNED")
     w = window(
@@ -83,9 +84,7 @@ def _history(ax: Axes, results: SearchResults, objective: str) -> None:
         ax.plot(failed, [0.02] * len(failed), "P", color=BAD, markersize=7, transform=ax.get_xaxis_transform(), label="failed")
     feasible = [trial for trial in complete if trial.feasible]
     if feasible:
-        best = sign_of(objective) * np.maximum.accumulate(
-            [sign_of(objective) * results.value(trial, objective) for trial in feasible]
-        )
+        best = objective.sign * np.maximum.accumulate([objective.sign * results.value(trial, objective) for trial in feasible])
         x = [*(trial.number for trial in feasible), results.history[-1].number]
         ax.step(x, w.clip([*best, best[-1]]), where="post", color=BEST, linewidth=1.4, label="best so far")
     last = results.history[-1].number
@@ -115,7 +114,7 @@ def curves(results: SearchResults, path: Path) -> bool:
     figure = new_figure(8, 4.6)
     ax = figure.subplots()
     style_value_axis(ax, w, objective)
-    note_outside(ax, f"axis cut: some values lie {'below' if sign_of(objective) > 0 else 'above'} it" if w.cut else "")
+    note_outside(ax, f"axis cut: some values lie {'below' if objective.sign > 0 else 'above'} it" if w.cut else "")
     for trial in sorted(reporting, key=lambda trial: (trial.number == best, trial.state == "COMPLETE")):
         steps = sorted(trial.reports)
         x, y = [step + shift for step in steps], [trial.reports[step] for step in steps]
@@ -160,7 +159,7 @@ def pareto(results: SearchResults, path: Path) -> bool:
 
     Return whether there is anything to draw.
     """
-    costs = [o for o in results.search.objectives if o != results.search.quality]
+    costs = [o for o in results.objectives if o != results.search.quality]
     if not costs or not results.in_state("COMPLETE"):
         return False
     figure = new_figure(max(9, 6.2 * len(costs)), 6)
@@ -184,7 +183,7 @@ def pareto(results: SearchResults, path: Path) -> bool:
     return True
 
 
-def _pareto(ax: Axes, results: SearchResults, cost: str, *, joined: bool) -> None:
+def _pareto(ax: Axes, results: SearchResults, cost: Score, *, joined: bool) -> None:
     """Draw the panel of a cost; the front is joined by steps if `joined`."""
     quality, complete = results.search.quality, results.in_state("COMPLETE")
     w = window([results.value(trial, quality) for trial in complete], (), quality)
@@ -219,12 +218,12 @@ def _pareto(ax: Axes, results: SearchResults, cost: str, *, joined: bool) -> Non
             (float(cost_window.clip(results.value(trial, cost))), float(w.clip(results.value(trial, quality))))
             for trial in results.best
         )
-        higher = sign_of(cost) > 0  # the steps are the best quality of trials whose cost is at least as good
+        higher = cost.sign > 0  # the steps are the best quality of trials whose cost is at least as good
         corners = [(a[0], b[1]) if higher else (b[0], a[1]) for a, b in pairwise(xy)]
         line = [*(p for point_and_corner in zip(xy, corners, strict=False) for p in point_and_corner), xy[-1]]
         ax.plot(*zip(*line, strict=True), color=GOOD, linewidth=1.2, zorder=3)
     for constraint in results.search.constraints:
-        if constraint.score == cost:
+        if constraint.score == cost.key:
             bound = constraint.at_least if constraint.at_most is None else constraint.at_most
             ax.axvline(bound or 0, color=BROKEN, linestyle="--", linewidth=1, label="constraint")
     add_grid(ax)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from harness.queue import SearchQueue, SearchTrial
-from harness.study import SCORES, Search
+from harness.scores import Score
+from harness.study import Search
 from harness.study.space import Parameter
 
 
@@ -66,9 +67,14 @@ class SearchResults:
         """Return the trials in this state, which is one of Optuna's."""
         return [trial for trial in self.history if trial.state == state]
 
-    def value(self, trial: SearchTrial, objective: str) -> float:
+    @property
+    def objectives(self) -> list[Score]:
+        """The rows of the objectives, in the search's order."""
+        return [self.search.scores[key] for key in self.search.objectives]
+
+    def value(self, trial: SearchTrial, objective: Score) -> float:
         """Return a trial's value of an objective; for a pruned one the last that it reported; nan if it has none."""
-        return (trial.values or {}).get(objective, np.nan)
+        return (trial.values or {}).get(objective.key, np.nan)
 
     @property
     def multi_objective(self) -> bool:
@@ -91,13 +97,8 @@ class SearchResults:
     @property
     def ranked(self) -> list[SearchTrial]:
         """The complete trials by the objective of quality, best first; those that keep the constraints come before the others."""
-        sign = sign_of(self.search.quality)
+        quality = self.search.quality
         return sorted(
             self.in_state("COMPLETE"),
-            key=lambda trial: (not trial.feasible, -sign * self.value(trial, self.search.quality), trial.number),
+            key=lambda trial: (not trial.feasible, -quality.sign * self.value(trial, quality), trial.number),
         )
-
-
-def sign_of(objective: str) -> int:
-    """Return 1 if higher values of an objective are better, else -1."""
-    return 1 if SCORES[objective].better == "higher" else -1

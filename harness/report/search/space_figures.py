@@ -35,7 +35,7 @@ from harness.report.search.axes import (
 )
 from harness.report.search.results import SearchResults
 from harness.report.search.tables import parameter_text
-from harness.study import SCORES
+from harness.scores import Score
 from harness.study.space import Parameter
 
 SLICES, LINES = 12, 9  # the most parameters that slices and parallel coordinates show; those that matter most
@@ -53,11 +53,11 @@ def slices(results: SearchResults, path: Path) -> bool:
         return False
     rows = -(-len(parameters) // 4)  # of panels of an objective
     columns = -(-len(parameters) // rows)
-    size = (max(6, 3.3 * columns), 3.3 * rows * len(results.search.objectives))
+    size = (max(6, 3.3 * columns), 3.3 * rows * len(results.objectives))
     figure = new_figure(*size)
-    axes = figure.subplots(rows * len(results.search.objectives), columns, squeeze=False)
+    axes = figure.subplots(rows * len(results.objectives), columns, squeeze=False)
     shades = Normalize(0, max(1, results.history[-1].number))
-    for i, objective in enumerate(results.search.objectives):
+    for i, objective in enumerate(results.objectives):
         block = axes[i * rows : (i + 1) * rows]
         complete, pruned = (
             [results.value(trial, objective) for trial in results.in_state(state)] for state in ("COMPLETE", "PRUNED")
@@ -81,7 +81,7 @@ def slices(results: SearchResults, path: Path) -> bool:
     return True
 
 
-def _slice(ax: Axes, results: SearchResults, p: Parameter, objective: str, w: Window, shades: Normalize) -> None:
+def _slice(ax: Axes, results: SearchResults, p: Parameter, objective: Score, w: Window, shades: Normalize) -> None:
     """Draw the panel of an objective and a parameter."""
     complete = [trial for trial in results.in_state("COMPLETE") if p.name in trial.params]
     pruned = [
@@ -171,10 +171,10 @@ def contour(results: SearchResults, path: Path) -> bool:
     if best and not results.multi_objective and all(p.name in best.params for p in both):
         mark_best(ax, position(both[0], best), position(both[1], best))
     cut: dict[str, Any] = {"extend": "min" if w.worst < w.low else "max"} if w.cut else {}
-    figure.colorbar(ScalarMappable(norm, colours), ax=ax, **cut).set_label(SCORES[objective].label)
+    figure.colorbar(ScalarMappable(norm, colours), ax=ax, **cut).set_label(objective.label)
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     if w.cut:
-        note_outside(ax, f"colours cut: the worst value is {w.worst:,.{SCORES[objective].digits}f}")
+        note_outside(ax, f"colours cut: the worst value is {objective.text(w.worst)}")
     figure.savefig(path, dpi=110)
     return True
 
@@ -194,20 +194,21 @@ def parallel(results: SearchResults, path: Path) -> bool:
 
     Return whether there is anything to draw.
     """
-    parameters, objectives = list(results.parameters.values())[:LINES], results.search.objectives
+    parameters, objectives = list(results.parameters.values())[:LINES], results.objectives
     complete, pruned = results.in_state("COMPLETE"), results.in_state("PRUNED")
     if len(complete) < 2 or len(parameters) < 2:
         return False
-    windows = {o: window([results.value(trial, o) for trial in complete], (), o) for o in objectives}
-    norm, colours = colour_scale(windows[results.search.quality], results.search.quality)
+    windows = [window([results.value(trial, o) for trial in complete], (), o) for o in objectives]
+    quality = windows[objectives.index(results.search.quality)]
+    norm, colours = colour_scale(quality, results.search.quality)
     figure = new_figure(max(8, 1.9 * (len(parameters) + len(objectives))), 5)
     ax = figure.subplots()
     for trial in pruned:
         ax.plot(range(len(parameters)), _heights(parameters, trial), color="0.86", linewidth=0.8, zorder=1)
     best = results.best[0] if results.best and not results.multi_objective else None
     for rank, trial in enumerate(reversed(results.ranked)):  # the better in front
-        y = [*_heights(parameters, trial), *(w.fraction(results.value(trial, o)) for o, w in windows.items())]
-        clipped = windows[results.search.quality].clip(results.value(trial, results.search.quality))
+        y = [*_heights(parameters, trial), *(w.fraction(results.value(trial, o)) for o, w in zip(objectives, windows, strict=True))]
+        clipped = quality.clip(results.value(trial, results.search.quality))
         style: dict[str, Any] = {"color": colours(norm(clipped)), "linewidth": 1.2, "alpha": 0.85}
         if best and trial.number == best.number:
             style = {"color": BEST_FILL, "linewidth": 2.6}
@@ -216,7 +217,7 @@ def parallel(results: SearchResults, path: Path) -> bool:
         _axis(ax, i, _ticks(p))
         if any(p.name not in trial.params for trial in (*complete, *pruned)):
             ax.text(i, ABSENT - 0.03, "absent", ha="center", va="top", fontsize=8, color="0.45")
-    for i, (o, w) in enumerate(windows.items(), len(parameters)):
+    for i, (o, w) in enumerate(zip(objectives, windows, strict=True), len(parameters)):
         _axis(ax, i, _value_ticks(w, o))
     names = [*(_in_two_lines(p.name) for p in parameters), *map(_short_label, objectives)]
     ax.set_xticks(range(len(names)), names, fontsize=9.5)
@@ -235,9 +236,9 @@ def _in_two_lines(name: str) -> str:
     return f"{first}_\n{rest}" if underscore and len(name) > 14 else name
 
 
-def _short_label(objective: str) -> str:
+def _short_label(objective: Score) -> str:
     """Return an objective's label with its unit in a second line."""
-    return SCORES[objective].label.replace(" (", "\n(").replace(" of a trial", "")
+    return objective.label.replace(" (", "\n(").replace(" of a trial", "")
 
 
 def _heights(parameters: list[Parameter], trial: SearchTrial) -> list[float]:
@@ -256,14 +257,14 @@ def _ticks(p: Parameter) -> list[tuple[float, str]]:
     return [(unit_position(p, v), PLAIN.format(x=float(v))) for v in values if p.low <= v <= p.high]
 
 
-def _value_ticks(w: Window, objective: str) -> list[tuple[float, str]]:
+def _value_ticks(w: Window, objective: Score) -> list[tuple[float, str]]:
     """Return the ticks of an axis of values; at an edge that cuts values off, its bound with an inequality sign."""
     values = [float(v) for v in MaxNLocator(5).tick_values(w.low, w.high) if w.low <= v <= w.high]
     ticks = [(w.fraction(v), PLAIN.format(x=v)) for v in values]
     if not w.cut:
         return ticks
     edge, bound, symbol = (0.0, w.low, "≤") if w.worst < w.low else (1.0, w.high, "≥")
-    return [*(t for t in ticks if abs(t[0] - edge) > 0.06), (edge, f"{symbol} {bound:,.{SCORES[objective].digits}f}")]
+    return [*(t for t in ticks if abs(t[0] - edge) > 0.06), (edge, f"{symbol} {objective.text(bound)}")]
 
 
 def _axis(ax: Axes, x: float, ticks: list[tuple[float, str]]) -> None:

@@ -9,8 +9,9 @@ import pandas as pd
 
 from harness.queue import SearchTrial
 from harness.queue.importances import FEWEST
-from harness.report.search.results import SearchResults, sign_of
-from harness.study import SCORES, Ablation
+from harness.report.search.results import SearchResults
+from harness.scores import Score
+from harness.study import Ablation
 
 MOST_LISTED = 10  # trials in a table; search.csv has all of them
 NO_REFIT = "The best has not been trained again on new seeds yet, so nothing is known of the test set."
@@ -23,9 +24,9 @@ def parameter_text(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def value_text(objective: str, value: float) -> str:
+def value_text(objective: Score, value: float) -> str:
     """Return an objective's value as text; a dash if it is not finite."""
-    return f"{value:,.{SCORES[objective].digits}f}" if np.isfinite(value) else "-"
+    return objective.text(value) if np.isfinite(value) else "-"
 
 
 def point_text(trial: SearchTrial) -> str:
@@ -84,21 +85,19 @@ def _best(results: SearchResults) -> list[str]:
     if not results.best:
         reason = "No complete trial keeps the constraints" if results.in_state("COMPLETE") else "No trial is complete"
         return [f"{reason}, so there is no best one."]
-    label = SCORES[quality].label
     if not results.multi_objective:
         top = results.best[0]
         seeds = f", mean over {len(results.search.seeds)} seeds" if results.over_seeds else ""
-        return [
-            f"Best: trial #{top.number}, {label} {value_text(quality, results.value(top, quality))}{seeds}, at {point_text(top)}."
-        ]
-    names = " and ".join(SCORES[o].label for o in results.search.objectives)
+        best = f"{quality.label} {value_text(quality, results.value(top, quality))}"
+        return [f"Best: trial #{top.number}, {best}{seeds}, at {point_text(top)}."]
+    names = " and ".join(o.label for o in results.objectives)
     front = f"{len(results.best)} trials are beaten by no other in {names} together (the front)."
     if len(results.best) == 1:
         front = f"Trial #{results.best[0].number} beats all others in {names} together, or equals them."
-    extremes = [max(results.best, key=lambda trial: sign_of(o) * results.value(trial, o)) for o in results.search.objectives]
+    extremes = [max(results.best, key=lambda trial: o.sign * results.value(trial, o)) for o in results.objectives]
     best_by_objective = [
-        f"Best {SCORES[o].label}: trial #{trial.number}, {value_text(o, results.value(trial, o))}, at {point_text(trial)}."
-        for o, trial in zip(results.search.objectives, extremes, strict=True)
+        f"Best {o.label}: trial #{trial.number}, {value_text(o, results.value(trial, o))}, at {point_text(trial)}."
+        for o, trial in zip(results.objectives, extremes, strict=True)
     ]
     return [front, *best_by_objective]
 
@@ -151,9 +150,7 @@ def spread(trials: Sequence[SearchTrial], limit: int) -> list[SearchTrial]:
 
 def headings(results: SearchResults, parameters: Sequence[str]) -> list[str]:
     """Return the headings of a table of trials with these parameters."""
-    arrows = {"higher": " ↑", "lower": " ↓"}
-    values = [SCORES[o].label + arrows[SCORES[o].better] for o in results.search.objectives]
-    return ["trial", *values, *parameters, *(["feasible"] if results.search.constraints else [])]
+    return ["trial", *(o.heading for o in results.objectives), *parameters, *(["feasible"] if results.search.constraints else [])]
 
 
 def rows(results: SearchResults, trials: Sequence[SearchTrial], parameters: Sequence[str]) -> list[list[str]]:
@@ -161,7 +158,7 @@ def rows(results: SearchResults, trials: Sequence[SearchTrial], parameters: Sequ
     return [
         [
             f"#{trial.number}",
-            *(value_text(o, results.value(trial, o)) for o in results.search.objectives),
+            *(value_text(o, results.value(trial, o)) for o in results.objectives),
             *(parameter_text(trial.params[p]) if p in trial.params else "-" for p in parameters),
             *([("yes" if trial.feasible else "no")] if results.search.constraints else []),
         ]
@@ -177,7 +174,7 @@ def table(results: SearchResults) -> pd.DataFrame:
                 "number": trial.number,
                 "state": trial.state,
                 **{p: trial.params.get(p) for p in results.parameters},
-                **{o: results.value(trial, o) if trial.state == "COMPLETE" else None for o in results.search.objectives},
+                **{o.key: results.value(trial, o) if trial.state == "COMPLETE" else None for o in results.objectives},
                 "feasible": trial.feasible if trial.state == "COMPLETE" else None,
                 "epochs": results.epochs(trial) if trial.state in ("COMPLETE", "PRUNED") else None,
                 "runs": " ".join(filter(None, trial.runs)),

@@ -1,0 +1,88 @@
+"""Scores of the user's own, computed from a trained trial. Shapes: N images, H by W pixels, Z latents."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import references
+from harness.data import Data, Split
+from harness.errors import UserError
+from harness.metrics.bounds import batches
+from harness.metrics.inputs import encode, encodings, model_inputs, prior_samples
+from harness.models.vae import VAE
+from harness.scores import Score
+from harness.spec import TrialSpec
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained trial, as a score of the user's own gets it. All images are floats on [0, 1], on the model's device.
+
+    Attributes:
+        spec: The trial.
+        vae: Its model, in a single lane.
+        data: Its data set, on the model's device: `data.train`, `data.validation`, `data.test`, each with `levels`, uint8 (N, H W),
+            and `labels`, int64 (N,) or None.
+    """
+
+    spec: TrialSpec
+    vae: VAE
+    data: Data
+
+    def images(self, split: Split) -> Tensor:
+        """Return the images of a split, (N, H, W)."""
+        return self._as_images(split.levels.float() / 255)
+
+    def encode(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Return the mean and the log variance of q(z|x) for the images of a split, (N, Z) each."""
+        return encode(self.spec, self.vae, split)
+
+    def reconstruct(self, split: Split) -> Tensor:
+        """Return the mean images decoded at the means of q, (N, H, W)."""
+        return self._as_images(encodings(self.vae, model_inputs(self.spec, split)).image)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the mean images of latents z (N, Z), (N, H, W)."""
+        parts = [self.vae.likelihood.mean(*self.vae.decode(z[None, batch]))[0] for batch in batches(len(z))]
+        return self._as_images(torch.cat(parts).clamp(0, 1))
+
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """Return the mean images of n draws from the prior, (n, H, W); the same for every trial of equal Z."""
+        return self._as_images(prior_samples(self.vae, n, self.spec.latent, seed))
+
+    def _as_images(self, flat: Tensor) -> Tensor:
+        """Return flat images (N, H W) as (N, H, W)."""
+        return flat.view(-1, self.data.side, self.data.side)
+
+
+def own_scores(trained: Trained, images: tuple[str, ...]) -> dict[str, float]:
+    """Return the values of a trial's own scores by key, of those on images of these splits.
+
+    Raises:
+        UserError: A function returns something else than finite numbers by key, its own key among them.
+    """
+    values: dict[str, float] = {}
+    for reference in trained.spec.metrics:
+        row: Score = references.resolve(reference)
+        if row.images in images:
+            values |= measured(row, references.label(reference), trained)
+    return values
+
+
+def measured(row: Score, name: str, trained: Trained) -> dict[str, float]:
+    """Return what the function of a score measures of a trained trial.
+
+    Raises:
+        UserError: It returns something else than finite numbers by key, the score's own key among them.
+    """
+    given: Any = row.compute(trained) if row.compute else None
+    if not isinstance(given, dict) or row.key not in given:
+        raise UserError(f"score {name} must return a dict with {row.key!r}, got {given!r}")
+    for key, value in given.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise UserError(f"score {name}: {key!r} must be a finite number, got {value!r}")
+    return {key: float(value) for key, value in given.items()}
