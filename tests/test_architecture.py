@@ -26,7 +26,7 @@ STAIRS = (
     {"report", "doctor"},
     {"runner"},
     {"bench"},
-    {"cli"},
+    {"api", "cli"},
 )
 STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}
 DOORS = {
