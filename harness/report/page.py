@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -50,12 +51,13 @@ def publish(
     tags = {f"verdict.{i + 1}": verdict.sentence for i, verdict in enumerate(results.verdicts)}
     winner = results.winner
     if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:
-        from harness.tracking.model_export import decoder_of
+        from harness.tracking.model_export import export
 
         weights = tracker.file(results.records[winner.spec.id].run, "state_dict.pt")
-        module, example = decoder_of(winner.spec, weights)
         tags["winner"], tags["winner.cell"] = f"{winner.arm} / seed {winner.seed}", winner.spec.id
-        tags["winner.model"] = tracker.log_model(module, example, [f"torch=={provenance.tags()['version.torch'].split('+')[0]}"])
+        with TemporaryDirectory(prefix="harness-") as programs:
+            example = export(winner.spec, weights, Path(programs))
+            tags["winner.model"] = tracker.log_model(Path(programs), example, winner.spec.latent)
     tracker.finish_study(folder_path, tags)
 
 
