@@ -148,8 +148,11 @@ def trial_runs(study: str, budget: str) -> dict[str, TrialRun]:
             experiment = client.get_experiment_by_name(name)
             condition = "tags.kind = 'trial' and attributes.status = 'FINISHED'"
             runs = search_all(client, experiment.experiment_id, condition, OLDEST_FIRST) if experiment else []
-    if name not in known:
-        raise unknown("study on record", name, sorted({*known} - {"Default"}))
+    studies = sorted({*known} - {"Default"})  # MLflow's own
+    if not studies:
+        raise UserError(f"no study is on record in {databases.redacted(store_uri())}\nharness study {study} trains it")
+    if name not in studies:
+        raise unknown("study on record", name, studies)
     return {r.data.tags["cell"]: _trial(r) for r in runs}
 
 
