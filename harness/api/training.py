@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from harness import devices
 from harness.api.model import WEIGHTS, Model, read_network, table
 from harness.data import load_dataset
@@ -14,15 +16,17 @@ from harness.errors import HarnessError, UserError
 from harness.executors import Epoch, Failed, Finished, Job, Saving
 from harness.executors import train as events_of
 from harness.metrics import features
+from harness.runner.progress import clock
 from harness.spec import TrialSpec
 from harness.training.checkpoints import CheckpointError
-from harness.training.planner import plan
+from harness.training.planner import execution_alone
 
 
 def train(spec: TrialSpec, *, device: str = "auto", progress: bool = True) -> Model:
     """Return a VAE trained and scored as this specification says, as the same trial of a study would be, to rounding.
 
-    It trains in this process, on all of torch's threads; nothing is recorded. Ctrl-C ends it with a KeyboardInterrupt.
+    It trains in this process; nothing is recorded. Ctrl-C ends it with a KeyboardInterrupt. On a CPU it uses one thread, as the
+    workers of studies do, so that results do not depend on the number of cores.
 
     Args:
         spec: The trial.
@@ -38,14 +42,16 @@ def train(spec: TrialSpec, *, device: str = "auto", progress: bool = True) -> Mo
     >>> import harness
     >>> model = harness.train(harness.TrialSpec(dataset="digits", epochs=2), device="cpu", progress=False)
     >>> len(model.history), model.scores["model/parameters"]
-    (2, 70356)
+    (2, 70596)
     """
     if not isinstance(spec, TrialSpec):
         raise UserError(f"train takes a TrialSpec, got {type(spec).__name__}\nharness.train(harness.TrialSpec(latent=2, epochs=5))")
-    line = _Line(progress)
+    line, threads = _Line(progress), torch.get_num_threads()
+    devices.one_thread()
     try:
         return _trained(spec, device, line)
     finally:
+        torch.set_num_threads(threads)
         line.end()
 
 
@@ -55,8 +61,9 @@ def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
     data = load_dataset(spec.dataset, say=line.show)
     if spec.evaluation != "validation":
         features.classifier(data, say=line.show)  # made now, so that a first time is announced
-    execution = plan([spec], data, torch_device, 1, alone=True).execution(spec)
+    execution = execution_alone(spec, data, torch_device)
     rows: list[Mapping[str, float]] = []
+    elbo = ""
     line.show("starting")
     with TemporaryDirectory(prefix="harness-") as scratch:
         job, saving = Job((spec,), execution=execution), Saving(every_s=math.inf)
@@ -65,12 +72,13 @@ def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
                 case Epoch(epoch=epoch, row=row):
                     rows.append(row)
                     split = "validation" if "elbo/validation" in row else "train"
-                    ending = ", scoring" if epoch == spec.epochs else ""
-                    line.show(f"epoch {epoch}/{spec.epochs}: ELBO {row[f'elbo/{split}']:.1f} nats ({split}){ending}")
+                    elbo = f"ELBO {row[f'elbo/{split}']:.1f} nats ({split})"
+                    line.show(f"epoch {epoch}/{spec.epochs}: {elbo}{', scoring' if epoch == spec.epochs else ''}")
                 case Failed(why=why):
                     raise HarnessError(why)
                 case Finished(result=result, files=files):
                     vae = read_network(spec, data.side, files / WEIGHTS).to(torch_device)
+                    line.show(f"trained in {clock(result.metrics['perf/train_s'])}: {elbo}")
                     scores = dict(rows[-1]) | dict(result.metrics)
                     return Model(spec=spec, scores=scores, history=table(rows), vae=vae, side=data.side)
     raise HarnessError(f"the training of {spec.id} ended without a result")

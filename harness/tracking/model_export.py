@@ -18,11 +18,11 @@ class Encoder(nn.Module):
 
     def __init__(self, vae: VAE) -> None:
         super().__init__()
-        self.vae = vae
+        self.encoder, self.likelihood = vae.encoder, vae.likelihood
 
     def forward(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of q(z|x), (N, Z) each, for grey levels (N, P)."""
-        mean, log_var = self.vae.encoder(self.vae.likelihood.observe(levels, 0.5)[None])
+        mean, log_var = self.encoder(self.likelihood.observe(levels, 0.5)[None])
         return mean[0], log_var[0]
 
 
@@ -46,10 +46,14 @@ def export(spec: TrialSpec, weights: Path, folder: Path) -> Tensor:
     levels = load_dataset(spec.dataset, say=lambda _: None).test.levels[:2].float()
     vae = build(spec, levels.shape[1])
     vae.load_state_dict(torch.load(weights, weights_only=True))
-    rows = {0: torch.export.Dim("rows", min=1)}
-    examples = {"encoder": (Encoder(vae), levels), "decoder": (MeanDecoder(vae), torch.zeros(2, spec.latent))}
-    for name, (module, example) in examples.items():
-        with torch.no_grad():
-            program = torch.export.export(module.eval(), (example,), dynamic_shapes=(rows,))
-        torch.export.save(program, folder / f"{name}.pt2")
+    _write(Encoder(vae), levels, folder / "encoder.pt2")
+    del vae.encoder  # a program keeps all weights of its module, used or not
+    _write(MeanDecoder(vae), torch.zeros(2, spec.latent), folder / "decoder.pt2")
     return levels / 255
+
+
+@torch.no_grad()
+def _write(module: nn.Module, example: Tensor, file: Path) -> None:
+    """Write a module of one input, such as `example`, as a program that takes any number of rows."""
+    rows = {0: torch.export.Dim("rows", min=1)}
+    torch.export.save(torch.export.export(module.eval(), (example,), dynamic_shapes=(rows,)), file)
