@@ -137,6 +137,7 @@ def test_a_third_party_has_one_door(party: str) -> None:
         ("kernels", {"models", "training"}),
         ("stats", {"torch"}),
         ("report", {"training", "executors"}),
+        ("api", {"optuna", "queue", "report", "runner"}),
     ],
 )
 def test_closed_doors(room: str, never: set[str]) -> None:

@@ -10,7 +10,7 @@ from harness.api.model import SPEC, WEIGHTS, Model, read, read_network, table
 from harness.data import load_dataset
 from harness.errors import UserError, unknown
 from harness.spec import TrialSpec
-from harness.tracking.reading import TrialRun, trial_run, trial_runs
+from harness.tracking import TrialRun, trial_run, trial_runs
 
 
 def load(name: str | Path, *, arm: str | None = None, seed: int = 0, budget: str = "default") -> Model:

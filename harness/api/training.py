@@ -16,7 +16,6 @@ from harness.errors import HarnessError, UserError
 from harness.executors import Epoch, Failed, Finished, Job, Saving
 from harness.executors import train as events_of
 from harness.metrics import features
-from harness.runner.progress import clock
 from harness.spec import TrialSpec
 from harness.training.checkpoints import CheckpointError
 from harness.training.planner import execution_alone
@@ -78,7 +77,7 @@ def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
                     raise HarnessError(why)
                 case Finished(result=result, files=files):
                     vae = read_network(spec, data.side, files / WEIGHTS).to(torch_device)
-                    line.show(f"trained in {clock(result.metrics['perf/train_s'])}: {elbo}")
+                    line.show(f"trained in {result.metrics['perf/train_s']:,.1f} s: {elbo}")
                     scores = dict(rows[-1]) | dict(result.metrics)
                     return Model(spec=spec, scores=scores, history=table(rows), vae=vae, side=data.side)
     raise HarnessError(f"the training of {spec.id} ended without a result")

@@ -38,7 +38,7 @@ def test_shapes(model: harness.Model, levels: torch.Tensor) -> None:
         assert not images.requires_grad
         assert 0 <= images.min() <= images.max() <= 1
     assert model.log_prob(levels, samples=3).shape == (40,)
-    assert "digits" in repr(model)
+    assert repr(model).startswith("Model(TrialSpec(dataset='digits', network='mlp', hidden=(16,), batch_size=300, epochs=2, eval")
 
 
 def test_a_reconstruction_is_the_decoded_mean(model: harness.Model, levels: torch.Tensor) -> None:

@@ -41,7 +41,7 @@ def test_progress_is_a_line_on_stderr(capfd: pytest.CaptureFixture[str]) -> None
     harness.train(TINY, device="cpu")
     out, err = capfd.readouterr()
     assert not out
-    assert re.fullmatch(r"trained in \d+ s: ELBO -\d+\.\d nats \(validation\)\n", err)
+    assert re.fullmatch(r"trained in \d+\.\d s: ELBO -\d+\.\d nats \(validation\)\n", err)
     harness.train(TINY, device="cpu", progress=False)
     assert capfd.readouterr() == ("", "")
 
