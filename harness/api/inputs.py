@@ -52,8 +52,8 @@ def latents_of(z: Any, latent: int) -> Tensor:
 
 def _tensor(values: Any, what: str) -> Tensor:
     """Return an array or tensor as a detached tensor on the CPU."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
-        return torch.from_numpy(np.ascontiguousarray(values))
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.dtype.isnative and values.dtype.itemsize <= 8:
+        return torch.from_numpy(np.array(values, order="C"))
     if isinstance(values, Tensor):
         return values.detach().cpu()
     seen = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__

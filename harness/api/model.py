@@ -55,8 +55,9 @@ class Model:
     side: int
 
     def __repr__(self) -> str:
-        changed = {name: value for name, value in vars(self.spec).items() if value != getattr(TrialSpec, name)}
-        return f"Model(TrialSpec({', '.join(f'{name}={value!r}' for name, value in changed.items())}))"
+        defaults = vars(TrialSpec())
+        changed = [f"{name}={value!r}" for name, value in vars(self.spec).items() if value != defaults[name]]
+        return f"Model(TrialSpec({', '.join(changed)}))"
 
     def encode(self, images: Any) -> tuple[Tensor, Tensor]:
         """Return the mean and the log variance of q(z|x), (N, Z) each.

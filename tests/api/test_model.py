@@ -84,6 +84,7 @@ def test_all_forms_of_an_image_are_one(model: harness.Model, levels: torch.Tenso
         levels.float() / 255,
         levels.view(40, 1, 8, 8),
         np.asfortranarray(array.reshape(40, 8, 8)),
+        np.flip(np.flip(array, 0).copy(), 0),
     ]
     for form in forms:
         assert torch.equal(split_of(form, 8).levels, levels)
@@ -117,6 +118,7 @@ NAN[1, 5] = torch.nan
         (torch.tensor(3.0), r"got float32 \(\)"),
         ([[0] * 64], "must be a NumPy array or a tensor of numbers, got list"),
         (np.array(["a"]), "got an array of <U1"),
+        (np.zeros((3, 8, 8), dtype=">f4"), "got an array of >f4"),
     ],
 )
 def test_other_images_are_refused(model: harness.Model, images: object, words: str) -> None:
