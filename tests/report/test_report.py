@@ -13,7 +13,7 @@ from rich.console import Console
 
 from harness import report
 from harness.study import Ablation, Budget, Hypothesis, load_study
-from harness.tracking import Tracker
+from harness.tracking import Tracker, model_export
 
 ORIGIN = {"dataset.digest": "digest", "device": "a CPU"}
 LOSSES = load_study("loss_ablation")
@@ -33,7 +33,7 @@ def findings_of(study: Ablation, tracker: Tracker, scratch: Path) -> report.Abla
     return report.AblationResults.collect("loss_ablation", "default", study, queue.done(), queue.given_up(), tracker)
 
 
-def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path) -> None:
+def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = MemoryTracker()
     findings = findings_of(SMALL, tracker, tmp_path)
     report.publish(findings, tracker)
@@ -53,6 +53,15 @@ def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path) -> None:
     trials = pd.read_csv(report.folder("loss_ablation", "default") / "trials.csv")
     assert len(trials) == 4
     assert trials["cell"].is_unique
+    assert tracker.summary["winner.model"] == "memory"
+
+    def refuse(*arguments: object) -> None:
+        raise RuntimeError("cannot trace this\nmore of it")
+
+    monkeypatch.setattr(model_export, "export", refuse)
+    tracker.summary = {}
+    report.publish(findings, tracker)
+    assert tracker.summary["winner.model"] == "none: RuntimeError: cannot trace this"
 
 
 @pytest.mark.slow
