@@ -12,6 +12,7 @@ from memory_tracker import MemoryTracker
 from rich.console import Console
 
 from harness import report
+from harness.report import page
 from harness.study import Ablation, Budget, Hypothesis, load_study
 from harness.tracking import Tracker, model_export
 
@@ -33,7 +34,7 @@ def findings_of(study: Ablation, tracker: Tracker, scratch: Path) -> report.Abla
     return report.AblationResults.collect("loss_ablation", "default", study, queue.done(), queue.given_up(), tracker)
 
 
-def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path) -> None:
     tracker = MemoryTracker()
     findings = findings_of(SMALL, tracker, tmp_path)
     report.publish(findings, tracker)
@@ -46,22 +47,24 @@ def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path, monkeypatc
         "trials.csv",
         "verdicts.json",
     ]
-    page = (report.folder("loss_ablation", "default") / "report.html").read_text()
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    html = (report.folder("loss_ablation", "default") / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', html)
     for part in ("bce beats mse", "density on v/255", "pseudo on grey levels", "15-NN accuracy", "mse - bce", "Cost"):
-        assert part in page
+        assert part in html
     trials = pd.read_csv(report.folder("loss_ablation", "default") / "trials.csv")
     assert len(trials) == 4
     assert trials["cell"].is_unique
     assert tracker.summary["winner.model"] == "memory"
 
+
+def test_a_winner_that_cannot_be_exported_leaves_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise RuntimeError("cannot trace this\nmore of it")
 
     monkeypatch.setattr(model_export, "export", refuse)
-    tracker.summary = {}
-    report.publish(findings, tracker)
-    assert tracker.summary["winner.model"] == "none: RuntimeError: cannot trace this"
+    tracker = MemoryTracker()
+    tracker.runs["a run"] = {"files": tmp_path}
+    assert page._keep(SMALL.cells("default")[0], tracker, "a run") == "none: RuntimeError: cannot trace this"
 
 
 @pytest.mark.slow
