@@ -4,7 +4,7 @@ Bounds are in nats per image: summed over pixels and latents, then averaged over
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -128,8 +128,17 @@ def estimate_elbo(vae: VAE, view: View, samples: int, seed: int = 0, *, batch_si
 
 
 @torch.no_grad()
-def importance(vae: VAE, view: View, most: int, seed: int = 0, *, rows: int = ROWS, draws: int = DRAWS) -> Importance:
-    """Return IW-K = log 1/K sum_k w_k, w = p(x|z) p(z) / q(z|x), of every image for each K of `LADDER` up to `most`.
+def importance(
+    vae: VAE,
+    view: View,
+    most: int,
+    seed: int = 0,
+    *,
+    rows: int = ROWS,
+    draws: int = DRAWS,
+    ladder: Sequence[int] = LADDER,
+) -> Importance:
+    """Return IW-K = log 1/K sum_k w_k, w = p(x|z) p(z) / q(z|x), of every image for each K of `ladder` up to `most`.
 
     E[IW-K] grows with K up to log p(x) (Burda et al., 2016, https://arxiv.org/abs/1509.00519). All K use the same draws: a K below
     the largest is averaged over the groups of K into which they are divided. The effective sample size is (sum w)^2 / sum w^2.
@@ -137,12 +146,13 @@ def importance(vae: VAE, view: View, most: int, seed: int = 0, *, rows: int = RO
     Args:
         vae: The model, of one lane.
         view: The data and the probability.
-        most: The largest K, rounded down to one of `LADDER`.
+        most: The largest K, rounded down to one of `ladder`.
         seed: Of the draws.
         rows: Draws x images that are decoded at a time.
-        draws: Draws of an image whose weights are summed before they are stored.
+        draws: Draws of an image whose weights are summed before they are stored; a divisor or a multiple of every K.
+        ladder: The values of K, rising.
     """
-    ks = [k for k in LADDER if k <= most]
+    ks = [k for k in ladder if k <= most]
     most = ks[-1]
     chunk = min(draws, most)
     generator = torch.Generator(view.x.device).manual_seed(seed)

@@ -143,8 +143,7 @@ def _pin_object(given: Any) -> str:
             f"{name}' (in a notebook: %%writefile losses.py)"
         )
     path = Path(file).resolve()
-    in_package = bool(getattr(module, "__package__", ""))
-    if in_package:
+    if module is not None and module.__package__:
         where = module.__name__
         source = read_source(_root(path, where), where)
     else:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -19,7 +20,7 @@ from harness.report.search import figures as search_figures
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 from harness.scores import COST, NATIVE, OWN_PMF, TRUST, compared, in_groups
-from harness.study import Study, question
+from harness.study import Cell, Study, question
 from harness.tracking import Tracker
 
 
@@ -51,13 +52,22 @@ def publish(
     tags = {f"verdict.{i + 1}": verdict.sentence for i, verdict in enumerate(results.verdicts)}
     winner = results.winner
     if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:
-        from harness.tracking.model_export import decoder_of
-
-        weights = tracker.file(results.records[winner.spec.id].run, "state_dict.pt")
-        module, example = decoder_of(winner.spec, weights)
         tags["winner"], tags["winner.cell"] = f"{winner.arm} / seed {winner.seed}", winner.spec.id
-        tags["winner.model"] = tracker.log_model(module, example, [f"torch=={provenance.tags()['version.torch'].split('+')[0]}"])
+        tags["winner.model"] = _keep(winner, tracker, results.records[winner.spec.id].run)
     tracker.finish_study(folder_path, tags)
+
+
+def _keep(winner: Cell, tracker: Tracker, run: str) -> str:
+    """Save the model of the winner, whose trial has this run, and return its URI, or the reason why it cannot be exported."""
+    from harness.tracking.model_export import export
+
+    weights = tracker.file(run, "state_dict.pt")
+    with TemporaryDirectory(prefix="harness-") as programs:
+        try:
+            example = export(winner.spec, weights, Path(programs))
+        except Exception as fault:  # torch.export does not take every module, and a report must not fail for that
+            return f"none: {type(fault).__name__}: {str(fault).partition(chr(10))[0][:300]}"
+        return tracker.log_model(Path(programs), example, winner.spec.latent)
 
 
 def _write(results: AblationResults, folder_path: Path, search_results: SearchResults | None) -> None:

@@ -46,9 +46,7 @@ def rows_with(metrics: tuple[str, ...]) -> Scores:
         if not isinstance(row, Score) or row.compute is None:
             raise UserError(f"{name} must be a harness.Score with compute=, the function that measures it; got {row!r}")
         if row.key in rows:
-            raise UserError(
-                f"{name}: there is a score {row.key!r} already\ngive it another key, such as 'test/{name.split(':')[1].lower()}'"
-            )
+            raise UserError(f"{name}: there is a score {row.key!r} already\ngive it a key of its own")
         rows[row.key] = row
     return rows
 

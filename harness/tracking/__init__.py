@@ -5,7 +5,7 @@ first use and by this folder alone. Nothing here decides what is run or how it i
 """
 
 from harness.tracking.protocol import Record, Tracker
-from harness.tracking.reading import on_record, refitted
+from harness.tracking.reading import TrialRun, on_record, refitted, trial_run, trial_runs
 from harness.tracking.runs import TAG_LIMIT, MlflowTracker
 from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
 
@@ -15,6 +15,7 @@ __all__ = [
     "MlflowTracker",
     "Record",
     "Tracker",
+    "TrialRun",
     "artifact_location",
     "ensure_store",
     "experiment_name",
@@ -22,4 +23,6 @@ __all__ = [
     "refitted",
     "store_uri",
     "study_page",
+    "trial_run",
+    "trial_runs",
 ]

@@ -1,10 +1,11 @@
 """The one module that imports MLflow: on first use, with its settings, and with all of its private names that are used.
 
-Tried with MLflow 3.17 (docs/log.md).
+Tried with MLflow 3.17 (docs/log.md). The code of a winner (exported_model.py) imports MLflow too; it runs beside the model.
 """
 
 import logging
 import os
+from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -85,3 +86,15 @@ def dataset_input(name: str, digest: str) -> Any:
 
     source = CodeDatasetSource(tags={"mlflow.source.name": "harness.data"})
     return DatasetInput(MetaDataset(source, name=name, digest=digest[:36])._to_mlflow_entity())
+
+
+def signature(params: Mapping[str, str | int]) -> Any:
+    """Return the signature of a model from floats to floats, (N, any width) each, with parameters that have these defaults."""
+    mlflow()
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+
+    rows = Schema([TensorSpec(np.dtype(np.float32), (-1, -1))])
+    named = [ParamSpec(name, "string" if isinstance(value, str) else "long", value) for name, value in params.items()]
+    return ModelSignature(rows, rows, ParamSchema(named))

@@ -1,14 +1,29 @@
-"""The winner of a study as a module of its own, from latents to mean images."""
+"""The winner of a study as two programs that need torch alone: its encoder and its decoder."""
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from harness.data import load_dataset
 from harness.models.vae import VAE, build
 from harness.spec import TrialSpec
+
+
+class Encoder(nn.Module):
+    """The encoder of a trained VAE: grey levels 0..255 (N, P) to mean and log variance of q(z|x), (N, Z) each.
+
+    A likelihood that binarises or dequantises its data gets 1/2 for the noise.
+    """
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.encoder, self.likelihood = vae.encoder, vae.likelihood
+
+    def forward(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance of q(z|x), (N, Z) each, for grey levels (N, P)."""
+        mean, log_var = self.encoder(self.likelihood.observe(levels, 0.5)[None])
+        return mean[0], log_var[0]
 
 
 class MeanDecoder(nn.Module):
@@ -23,8 +38,22 @@ class MeanDecoder(nn.Module):
         return self.vae.likelihood.mean(*self.vae.decode(z[None]))[0]
 
 
-def decoder_of(spec: TrialSpec, weights: Path) -> tuple[MeanDecoder, np.ndarray]:
-    """Return a trial's decoder, loaded from its saved state_dict, and example latents (2, Z)."""
-    vae = build(spec, load_dataset(spec.dataset).train.levels.shape[1])
+def export(spec: TrialSpec, weights: Path, folder: Path) -> Tensor:
+    """Write a trial's encoder.pt2 and decoder.pt2 into a folder, from its saved state_dict; they take any number of rows.
+
+    Return two images of the test set as an example, floats on [0, 1], (2, P).
+    """
+    levels = load_dataset(spec.dataset, say=lambda _: None).test.levels[:2].float()
+    vae = build(spec, levels.shape[1])
     vae.load_state_dict(torch.load(weights, weights_only=True))
-    return MeanDecoder(vae).eval(), np.zeros((2, spec.latent), dtype=np.float32)
+    _write(Encoder(vae), levels, folder / "encoder.pt2")
+    del vae.encoder  # a program keeps all weights of its module, used or not
+    _write(MeanDecoder(vae), torch.zeros(2, spec.latent), folder / "decoder.pt2")
+    return levels / 255
+
+
+@torch.no_grad()
+def _write(module: nn.Module, example: Tensor, file: Path) -> None:
+    """Write a module of one input, such as `example`, as a program that takes any number of rows."""
+    rows = {0: torch.export.Dim("rows", min=1)}
+    torch.export.save(torch.export.export(module.eval(), (example,), dynamic_shapes=(rows,)), file)

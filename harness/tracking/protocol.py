@@ -78,8 +78,14 @@ class Tracker(Protocol):
     def study_tag(self, key: str) -> str | None:
         """Return a tag of the parent run, as an earlier report has written it; None if there is none."""
 
-    def log_model(self, module: Any, example: Any, requirements: list[str]) -> str:
-        """Save a torch module in the parent run as a model that loads without pickle, and return its URI."""
+    def log_model(self, programs: Path, example: Any, latent: int) -> str:
+        """Save a winner in the parent run as a model that loads without pickle and without this package, and return its URI.
+
+        Args:
+            programs: the folder of its exported programs.
+            example: images as floats on [0, 1], a tensor (N, P).
+            latent: the number of latents.
+        """
 
     def finish_study(self, files: Path, summary: Mapping[str, str]) -> None:
         """Put the report's files and tags into the parent run and mark it as FINISHED."""

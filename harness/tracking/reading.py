@@ -1,13 +1,164 @@
 """Reading of recorded runs beside a driver that may be running: nothing is written and no lock is taken."""
 
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from harness.errors import MachineError
+from harness.errors import MachineError, UserError, unknown
 from harness.spec import TrialSpec
 from harness.stores import databases
 from harness.tracking import library
 from harness.tracking.protocol import Record
 from harness.tracking.store import ensure_store, experiment_name, search_all, store_uri
+
+OLDEST_FIRST = ["attributes.start_time ASC"]
+FIRST = "elbo/train"  # a metric of every epoch of every trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRun:
+    """A finished trial on record.
+
+    Attributes:
+        record: its run, metrics and tags.
+        files: the URI of the folder of its files.
+    """
+
+    record: Record
+    files: str
+
+    @property
+    def arm(self) -> str:
+        """The arm that the trial belongs to."""
+        return self.record.tags["arm"]
+
+    @property
+    def seed(self) -> int:
+        """The seed of the trial."""
+        return int(self.record.tags["seed"])
+
+    def spec(self) -> dict[str, Any]:
+        """Return the fields of the trial's spec, as `TrialSpec.as_dict` gave them when it was recorded.
+
+        Raises:
+            MachineError: the file cannot be read.
+        """
+        with _readable():
+            values: dict[str, Any] = library.mlflow().artifacts.load_dict(f"{self.files}/spec.json")
+        return values
+
+    def history(self) -> list[Mapping[str, float]]:
+        """Return the metrics of every epoch, by metric key: those that were recorded together with the first epoch's ELBO.
+
+        Raises:
+            MachineError: the tracking store cannot be read.
+        """
+        client = library.client()
+        with _readable():
+            points = {key: client.get_metric_history(self.record.run, key) for key in self.record.metrics}
+        first = min(points[FIRST], key=lambda p: (p.step, p.timestamp))
+        rows: dict[int, dict[str, float]] = {}
+        for key, values in points.items():
+            if any((p.step, p.timestamp) == (first.step, first.timestamp) for p in values):
+                for p in values:
+                    rows.setdefault(p.step, {})[key] = p.value
+        return [rows[step] for step in sorted(rows)]
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """Open a copy of one of the run's files for reading; it may be deleted at the end of the block.
+
+        Raises:
+            UserError: the run has no such file.
+            MachineError: the tracking store cannot be read.
+        """
+        with _readable():
+            names = {f.path for f in library.client().list_artifacts(self.record.run)}
+        if name not in names:
+            raise UserError(
+                f"run {self.record.run} ({self.arm} / seed {self.seed}) keeps no {name}: an earlier version recorded it, or the\n"
+                f"file was deleted; it has {', '.join(sorted(names)) or 'no files'}. Trained again, it would have it"
+            )
+        with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+            with _readable():
+                path = library.client().download_artifacts(self.record.run, name, folder)
+            yield Path(path)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn errors of MLflow and of files into one that says which store cannot be read."""
+    try:
+        yield
+    except (library.failure(), OSError) as fault:
+        raise MachineError(
+            f"cannot read the tracking store {databases.redacted(store_uri())}\n{str(fault).splitlines()[0][:300]}"
+        ) from None
+
+
+def _is_there() -> bool:
+    """Return whether there is a store to read, and set it up for reading; MLflow would make a file that is missing."""
+    uri = store_uri()
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return False
+    ensure_store()
+    return True
+
+
+def trial_run(run: str) -> TrialRun:
+    """Return the finished trial of a run.
+
+    Raises:
+        UserError: there is no such run, it is none of a trial, or it has not finished.
+        MachineError: the tracking store cannot be read.
+    """
+    found = None
+    if _is_there():
+        with _readable():
+            try:
+                found = library.client().get_run(run)
+            except library.failure() as fault:
+                if not library.is_missing(fault):
+                    raise
+    if found is None:
+        raise UserError(f"no run {run!r} in the tracking store {databases.redacted(store_uri())}")
+    if found.data.tags.get("kind") != "trial" or found.info.status != "FINISHED":
+        kind = found.data.tags.get("kind", "unknown")
+        raise UserError(f"run {run!r} is no finished trial: its kind is {kind!r}, its status {found.info.status}")
+    return _trial(found)
+
+
+def trial_runs(study: str, budget: str) -> dict[str, TrialRun]:
+    """Return the finished trials of a study and budget by cell id, in the order in which they were begun, without their files.
+
+    If a cell has several runs, the newest counts.
+
+    Raises:
+        UserError: no such study and budget is on record.
+        MachineError: the tracking store cannot be read.
+    """
+    name, known, runs = experiment_name(study, budget), [], []
+    if _is_there():
+        client = library.client()
+        with _readable():
+            known = [e.name for e in client.search_experiments()]
+            experiment = client.get_experiment_by_name(name)
+            condition = "tags.kind = 'trial' and attributes.status = 'FINISHED'"
+            runs = search_all(client, experiment.experiment_id, condition, OLDEST_FIRST) if experiment else []
+    studies = sorted({*known} - {"Default"})  # MLflow's own
+    if not studies:
+        raise UserError(f"no study is on record in {databases.redacted(store_uri())}\nharness study {study} trains it")
+    if name not in studies:
+        raise unknown("study on record", name, studies)
+    return {r.data.tags["cell"]: _trial(r) for r in runs}
+
+
+def _trial(run: Any) -> TrialRun:
+    """Return MLflow's run of a trial as ours."""
+    return TrialRun(record=Record(run.info.run_id, run.data.metrics, run.data.tags), files=run.info.artifact_uri)
 
 
 def refitted(study: str, budget: str) -> dict[str, TrialSpec]:
@@ -18,20 +169,14 @@ def refitted(study: str, budget: str) -> dict[str, TrialSpec]:
     Raises:
         MachineError: the tracking store cannot be read.
     """
-    uri = store_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if not _is_there():
         return {}
-    ensure_store()
     client = library.client()
-    try:
+    with _readable():
         experiment = client.get_experiment_by_name(experiment_name(study, budget))
         runs = search_all(client, experiment.experiment_id, f"tags.ledger = '{study}.{budget}.refit'") if experiment else []
         newest = {r.data.tags["arm"]: r.info.artifact_uri for r in reversed(runs) if r.data.tags["arm"] != "base"}
         specs = {arm: library.mlflow().artifacts.load_dict(f"{files}/spec.json") for arm, files in newest.items()}
-    except (library.failure(), OSError) as fault:
-        raise MachineError(
-            f"cannot read the tracking store {databases.redacted(uri)}\n{str(fault).splitlines()[0][:300]}"
-        ) from None
     return {arm: TrialSpec.from_dict(spec) for arm, spec in specs.items()}
 
 
@@ -44,19 +189,12 @@ def on_record(study: str, budget: str) -> tuple[dict[str, Record], dict[str, str
     Raises:
         MachineError: the tracking store cannot be read.
     """
-    uri = store_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():  # MLflow would make it
+    if not _is_there():
         return {}, {}
-    ensure_store()
     client = library.client()
-    try:
+    with _readable():
         experiment = client.get_experiment_by_name(experiment_name(study, budget))
-        oldest_first = ["attributes.start_time ASC"]
-        runs = search_all(client, experiment.experiment_id, "tags.kind = 'trial'", oldest_first) if experiment else []
-    except (library.failure(), OSError) as fault:
-        raise MachineError(
-            f"cannot read the tracking store {databases.redacted(uri)}\n{str(fault).splitlines()[0][:300]}"
-        ) from None
+        runs = search_all(client, experiment.experiment_id, "tags.kind = 'trial'", OLDEST_FIRST) if experiment else []
     by_status = {
         status: {r.data.tags["cell"]: r for r in runs if r.info.status == status} for status in ("FINISHED", "RUNNING", "FAILED")
     }

@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import provenance
 from harness.errors import MachineError
@@ -16,6 +16,9 @@ from harness.tracking import library
 from harness.tracking.layout import VIEW_KEY, shared_view
 from harness.tracking.protocol import Record
 from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, search_all, study_page
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TAG_LIMIT = 4_900  # characters of a tag's value; MLflow refuses long ones
 PARAM_LIMIT = 6_000  # the same of a parameter's
@@ -204,18 +207,23 @@ class MlflowTracker:
         tags: dict[str, str] = self.client.get_run(self.parent).data.tags
         return tags.get(key)
 
-    def log_model(self, module: Any, example: Any, requirements: list[str]) -> str:
-        """Save a torch module in the parent run as an exported program, which loads without pickle; return its URI."""
+    def log_model(self, programs: Path, example: "Tensor", latent: int) -> str:
+        """Save exported programs in the parent run as a model that loads without pickle and without this package; return its URI.
+
+        Its `predict` takes images as floats on [0, 1], (N, P), and the parameters `what` and `seed` (exported_model.py).
+        """
         library.mlflow().start_run(run_id=self.parent)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                info = library.mlflow().pytorch.log_model(
-                    module,
+                info = library.mlflow().pyfunc.log_model(
                     name="winner",
-                    input_example=example,
-                    serialization_format="pt2",
-                    pip_requirements=requirements,
+                    python_model=str(Path(__file__).with_name("exported_model.py")),
+                    artifacts={name: str(programs / f"{name}.pt2") for name in ("encoder", "decoder")},
+                    model_config={"pixels": example.shape[1], "latent": latent},
+                    input_example=example.numpy(),
+                    signature=library.signature({"what": "reconstruct", "seed": 0}),
+                    pip_requirements=[f"{name}=={provenance.version(name).split('+')[0]}" for name in ("mlflow", "torch", "numpy")],
                 )
         finally:
             library.mlflow().end_run("RUNNING")  # not FINISHED, which means that the report is complete

@@ -99,6 +99,22 @@ def plan(
     return Plan(workers, 1, compiled, frozenset(), f"{at_a_time}; {compilation}")
 
 
+def execution_alone(spec: TrialSpec, data: Data, device: torch.device) -> Execution:
+    """Return how the steps of a trial that trains alone in this process are taken, by the estimates for this kind of device.
+
+    Nothing is probed: that takes a process of its own, which may not be started from any script.
+
+    Raises:
+        UserError: a precision that is no faster on this device.
+    """
+    devices.check_precision(spec.precision, device)
+    steps, on_cpu = _steps(spec, data, 1), device.type == "cpu"
+    pays = steps >= BREAK_EVEN_STEPS if on_cpu else steps * STEP_S * SAVED > COMPILE_S
+    if pays and devices.compiler(device) is not None:
+        return "compiled"
+    return "eager" if on_cpu else "graph"
+
+
 def _steps(cohort: TrialSpec, data: Data, programs: int, workers: int = 1) -> int:
     """Return how many steps one worker takes if `programs` programs of this cohort are to train in all."""
     per_epoch = -(-len(data.fit_on(cohort.fit_on).levels) // cohort.batch_size)

@@ -84,5 +84,5 @@ class MemoryTracker:
     def study_tag(self, key: str) -> str | None:
         return self.summary.get(key)
 
-    def log_model(self, module: Any, example: Any, requirements: list[str]) -> str:
+    def log_model(self, programs: Path, example: Any, latent: int) -> str:
         return "memory"

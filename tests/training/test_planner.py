@@ -37,6 +37,21 @@ def test_only_long_training_is_compiled(digits: Data) -> None:
     assert many.compiled == {short.cohort.id}  # one program serves them all
 
 
+@pytest.mark.parametrize("epochs", [1, 10, 1_499, 1_500, 10_000])
+def test_a_trial_alone_on_a_cpu_is_taken_as_in_a_study_of_its_own(epochs: int, digits: Data) -> None:
+    spec = TrialSpec(dataset="digits", epochs=epochs)
+    wanted = planner.plan([spec], digits, CPU, workers=1).execution(spec)
+    assert planner.execution_alone(spec, digits, CPU) == wanted
+
+
+def test_a_trial_alone_on_a_gpu_is_compiled_if_it_is_long(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [TrialSpec(dataset="digits", epochs=epochs) for epochs in (50, 50_000)]
+    assert [planner.execution_alone(s, digits, GPU) for s in specs] == ["graph", "compiled"]
+    monkeypatch.setattr(devices, "compiler", lambda device: None)
+    assert [planner.execution_alone(s, digits, GPU) for s in specs] == ["graph", "graph"]
+    assert [planner.execution_alone(s, digits, CPU) for s in specs] == ["eager", "eager"]
+
+
 def test_without_a_compiler_nothing_is_compiled_and_it_is_said(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)

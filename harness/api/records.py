@@ -1,0 +1,94 @@
+"""Trials on record: one as a model, those of a study as a frame."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from harness.api.model import SPEC, WEIGHTS, Model, read, read_network, table
+from harness.data import load_dataset
+from harness.errors import UserError, unknown
+from harness.spec import TrialSpec
+from harness.tracking import TrialRun, trial_run, trial_runs
+
+
+def load(name: str | Path, *, arm: str | None = None, seed: int = 0, budget: str = "default") -> Model:
+    """Return a trained VAE, on the CPU.
+
+    Args:
+        name: The folder that `Model.save` wrote; or the id of a trial's run in MLflow; or, with an arm, the name of a study.
+        arm: The arm of the study.
+        seed: The seed of the arm.
+        budget: The budget of the study.
+
+    Raises:
+        UserError: There is no such folder, run, study, arm or seed, or the run keeps no weights.
+        MachineError: The tracking store cannot be read.
+
+    >>> import harness, tempfile
+    >>> spec = harness.TrialSpec(dataset="digits", epochs=1, evaluation="validation")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     harness.train(spec, device="cpu", progress=False).save(folder)
+    ...     harness.load(folder).spec == spec
+    True
+    """
+    if arm is not None:
+        return _from_run(_find(str(name), arm, seed, budget))
+    if (Path(name) / SPEC).exists():
+        return read(Path(name))
+    if re.fullmatch("[0-9a-f]{32}", str(name)):
+        return _from_run(trial_run(str(name)))
+    raise UserError(
+        f"{name} is neither a folder with a {SPEC} nor the id of a run\n"
+        f"the trial of a study: harness.load({str(name)!r}, arm=..., seed=0); harness.frame({str(name)!r}) shows its arms"
+    )
+
+
+def frame(study: str, budget: str = "default") -> pd.DataFrame:
+    """Return the finished trials of a study and budget as a frame, a row a trial in the order of their begin.
+
+    Its columns are `arm`, `seed`, the fields of the spec that differ between the trials, all scores and last metrics by metric key,
+    and `run`, the id of the trial's run in MLflow. A score that a trial lacks is NaN.
+
+    Args:
+        study: The name of the study.
+        budget: The budget, by name.
+
+    Raises:
+        UserError: No such study and budget is on record.
+        MachineError: The tracking store cannot be read.
+    """
+    trials = list(trial_runs(study, budget).values())
+    specs = [t.spec() for t in trials]
+    values = {name: [s.get(name) for s in specs] for name in dict.fromkeys(name for s in specs for name in s) if name != "seed"}
+    varying = [name for name, column in values.items() if len({json.dumps(v, sort_keys=True) for v in column}) > 1]
+    keys = sorted({key for t in trials for key in t.record.metrics})
+    columns = {
+        "arm": [t.arm for t in trials],
+        "seed": [t.seed for t in trials],
+        **{name: values[name] for name in varying},
+        **{key: [t.record.metrics.get(key, float("nan")) for t in trials] for key in keys},
+        "run": [t.record.run for t in trials],
+    }
+    return pd.DataFrame(columns)
+
+
+def _find(study: str, arm: str, seed: int, budget: str) -> TrialRun:
+    """Return the newest finished trial of an arm and seed."""
+    trials = list(trial_runs(study, budget).values())
+    seeds = {t.seed: t for t in trials if t.arm == arm}
+    if not seeds:
+        raise unknown(f"arm of {study} ({budget} budget, finished trials)", arm, dict.fromkeys(t.arm for t in trials))
+    if seed not in seeds:
+        raise UserError(f"no finished trial of {arm!r} has seed {seed}\non record: {', '.join(map(str, sorted(seeds)))}")
+    return seeds[seed]
+
+
+def _from_run(trial: TrialRun) -> Model:
+    """Return the model of a trial on record."""
+    spec = TrialSpec.from_dict(trial.spec())
+    side = load_dataset(spec.dataset, say=lambda _: None).side
+    with trial.file(WEIGHTS) as weights:
+        vae = read_network(spec, side, weights)
+    return Model(spec=spec, scores=dict(trial.record.metrics), history=table(trial.history()), vae=vae, side=side)

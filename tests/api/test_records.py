@@ -1,0 +1,94 @@
+"""Trials on record as models and as a frame: the same numbers as in training."""
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from drivers import Start
+
+import harness
+from harness.errors import UserError
+from harness.study import Ablation, Budget
+from harness.tracking import MlflowTracker
+
+BASE = harness.TrialSpec(dataset="digits", network="mlp", hidden=(16,), batch_size=300)
+STUDY = Ablation(
+    base=BASE,
+    arms={"bce": {}, "wide": {"hidden": (24,), "likelihood": "mse"}},
+    budgets={"default": Budget(epochs=2, seeds=(1, 2), evaluation="validation")},
+)
+
+
+@pytest.fixture
+def tracker(mlflow_store: Path, tmp_path: Path) -> MlflowTracker:
+    """The tracker of a finished study."""
+    tracker = MlflowTracker("a_study", "default", "")
+    Start(STUDY, tracker).go(tmp_path)
+    return tracker
+
+
+def timeless(scores: dict[str, float]) -> dict[str, float]:
+    return {k: v for k, v in scores.items() if not k.startswith("perf/")}
+
+
+def test_a_trial_on_record_is_given_back(tracker: MlflowTracker) -> None:
+    by_name = harness.load("a_study", arm="wide", seed=2)
+    spec = BASE.derive(**STUDY.arms["wide"], seed=2, epochs=2, evaluation="validation")
+    wanted = harness.train(spec, device="cpu", progress=False)
+    x = np.random.default_rng(0).integers(0, 256, (20, 8, 8)).astype(np.uint8)
+    assert by_name.spec == wanted.spec
+    assert timeless(dict(by_name.scores)) == pytest.approx(timeless(dict(wanted.scores)), rel=1e-4)
+    assert set(by_name.scores) == set(wanted.scores)
+    curves = [c for c in wanted.history if not c.startswith("perf/")]
+    pd.testing.assert_frame_equal(by_name.history[curves], wanted.history[curves], rtol=1e-4)
+    assert set(by_name.history) == set(wanted.history)
+    torch.testing.assert_close(by_name.log_prob(x), wanted.log_prob(x), rtol=1e-3, atol=1e-2)
+
+    frame = harness.frame("a_study")
+    assert list(frame["arm"]) == ["bce", "wide", "bce", "wide"]
+    assert list(frame["seed"]) == [1, 1, 2, 2]
+    assert list(frame["likelihood"]) == ["bce", "mse", "bce", "mse"]
+    assert list(frame["hidden"]) == [[16], [24], [16], [24]]
+    assert not {"latent", "dataset", "epochs"} & set(frame)
+    row = frame.loc[3]
+    assert row["validation/squared_error"] == by_name.scores["validation/squared_error"]
+    assert torch.equal(harness.load(row["run"]).log_prob(x), by_name.log_prob(x))
+
+    for arguments, words in [
+        ({"name": "a_studdy", "arm": "bce"}, "unknown study on record 'a_studdy'; did you mean 'a_study'"),
+        ({"name": "a_study", "arm": "bce", "budget": "full"}, "unknown study on record 'a_study-full'"),
+        ({"name": "a_study", "arm": "bec", "seed": 1}, r"unknown arm of a_study .* 'bec'; did you mean 'bce'\?\nknown: bce, wide"),
+        ({"name": "a_study", "arm": "bce"}, "no finished trial of 'bce' has seed 0\non record: 1, 2"),
+        ({"name": "a_study"}, r"nor the id of a run\n.*arm=\.\.\."),
+        ({"name": "0" * 32}, "no run '0000"),
+        ({"name": tracker.parent}, "is no finished trial: its kind is 'study'"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            harness.load(**arguments)
+
+    folder = Path(mlflow.artifacts.download_artifacts(mlflow.get_run(row["run"]).info.artifact_uri))
+    (folder / "state_dict.pt").unlink()
+    with pytest.raises(UserError, match=r"wide / seed 2\) keeps no state_dict.pt: .*\nfile was deleted; it has spec.json"):
+        harness.load(row["run"])
+
+
+def test_without_a_store_nothing_is_made(home: Path) -> None:
+    with pytest.raises(UserError, match=r"no study is on record in .*\nharness study loss_ablation trains it"):
+        harness.frame("loss_ablation")
+    with pytest.raises(UserError, match="no run 'ffff"):
+        harness.load("f" * 32)
+    assert not (home / "mlruns").exists()
+
+
+@pytest.mark.slow
+def test_a_model_has_the_scores_of_a_study_with_the_test_set(mlflow_store: Path, tmp_path: Path) -> None:
+    study = Ablation(base=harness.TrialSpec(dataset="digits"), arms={"a": {}}, budgets={"default": Budget(epochs=1, seeds=(0,))})
+    Start(study, MlflowTracker("a_study", "default", "")).go(tmp_path)
+    model = harness.train(harness.TrialSpec(dataset="digits", epochs=1), device="cpu", progress=False)
+    (row,) = harness.frame("a_study").to_dict("records")
+    on_record = timeless({key: value for key, value in row.items() if "/" in key})
+    assert on_record == pytest.approx(timeless(dict(model.scores)), rel=1e-3, nan_ok=True)
+    assert len(harness.load("a_study", arm="a").history) == 1
