@@ -16,6 +16,7 @@ from harness.errors import HarnessError, UserError
 from harness.executors import Epoch, Failed, Finished, Job, Saving
 from harness.executors import train as events_of
 from harness.metrics import features
+from harness.scores.rows import ELBO_TRAIN, ELBO_VALIDATION, TRAIN_S
 from harness.spec import TrialSpec
 from harness.training.checkpoints import CheckpointError
 from harness.training.planner import execution_alone
@@ -58,7 +59,7 @@ def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
     """Return the trained model, with progress shown on a line."""
     torch_device = devices.named(device)
     data = load_dataset(spec.dataset, say=line.show)
-    if spec.evaluation != "validation":
+    if spec.evaluation != "validation" and data.train.labels is not None:
         features.classifier(data, say=line.show)  # made now, so that a first time is announced
     execution = execution_alone(spec, data, torch_device)
     rows: list[Mapping[str, float]] = []
@@ -70,14 +71,14 @@ def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
             match event:
                 case Epoch(epoch=epoch, row=row):
                     rows.append(row)
-                    split = "validation" if "elbo/validation" in row else "train"
-                    elbo = f"ELBO {row[f'elbo/{split}']:.1f} nats ({split})"
+                    score = ELBO_VALIDATION if ELBO_VALIDATION.key in row else ELBO_TRAIN
+                    elbo = f"ELBO {row[score.key]:.1f} nats ({score.images})"
                     line.show(f"epoch {epoch}/{spec.epochs}: {elbo}{', scoring' if epoch == spec.epochs else ''}")
                 case Failed(why=why):
                     raise HarnessError(why)
                 case Finished(result=result, files=files):
                     vae = read_network(spec, data.side, files / WEIGHTS).to(torch_device)
-                    line.show(f"trained in {result.metrics['perf/train_s']:,.1f} s: {elbo}")
+                    line.show(f"trained in {result.metrics[TRAIN_S.key]:,.1f} s: {elbo}")
                     scores = dict(rows[-1]) | dict(result.metrics)
                     return Model(spec=spec, scores=scores, history=table(rows), vae=vae, side=data.side)
     raise HarnessError(f"the training of {spec.id} ended without a result")

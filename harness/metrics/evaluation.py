@@ -21,7 +21,6 @@ from harness.metrics.own import Trained, own_scores
 from harness.metrics.quadrature import exact
 from harness.models.vae import VAE, kl_per_dimension
 from harness.scores import EXACT_LATENTS
-from harness.scores.rows import VALIDATION_SQUARED_ERROR
 from harness.spec import TrialSpec
 
 SAMPLES = 8  # draws of z per image in a final score
@@ -92,10 +91,11 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
     """Return the evaluation; the caller chooses the matrix products."""
     scores: dict[str, float] = {}
     dead: dict[str, Tensor] = {}
+    train = encode(spec, vae, data.fit_on(spec.fit_on))
+    head = _common_head(spec, vae, data, train)
     if spec.fit_on == "train":
         inputs = model_inputs(spec, data.validation)
-        validation = encodings(vae, inputs)
-        scores[VALIDATION_SQUARED_ERROR.key] = _mean(squared_error(validation.image, _grey(data.validation.levels)))
+        scores |= _selecting(vae, inputs, data.validation.levels, head)
         dead = diagnostics.dead_units(vae, inputs, spec.latent)
         if dead:
             scores["validation/dead_units"] = _mean(torch.cat(list(dead.values())))
@@ -104,8 +104,7 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
     kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()
     bounds, ladder = _bounds(spec, vae, native(vae, x), depth)
     scores |= bounds
-    train = encode(spec, vae, data.fit_on(spec.fit_on))
-    scores |= _levels(spec, vae, _common_head(spec, vae, data, train), x, levels, depth)
+    scores |= _levels(spec, vae, head, x, levels, depth)
     scores |= _pictures(spec, vae, data, test)
     scores |= _codes(train[0], data.fit_on(spec.fit_on).labels, test, data.test.labels)
     scores |= own_scores(Trained(spec, vae, data), ("train", "validation", "test", ""))
@@ -126,12 +125,21 @@ def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
     if spec.fit_on != "train":
         raise ValueError(f"evaluation='validation' takes fit_on='train', got {spec.fit_on!r}: it was trained on these images")
     with Inference():
-        x, levels = model_inputs(spec, data.validation), data.validation.levels.float()
-        common = _common_head(spec, vae, data, encode(spec, vae, data.fit_on(spec.fit_on))).view(vae, x, levels)
-        return {
-            VALIDATION_SQUARED_ERROR.key: _mean(squared_error(encodings(vae, x).image, levels / 255)),
-            "validation/common_bits": bits_per_dimension(estimate_elbo(vae, common, 1).elbo, x.shape[1]),
-        } | own_scores(Trained(spec, vae, data), ("train", "validation"))
+        head = _common_head(spec, vae, data, encode(spec, vae, data.fit_on(spec.fit_on)))
+        scores = _selecting(vae, model_inputs(spec, data.validation), data.validation.levels, head)
+        return scores | own_scores(Trained(spec, vae, data), ("train", "validation"))
+
+
+def _selecting(vae: VAE, x: Tensor, levels: Tensor, head: CommonHead) -> dict[str, float]:
+    """Return the scores of validation images, by which a winner may be selected.
+
+    x is the encoder's input, (N, P), and `levels` their grey levels, uint8 (N, P).
+    """
+    common = head.view(vae, x, levels.float())
+    return {
+        "validation/squared_error": _mean(squared_error(encodings(vae, x).image, _grey(levels))),
+        "validation/common_bits": bits_per_dimension(estimate_elbo(vae, common, 1).elbo, x.shape[1]),
+    }
 
 
 def _common_head(spec: TrialSpec, vae: VAE, data: Data, train: tuple[Tensor, Tensor]) -> CommonHead:

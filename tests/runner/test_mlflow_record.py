@@ -9,7 +9,7 @@ from drivers import ORIGIN, PAIR, Kill, Start, dying
 from mlflow_runs import trial_runs
 
 from harness import provenance
-from harness.spec import Result, TrialSpec
+from harness.spec import Result, TrialSpec, flattened
 from harness.tracking import TAG_LIMIT, MlflowTracker
 
 FACTS = ORIGIN | {"ledger": "a_study.default"}
@@ -50,7 +50,7 @@ def test_mlflow_holds_a_trial_from_begin_to_finish(mlflow_store: Path, tmp_path:
     assert kept.data.params == {
         "arm": "bce",
         "spec": spec.id,
-        **{name: str(value) for name, value in spec.as_dict().items() if value is not None},
+        **{name: str(value) for name, value in flattened(spec.as_dict()).items()},
     }
     assert kept.inputs.dataset_inputs[0].dataset.name == "digits"
     assert [(m.step, m.value) for m in client.get_metric_history(run, "elbo/train")] == [(1, -200.0), (2, -150.0)]

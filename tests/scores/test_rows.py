@@ -85,7 +85,7 @@ def test_an_ablation_may_rank_by_a_score_of_its_own() -> None:
         "budgets": {"default": Budget(epochs=1, seeds=[0])},
         "hypotheses": (Hypothesis(better="bce", worse="mse", metric=FID.key),),
     }
-    study = Ablation(**values, objective=SMOOTH.key, scores=OWN)
+    study = Ablation(**values, objective=SMOOTH.key, metrics=(FID, SMOOTH, ENERGY))
     assert "bce beats mse on FID" in study.note("default")
     assert f"`{FID.key}`" in study.note("default")
     with pytest.raises(UserError, match="unknown score 'test/fid'"):
@@ -100,14 +100,14 @@ def test_a_search_may_go_by_scores_of_its_own() -> None:
         "constraints": (Constraint(score=ENERGY.key, at_most=5),),
         "budgets": {"default": SearchBudget(trials=2, epochs=1)},
     }
-    search = Search(**values, scores=OWN)
+    search = Search(**values, metrics=(FID, SMOOTH, ENERGY))
     assert search.quality is SMOOTH
     assert search.timed
     assert "energy (J) of at most 5" in search.constraints_in_words
     judged = search.judged("default", {"tuned": TrialSpec(dataset="digits", learning_rate=1e-3)})
     assert (judged.objective, judged.hypotheses[0].metric) == (SMOOTH.key, SMOOTH.key)  # it has no twin on the test set
     with pytest.raises(UserError, match="the test set must not select"):
-        Search(**values | {"objectives": (FID.key,), "constraints": ()}, scores=OWN)
+        Search(**values | {"objectives": (FID.key,), "constraints": ()}, metrics=(FID, SMOOTH, ENERGY))
     with pytest.raises(UserError, match="unknown objective 'validation/smooth'"):
         Search(**values)
 
