@@ -5,7 +5,8 @@ here, so that a typo is reported at once.
 """
 
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
-from harness.study.loading import check, load_study, names, question, questions
+from harness.study.files import names, questions, write_first
+from harness.study.loading import LoadedStudy, check, load, load_study
 from harness.study.protocol import Study
 from harness.study.scores import SCORES, Score
 from harness.study.search import Constraint, Pruner, Search, SearchBudget
@@ -18,6 +19,7 @@ __all__ = [
     "Cell",
     "Constraint",
     "Hypothesis",
+    "LoadedStudy",
     "OneOf",
     "Pruner",
     "Real",
@@ -28,8 +30,9 @@ __all__ = [
     "Whole",
     "Widths",
     "check",
+    "load",
     "load_study",
     "names",
-    "question",
     "questions",
+    "write_first",
 ]

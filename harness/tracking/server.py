@@ -29,7 +29,9 @@ def free_port(first: int) -> int:
             except OSError:
                 continue
             return port
-    raise MachineError(f"ports {first} to {first + TRIES - 1} are all taken\nname another: make ui PORT={first + 1000}")
+    raise MachineError(
+        f"ports {first} to {first + TRIES - 1} are all taken\nname another: {paths.command('ui', port=first + 1000)}"
+    )
 
 
 def command(port: int) -> list[str]:

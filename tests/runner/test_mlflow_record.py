@@ -43,10 +43,12 @@ def test_mlflow_holds_a_trial_from_begin_to_finish(mlflow_store: Path, tmp_path:
         "arm": "bce",
         "seed": "3",
         "trial": "7",
-        "git.commit": provenance.commit().partition("+")[0],
+        "version.harness": provenance.version("vae-harness"),
+        "digest.harness": provenance.digest(),
         "mlflow.parentRunId": tracker.parent,
     }
     assert {k: kept.data.tags.get(k) for k in wanted} == wanted
+    assert kept.data.tags.get("git.commit", "unknown") == provenance.commit().partition("+")[0]
     assert kept.data.params["likelihood"] == "bce"
     assert kept.inputs.dataset_inputs[0].dataset.name == "digits"
     assert [(m.step, m.value) for m in client.get_metric_history(run, "elbo/train")] == [(1, -200.0), (2, -150.0)]
