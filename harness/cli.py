@@ -10,6 +10,8 @@ from rich.console import Console
 from harness import paths, provenance, resources, study
 from harness.errors import HarnessError, UserError
 
+SETTINGS = "change a field of the base or of the budgets: latent=10, budget.epochs=3, seeds=range(3)"
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are raised as `UserError`, with the usage."""
@@ -37,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
     report_command = commands.add_parser("report", help="show and rewrite the report of a study from what is on record")
     doctor_command = commands.add_parser("doctor", help="say what is wrong with finished runs; exit code 1 if something is")
     for command in (study_command, report_command, doctor_command):
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=SETTINGS)
+        command.add_argument("--arms", default="", help="the arms to keep, with commas between them; all unless said")
         command.add_argument("name", nargs="?", default="", help="one that `harness list` shows, ./file.py or package.module")
     for command in (study_command, report_command):
         command.add_argument("--budget", default="default", help="smoke, default, full, or another that the study defines")
@@ -102,6 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, console: Console) -> int:
     """Run the command that was chosen and return the exit code."""
     # Each branch imports what it needs: torch and MLflow take seconds to import, and a misspelt name should be reported at once.
+    if options.command in ("study", "report", "doctor"):
+        arms = tuple(arm.strip() for arm in options.arms.split(",") if arm.strip())
+        changes = study.Overrides(tuple(options.set), arms)
+        if changes and not options.name:
+            raise UserError(f"{changes}: of which study?")
+        options.name += str(changes)
     match options.command:
         case "study" | "report":
             if not options.name:
@@ -130,9 +140,9 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
             return doctor.examine(options.name, options.budget, console)
         case "list":
-            console.print(study.questions(), soft_wrap=True, highlight=False)
+            console.print(study.questions(), soft_wrap=True, highlight=False, markup=False)
         case "init":
-            console.print(study.write_first(options.name), soft_wrap=True, highlight=False)
+            console.print(study.write_first(options.name), soft_wrap=True, highlight=False, markup=False)
         case "data":
             from harness import data
 

@@ -88,9 +88,9 @@ def test_commands_and_options_are_frozen() -> None:
         for name, sub in commands.items()
     }
     assert options == {
-        "study": ["--budget", "--device", "--executor", "--storage", "--workers", "--workers-per-gpu", "name"],
-        "report": ["--budget", "--storage", "name"],
-        "doctor": ["--budget", "name"],
+        "study": ["--arms", "--budget", "--device", "--executor", "--set", "--storage", "--workers", "--workers-per-gpu", "name"],
+        "report": ["--arms", "--budget", "--set", "--storage", "name"],
+        "doctor": ["--arms", "--budget", "--set", "name"],
         "list": [],
         "init": ["name"],
         "data": ["dataset"],

@@ -56,7 +56,7 @@ def run_study(
     local, count = executor in resources.ON_THIS_MACHINE, 1 if executor == "local" and workers is None else workers
     worker_devices = devices.worker_devices(device, count, local, per_gpu)
     _check_disk(study.runs(budget))
-    console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False)
+    console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False, markup=False)
     stops, started = Stops(), time.monotonic()
     with stops.listening():
         try:
@@ -149,10 +149,11 @@ def _driver_lock(name: str, budget: str, storage: str) -> AbstractContextManager
 
 def _print_links(store: StudyStore, console: Console) -> None:
     """Print the path of the report and the address of the study in the MLflow UI."""
-    console.print(f"report: {report.folder(store.name, store.budget) / 'report.html'}", soft_wrap=True, highlight=False)
+    page = report.folder(store.name, store.budget) / "report.html"
+    console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
     uri = store_uri()
     server = uri if uri.startswith("http") else f"{paths.command('ui')}, then http://127.0.0.1:5000"
-    console.print(f"browse: {server}{store.tracker.ui_path}", soft_wrap=True, highlight=False)
+    console.print(f"browse: {server}{store.tracker.ui_path}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _check_disk(trials: int) -> None:

@@ -7,6 +7,7 @@ here, so that a typo is reported at once.
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
 from harness.study.files import names, questions, write_first
 from harness.study.loading import LoadedStudy, check, load, load_study
+from harness.study.overrides import Overrides
 from harness.study.protocol import Study
 from harness.study.scores import SCORES, Score
 from harness.study.search import Constraint, Pruner, Search, SearchBudget
@@ -21,6 +22,7 @@ __all__ = [
     "Hypothesis",
     "LoadedStudy",
     "OneOf",
+    "Overrides",
     "Pruner",
     "Real",
     "Score",

@@ -14,6 +14,7 @@ from harness import paths
 from harness.errors import UserError, look_up
 from harness.study.ablation import Ablation, Budget
 from harness.study.files import StudyFile, find, importable
+from harness.study.overrides import apply, split
 from harness.study.protocol import Study
 from harness.study.search import Search, SearchBudget
 
@@ -36,13 +37,17 @@ class LoadedStudy:
 
 
 def load(reference: str) -> LoadedStudy:
-    """Return the study that a command names, as `files.find` looks for it.
+    """Return the study that a command names, as `files.find` looks for it, with the changes in brackets behind it.
 
     Raises:
-        UserError: there is no such study, or its file has an error; the message names file and line.
+        UserError: there is no such study, its file has an error, or a change cannot be made; the message names file and line.
     """
-    file = find(reference)
-    return LoadedStudy(name=file.name, reference=reference, question=file.question, study=_study_of(file))
+    original, overrides = split(reference)
+    file = find(original)
+    study, suffix = _study_of(file), ""
+    if overrides:
+        study, suffix = apply(study, overrides)
+    return LoadedStudy(name=file.name + suffix, reference=reference, question=file.question, study=study)
 
 
 def load_study(reference: str) -> Study:

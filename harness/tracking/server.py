@@ -63,7 +63,7 @@ def serve(port: int, console: Console) -> None:
         console.print(f"port {port} is taken, using {chosen}")
     console.print(f"MLflow on http://{HOST}:{chosen} (some seconds to start; Ctrl-C ends it)")
     for name, page in study_pages():
-        console.print(f"  {name}: http://{HOST}:{chosen}{page}", soft_wrap=True, highlight=False)
+        console.print(f"  {name}: http://{HOST}:{chosen}{page}", soft_wrap=True, highlight=False, markup=False)
     arguments = command(chosen)
     os.execve(arguments[0], arguments, environment(uri))
 

@@ -150,6 +150,7 @@ for arguments in (
     ["--help"],
     ["study", "loss_ablaton"],
     [*study, "--budget", "smok"],
+    [*study, "--set", "latnt=3", "--set", "activation=rleu"],
     [*study, "--device", "gpu"],
     [*study, "--executor", "rey"],
     [*study, "--workers", "0"],
