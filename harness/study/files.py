@@ -33,8 +33,8 @@ class StudyFile:
 
     @property
     def name(self) -> str:
-        """The study's name in stores, experiments and reports: the stem of its file, which is the last part of a module too."""
-        return self.path.stem
+        """The study's name in stores, experiments and reports: the stem of its file, or the last part of its module."""
+        return self.module.rpartition(".")[2] if self.module else self.path.stem
 
     @property
     def question(self) -> str:

@@ -44,9 +44,10 @@ def load(reference: str) -> LoadedStudy:
     """
     original, overrides = split(reference)
     file = find(original)
-    study, suffix = _study_of(file), ""
-    if overrides:
-        study, suffix = apply(study, overrides)
+    with paths.loading_from(file.path.parent):
+        study, suffix = _study_of(file), ""
+        if overrides:
+            study, suffix = apply(study, overrides)
     return LoadedStudy(name=file.name + suffix, reference=reference, question=file.question, study=study)
 
 
@@ -95,19 +96,18 @@ def _execute(file: StudyFile) -> ModuleType:
 
     A file imports from its own folder first, a dotted module from the working folder.
     """
-    with paths.loading_from(file.path.parent):
-        if file.module:
-            with importable(Path.cwd()):
-                return importlib.import_module(file.module)
-        name = f"studies.{sha256(str(file.path).encode()).hexdigest()[:8]}.{file.name}"
-        module_spec = importlib.util.spec_from_file_location(name, file.path)
-        assert module_spec is not None
-        assert module_spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(module_spec)
-        try:
-            with importable(file.path.parent):
-                module_spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-        return module
+    if file.module:
+        with importable(Path.cwd()):
+            return importlib.import_module(file.module)
+    name = f"studies.{sha256(str(file.path).encode()).hexdigest()[:8]}.{file.name}"
+    module_spec = importlib.util.spec_from_file_location(name, file.path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(module_spec)
+    try:
+        with importable(file.path.parent):
+            module_spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

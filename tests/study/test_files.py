@@ -68,6 +68,8 @@ def test_a_file_and_a_module_elsewhere(working: Path) -> None:
     assert study.load("folder/there.py").name == "there"
     assert study.load(str(working / "folder" / "there.py")).name == "there"
     assert study.load("questions_of_mine.within").name == "within"
+    put(working / "questions_of_mine" / "package", "__init__", TEXT.format(word="a package"))
+    assert study.load("questions_of_mine.package").name == "package"
     with pytest.raises(UserError, match=r"unknown study file 'folder/ther\.py'; did you mean 'there\.py'"):
         study.load("folder/ther.py")
     with pytest.raises(UserError, match=r"no module 'questions_of_mine\.nowhere' from "):
