@@ -14,7 +14,23 @@ ONLY   ?=
 WORKERS_PER_GPU ?=
 OUT    ?= build/gpu
 MINUTES ?= 10
-WHERE = $(if $(STORAGE),--storage '$(STORAGE)')
+SET    ?=
+ARMS   ?=
+
+# A misspelt variable would be ignored: those of the command line are held against what targets and the harness know.
+KNOWN  := NAME BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS PORT DATASET KILLS ONLY BASE OUT MINUTES PYTHON VENV CC CXX \
+  SHELL HARNESS_HOME HARNESS_DATA HARNESS_ARTIFACTS HARNESS_GRACE_S HARNESS_SLURM_CLUSTER MLFLOW_TRACKING_URI \
+  MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD
+UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $v)),$v)))
+NEAREST = $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1))' '$1' $(KNOWN))
+$(foreach v,$(UNKNOWN),$(error unknown variable $v=$($v)$(patsubst %,; did you mean %=?,$(call NEAREST,$v))))
+
+# A value as one word of the shell, whatever is in it.
+quoted = '$(subst ','\'',$1)'
+WHERE = $(if $(STORAGE),--storage $(call quoted,$(STORAGE)))
+STUDY = $(call quoted,$(NAME)) --budget $(call quoted,$(BUDGET))
+CHANGES = $(foreach s,$(SET),--set $(call quoted,$s)) $(if $(ARMS),--arms $(call quoted,$(ARMS)))
+TYPED = $(call quoted,make study NAME=$(NAME) BUDGET=$(BUDGET)$(if $(SET), SET="$(SET)")$(if $(ARMS), ARMS="$(ARMS)"))
 # What only some need is installed when it is asked for: EXECUTOR=ray, EXECUTOR=slurm, STORAGE=postgresql+psycopg://...
 EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(MLFLOW_TRACKING_URI)),postgres)
 EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
@@ -25,6 +41,7 @@ EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
 	@echo "           [EXECUTOR=local|processes|ray|slurm] [STORAGE=postgresql+psycopg://user@host/database]"
+	@echo "           [SET=\"latent=10 budget.epochs=3\"] [ARMS=bce,mse]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml requirements.lock
@@ -43,23 +60,23 @@ $(VENV)/.extra-%: $(READY)
 
 install: $(READY) ## the environment in .venv, at the locked versions
 
-study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, DEVICE=, WORKERS=, WORKERS_PER_GPU=, EXECUTOR=, STORAGE=
-	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness study $(NAME) --budget $(BUDGET) --device $(DEVICE) --executor $(EXECUTOR) $(if $(WORKERS),--workers $(WORKERS)) $(if $(WORKERS_PER_GPU),--workers-per-gpu $(WORKERS_PER_GPU)) $(WHERE)
+study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, SET=, ARMS=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=
+	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness study $(STUDY) $(CHANGES) --device $(call quoted,$(DEVICE)) --executor $(call quoted,$(EXECUTOR)) $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) $(if $(WORKERS_PER_GPU),--workers-per-gpu $(call quoted,$(WORKERS_PER_GPU))) $(WHERE)
 
-report: $(READY) $(EXTRA_FILES) ## show a study's report again: NAME=, BUDGET=
-	@HARNESS_COMMAND="make study NAME=$(NAME) BUDGET=$(BUDGET)" $(BIN)/harness report $(NAME) --budget $(BUDGET) $(WHERE)
+report: $(READY) $(EXTRA_FILES) ## show a study's report again: NAME=, BUDGET=, SET=, ARMS=
+	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness report $(STUDY) $(CHANGES) $(WHERE)
 
-doctor: $(READY) ## what is wrong with finished runs: NAME=, BUDGET=, or all of them
-	@$(BIN)/harness doctor $(if $(NAME),$(NAME) --budget $(BUDGET))
+doctor: $(READY) ## what is wrong with finished runs: NAME=, BUDGET=, SET=, ARMS=, or all of them
+	@$(BIN)/harness doctor $(if $(NAME),$(STUDY) $(CHANGES))
 
 list: $(READY) ## all studies with their questions
 	@$(BIN)/harness list
 
 ui: $(READY) ## browse all runs in MLflow: PORT=5000
-	@$(BIN)/harness ui --port $(PORT)
+	@$(BIN)/harness ui --port $(call quoted,$(PORT))
 
 data: $(READY) ## fetch and check a data set: DATASET=mnist
-	@$(BIN)/harness data $(DATASET)
+	@$(BIN)/harness data $(call quoted,$(DATASET))
 
 check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check .
@@ -78,7 +95,7 @@ test-fast: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres data 
 	@$(PYTEST) -m 'not slow' $(ROOM)
 
 chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
-	@$(BIN)/python tests/helpers/chaos.py --kills $(KILLS)
+	@$(BIN)/python tests/helpers/chaos.py --kills $(call quoted,$(KILLS))
 
 bench: $(READY) data ## step times: pytest --benchmark-only
 	@$(BIN)/python -m pytest tests/bench --benchmark-only
@@ -90,10 +107,10 @@ bench-study: $(READY) data ## 36 trials from start to report, beside the usual l
 	@$(BIN)/harness bench study
 
 bench-compare: $(READY) data ## has the step become slower? BASE=a revision
-	@$(BIN)/harness bench compare $(BASE)
+	@$(BIN)/harness bench compare $(call quoted,$(BASE))
 
 bench-gpu: $(READY) data ## what a GPU must show, in ten minutes: OUT=folder of the results, ONLY=steps, MINUTES=10
-	@$(BIN)/harness bench gpu --out $(OUT) --minutes $(MINUTES) $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/harness bench gpu --out $(call quoted,$(OUT)) --minutes $(call quoted,$(MINUTES)) $(if $(ONLY),--only $(call quoted,$(ONLY)))
 
 lock: $(READY) ## write the versions of .venv into requirements.lock
 	@$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+(cpu|cu[0-9]+)$$//' > requirements.lock

@@ -7,6 +7,7 @@ package a reference does (`harness.references`), and an installed package may of
 import importlib
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -197,6 +198,15 @@ def pinned(kind: str, given: Any) -> str:
     if open_ and (callable(given) or (isinstance(given, str) and references.is_reference(given))):
         return references.pin(given)
     raise unknown(kind, given, names(kind))
+
+
+def pinned_in(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return some fields of a trial with the names in them as a spec keeps them; those that cannot be found stay as they are."""
+    kept = dict(fields)
+    for kind in TABLES.keys() & kept.keys():
+        with suppress(UserError):  # whoever makes a trial of these fields says it
+            kept[kind] = pinned(kind, kept[kind])
+    return kept
 
 
 def entry(kind: str, name: str) -> Entry | None:

@@ -1,14 +1,16 @@
-"""The command line: `harness study|report|doctor|list|data|ui|bench`. The Makefile's targets are one-liners over it."""
+"""The command line: `harness study|report|doctor|list|init|data|ui|bench`. The Makefile's targets are one-liners over it."""
 
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 
-from harness import study
+from harness import paths, provenance, resources, study
 from harness.errors import HarnessError, UserError
+
+SETTINGS = "change a field of the base or of the budgets: latent=10, budget.epochs=3, seeds=range(3)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,15 +21,27 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}\n{self.format_usage().strip()}")
 
 
+class _Version(argparse.Action):
+    """The option that prints version and code and ends. git is asked only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any) -> None:
+        """Print the version, then what the record of a run calls this code."""
+        print(f"vae-harness {provenance.version('vae-harness')} (code {provenance.code()}, digest {provenance.digest()})")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands and their options."""
     root = _Parser(prog="harness", description="Variational autoencoders compared with numbers one can trust.")
+    root.add_argument("--version", action=_Version, nargs=0, help="version and digest of the code")
     commands = root.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
     study_command = commands.add_parser("study", help="run what is missing of a study, then report")
     report_command = commands.add_parser("report", help="show and rewrite the report of a study from what is on record")
     doctor_command = commands.add_parser("doctor", help="say what is wrong with finished runs; exit code 1 if something is")
     for command in (study_command, report_command, doctor_command):
-        command.add_argument("name", nargs="?", default="", help="a file of studies/, without .py")
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=SETTINGS)
+        command.add_argument("--arms", default="", help="the arms to keep, with commas between them; all unless said")
+        command.add_argument("name", nargs="?", default="", help="one that `harness list` shows, ./file.py or package.module")
     for command in (study_command, report_command):
         command.add_argument("--budget", default="default", help="smoke, default, full, or another that the study defines")
     for command in (study_command, report_command):
@@ -40,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     study_command.add_argument("--workers-per-gpu", type=int, default=1, help="trainings that share a GPU; 1 unless said")
     study_command.add_argument("--executor", default="processes", help="local, processes, ray, slurm")
     commands.add_parser("list", help="all studies with their questions")
+    init_command = commands.add_parser("init", help="write a first study of your own into this folder")
+    init_command.add_argument("name", nargs="?", default="first_study", help="of the study; first_study unless said")
     data_command = commands.add_parser("data", help="fetch and check a data set")
     data_command.add_argument("dataset", nargs="?", default="mnist")
     ui_command = commands.add_parser("ui", help="browse all runs in MLflow, on this machine only")
@@ -90,11 +106,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, console: Console) -> int:
     """Run the command that was chosen and return the exit code."""
     # Each branch imports what it needs: torch and MLflow take seconds to import, and a misspelt name should be reported at once.
+    if options.command in ("study", "report", "doctor"):
+        arms = tuple(arm.strip() for arm in options.arms.split(",") if arm.strip())
+        changes = study.Overrides(tuple(options.set), arms)
+        if changes and not options.name:
+            raise UserError(f"{changes}: of which study?")
+        options.name += str(changes)
     match options.command:
         case "study" | "report":
             if not options.name:
-                raise UserError(f"which study? make {options.command} NAME=...\n{study.questions()}")
+                raise UserError(f"which study? {paths.command(options.command, name='...')}\n{study.questions()}")
             study.check(options.name, options.budget)
+            if options.command == "study":
+                resources.check(options.device, options.executor, options.workers, options.workers_per_gpu)
             from harness.runner import commands
 
             if options.command == "report":
@@ -116,7 +140,9 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
             return doctor.examine(options.name, options.budget, console)
         case "list":
-            console.print(study.questions(), soft_wrap=True, highlight=False)
+            console.print(study.questions(), soft_wrap=True, highlight=False, markup=False)
+        case "init":
+            console.print(study.write_first(options.name), soft_wrap=True, highlight=False, markup=False)
         case "data":
             from harness import data
 
@@ -137,9 +163,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 def _run_bench(options: argparse.Namespace, console: Console) -> int:
     """Run the benchmark that was chosen and return the exit code."""
+    if not paths.in_clone():
+        raise UserError(f"harness bench {options.kind} works in a clone of the repository, and this harness is installed")
     match options.kind:
         case "ladder":
-            from harness import paths
             from harness.bench import ladder, ladder_page
 
             lanes = ladder.default_lanes(options.device)

@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from harness import paths, provenance
 from harness.errors import UserError
 from harness.scores import Score, rows
 from harness.spec import TrialSpec
 from harness.stats import ALPHA
-from harness.study import Ablation, Cell, load_study, names, questions
+from harness.study import Ablation, Cell, LoadedStudy, load, names, questions
 from harness.tracking import Record, on_record, refitted
 
 ENOUGH_SEEDS = 6
@@ -137,13 +138,13 @@ def diagnose(
 
     Args:
         study: the plan.
-        name: of the study.
+        name: of the study, as a command takes it.
         budget: of the study, by name.
         cells: the trials of the plan.
         records: the finished runs by cell id.
         failures: the reasons of failed runs by cell id.
     """
-    rerun = f"make study NAME={name} BUDGET={budget}"
+    rerun = paths.command("study", name=name, budget=budget)
     findings = [
         *_selection(study, cells),
         *_failed(cells, failures or {}, rerun),
@@ -239,10 +240,7 @@ def _origins(records: Sequence[Record], rerun: str) -> list[Finding]:
     if len(devices) > 1:
         advice = "scores differ by rounding, times and memory may not be compared"
         findings.append(Finding("careful", None, f"{len(devices)} devices: {_first_of(devices)}", advice))
-    dirty_mark = {"true": "+dirty"}
-    commits = sorted(
-        {r.tags["git.commit"] + dirty_mark.get(r.tags.get("git.dirty", ""), "") for r in records if "git.commit" in r.tags}
-    )
+    commits = sorted({provenance.code_of(r.tags) for r in records} - {"unknown"})
     if len(commits) > 1 or any(c.endswith("+dirty") for c in commits):
         what = f"{len(commits)} states of the code: {_first_of(commits)}" if len(commits) > 1 else f"changed files: {commits[0]}"
         advice = f"for numbers to publish commit, and in an empty home (HARNESS_HOME): {rerun}"
@@ -291,35 +289,35 @@ def examine(name: str, budget: str | None, console: Console) -> int:
         UserError: no such trial is on record.
     """
     any_runs, any_wrong = False, False
-    for study_name, study_budget, study in _planned(name, budget):
+    for loaded, study_budget, study in _planned(name, budget):
         cells = study.cells(study_budget)
         ids = {c.spec.id for c in cells}
-        finished, failed = on_record(study_name, study_budget)
+        finished, failed = on_record(loaded.name, study_budget)
         records = {cell: r for cell, r in finished.items() if cell in ids}
         failures = {cell: reason for cell, reason in failed.items() if cell in ids}
         if not records and not failures:
             continue
-        findings = diagnose(study, study_name, study_budget, cells, records, failures)
+        findings = diagnose(study, loaded.reference, study_budget, cells, records, failures)
         count = f"{len(records)} of {len(cells)}" if len(records) < len(cells) else f"{len(cells)}"
-        trials = f"{count} trial{'s' * (len(cells) != 1)} of {study_name} ({study_budget} budget)"
+        trials = f"{count} trial{'s' * (len(cells) != 1)} of {loaded.name} ({study_budget} budget)"
         console.print(Text(f"{trials}:" if findings else f"nothing to complain about: {trials}"))
         show(findings, console)
         any_runs, any_wrong = True, any_wrong or any(c.severity == "wrong" for c in findings)
     if not any_runs:
         which = f" of {name}" * bool(name) + f" ({budget or 'default'} budget)" * bool(name or budget)
-        run = f"make study NAME={name} BUDGET={budget or 'default'}" if name else f"make study NAME=...\n{questions()}"
-        raise UserError(f"no trial{which} is on record\n{run}")
+        run = paths.command("study", name=name or "...", budget=(budget or "default") if name else "")
+        raise UserError(f"no trial{which} is on record\n{run}" + f"\n{questions()}" * (not name))
     return int(any_wrong)
 
 
-def _planned(name: str, budget: str | None) -> Iterator[tuple[str, str, Ablation]]:
-    """Yield name, budget and ablation of the study and budget that were named, or of all of them.
+def _planned(name: str, budget: str | None) -> Iterator[tuple[LoadedStudy, str, Ablation]]:
+    """Yield study, budget and ablation of the study and budget that were named, or of all of them.
 
     Without a name these are all studies with every budget, or with the budget that was named. For a search it is its test, in which
     the base and the best trials are trained on new seeds.
     """
-    for study_name in [name] if name else names():
-        study = load_study(study_name)
-        for study_budget in [budget or "default"] if name else study.budgets:
+    for reference in [name] if name else names():
+        loaded = load(reference)
+        for study_budget in [budget or "default"] if name else loaded.study.budgets:
             if budget in (None, study_budget):
-                yield study_name, study_budget, study.judged(study_budget, refitted(study_name, study_budget))
+                yield loaded, study_budget, loaded.study.judged(study_budget, refitted(loaded.name, study_budget))

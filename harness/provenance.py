@@ -1,4 +1,4 @@
-"""The origin of a run, as it is recorded with it: commit, versions, machine and command."""
+"""The origin of a run, as it is recorded with it: code, versions, machine and command."""
 
 import hashlib
 import os
@@ -9,18 +9,21 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 from harness import paths
 
 RECORD_SCHEMA = "1"
+CODE = (".py", ".cpp", ".html")  # kinds of files that the digest of the package is taken over
 
 
 def _git(*arguments: str) -> str | None:
-    """Return what `git` prints in the project's folder; None if git is not installed or the command fails."""
+    """Return what `git` prints in the clone; None if there is no clone or no git, or the command fails."""
     git = shutil.which("git")
-    if git is None:
+    if git is None or not paths.in_clone():
         return None
     completed = subprocess.run([git, "-C", str(paths.PROJECT), *arguments], capture_output=True, text=True, check=False)
     return completed.stdout.strip() if completed.returncode == 0 else None
@@ -28,20 +31,41 @@ def _git(*arguments: str) -> str | None:
 
 @cache
 def commit() -> str:
-    """Return the project's commit, 12 digits, with `+dirty` if tracked files differ from it; `unknown` outside a repository."""
+    """Return the clone's commit, 12 digits, with `+dirty` if tracked files differ from it; `unknown` outside a repository.
+
+    A repository that merely holds the package, as that of a user whose environment lies in it, is not asked.
+    """
+    top = _git("rev-parse", "--show-toplevel")
     head = _git("rev-parse", "--short=12", "HEAD")
-    if head is None:
+    if not top or head is None or Path(top).resolve() != paths.PROJECT:
         return "unknown"
     return head + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
 
 
 @cache
-def code() -> str:
-    """Return the commit and, if tracked files differ from it, a digest of the difference.
+def digest() -> str:
+    """Return the first 12 digits of a sha256 over the package's own files.
 
-    Equal code gives equal text.
+    The shipped studies are left out: they lie elsewhere in a clone, and a trial's own specification is what counts.
+    """
+    content = hashlib.sha256()
+    for file in sorted(f for f in paths.PACKAGE.rglob("*") if f.suffix in CODE):
+        name = file.relative_to(paths.PACKAGE).as_posix()
+        if not name.startswith("studies/"):
+            content.update(f"{name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return content.hexdigest()[:12]
+
+
+@cache
+def code() -> str:
+    """Return a text that is equal for equal code.
+
+    In a clone it is the commit and, if tracked files differ from it, a digest of the difference; elsewhere it is the version and
+    the digest of the package.
     """
     head, _, dirty = commit().partition("+")
+    if head == "unknown":
+        return f"{version('vae-harness')}+{digest()}"
     return f"{head}+{hashlib.sha256((_git('diff', 'HEAD') or '').encode()).hexdigest()[:12]}" if dirty else head
 
 
@@ -54,11 +78,14 @@ def version(package: str) -> str:
 
 
 def tags() -> dict[str, str]:
-    """Return the tags that every run has: commit, versions, host and schema of the record. None of them needs torch."""
+    """Return the tags that every run has: code, versions, host and schema of the record. None of them needs torch.
+
+    Those of git are there in a clone only.
+    """
     head, _, dirty = commit().partition("+")
-    return {
-        "git.commit": head,
-        "git.dirty": str(bool(dirty)).lower(),
+    git = {} if head == "unknown" else {"git.commit": head, "git.dirty": str(bool(dirty)).lower()}
+    return git | {
+        "digest.harness": digest(),
         "version.harness": version("vae-harness"),
         "version.python": platform.python_version(),
         "version.torch": version("torch"),
@@ -67,6 +94,19 @@ def tags() -> dict[str, str]:
         "host": socket.gethostname(),
         "harness.schema": RECORD_SCHEMA,
     }
+
+
+def code_of(tags: Mapping[str, str]) -> str:
+    """Return the code that a run's tags name: its commit, with `+dirty` if files differed from it, or else version and digest.
+
+    >>> code_of({"git.commit": "3567c8f00000", "git.dirty": "true"}), code_of({"version.harness": "0.1.0", "digest.harness": "ab"})
+    ('3567c8f00000+dirty', '0.1.0+ab')
+    """
+    if "git.commit" in tags:
+        return tags["git.commit"] + ("+dirty" if tags.get("git.dirty") == "true" else "")
+    if "digest.harness" in tags:
+        return f"{tags['version.harness']}+{tags['digest.harness']}"
+    return "unknown"
 
 
 def command() -> str:

@@ -53,7 +53,7 @@ def mlflow_store(home: Path, mlflow_template: Path) -> Path:
 
 @pytest.fixture
 def fixed_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As outside a repository, so that whoever edits this project while its tests run does not disturb them."""
+    """As outside a repository: the code is the package's own files, which edits of tests and commits leave as it is."""
     remembered = provenance.commit, provenance.code
 
     def forget() -> None:

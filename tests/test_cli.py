@@ -51,7 +51,7 @@ def test_a_slip_is_told_in_a_few_lines_before_anything_is_written(
 def test_without_a_name_studies_are_listed_with_their_questions(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["study"]) == 2
     said = capsys.readouterr().err
-    assert all(name in said and study.question(name) in said for name in study.names())
+    assert all(name in said and study.load(name).question in said for name in study.names())
     assert cli.main(["list"]) == 0
     assert capsys.readouterr().out.rstrip() in said
 
@@ -88,10 +88,11 @@ def test_commands_and_options_are_frozen() -> None:
         for name, sub in commands.items()
     }
     assert options == {
-        "study": ["--budget", "--device", "--executor", "--storage", "--workers", "--workers-per-gpu", "name"],
-        "report": ["--budget", "--storage", "name"],
-        "doctor": ["--budget", "name"],
+        "study": ["--arms", "--budget", "--device", "--executor", "--set", "--storage", "--workers", "--workers-per-gpu", "name"],
+        "report": ["--arms", "--budget", "--set", "--storage", "name"],
+        "doctor": ["--arms", "--budget", "--set", "name"],
         "list": [],
+        "init": ["name"],
         "data": ["dataset"],
         "ui": ["--port"],
         "bench": ["kind"],

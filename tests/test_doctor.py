@@ -14,7 +14,7 @@ from harness import cli, doctor, paths
 from harness.doctor import Finding, diagnose, examine, show
 from harness.errors import MachineError, UserError
 from harness.spec import Result, TrialSpec
-from harness.study import SCORES, Ablation, Budget, Hypothesis, load_study
+from harness.study import SCORES, Ablation, Budget, Hypothesis, LoadedStudy, load_study
 from harness.tracking import MlflowTracker, Record, on_record
 
 HEALTHY = {
@@ -249,7 +249,8 @@ def test_a_clean_study_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     records = {c.spec.id: Record("run", HEALTHY, TAGS) for c in STUDY.cells("default")} | {
         "of an older plan": Record("run", {}, {})
     }
-    monkeypatch.setattr(doctor, "load_study", lambda _: STUDY)
+    loaded = LoadedStudy(name="a_study", reference="a_study", question="Is it so?", study=STUDY)
+    monkeypatch.setattr(doctor, "load", lambda _: loaded)
     monkeypatch.setattr(doctor, "on_record", lambda *_: (records, {"of an older plan": "why"}))
     screen = io.StringIO()
     assert examine("a_study", None, Console(file=screen, width=80)) == 0

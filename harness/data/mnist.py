@@ -63,7 +63,7 @@ def _checked_sums(folder: str, raw: Path) -> tuple[str, ...]:
             raise DataError(
                 f"{raw / file} is not the published file\n"
                 f"sha256 expected {published_digest}\nsha256 got      {digest} ({(raw / file).stat().st_size:,} bytes)\n"
-                f"delete it and run `make data DATASET={_name_of(folder)}` to fetch it again"
+                f"delete it and run `{paths.command('data', dataset=_name_of(folder))}` to fetch it again"
             )
     return actual
 
@@ -85,7 +85,7 @@ def _recorded_sums(folder: str, raw: Path) -> tuple[str, ...]:
                 raise DataError(
                     f"{raw / file} cannot be verified: {archive} (md5 {md5}) is not beside it\n"
                     f"put the four published .gz files into {raw}, or empty the folder and run "
-                    f"`make data DATASET={_name_of(folder)}`"
+                    f"`{paths.command('data', dataset=_name_of(folder))}`"
                 )
             digests.append(hashlib.sha256(gzip.decompress(packed.read_bytes())).hexdigest())
         sums.write_text("".join(f"{d}  {f}\n" for d, f in zip(digests, FILES, strict=True)))

@@ -16,8 +16,9 @@ from harness.devices.memory import (
     reset_peak_memory,
 )
 from harness.devices.precision import check_precision, slow_blas, tensor_cores
-from harness.devices.selection import compiler, cores, cpu_name, cuda_version, describe, is_gpu, named, one_thread, worker_devices
+from harness.devices.selection import compiler, cuda_version, describe, is_gpu, named, one_thread, worker_devices
 from harness.devices.timing import StepTimer, wait
+from harness.resources import cores, cpu_name
 
 __all__ = [
     "MEBI",

@@ -1,15 +1,13 @@
 """The choice of devices by name, for a process and for workers, and what there is: GPUs, cores, compilers."""
 
 import os
-import platform
 import shutil
-from pathlib import Path
 
 import torch
 
-from harness.errors import MachineError, UserError
-
-MOST_WORKERS = 1_000  # of one driver on a cluster
+from harness import resources
+from harness.errors import MachineError
+from harness.resources import cores
 
 
 def named(name: str) -> torch.device:
@@ -19,11 +17,9 @@ def named(name: str) -> torch.device:
         UserError: the name has another form.
         MachineError: the GPU is not available. Nothing falls back to the CPU silently.
     """
-    if name == "auto":
+    kind, index = resources.kind_of(name), name.partition(":")[2]
+    if kind == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdigit())):
-        raise UserError(f"unknown device {name!r}\nknown: auto, cpu, cuda, cuda:0, cuda:1, ...")
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -33,11 +29,6 @@ def named(name: str) -> torch.device:
         available = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count()))
         raise MachineError(f"DEVICE={name}: no such GPU\nhere: {available}, cpu")
     return torch.device("cuda", int(index or 0))
-
-
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_gpu(name: str) -> bool:
@@ -60,10 +51,7 @@ def worker_devices(name: str, workers: int | None, local: bool, per_gpu: int = 1
     """
     device = named(name)
     if per_gpu < 1 or (per_gpu > 1 and not (local and device.type == "cuda")):
-        where = (
-            "a GPU of this machine" if local else "a GPU of this machine; on a cluster WORKERS alone says how many share the GPUs"
-        )
-        raise UserError(f"WORKERS_PER_GPU={per_gpu}: a number from 1 on, for {where}; got {describe(device)}")
+        raise resources.wrong_per_gpu(per_gpu, local, describe(device))
     if device.type == "cuda":
         all_gpus = name in ("auto", "cuda")
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if all_gpus else [str(device)]
@@ -71,10 +59,9 @@ def worker_devices(name: str, workers: int | None, local: bool, per_gpu: int = 1
     else:
         available = ["cpu"] * cores()
     count = len(available) if workers is None else workers
-    most = len(available) if local else MOST_WORKERS
-    if not 1 <= count <= most:
-        more = "\nfor several on each GPU: WORKERS_PER_GPU=2" if device.type == "cuda" and local and count > most else ""
-        raise UserError(f"WORKERS={count}: from 1 to {most} for {describe(device) if local else 'a cluster'}{more}")
+    most = len(available) if local else resources.MOST_WORKERS
+    hint = "\nfor several on each GPU: WORKERS_PER_GPU=2" if device.type == "cuda" and local and count > most else ""
+    resources.check_workers(count, most, describe(device) if local else "a cluster", hint)
     return available[:count] if local else [device.type] * count
 
 
@@ -82,17 +69,7 @@ def describe(device: torch.device) -> str:
     """Return the device in words, as results should quote it: the GPU's name, or the processor's name and its number of cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{cpu_name()}, {cores()} cores"
-
-
-def cpu_name() -> str:
-    """Return the processor's model name, as the operating system gives it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return resources.cpu()
 
 
 def cuda_version() -> str:

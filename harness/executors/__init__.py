@@ -6,15 +6,16 @@ In come jobs, each with the trials of one program; out come events: epochs, resu
 
 from collections.abc import Sequence
 
+from harness import paths
 from harness.errors import MachineError, unknown
 from harness.executors.jobs import Epoch, Event, Executor, Failed, Finished, Job, Notice, OutputDirs, Pruned, ends_trial
 from harness.executors.local import InProcess
 from harness.executors.parts import Saving
 from harness.executors.processes import Processes
 from harness.executors.training import train
+from harness.resources import EXECUTORS
 
 __all__ = [
-    "EXECUTORS",
     "Epoch",
     "Event",
     "Executor",
@@ -31,8 +32,6 @@ __all__ = [
     "make",
     "train",
 ]
-
-EXECUTORS = ("local", "processes", "ray", "slurm")
 
 
 def make(name: str, devices: Sequence[str], dirs: OutputDirs) -> Executor:
@@ -57,5 +56,6 @@ def make(name: str, devices: Sequence[str], dirs: OutputDirs) -> Executor:
 
                 return Slurm(devices, dirs)
     except ModuleNotFoundError as fault:
-        raise MachineError(f"executor {name!r} needs {fault.name}, which is not installed\npip install -e '.[{name}]'") from fault
+        extra = f"-e '.[{name}]'" if paths.in_clone() else f"'vae-harness[{name}]'"
+        raise MachineError(f"executor {name!r} needs {fault.name}, which is not installed\npip install {extra}") from fault
     raise unknown("executor", name, EXECUTORS)

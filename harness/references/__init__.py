@@ -7,7 +7,7 @@ that a worker anywhere runs the code that the study was started with.
 """
 
 from harness.references.importing import adopt, resolve, sources_of
-from harness.references.pinning import is_pinned, is_reference, label, offered, pin, relative_to
+from harness.references.pinning import is_pinned, is_reference, label, offered, pin
 from harness.references.sources import Source
 
-__all__ = ["Source", "adopt", "is_pinned", "is_reference", "label", "offered", "pin", "relative_to", "resolve", "sources_of"]
+__all__ = ["Source", "adopt", "is_pinned", "is_reference", "label", "offered", "pin", "resolve", "sources_of"]

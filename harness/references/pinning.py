@@ -4,31 +4,19 @@ import ast
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from harness import paths
 from harness.errors import UserError, unknown
 from harness.references.importing import keep, keep_object, on_path
 from harness.references.sources import Source, read_source
 
 ENTRY_POINTS = "vae_harness"  # by which installed packages offer names: `"likelihood.student_t" = "my_package.losses:StudentT"`
-_FOLDER: ContextVar[Path | None] = ContextVar("folder of the study that is being loaded", default=None)
-
-
-@contextmanager
-def relative_to(folder: Path) -> Iterator[None]:
-    """Find the files of references below this folder, in this block: that of the study that is loaded, not the working folder."""
-    token = _FOLDER.set(folder)
-    try:
-        yield
-    finally:
-        _FOLDER.reset(token)
 
 
 def is_reference(name: str) -> bool:
@@ -80,7 +68,7 @@ def _pin_words(words: str) -> str:
     where, _, name = words.partition(":")
     if not where or not all(part.isidentifier() for part in name.split(".")):
         raise UserError(f"{words!r} is no reference: write 'losses.py:StudentT' or 'my_package.losses:StudentT'")
-    folder = _FOLDER.get() or Path.cwd()
+    folder = paths.study_folder() or Path.cwd()
     if where.endswith(".py"):
         path = (folder / Path(where).expanduser()).resolve()
         if not path.is_file():
@@ -143,7 +131,7 @@ def _pin_object(given: Any) -> str:
             f"{name}' (in a notebook: %%writefile losses.py)"
         )
     path = Path(file).resolve()
-    if module is not None and module.__package__:
+    if module is not None and module.__package__ in sys.modules:
         where = module.__name__
         source = read_source(_root(path, where), where)
     else:

@@ -20,7 +20,7 @@ from harness.report.search import figures as search_figures
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 from harness.scores import COST, NATIVE, OWN_PMF, TRUST, compared, in_groups
-from harness.study import Cell, Study, question
+from harness.study import Cell, Study
 from harness.tracking import Tracker
 
 
@@ -34,6 +34,8 @@ def publish(
     tracker: Tracker,
     search_results: SearchResults | None = None,
     stoppable: Callable[[], AbstractContextManager[None]] = nullcontext,
+    *,
+    question: str = "",
 ) -> None:
     """Write the report, then close the study's parent run with it, and with the winner as a model.
 
@@ -42,13 +44,14 @@ def publish(
         tracker: of the study.
         search_results: what is on record of the search, if the study has one.
         stoppable: opens the block in which a signal may stop the process: while the report is written.
+        question: that the study asks.
     """
     folder_path = folder(results.name, results.budget)
     shutil.rmtree(folder_path, ignore_errors=True)
     folder_path.mkdir(parents=True)
     with stoppable():
         if results.arms or search_results:
-            _write(results, folder_path, search_results)
+            _write(results, folder_path, search_results, question)
     tags = {f"verdict.{i + 1}": verdict.sentence for i, verdict in enumerate(results.verdicts)}
     winner = results.winner
     if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:
@@ -70,14 +73,14 @@ def _keep(winner: Cell, tracker: Tracker, run: str) -> str:
         return tracker.log_model(Path(programs), example, winner.spec.latent)
 
 
-def _write(results: AblationResults, folder_path: Path, search_results: SearchResults | None) -> None:
+def _write(results: AblationResults, folder_path: Path, search_results: SearchResults | None, question: str) -> None:
     """Write all files of the report into a folder."""
     arm_values = _write_arms(results, folder_path) if results.arms else {}
     page = Environment(loader=PackageLoader("harness.report", "."), autoescape=True).get_template("page.html")
     versions = f"torch {results.origins('version.torch')}, Python {results.origins('version.python')}"
     html = page.render(
         f=results,
-        question=question(results.name),
+        question=question,
         not_judged=[f"{h.in_words(results.scores)}: {tables.NOT_JUDGED}" for h in results.unjudged],
         verdicts=[
             (*words, tables.odds(words[2]), bootstrap)
@@ -85,10 +88,11 @@ def _write(results: AblationResults, folder_path: Path, search_results: SearchRe
         ],
         search=_write_search(results, search_results, folder_path) if search_results else None,
         **arm_values,
+        browse=paths.command("ui"),
         facts={
             "command": provenance.command(),
             "machine": results.origins("device"),
-            "commit of the trials": results.commits,
+            "code of the trials": results.commits,
             "versions": versions if results.records else "",
             "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         },
@@ -159,6 +163,6 @@ def _base64(file: Path) -> str:
     return base64.b64encode(file.read_bytes()).decode()
 
 
-def note(name: str, budget: str, study: Study) -> str:
-    """Return the text above the experiment in MLflow, in Markdown."""
-    return f"**{question(name)}**\n\n{study.note(budget)}"
+def note(question: str, budget: str, study: Study) -> str:
+    """Return the text above the experiment of a study in MLflow, in Markdown."""
+    return f"**{question}**\n\n{study.note(budget)}"

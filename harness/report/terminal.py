@@ -21,7 +21,7 @@ def show(results: AblationResults, console: Console, search_results: SearchResul
         console.print(search_tables.NO_REFIT if search_results else "no trial has a result")
         return
     scores = tables.to_show(results, console.width)
-    console.print(f"\n{results.name} ({results.budget} budget): test scores, mean ± sd over n seeds", highlight=False)
+    console.print(f"\n{results.name} ({results.budget} budget): test scores, mean ± sd over n seeds", highlight=False, markup=False)
     rows = [[cell.replace(" ± ", "±") for cell in row] for row in tables.score_rows(results, scores)]
     console.print(_table(["arm", "n", *(s.heading for s in scores)], rows))
     for sentence in search_tables.tested(search_results, results.study) if search_results else []:
@@ -51,7 +51,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 def _show_search(results: AblationResults, console: Console, search_results: SearchResults) -> None:
     """Print the sentences of a search and the table of its best trials, with as many parameters as fit."""
-    console.print(f"\n{results.name} ({results.budget} budget): the search", highlight=False)
+    console.print(f"\n{results.name} ({results.budget} budget): the search", highlight=False, markup=False)
     for sentence in search_tables.sentences(search_results):
         console.print(f" {sentence}", highlight=False)
     title, trials = search_tables.top(search_results)

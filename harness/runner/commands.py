@@ -7,16 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 
-from harness import data, devices, paths, report
-from harness.errors import MachineError, UserError, look_up
-from harness.executors import EXECUTORS
+from harness import data, devices, paths, report, resources
+from harness.errors import MachineError, UserError
 from harness.metrics import features
 from harness.queue import database, driver_lock
 from harness.runner.progress import clock
 from harness.runner.session import Session, run, winners
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
-from harness.study import Study, load_study
+from harness.study import LoadedStudy, load
 from harness.testing import check_trials
 from harness.tracking import MlflowTracker, store_uri
 
@@ -24,7 +23,7 @@ FREE_BYTES_PER_TRIAL = 3 * devices.MEBI
 
 
 def run_study(
-    name: str,
+    reference: str,
     budget: str,
     device: str,
     workers: int | None,
@@ -37,7 +36,7 @@ def run_study(
     """Run what is missing of a study, report, and print where to look: `harness study`.
 
     Args:
-        name: of the study.
+        reference: the study, as `study.load` takes it.
         budget: of the study, by name.
         device: the name of the device, as in `devices.named`.
         workers: how many trials or cohorts train at a time; None for one per core or GPU.
@@ -49,15 +48,16 @@ def run_study(
     Returns:
         The exit code: 1 if a trial failed for good, 130 or 143 if a signal stopped the study, else 0.
     """
-    study = load_study(name)
-    look_up(dict.fromkeys(EXECUTORS), executor, "executor")
+    loaded = load(reference)
+    name, study = loaded.name, loaded.study
+    resources.check(device, executor, workers, per_gpu)
     if storage:
         database(storage)  # raises an error for a wrong URI before anything is written
     torch_device = devices.named(device)
-    local, count = executor in ("local", "processes"), 1 if executor == "local" and workers is None else workers
+    local, count = executor in resources.ON_THIS_MACHINE, 1 if executor == "local" and workers is None else workers
     worker_devices = devices.worker_devices(device, count, local, per_gpu)
     _check_disk(study.runs(budget))
-    console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False)
+    console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False, markup=False)
     stops, started = Stops(), time.monotonic()
     with stops.listening():
         try:
@@ -70,7 +70,7 @@ def run_study(
                 origin["features.sha256"] = classifier.digest
             with _driver_lock(name, budget, storage):
                 session = Session(
-                    store=_store(name, budget, study, storage),
+                    store=_store(loaded, budget, storage),
                     console=console,
                     data=dataset,
                     device=torch_device,
@@ -80,24 +80,24 @@ def run_study(
                     origin=origin,
                     stops=stops,
                 )
-                failures = _train_and_report(study, session, started)
+                failures = _train_and_report(loaded, session, started)
         except Stopped as stopped:
             console.print(f"stopped after {clock(time.monotonic() - started)}; the same command goes on where it left off")
             return stopped.code
     return stops.code or failures
 
 
-def _train_and_report(study: Study, session: Session, started: float) -> int:
+def _train_and_report(loaded: LoadedStudy, session: Session, started: float) -> int:
     """Train what is missing and report. Return 1 if a trial failed for good, else 0."""
     console, store = session.console, session.store
-    results, search_results, trained = run(session, study)
+    results, search_results, trained = run(session, loaded.study)
     if not trained:
         console.print("nothing to do: all trials are done")
     page = report.folder(store.name, store.budget) / "report.html"
     if trained or not (store.tracker.study_finished and page.exists()):
         console.print("writing the report")
         try:
-            report.publish(results, store.tracker, search_results, session.stops.allowed)
+            report.publish(results, store.tracker, search_results, session.stops.allowed, question=loaded.question)
         except Stopped:
             store.tracker.stop_study()
             raise
@@ -108,15 +108,16 @@ def _train_and_report(study: Study, session: Session, started: float) -> int:
     return int(bool(results.failures))
 
 
-def report_study(name: str, budget: str, console: Console, *, storage: str = "") -> int:
+def report_study(reference: str, budget: str, console: Console, *, storage: str = "") -> int:
     """Write the report of what is on record anew and show it: `harness report`. Return the exit code.
 
     Raises:
         UserError: no trial of the study and budget is on record.
     """
-    study = load_study(name)
+    loaded = load(reference)
+    name, study = loaded.name, loaded.study
     with _driver_lock(name, budget, storage):
-        store = _store(name, budget, study, storage)
+        store = _store(loaded, budget, storage)
         search_results, best = None, {}
         if study.search is not None:
             with store.search_queue(study.search, study.search.batch_of(budget, 1)) as search_queue:
@@ -126,17 +127,21 @@ def report_study(name: str, budget: str, console: Console, *, storage: str = "")
         with store.ablation_queue(ablation, ablation.cells(budget), study.part) as queue:
             results = store.results(ablation, queue)
         if not results.arms and not (search_results and search_results.history):
-            raise UserError(f"no trial of {name} ({budget} budget) is on record\nmake study NAME={name} BUDGET={budget}")
-        report.publish(results, store.tracker, search_results)
+            raise UserError(
+                f"no trial of {name} ({budget} budget) is on record\n{paths.command('study', name=reference, budget=budget)}"
+            )
+        report.publish(results, store.tracker, search_results, question=loaded.question)
         report.show(results, console, search_results)
         _print_links(store, console)
     return 0
 
 
-def _store(name: str, budget: str, study: Study, storage: str) -> StudyStore:
+def _store(loaded: LoadedStudy, budget: str, storage: str) -> StudyStore:
     """Return the records of a study. Its experiment is created if there is none."""
-    tracker = MlflowTracker(name, budget, report.note(name, budget, study), scores=study.scores, varied=study.varied)
-    return StudyStore(name, budget, tracker, storage)
+    study = loaded.study
+    note = report.note(loaded.question, budget, study)
+    tracker = MlflowTracker(loaded.name, budget, note, scores=study.scores, varied=study.varied)
+    return StudyStore(loaded.name, budget, tracker, storage)
 
 
 def _driver_lock(name: str, budget: str, storage: str) -> AbstractContextManager[None]:
@@ -146,10 +151,11 @@ def _driver_lock(name: str, budget: str, storage: str) -> AbstractContextManager
 
 def _print_links(store: StudyStore, console: Console) -> None:
     """Print the path of the report and the address of the study in the MLflow UI."""
-    console.print(f"report: {report.folder(store.name, store.budget) / 'report.html'}", soft_wrap=True, highlight=False)
+    page = report.folder(store.name, store.budget) / "report.html"
+    console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
     uri = store_uri()
-    server = uri if uri.startswith("http") else "make ui, then http://127.0.0.1:5000"
-    console.print(f"browse: {server}{store.tracker.ui_path}", soft_wrap=True, highlight=False)
+    server = uri if uri.startswith("http") else f"{paths.command('ui')}, then http://127.0.0.1:5000"
+    console.print(f"browse: {server}{store.tracker.ui_path}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _check_disk(trials: int) -> None:

@@ -6,7 +6,9 @@ here, so that a typo is reported at once.
 
 from harness.scores import SCORES, Score
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
-from harness.study.loading import check, load_study, names, question, questions
+from harness.study.files import names, questions, write_first
+from harness.study.loading import LoadedStudy, check, load, load_study
+from harness.study.overrides import Overrides
 from harness.study.protocol import Study
 from harness.study.search import Constraint, Pruner, Search, SearchBudget
 from harness.study.space import OneOf, Real, Whole, Widths
@@ -18,7 +20,9 @@ __all__ = [
     "Cell",
     "Constraint",
     "Hypothesis",
+    "LoadedStudy",
     "OneOf",
+    "Overrides",
     "Pruner",
     "Real",
     "Score",
@@ -28,8 +32,9 @@ __all__ = [
     "Whole",
     "Widths",
     "check",
+    "load",
     "load_study",
     "names",
-    "question",
     "questions",
+    "write_first",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from harness import catalog
 from harness.errors import UserError, look_up, unknown
 from harness.scores import Scores, compared
 from harness.scores.rows import VALIDATION_SQUARED_ERROR
@@ -72,6 +73,7 @@ class Ablation:
 
     def __post_init__(self) -> None:
         take_metrics(self)
+        object.__setattr__(self, "arms", {arm: catalog.pinned_in(fields) for arm, fields in self.arms.items()})
         if not self.arms:
             raise UserError("a study needs at least one arm")
         if "default" not in self.budgets:

@@ -1,58 +1,87 @@
-"""Find, read and check the study files of studies/. Torch is not imported here."""
+"""Load and check the studies that commands name. Torch is not imported here."""
 
-import ast
+import importlib
 import importlib.util
+import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 
 from harness import paths
-from harness.errors import UserError, look_up, unknown
+from harness.errors import UserError, look_up
 from harness.study.ablation import Ablation, Budget
+from harness.study.files import StudyFile, find, importable
+from harness.study.overrides import apply, split
 from harness.study.protocol import Study
 from harness.study.search import Search, SearchBudget
 
 
-def names() -> list[str]:
-    """Return the names of all studies."""
-    return sorted(p.stem for p in paths.studies().glob("*.py") if not p.stem.startswith("_"))
+@dataclass(frozen=True, kw_only=True)
+class LoadedStudy:
+    """A study with what its record is called and said by.
+
+    Attributes:
+        name: in stores, experiments and reports.
+        reference: what a command takes for it.
+        question: that it asks.
+        study: the study.
+    """
+
+    name: str
+    reference: str
+    question: str
+    study: Study
 
 
-def question(name: str) -> str:
-    """Return the question of a study: the first line of its file, which is read without being run."""
-    try:
-        docstring = ast.get_docstring(ast.parse(_path(name).read_text(encoding="utf-8")))
-    except SyntaxError as fault:
-        return f"(cannot be read: line {fault.lineno}: {fault.msg})"
-    return (docstring or "(asks nothing yet: its file has no docstring)").splitlines()[0]
-
-
-def questions(which: Iterable[str] | None = None) -> str:
-    """Return every study with its question, one per line; of all studies unless `which` names some."""
-    selected = list(which or names())
-    width = max(map(len, selected), default=0)
-    return "\n".join(f"  {name:<{width}}  {question(name)}" for name in selected)
-
-
-def load_study(name: str) -> Study:
-    """Return the study in studies/NAME.py.
+def load(reference: str) -> LoadedStudy:
+    """Return the study that a command names, as `files.find` looks for it, with the changes in brackets behind it.
 
     Raises:
-        UserError: there is no such study, or its file has an error; the message names file and line.
+        UserError: there is no such study, its file has an error, or a change cannot be made; the message names file and line.
     """
-    if name not in names():
-        raise UserError(f"{unknown('study', name, names())}\n{questions()}")
-    path = _path(name)
-    module_spec = importlib.util.spec_from_file_location(f"studies.{name}", path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
+    original, overrides = split(reference)
+    file = find(original)
+    with paths.loading_from(file.path.parent):
+        study, suffix = _study_of(file), ""
+        if overrides:
+            study, suffix = apply(study, overrides)
+    return LoadedStudy(name=file.name + suffix, reference=reference, question=file.question, study=study)
+
+
+def load_study(reference: str) -> Study:
+    """Return the study itself that `load` finds."""
+    return load(reference).study
+
+
+def check(reference: str, budget: str) -> None:
+    """Raise an error if a study cannot run with this budget.
+
+    Raises:
+        UserError: the study or budget is unknown or has an error, or its budget would never look at the test set.
+    """
+    budgets: Mapping[str, Budget | SearchBudget] = load_study(reference).budgets
+    if look_up(budgets, budget, "budget").evaluation == "validation":
+        raise UserError(
+            f"study {reference!r}, budget {budget!r}: evaluation='validation' leaves nothing to report\n"
+            "it never looks at the test set; use 'quick', 'full' or 'thorough'"
+        )
+
+
+def _study_of(file: StudyFile) -> Ablation | Search:
+    """Return what a study's file assigns to STUDY.
+
+    Raises:
+        UserError: the file has an error; the message names it and the line.
+    """
+    path = file.path
     try:
-        module_spec.loader.exec_module(module)
-        study = module.STUDY
+        study = _execute(file).STUDY
     except SyntaxError as fault:
         text = (fault.text or "").rstrip()
-        raise UserError(f"{path}:{fault.lineno}:{fault.offset}: {fault.msg}\n  {text}") from None
+        raise UserError(f"{fault.filename or path}:{fault.lineno}:{fault.offset}: {fault.msg}\n  {text}") from None
     except Exception as fault:  # a study file is user code, so whatever it raises is reported with the file and line
         own_lines = [f.lineno for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(path)]
         prefix = "" if isinstance(fault, UserError) else f"{type(fault).__name__}: "
@@ -62,20 +91,23 @@ def load_study(name: str) -> Study:
     return study
 
 
-def check(name: str, budget: str) -> None:
-    """Raise an error if a study cannot run with this budget.
+def _execute(file: StudyFile) -> ModuleType:
+    """Run a study's file and return it as a module, under a name of its own in `sys.modules`, where `inspect` looks for it.
 
-    Raises:
-        UserError: the study or budget is unknown or has an error, or its budget would never look at the test set.
+    A file imports from its own folder first, a dotted module from the working folder.
     """
-    budgets: Mapping[str, Budget | SearchBudget] = load_study(name).budgets
-    if look_up(budgets, budget, "budget").evaluation == "validation":
-        raise UserError(
-            f"study {name!r}, budget {budget!r}: evaluation='validation' leaves nothing to report\n"
-            "it never looks at the test set; use 'quick', 'full' or 'thorough'"
-        )
-
-
-def _path(name: str) -> Path:
-    """Return the path of a study's file."""
-    return paths.studies() / f"{name}.py"
+    if file.module:
+        with importable(Path.cwd()):
+            return importlib.import_module(file.module)
+    name = f"studies.{sha256(str(file.path).encode()).hexdigest()[:8]}.{file.name}"
+    module_spec = importlib.util.spec_from_file_location(name, file.path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(module_spec)
+    try:
+        with importable(file.path.parent):
+            module_spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,7 +1,7 @@
 """A search: a space, objectives on validation and a budget of trials. The best is trained again on new seeds and tested."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -12,7 +12,7 @@ from harness.scores.rows import ELBO_VALIDATION
 from harness.spec import FIELDS, TrialSpec
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
 from harness.study.scores import comparable, rows_with, take_metrics
-from harness.study.space import Space, Suggest, check, conditional, corners, fields
+from harness.study.space import OneOf, Real, Space, Suggest, Whole, Widths, check, conditional, corners, fields
 
 SAMPLERS: Mapping[str, str] = {
     "gp": "a Gaussian process with expected improvement: the best of few trials; not for conditional spaces",
@@ -130,6 +130,7 @@ class Search:
 
     def __post_init__(self) -> None:
         take_metrics(self)
+        object.__setattr__(self, "space", {name: _pinned(name, axis) for name, axis in self.space.items()})
         if "default" not in self.budgets:
             raise unknown("budget (every study has one)", "default", self.budgets)
         if self.base.fit_on != "train":
@@ -349,3 +350,10 @@ class Search:
             f"The best is then trained again beside the base on {len(chosen.refit_seeds)} new seeds, and both are tested: the arms "
             "`base` and the winners'. A trial's own value is the best of many draws and so looks better than it is."
         )
+
+
+def _pinned(name: str, axis: Real | Whole | OneOf | Widths) -> Real | Whole | OneOf | Widths:
+    """Return an axis with the names that it chooses from as a spec keeps them."""
+    if not isinstance(axis, OneOf) or name not in catalog.TABLES:
+        return axis
+    return replace(axis, choices=tuple(catalog.pinned_in({name: choice})[name] for choice in axis.choices))

@@ -29,7 +29,9 @@ def free_port(first: int) -> int:
             except OSError:
                 continue
             return port
-    raise MachineError(f"ports {first} to {first + TRIES - 1} are all taken\nname another: make ui PORT={first + 1000}")
+    raise MachineError(
+        f"ports {first} to {first + TRIES - 1} are all taken\nname another: {paths.command('ui', port=first + 1000)}"
+    )
 
 
 def command(port: int) -> list[str]:
@@ -61,7 +63,7 @@ def serve(port: int, console: Console) -> None:
         console.print(f"port {port} is taken, using {chosen}")
     console.print(f"MLflow on http://{HOST}:{chosen} (some seconds to start; Ctrl-C ends it)")
     for name, page in study_pages():
-        console.print(f"  {name}: http://{HOST}:{chosen}{page}", soft_wrap=True, highlight=False)
+        console.print(f"  {name}: http://{HOST}:{chosen}{page}", soft_wrap=True, highlight=False, markup=False)
     arguments = command(chosen)
     os.execve(arguments[0], arguments, environment(uri))
 

@@ -43,10 +43,12 @@ def test_mlflow_holds_a_trial_from_begin_to_finish(mlflow_store: Path, tmp_path:
         "arm": "bce",
         "seed": "3",
         "trial": "7",
-        "git.commit": provenance.commit().partition("+")[0],
+        "version.harness": provenance.version("vae-harness"),
+        "digest.harness": provenance.digest(),
         "mlflow.parentRunId": tracker.parent,
     }
     assert {k: kept.data.tags.get(k) for k in wanted} == wanted
+    assert kept.data.tags.get("git.commit", "unknown") == provenance.commit().partition("+")[0]
     assert kept.data.params == {
         "arm": "bce",
         "spec": spec.id,

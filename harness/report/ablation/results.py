@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from harness import provenance
 from harness.scores import Score, Scores
 from harness.spec import TrialSpec
 from harness.stats import Paired, Verdict, judge, paired
@@ -153,12 +154,8 @@ class AblationResults:
 
     @property
     def commits(self) -> str:
-        """The commits that the trials ran at, marked with `+dirty` if files differed from them."""
-        commits = {
-            r.tags.get("git.commit", "unknown") + ("+dirty" if r.tags.get("git.dirty") == "true" else "")
-            for r in self.records.values()
-        }
-        return ", ".join(sorted(commits))
+        """The code that the trials ran with: commits, marked with `+dirty` if files differed from them, or versions."""
+        return ", ".join(sorted({provenance.code_of(r.tags) for r in self.records.values()}))
 
     @property
     def scales(self) -> dict[str, list[str]]:

@@ -1,0 +1,188 @@
+"""Which studies there are, and where: shipped ones, those of the working folder, and any file or module. No study is run here."""
+
+import ast
+import importlib.util
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import paths
+from harness.errors import UserError, look_up, unknown
+
+SHIPPED = "harness.studies"  # the package of the shipped studies
+NAME = r"[^\W_][\w-]*"  # of a study: it becomes part of the names of experiments, folders and locks
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """The file of a study.
+
+    Attributes:
+        reference: what a command takes for it: a name, a path or a dotted module.
+        path: of the file, absolute.
+        module: the dotted module to import it as; None for a file that stands alone.
+    """
+
+    reference: str
+    path: Path
+    module: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The study's name in stores, experiments and reports: the stem of its file, or the last part of its module."""
+        return self.module.rpartition(".")[2] if self.module else self.path.stem
+
+    @property
+    def question(self) -> str:
+        """The question of the study: the first line of its file, which is read without being run."""
+        try:
+            docstring = ast.get_docstring(ast.parse(self.path.read_text(encoding="utf-8")))
+        except SyntaxError as fault:
+            return f"(cannot be read: line {fault.lineno}: {fault.msg})"
+        return (docstring or "(asks nothing yet: its file has no docstring)").splitlines()[0]
+
+
+def names() -> list[str]:
+    """Return the reference of every study, those of the working folder first.
+
+    That is its name or, where a file of the working folder and a shipped one have the same name, a path or a module.
+    """
+    return [*(f.reference for f in _own()), *(f.reference for f in _shipped())]
+
+
+def questions() -> str:
+    """Return every study with its question, one per line; under headings if the working folder has studies of its own."""
+    own, shipped = _own(), _shipped()
+    width = max((len(f.reference) for f in (*own, *shipped)), default=0)
+
+    def lines(files: Iterable[StudyFile]) -> str:
+        return "\n".join(f"  {f.reference:<{width}}  {f.question}" for f in files)
+
+    if not own:
+        return lines(shipped)
+    return f"of this folder:\n{lines(own)}\nshipped with the harness:\n{lines(shipped)}"
+
+
+def find(reference: str) -> StudyFile:
+    """Return the file of the study that is called by a name, a path (`./mine.py`) or a dotted module (`package.mine`).
+
+    A path always means that file. A name is looked for in the working folder, in its folder `studies` and among the shipped ones.
+
+    Raises:
+        UserError: there is none, or a name that several have; the message lists what there is.
+    """
+    if reference.endswith(".py") or "/" in reference:
+        return _file_of(reference)
+    package, _, name = reference.rpartition(".")
+    if package == SHIPPED:
+        files = {f.name: f.path for f in _shipped()}
+        return StudyFile(reference, look_up(files, name, "shipped study"))
+    if package:
+        return _module_of(reference)
+    found = [f for f in (*_own(), *_shipped()) if f.name == reference]
+    if len(found) > 1:
+        raise UserError(f"several studies are called {reference!r}\nname one: {', '.join(f.reference for f in found)}")
+    if not found:
+        raise UserError(f"{unknown('study', reference, names())}\n{questions()}")
+    return found[0]
+
+
+def write_first(name: str) -> str:
+    """Write a commented first study into the working folder, as NAME.py, and return where it is and how to run it.
+
+    Raises:
+        UserError: the name will not do, or there is such a file already.
+    """
+    path = Path.cwd() / f"{name.removesuffix('.py')}.py"
+    if not re.fullmatch(NAME, path.stem) or path.parent != Path.cwd():
+        raise UserError(f"study {name!r}: a study's file is named of letters, digits, _ and -")
+    text = (paths.studies() / "_first_study.py").read_text(encoding="utf-8")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UserError(f"{path} is there already, and is left as it is\nname another: harness init NAME") from None
+    reference = next(f.reference for f in _own() if f.path == path.resolve())
+    return f"written: {path}\nrun it: {paths.command('study', name=reference)}"
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Put a folder in front of the places that modules are imported from, in this block."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _file_of(reference: str) -> StudyFile:
+    """Return the study of a path.
+
+    Raises:
+        UserError: there is no such file, or its name will not do in the names of experiments, folders and locks.
+    """
+    path = Path(reference).expanduser().resolve()
+    if not path.is_file():
+        nearest = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise UserError(f"{unknown('study file', reference, nearest)}" if nearest else f"no file {reference}: {path} is missing")
+    if path.suffix != ".py" or not re.fullmatch(NAME, path.stem):
+        raise UserError(f"{reference}: a study's file ends in .py and is named of letters, digits, _ and -, no _ in front")
+    return StudyFile(reference, path)
+
+
+def _module_of(reference: str) -> StudyFile:
+    """Return the study of a dotted module, which is found from the working folder or among the installed packages.
+
+    Raises:
+        UserError: there is no such module.
+    """
+    with importable(Path.cwd()):
+        try:
+            spec = importlib.util.find_spec(reference)
+        except Exception as fault:  # a package above it does not load, whatever that raises
+            raise UserError(f"module {reference!r} cannot be found: {type(fault).__name__}: {fault}") from None
+    if spec is None or not spec.has_location or spec.origin is None:
+        raise UserError(f"no module {reference!r} from {Path.cwd()} or among the installed packages")
+    return StudyFile(reference, Path(spec.origin).resolve(), reference)
+
+
+def _own() -> list[StudyFile]:
+    """Return the studies of the working folder and of its folder `studies`: files that set STUDY at their top level."""
+    here, shipped = Path.cwd(), paths.studies().resolve()
+    folders = [f for f in (here, here / "studies") if f.is_dir() and f.resolve() != shipped]
+    files = [p for folder in folders for p in _candidates(folder) if _sets_study(p)]
+    names = Counter(p.stem for p in (*files, *_candidates(shipped)))
+    return [StudyFile(p.stem if names[p.stem] == 1 else f"./{p.relative_to(here)}", p.resolve()) for p in files]
+
+
+def _shipped() -> list[StudyFile]:
+    """Return the shipped studies."""
+    taken = {f.name for f in _own()}
+    return [StudyFile(f"{SHIPPED}.{p.stem}" if p.stem in taken else p.stem, p) for p in _candidates(paths.studies().resolve())]
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Return the files of a folder whose names a study may have."""
+    return sorted(p for p in folder.glob("*.py") if re.fullmatch(NAME, p.stem))
+
+
+def _sets_study(path: Path) -> bool:
+    """Return whether a file assigns STUDY at its top level; of one that cannot be parsed, whether a line of it looks like that."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    if not re.search(r"^STUDY\s*[:=]", text, re.M):
+        return False
+    try:
+        body = ast.parse(text).body
+    except SyntaxError:
+        return True
+    targets = [t for n in body if isinstance(n, ast.Assign) for t in n.targets]
+    targets += [n.target for n in body if isinstance(n, ast.AnnAssign)]
+    return any(isinstance(t, ast.Name) and t.id == "STUDY" for t in targets)

@@ -1,0 +1,36 @@
+"""What make refuses before anything runs, and what it hands to the shell."""
+
+import os
+import shlex
+import subprocess
+
+import pytest
+
+from harness import paths
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make without running recipes."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    command = ["make", "-n", "-o", ".venv/.ready", *arguments]
+    return subprocess.run(command, cwd=paths.PROJECT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_variable_that_no_target_knows_is_refused_with_the_nearest() -> None:
+    refused = make("study", "NAME=loss_ablation", "BUGDET=smoke")
+    assert refused.returncode == 2
+    assert "unknown variable BUGDET=smoke; did you mean BUDGET=?" in refused.stderr
+    assert refused.stdout == ""
+    assert "unknown variable XYZ=1.  Stop" in make("list", "XYZ=1").stderr
+
+
+@pytest.mark.parametrize("name", ["loss_ablation", "./a file.py", 'it\'s; echo `x` $$HOME "q"', "loss_ablation[latent=10]"])
+def test_values_reach_the_harness_as_they_are(name: str) -> None:
+    done = make("study", f"NAME={name}", "SET=latent=10 seeds=range(0,3)", "ARMS=bce,mse", "WORKERS=2")
+    assert done.returncode == 0, done.stderr
+    typed, program, *words = shlex.split(done.stdout.splitlines()[-1])
+    plain = name.replace("$$", "$")
+    assert typed == f'HARNESS_COMMAND=make study NAME={plain} BUDGET=default SET="latent=10 seeds=range(0,3)" ARMS="bce,mse"'
+    assert program.endswith("/harness")
+    assert words[:2] == ["study", plain]
+    assert words[4:10] == ["--set", "latent=10", "--set", "seeds=range(0,3)", "--arms", "bce,mse"]
