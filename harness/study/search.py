@@ -354,6 +354,6 @@ class Search:
 
 def _pinned(name: str, axis: Real | Whole | OneOf | Widths) -> Real | Whole | OneOf | Widths:
     """Return an axis with the names that it chooses from as a spec keeps them."""
-    if not isinstance(axis, OneOf) or name not in catalog.TABLES:
+    if not isinstance(axis, OneOf) or not isinstance(axis.choices, tuple) or name not in catalog.TABLES:
         return axis
     return replace(axis, choices=tuple(catalog.pinned_in({name: choice})[name] for choice in axis.choices))

@@ -22,6 +22,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "metrics": check_score,
 }
 ARGUMENTS = {of: name for name, of in catalog.ARGUMENTS.items()}
+WORDS = {"metrics": "score"}  # for messages
 
 
 def check_trials(specs: Iterable[TrialSpec], side: int, say: Callable[[str], None] = print) -> None:
@@ -51,7 +52,7 @@ def check_trials(specs: Iterable[TrialSpec], side: int, say: Callable[[str], Non
         key = hashlib.sha256(f"{kind} {name} {words} {provenance.code()}".encode()).hexdigest()[:16]
         passed = paths.mlruns() / "checked" / key
         if not passed.exists():
-            say(f"checking the {kind} {references.label(name)}")
+            say(f"checking the {WORDS.get(kind, kind)} {references.label(name)}")
             CHECKS[kind](name, **arguments)
             passed.parent.mkdir(parents=True, exist_ok=True)
             passed.write_text(f"{kind} {name} {words}\n", encoding="utf-8")
