@@ -91,9 +91,9 @@ def test_a_name_that_two_files_have_is_refused_and_each_has_another(working: Pat
 
 def test_a_study_imports_what_lies_beside_it_and_its_classes_have_a_source(working: Path) -> None:
     put(working / "folder", "values_beside", "LATENT = 3\n")
-    text = TEXT.format(word="so").replace("STUDY", "from harness.study import loading\nclass Own:\n    pass\nSTUDY")
-    text = text.replace("from harness.spec", "from values_beside import LATENT\nfrom harness.spec").replace("digits", "digits")
-    put(working / "folder", "so", text + "Own.folder = loading.paths.study_folder()\n")
+    text = TEXT.format(word="so").replace("STUDY", "from harness import paths\nclass Own:\n    pass\nSTUDY")
+    text = text.replace("from harness.spec", "from values_beside import LATENT\nfrom harness.spec")
+    put(working / "folder", "so", text + "Own.folder = paths.study_folder()\n")
     before = list(sys.path)
     study.load("folder/so.py")
     (module,) = (m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == str(working / "folder" / "so.py"))
