@@ -18,8 +18,8 @@ HARNESS = paths.PROJECT / "harness"
 STAIRS = (
     {"errors", "paths"},
     {"provenance", "resources", "stats", "stores", "references", "scores"},
-    {"devices", "catalog", "kernels"},
-    {"spec"},
+    {"devices", "catalog"},
+    {"spec", "kernels"},
     {"models", "data"},
     {"metrics"},
     {"figures", "testing"},

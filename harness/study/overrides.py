@@ -76,11 +76,10 @@ def apply(study: Ablation | Search, overrides: Overrides) -> tuple[Ablation | Se
     of_trial = {key: value for key, value in values.items() if not key.startswith(f"{BUDGET}.")}
     of_budget = {key.partition(".")[2]: value for key, value in values.items() if key not in of_trial}
     faults += [_shadowed(key, study, arms) for key in of_trial if _shadowed(key, study, arms)]
-    changes = _changes(study.base, of_trial, faults)
     base = study.base
     try:
-        base.derive(**changes | {key: value for key, value in of_budget.items() if key in OF_BUDGETS})
-        base = base.derive(**changes)
+        base.derive(**of_trial | {key: value for key, value in of_budget.items() if key in OF_BUDGETS})
+        base = base.derive(**of_trial)
     except UserError as fault:
         faults += str(fault).splitlines()
     if faults:
@@ -188,21 +187,6 @@ def _shadowed(key: str, study: Ablation | Search, arms: Sequence[str]) -> str:
     others = [arm for arm in arms if arm not in own]
     hint = f"\nwithout them: --arms {','.join(others)}" if others else ""
     return f"--set {key}: {', '.join(f'arm {arm!r}' for arm in own)} of the study would ignore it, with a {head} of its own{hint}"
-
-
-def _changes(base: TrialSpec, values: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
-    """Return the fields of the base that change; parts (`likelihood_args.sigma`) are put into the mapping that they are of."""
-    changes: dict[str, Any] = {}
-    for key, value in values.items():
-        head, *path = key.split(".")
-        whole = changes.get(head, getattr(base, head))
-        if not path:
-            changes[head] = value
-        elif len(path) > 1 or not isinstance(whole, Mapping):
-            faults.append(f"--set {key}: {head} has no such part, it is {whole!r}")
-        else:
-            changes[head] = {**whole, path[0]: value}
-    return changes
 
 
 def _rebuilt(study: Ablation | Search, base: TrialSpec, of_budget: Mapping[str, Any], arms: Sequence[str]) -> Ablation | Search:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import MachineError, UserError, unknown
+from harness.scores.rows import ELBO_TRAIN
 from harness.spec import TrialSpec
 from harness.stores import databases
 from harness.tracking import library
@@ -15,7 +16,7 @@ from harness.tracking.protocol import Record
 from harness.tracking.store import ensure_store, experiment_name, search_all, store_uri
 
 OLDEST_FIRST = ["attributes.start_time ASC"]
-FIRST = "elbo/train"  # a metric of every epoch of every trial
+FIRST = ELBO_TRAIN.key  # a metric of every epoch of every trial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,7 @@ def test_bad_trials_are_pruned_over_seeds_and_good_ones_do_all(
 
 
 def test_the_brackets_of_hyperband_are_there_before_the_first_report() -> None:
-    study = optuna.create_study(pruner=samplers.pruner(Pruner(name="hyperband"), 9))
+    study = optuna.create_study(study_name="brackets", pruner=samplers.pruner(Pruner(name="hyperband"), 9))  # drawn by the name
     for _ in range(20):
         study.tell(study.ask(), 1.0)
     brackets = [study.pruner._get_bracket_id(study, t) for t in study.trials]

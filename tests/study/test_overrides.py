@@ -102,10 +102,11 @@ def test_a_name_on_record_is_a_reference_again() -> None:
         (("seeds=()",), "", ("budget 'smoke': seeds must be given",)),
         (("latent",), "", ("--set latent: a key and its value are needed",)),
         (("latent=3", "latent=4"), "bce", ("latent is set twice",)),
-        (("hidden.first=3",), "", ("--set hidden.first: hidden has no such part",)),
+        (("hidden.first=3",), "", ("hidden has no parts, got 'hidden.first'",)),
         (("latent=3.5",), "bce", ("latent must be a whole number",)),
         (("latent=3",), "", ("--set latent: arm 'a+b' of the study would ignore it", "without them: --arms bce,mse,relu lr=1e-3")),
-        (("sigma=2",), "", ("sigma=2.0 is for the likelihood 'mse'",)),
+        (("likelihood_args.sigma=2",), "", ("likelihood 'bce' takes no argument 'sigma'",)),
+        (("sigma=2",), "", ("unknown field of a trial 'sigma'",)),
     ],
 )
 def test_all_that_is_wrong_is_said_at_once(settings: tuple[str, ...], arms: str, messages: tuple[str, ...]) -> None:
@@ -113,6 +114,12 @@ def test_all_that_is_wrong_is_said_at_once(settings: tuple[str, ...], arms: str,
         changed(*settings, arms=arms)
     for message in messages:
         assert message in str(fault.value)
+
+
+def test_an_argument_may_be_set_by_its_name() -> None:
+    loaded = study.load("latent_size[likelihood=mse,likelihood_args.sigma=0.5]")
+    assert loaded.study.base.likelihood_args == {"sigma": 0.5}
+    assert loaded.name == "latent_size[likelihood=mse,likelihood_args.sigma=0.5]"
 
 
 def test_a_field_of_an_arm_that_is_left_out_may_be_set() -> None:
