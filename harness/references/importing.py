@@ -18,6 +18,7 @@ from harness.references.sources import Source
 # What this process knows of the user's code: references are words, so what they stand for is kept beside them.
 _SOURCES: dict[str, Source] = {}  # by digest
 _OBJECTS: dict[str, Any] = {}  # by pinned reference
+_LOADED: dict[str, bytes] = {}  # the contents of modules when they were imported, by dotted name
 _COPIES: dict[str, tempfile.TemporaryDirectory[str]] = {}  # folders with the files of a source, by digest
 _IMPORTING = threading.RLock()  # sys.path and sys.modules are one per process
 
@@ -73,26 +74,44 @@ def _import(source: Source) -> ModuleType:
     root = Path(source.root)
     if not source.is_at(root):
         root = _copy(source)
-    for name, file in source.modules.items():
-        if name not in sys.modules:
-            continue
-        loaded = Path(getattr(sys.modules[name], "__file__", None) or "?")
-        if source.has(file, loaded):
-            continue
-        if loaded.name != Path(file).name or not any(loaded.is_relative_to(s.root) for s in _SOURCES.values()):
-            raise UserError(f"{file}: a module of this name is in use already, {loaded}\nrename the file")
-        del sys.modules[name]  # an earlier state of the same code, or another folder's
+    if not all(_is_current(source, name, file) for name, file in source.modules.items()):
+        for name in source.modules.keys() & sys.modules.keys():  # all of them, for one may hold what it imported from another
+            del sys.modules[name]
     importlib.invalidate_caches()
     try:
-        with on_path(root):
+        with _on_path(root), _without_bytecode():
             module = importlib.import_module(source.module)
     except Exception as fault:  # it is the user's code, which may raise anything
         lines = [f.lineno for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(root / source.file)]
         where = f"{source.file}:{lines[-1]}" if lines else source.file
         raise UserError(f"{where}: {type(fault).__name__}: {fault}") from fault
-    if str(root) not in sys.path:
-        sys.path.append(str(root))  # for what it imports within functions
+    _LOADED.update({name: source.files[file] for name, file in source.modules.items() if name in sys.modules})
+    _leave_on_path(str(root))
     return module
+
+
+def _leave_on_path(root: str) -> None:
+    """Leave a folder on the path for what its code imports within functions: last of all, but before earlier such folders."""
+    if root in sys.path:
+        sys.path.remove(root)
+    earlier = [sys.path.index(folder) for folder in _roots() if folder in sys.path]
+    sys.path.insert(min(earlier, default=len(sys.path)), root)
+
+
+def _is_current(source: Source, name: str, file: str) -> bool:
+    """Return whether a module is not loaded, or as the source has it; False if it is an earlier state of the same code.
+
+    Raises:
+        UserError: it is somebody else's.
+    """
+    if name not in sys.modules:
+        return True
+    loaded = Path(getattr(sys.modules[name], "__file__", None) or "?")
+    if _LOADED[name] == source.files[file] if name in _LOADED else source.has(file, loaded):
+        return True
+    if loaded.name != Path(file).name or not any(loaded.is_relative_to(folder) for folder in _roots()):
+        raise UserError(f"{file}: a module of this name is in use already, {loaded}\nrename the file")
+    return False
 
 
 def _copy(source: Source) -> Path:
@@ -107,8 +126,24 @@ def _copy(source: Source) -> Path:
     return Path(_COPIES[source.digest].name)
 
 
+def _roots() -> Iterator[str]:
+    """Yield the folders that this process has imported references from, and those that sources were found in."""
+    yield from (source.root for source in _SOURCES.values())
+    yield from (folder.name for folder in _COPIES.values())
+
+
 @contextmanager
-def on_path(folder: Path) -> Iterator[None]:
+def _without_bytecode() -> Iterator[None]:
+    """Write no bytecode in this block: by its date alone Python would take it for that of a file changed within the same second."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
+@contextmanager
+def _on_path(folder: Path) -> Iterator[None]:
     """Import modules from this folder first, in this block."""
     sys.path.insert(0, str(folder))
     try:

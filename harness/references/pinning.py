@@ -1,19 +1,19 @@
 """References pinned to their code, without importing it."""
 
 import ast
-import importlib.util
 import inspect
 import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from harness import paths
 from harness.errors import UserError, unknown
-from harness.references.importing import keep, keep_object, on_path
+from harness.references.importing import keep, keep_object
 from harness.references.sources import Source, read_source
 
 ENTRY_POINTS = "vae_harness"  # by which installed packages offer names: `"likelihood.student_t" = "my_package.losses:StudentT"`
@@ -84,16 +84,17 @@ def _pin_words(words: str) -> str:
 
 
 def _root_of(module: str, folder: Path, words: str) -> Path:
-    """Return the folder that a module is imported from. Of the user's code no more is imported than the packages around it.
+    """Return the folder that a module is imported from, the given one before all others. Nothing is imported.
 
     Raises:
         UserError: there is no such module, or it is not written in Python.
     """
-    try:
-        with on_path(folder):
-            found = importlib.util.find_spec(module)
-    except Exception as fault:  # the packages around it are the user's code, which may raise anything
-        raise UserError(f"{words!r}: {type(fault).__name__}: {fault}") from None
+    places: list[str] | None = [str(folder), *sys.path]
+    found: ModuleSpec | None = None
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        found = PathFinder.find_spec(".".join(parts[:depth]), places) if places else None
+        places = list(found.submodule_search_locations or []) if found else None
     if found is None or found.origin is None or not found.origin.endswith(".py"):
         raise UserError(f"{words!r}: there is no module {module!r}\na file beside the study is named as 'losses.py:StudentT'")
     return _root(Path(found.origin).resolve(), module)

@@ -59,6 +59,8 @@ def check_objective(given: Any) -> None:
         value = contract.shape("its value", bound(slice(None)), (lanes,), "(S,)")
     contract.finite("its value", value, "use logsumexp")
     contract.equal("a lane must be what it is alone", value[:1], bound(slice(0, 1)), "average over draws and images only", 1e-5)
+    if not value.requires_grad:
+        contract.broken("its gradient must reach the encoder", "none", "detach nothing")
     for name, gradient in zip(("mean", "log_var"), torch.autograd.grad(value.sum(), leaves, allow_unused=True), strict=True):
         if gradient is None:
             contract.broken(f"its gradient must reach the encoder's {name}", "none", "the KL, or z, is made of it")

@@ -1,0 +1,193 @@
+"""References are pinned to their code, travel with specs, and are imported as they were."""
+
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from harness import catalog, references
+from harness.errors import UserError
+from harness.references import pinning
+from harness.spec import TrialSpec
+
+LIKELIHOOD = """
+    from dataclasses import dataclass
+    from helper_of_losses import FLOOR
+
+    @dataclass(frozen=True)
+    class Mine:
+        df: float = 3.0
+        outputs: int = 1
+        scale: str = "density on v/255"
+        BASE = FLOOR
+
+        def floor(self):
+            from deeper.still import MORE
+            return FLOOR + MORE
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with losses.py, which imports a file beside it and, within a method, a package."""
+    home = tmp_path / "work"
+    write(home / "losses.py", LIKELIHOOD)
+    write(home / "helper_of_losses.py", "FLOOR = 1")
+    write(home / "deeper" / "__init__.py", "")
+    write(home / "deeper" / "still.py", "MORE = 10")
+    write(home / "unrelated.py", "1 / 0")
+    monkeypatch.chdir(home)
+    return home
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+
+
+def floor(pinned: str) -> int:
+    return references.resolve(pinned)().floor()
+
+
+def test_a_reference_is_pinned_to_the_code_of_its_file_and_of_what_that_imports(folder: Path) -> None:
+    first = references.pin("losses.py:Mine")
+    assert references.label(first) == "losses.py:Mine"
+    assert floor(first) == 11
+    write(folder / "unrelated.py", "2 / 0")
+    assert references.pin("losses.py:Mine") == first
+    seen = {first}
+    changes = {"helper_of_losses.py": "FLOOR = 2", "deeper/still.py": "MORE = 20", "losses.py": LIKELIHOOD + "    # more"}
+    for path, text in changes.items():
+        write(folder / path, text)
+        seen.add(references.pin("losses.py:Mine"))
+    assert len(seen) == 4
+    assert floor(references.pin("losses.py:Mine")) == 22
+    assert references.resolve(first).BASE == 1  # what was pinned first is what it was, in the same process
+
+
+def test_a_study_in_the_file_is_no_part_of_its_code(folder: Path) -> None:
+    pins = set()
+    for study in ("", "STUDY = 1\n", "STUDY = (\n  1,\n  2,\n)\n", "STUDY: int = 3\n"):
+        (folder / "mine.py").write_text(study + "class Mine:\n    pass\n")
+        pins.add(references.pin("mine.py:Mine"))
+    assert len(pins) == 1
+
+
+def test_the_same_code_has_the_same_name_in_any_folder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = references.pin("losses.py:Mine")
+    moved = tmp_path / "elsewhere"
+    folder.rename(moved)
+    monkeypatch.chdir(tmp_path)
+    assert references.pin("elsewhere/losses.py:Mine") == references.pin(f"{moved}/losses.py:Mine") == first
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("loses.py:Mine", "'loses.py:Mine': there is no file"),
+        ("losses.py:Mien", "unknown name in losses.py 'Mien'; did you mean 'Mine'"),
+        ("losses.py:", "is no reference: write 'losses.py:StudentT'"),
+        (":Mine", "is no reference"),
+        ("no_such_package.losses:Mine", "there is no module 'no_such_package.losses'"),
+        ("harness.spec:TrialSpec", "harness.spec is the harness's own"),
+        ("broken.py:Mine", r"broken.py:2:.*invalid syntax"),
+    ],
+)
+def test_what_cannot_be_found_is_refused_without_running_it(folder: Path, words: str, message: str) -> None:
+    write(folder / "broken.py", "\ndef f(:\n")
+    with pytest.raises(UserError, match=message):
+        TrialSpec(likelihood=words)
+    with pytest.raises(UserError, match=message):
+        references.pin(words)
+
+
+def test_code_that_fails_is_told_with_its_line(folder: Path) -> None:
+    write(folder / "fails.py", "X = 1\nY = 1 / 0\nclass Mine: pass\n")
+    with pytest.raises(UserError, match=r"fails\.py:2: ZeroDivisionError: division by zero"):
+        references.resolve(references.pin("fails.py:Mine"))
+
+
+def test_a_name_that_another_module_has_is_refused(folder: Path) -> None:
+    write(folder / "json.py", "class Mine: pass\n")
+    import json  # noqa: F401  (it is the one of the standard library)
+
+    with pytest.raises(UserError, match=r"json\.py: a module of this name is in use already"):
+        references.resolve(references.pin("json.py:Mine"))
+
+
+def test_a_class_or_an_object_is_its_reference(folder: Path) -> None:
+    write(folder / "scores_here.py", "class Mine: pass\nMINE = Mine()\n")
+    sys.path.insert(0, str(folder))
+    try:
+        import scores_here
+    finally:
+        sys.path.remove(str(folder))
+    assert references.pin(scores_here.Mine) == references.pin("scores_here.py:Mine")
+    assert references.pin(scores_here.MINE) == references.pin("scores_here.py:MINE")
+    assert references.resolve(references.pin(scores_here.MINE)) is scores_here.MINE
+    assert TrialSpec(likelihood=scores_here.Mine) == TrialSpec(likelihood="scores_here.py:Mine")
+    with pytest.raises(UserError, match="cannot be imported by name"):
+        references.pin(lambda x: x)
+    session: dict[str, type] = {}
+    exec("class Typed: pass", {"__name__": "__nowhere__"}, session)
+    with pytest.raises(UserError, match="Typed was typed into a session"):
+        references.pin(session["Typed"])
+
+
+def test_a_spec_takes_its_code_to_another_process(folder: Path, tmp_path: Path) -> None:
+    spec = TrialSpec(likelihood="losses.py:Mine", likelihood_args={"df": 4})
+    sent = pickle.dumps(spec)
+    assert pickle.loads(sent) == spec
+    for file in folder.rglob("*.py"):
+        file.write_text("raise SystemExit('the files have changed')")
+    program = (
+        "import pickle, sys; from harness import references; spec = pickle.loads(sys.stdin.buffer.read());"
+        "print(spec.id, references.resolve(spec.likelihood)(**spec.likelihood_args).floor())"
+    )
+    elsewhere = tmp_path / "other"
+    elsewhere.mkdir()
+    done = subprocess.run([sys.executable, "-c", program], input=sent, cwd=elsewhere, capture_output=True, check=True)
+    assert done.stdout.decode().split() == [spec.id, "11"]
+
+
+def test_what_is_only_on_record_says_so(folder: Path) -> None:
+    spec = TrialSpec(likelihood="losses.py:Mine")
+    again = TrialSpec.from_dict(spec.as_dict() | {"likelihood": "losses.py:Mine@000000000000"})
+    assert again.id != spec.id
+    with pytest.raises(UserError, match=r"the code of 'losses.py:Mine' \(000000000000\) is not at hand"):
+        references.resolve(again.likelihood)
+
+
+def test_a_package_of_the_users_own_is_named_by_its_module(folder: Path) -> None:
+    write(folder / "mypackage_x" / "__init__.py", "")
+    write(folder / "mypackage_x" / "parts.py", "from .deep import DEEP\nclass Mine:\n    value = DEEP\n")
+    write(folder / "mypackage_x" / "deep.py", "DEEP = 5\n")
+    first = references.pin("mypackage_x.parts:Mine")
+    assert first.startswith("mypackage_x.parts:Mine@")
+    assert references.resolve(first).value == 5
+    write(folder / "mypackage_x" / "deep.py", "DEEP = 6\n")
+    second = references.pin("mypackage_x.parts:Mine")
+    assert (references.resolve(second).value, references.resolve(first).value) == (6, 5)
+
+
+def test_an_installed_package_offers_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = metadata.EntryPoint("likelihood.mine_from_afar", "losses:Mine", pinning.ENTRY_POINTS)
+    monkeypatch.setattr(pinning, "_entry_points", lambda: (point,))
+    monkeypatch.syspath_prepend(str(folder))
+    assert "mine_from_afar" in catalog.names("likelihood")
+    spec = TrialSpec(likelihood="mine_from_afar")
+    assert references.label(spec.likelihood) == "losses:Mine"
+    assert floor(spec.likelihood) == 11
+    with pytest.raises(UserError, match="did you mean 'mine_from_afar'"):
+        TrialSpec(likelihood="mine_from_afra")
+
+
+def test_references_cost_nothing_where_there_are_none() -> None:
+    program = "import sys; import harness.spec; harness.spec.TrialSpec(); print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.split() == ["False", "False"]
