@@ -20,4 +20,4 @@ def test_examples_in_docstrings_hold(name: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert {"harness.spec", "harness.models.activations", "harness.stats.paired"} <= set(MODULES)
+    assert {"harness.spec.trial", "harness.models.activations", "harness.stats.paired"} <= set(MODULES)

@@ -2,60 +2,18 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from harness import catalog, references
 from harness.catalog import Scale
 from harness.errors import UserError, unknown
+from harness.spec.arguments import NO_ARGUMENTS
+from harness.spec.checks import REAL_FIELDS, arguments_of, faults_of
 
 LANE = {"lane": True}  # metadata of lane fields
 LATER = {"later": True}  # metadata of fields that were added when ids were already in use
-
-REAL_FIELDS = (
-    "learning_rate",
-    "beta",
-    "weight_decay",
-    "kl_warmup",
-    "kl_cycle",
-    "free_bits",
-    "learning_rate_decay",
-    "learning_rate_warmup",
-)
-
-
-class Arguments(Mapping[str, Any]):
-    """Arguments by name that do not change, so that a spec can be hashed. Lists become tuples."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = {name: _frozen(values[name]) for name in sorted(values)}
-
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self._values.items()))
-
-    def __repr__(self) -> str:
-        return repr(self._values)
-
-
-NO_ARGUMENTS = Arguments({})
-
-
-def _frozen(value: Any) -> Any:
-    """Return a value that can be hashed: lists as tuples, mappings as `Arguments`."""
-    if isinstance(value, list | tuple):
-        return tuple(map(_frozen, value))
-    return Arguments(value) if isinstance(value, Mapping) and not isinstance(value, Arguments) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +104,9 @@ class TrialSpec:
         for name in catalog.TABLES:
             faults += self._pin(name)
         for name in catalog.ARGUMENTS:
-            faults += self._take_arguments(name)
+            arguments, wrong = arguments_of(self, name)
+            self._set(name, arguments)
+            faults += wrong
         network = catalog.entry("network", self.network) if isinstance(self.network, str) else None
         if self.hidden is None and isinstance(network, catalog.NetworkEntry):
             self._set("hidden", network.hidden)
@@ -156,7 +116,7 @@ class TrialSpec:
             value = getattr(self, name)
             if isinstance(value, int) and not isinstance(value, bool):
                 self._set(name, float(value))
-        faults += self._pin_metrics() + self._faults()
+        faults += self._pin_metrics() + faults_of(self)
         if faults:
             raise UserError("\n".join(faults))
 
@@ -182,71 +142,6 @@ class TrialSpec:
         except UserError as fault:
             return [str(fault)]
         return []
-
-    def _take_arguments(self, name: str) -> list[str]:
-        """Fill in the defaults of the arguments in a field and put them into one form. Return what is wrong with them."""
-        given, of = getattr(self, name), catalog.ARGUMENTS[name]
-        thing = getattr(self, of)
-        if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-            return [f"{name} must be a mapping of names to values, such as {{'df': 3}}, got {given!r}"]
-        try:
-            json.dumps(given, default=dict)
-        except TypeError as fault:
-            return [f"{name} must be numbers, words, lists and mappings of these: {fault}"]
-        entry = catalog.entry(of, thing) if isinstance(thing, str) else None
-        if entry is None:  # code of the user's own, which is asked before anything trains
-            self._set(name, Arguments(given))
-            return []
-        known = entry.arguments
-        faults = [
-            f"{of} {thing!r} takes no argument {key!r}" + (f"; it takes: {', '.join(known)}" if known else "")
-            for key in given
-            if key not in known
-        ]
-        values = {key: given.get(key, argument.default) for key, argument in known.items()}
-        faults += filter(None, (known[key].fault(f"{name}.{key}", value) for key, value in values.items()))
-        if not faults:
-            self._set(name, Arguments({k: float(v) if isinstance(v, int) else v for k, v in values.items()}))
-        return faults
-
-    def _faults(self) -> list[str]:
-        """Return a message for every field that is wrong, alone or beside the others."""
-        faults = []
-        for name, words in catalog.WORDS.items():
-            value = getattr(self, name)
-            if value not in words:
-                faults.append(str(unknown(name, value, words)))
-        for name, low in {"latent": 1, "batch_size": 1, "epochs": 1, "seed": 0, "num_samples": 1}.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
-                faults.append(f"{name} must be a whole number from {low} to 2**31 - 1, got {value!r}")
-        for name in REAL_FIELDS:
-            value = getattr(self, name)
-            positive = name in ("learning_rate", "learning_rate_decay")
-            if not _is_number(value) or value < 0 or (positive and value == 0):
-                faults.append(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value!r}")
-        if self.evaluation == "validation" and self.fit_on != "train":
-            faults.append(f"evaluation='validation' takes fit_on='train', or nothing is left to validate on; got {self.fit_on!r}")
-        network = catalog.NETWORKS.get(self.network) if isinstance(self.network, str) else None
-        if network is not None and network.hidden is None and self.hidden is not None:
-            others = [name for name, entry in catalog.NETWORKS.items() if entry.hidden]
-            faults.append(f"hidden={self.hidden!r} is for the network {' or '.join(map(repr, others))}, got {self.network!r}")
-        if self.hidden is not None and not _are_widths(self.hidden):
-            faults.append(f"hidden must be a tuple of widths of at least 1, got {self.hidden!r}")
-        if self.learning_rate_schedule == "constant" and self.learning_rate_decay != 1:
-            faults.append(f"learning_rate_decay={self.learning_rate_decay!r} is for a schedule that falls, got 'constant'")
-        if self.learning_rate_schedule == "cosine" and self.learning_rate_decay == 1:
-            faults.append("the schedule 'cosine' falls to learning_rate_decay times the first rate: give it below 1, such as 0.01")
-        objective = catalog.OBJECTIVES.get(self.objective) if isinstance(self.objective, str) else None
-        if objective is not None and not objective.weighs_kl:
-            weighing = " or ".join(repr(name) for name, entry in catalog.OBJECTIVES.items() if entry.weighs_kl)
-            for name, neutral in {"beta": 1, "kl_warmup": 0, "free_bits": 0}.items():
-                if getattr(self, name) != neutral:
-                    faults.append(f"{name}={getattr(self, name)!r} is for the objective {weighing}, got {self.objective!r}")
-        numbers = _is_number(self.kl_cycle) and _is_number(self.kl_warmup)
-        if numbers and self.kl_cycle > 0 and not 0 < self.kl_warmup <= self.kl_cycle:
-            faults.append(f"kl_cycle={self.kl_cycle!r} takes a kl_warmup above 0 and no longer than itself, got {self.kl_warmup!r}")
-        return faults
 
     @property
     def scale(self) -> Scale:
@@ -352,42 +247,4 @@ def _restored(values: Mapping[str, Any], sources: tuple[references.Source, ...])
     return TrialSpec(**values)
 
 
-def _is_number(value: object) -> bool:
-    """Return whether this is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _are_widths(hidden: object) -> bool:
-    """Return whether this is a tuple of one or more whole numbers of at least 1."""
-    return isinstance(hidden, tuple) and len(hidden) > 0 and all(type(w) is int and w >= 1 for w in hidden)
-
-
-def flattened(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the fields of a trial as parameters: those of nested mappings by dotted names, without those that are None.
-
-    >>> flattened({"latent": 2, "hidden": None, "likelihood_args": {"sigma": 0.5}})
-    {'latent': 2, 'likelihood_args.sigma': 0.5}
-    """
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{name}.")
-        elif value is not None:
-            flat[prefix + name] = value
-    return flat
-
-
 FIELDS = tuple(f.name for f in fields(TrialSpec))
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of a finished trial.
-
-    Attributes:
-        spec: the trial.
-        metrics: its scores by metric key.
-    """
-
-    spec: TrialSpec
-    metrics: Mapping[str, float]

@@ -1,0 +1,12 @@
+"""What goes into a trial and what comes out of it, as data.
+
+In come names, numbers and references; out comes a `TrialSpec` that is valid, or an error that lists all that is not. Its id is a
+digest of its content. It must not import torch, so that a typo is reported at once, nor anything of the user's.
+"""
+
+from harness.spec.arguments import Arguments, flattened
+from harness.spec.checks import REAL_FIELDS
+from harness.spec.result import Result
+from harness.spec.trial import FIELDS, LATER, TrialSpec
+
+__all__ = ["FIELDS", "LATER", "REAL_FIELDS", "Arguments", "Result", "TrialSpec", "flattened"]

@@ -1,0 +1,98 @@
+"""What may be wrong with the fields of a trial, all of it at once. Torch is not imported here."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness import catalog
+from harness.errors import unknown
+from harness.spec.arguments import Arguments
+
+if TYPE_CHECKING:
+    from harness.spec.trial import TrialSpec
+
+REAL_FIELDS = (
+    "learning_rate",
+    "beta",
+    "weight_decay",
+    "kl_warmup",
+    "kl_cycle",
+    "free_bits",
+    "learning_rate_decay",
+    "learning_rate_warmup",
+)
+
+
+def faults_of(spec: "TrialSpec") -> list[str]:
+    """Return a message for every field that is wrong, alone or beside the others."""
+    faults = []
+    for name, words in catalog.WORDS.items():
+        value = getattr(spec, name)
+        if value not in words:
+            faults.append(str(unknown(name, value, words)))
+    for name, low in {"latent": 1, "batch_size": 1, "epochs": 1, "seed": 0, "num_samples": 1}.items():
+        value = getattr(spec, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
+            faults.append(f"{name} must be a whole number from {low} to 2**31 - 1, got {value!r}")
+    for name in REAL_FIELDS:
+        value = getattr(spec, name)
+        positive = name in ("learning_rate", "learning_rate_decay")
+        if not _is_number(value) or value < 0 or (positive and value == 0):
+            faults.append(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value!r}")
+    if spec.evaluation == "validation" and spec.fit_on != "train":
+        faults.append(f"evaluation='validation' takes fit_on='train', or nothing is left to validate on; got {spec.fit_on!r}")
+    network = catalog.NETWORKS.get(spec.network) if isinstance(spec.network, str) else None
+    if network is not None and network.hidden is None and spec.hidden is not None:
+        others = [name for name, entry in catalog.NETWORKS.items() if entry.hidden]
+        faults.append(f"hidden={spec.hidden!r} is for the network {' or '.join(map(repr, others))}, got {spec.network!r}")
+    if spec.hidden is not None and not _are_widths(spec.hidden):
+        faults.append(f"hidden must be a tuple of widths of at least 1, got {spec.hidden!r}")
+    if spec.learning_rate_schedule == "constant" and spec.learning_rate_decay != 1:
+        faults.append(f"learning_rate_decay={spec.learning_rate_decay!r} is for a schedule that falls, got 'constant'")
+    if spec.learning_rate_schedule == "cosine" and spec.learning_rate_decay == 1:
+        faults.append("the schedule 'cosine' falls to learning_rate_decay times the first rate: give it below 1, such as 0.01")
+    objective = catalog.OBJECTIVES.get(spec.objective) if isinstance(spec.objective, str) else None
+    if objective is not None and not objective.weighs_kl:
+        weighing = " or ".join(repr(name) for name, entry in catalog.OBJECTIVES.items() if entry.weighs_kl)
+        for name, neutral in {"beta": 1, "kl_warmup": 0, "free_bits": 0}.items():
+            if getattr(spec, name) != neutral:
+                faults.append(f"{name}={getattr(spec, name)!r} is for the objective {weighing}, got {spec.objective!r}")
+    numbers = _is_number(spec.kl_cycle) and _is_number(spec.kl_warmup)
+    if numbers and spec.kl_cycle > 0 and not 0 < spec.kl_warmup <= spec.kl_cycle:
+        faults.append(f"kl_cycle={spec.kl_cycle!r} takes a kl_warmup above 0 and no longer than itself, got {spec.kl_warmup!r}")
+    return faults
+
+
+def arguments_of(spec: "TrialSpec", name: str) -> tuple[Arguments, list[str]]:
+    """Return the arguments in a field with the defaults filled in and in one form, and what is wrong with them."""
+    given, of = getattr(spec, name), catalog.ARGUMENTS[name]
+    thing = getattr(spec, of)
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        return Arguments({}), [f"{name} must be a mapping of names to values, such as {{'df': 3}}, got {given!r}"]
+    try:
+        json.dumps(given, default=dict)
+    except TypeError as fault:
+        return Arguments({}), [f"{name} must be numbers, words, lists and mappings of these: {fault}"]
+    entry = catalog.entry(of, thing) if isinstance(thing, str) else None
+    if entry is None:  # code of the user's own, which is asked before anything trains
+        return Arguments(given), []
+    known = entry.arguments
+    faults = [
+        f"{of} {thing!r} takes no argument {key!r}" + (f"; it takes: {', '.join(known)}" if known else "")
+        for key in given
+        if key not in known
+    ]
+    values: dict[str, Any] = {key: given.get(key, argument.default) for key, argument in known.items()}
+    faults += filter(None, (known[key].fault(f"{name}.{key}", value) for key, value in values.items()))
+    return Arguments({k: float(v) if type(v) is int else v for k, v in values.items()}), faults
+
+
+def _is_number(value: object) -> bool:
+    """Return whether this is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_widths(hidden: object) -> bool:
+    """Return whether this is a tuple of one or more whole numbers of at least 1."""
+    return isinstance(hidden, tuple) and len(hidden) > 0 and all(type(w) is int and w >= 1 for w in hidden)

@@ -1,0 +1,19 @@
+"""What comes out of a trial."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.spec.trial import TrialSpec
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of a finished trial.
+
+    Attributes:
+        spec: the trial.
+        metrics: its scores by metric key.
+    """
+
+    spec: TrialSpec
+    metrics: Mapping[str, float]
