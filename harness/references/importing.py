@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from harness import paths
 from harness.errors import UserError, unknown
 from harness.references.sources import Source
 
@@ -79,7 +80,7 @@ def _import(source: Source) -> ModuleType:
             del sys.modules[name]
     importlib.invalidate_caches()
     try:
-        with _on_path(root), _without_bytecode():
+        with paths.loading_from(root), _on_path(root), _without_bytecode():
             module = importlib.import_module(source.module)
     except Exception as fault:  # it is the user's code, which may raise anything
         lines = [f.lineno for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(root / source.file)]

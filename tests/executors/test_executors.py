@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import own_file
 import pytest
 import torch
 from jobs import ALWAYS, LONG, SPEC, end_of, told
@@ -274,3 +275,17 @@ def test_executors_by_name(dirs: OutputDirs, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delitem(sys.modules, f"harness.executors.{name}.executor", raising=False)
         with pytest.raises(MachineError, match=rf"(?s){package}.*not installed.*\[{name}\]"):
             executors.make(name, ["cpu"], dirs)
+
+
+@pytest.mark.slow
+def test_code_of_the_users_own_trains_in_worker_processes_as_here(dirs: OutputDirs, tmp_path: Path, fixed_code: None) -> None:
+    spec = own_file.spec_of(tmp_path / "gone")
+    here = told(Job((spec,)), dirs)
+    pool = Processes(["cpu"], dirs)
+    with closing(pool):
+        pool.submit(Job((spec,)))
+        there = end_of(pool)
+    assert isinstance(there, Finished)
+    ours = scores(here, spec)
+    assert scores([there], spec) == pytest.approx(ours, rel=1e-5)
+    assert ours["test/contrast"] > 0

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import own_file
 import pytest
 from tiny_driver import TinyDriver
 
@@ -90,6 +91,13 @@ def test_a_job_that_waits_drops_at_once_and_another_soon(pool: Any) -> None:
             ends[event.spec] = type(event)
     assert ends == {first.id: Pruned, second.id: Finished, other.id: Pruned}
     assert (seen[first.id], seen[second.id]) == (3, TRIAL.epochs)
+
+
+def test_code_of_the_users_own_goes_with_the_job(pool: Any, tmp_path: Path) -> None:
+    spec = own_file.spec_of(tmp_path / "gone")
+    pool.submit(Job((spec,)))
+    [finished] = [e for e in until_over(pool) if isinstance(e, Finished)]
+    assert finished.result.metrics["test/contrast"] > 0
 
 
 def test_a_job_that_is_killed_fails_its_trials(pool: Any) -> None:
