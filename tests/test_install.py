@@ -13,7 +13,7 @@ import pytest
 from harness import paths, provenance, study
 
 BUILD = "import sys; from setuptools import build_meta as b; into = sys.argv[1]; b.build_wheel(into); b.build_sdist(into)"
-SOURCES = ("harness", "studies", "tests", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+SOURCES = ("harness", "studies", "tests", "examples", "docs", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,7 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(built: Path) -> None:
         names = {n.partition("/")[2] for n in content.getnames()}
     assert {"pyproject.toml", "setup.py", "studies/loss_ablation.py", "harness/cli.py", "harness/py.typed"} <= names
     assert {"harness/report/page.html", "harness/kernels/matmul.cpp", "LICENSE"} <= names
+    assert {"examples/tour.ipynb", "examples/own_data/shapes.npz", "docs/extending.md"} <= names
     assert not [n for n in names if n.startswith("tests")]
 
 
