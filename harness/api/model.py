@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from harness import references
 from harness.api.inputs import latents_of, split_of
 from harness.errors import UserError
 from harness.kernels.matmul import Inference
@@ -119,11 +120,14 @@ class Model:
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder, which is made if it is missing: spec.json, state_dict.pt and model.json.
 
-        `harness.load` gives it back. Nothing of it is pickled code: the weights are a state dict.
+        `harness.load` gives it back. Nothing of it is pickled: the weights are a state dict, and code of the user's own that the
+        trial refers to is kept as text in code.json, which loading imports.
         """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         (path / SPEC).write_text(json.dumps(self.spec.as_dict(), indent=1), encoding="utf-8")
+        if self.spec.references:
+            (path / references.FILE).write_text(references.to_record(self.spec.references), encoding="utf-8")
         torch.save({name: tensor.cpu() for name, tensor in self.vae.state_dict().items()}, path / WEIGHTS)
         rows = self.history.to_dict("records")
         record = {"side": self.side, "scores": dict(self.scores), "history": rows}
@@ -151,6 +155,8 @@ def read(folder: Path) -> Model:
     """
     try:
         spec = TrialSpec.from_dict(json.loads((folder / SPEC).read_text(encoding="utf-8")))
+        if spec.references:
+            references.from_record((folder / references.FILE).read_text(encoding="utf-8"))
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         rows, scores, side = record["history"], record["scores"], record["side"]
         vae = read_network(spec, side, folder / WEIGHTS)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness import references
 from harness.api.model import SPEC, WEIGHTS, Model, read, read_network, table
 from harness.data import load_dataset
 from harness.errors import UserError, unknown
@@ -88,6 +89,9 @@ def _find(study: str, arm: str, seed: int, budget: str) -> TrialRun:
 def _from_run(trial: TrialRun) -> Model:
     """Return the model of a trial on record."""
     spec = TrialSpec.from_dict(trial.spec())
+    if spec.references:
+        with trial.file(references.FILE) as code:
+            references.from_record(code.read_text(encoding="utf-8"))
     side = load_dataset(spec.dataset, say=lambda _: None).side
     with trial.file(WEIGHTS) as weights:
         vae = read_network(spec, side, weights)

@@ -18,6 +18,7 @@ from harness.executors import train as events_of
 from harness.metrics import features
 from harness.scores.rows import ELBO_TRAIN, ELBO_VALIDATION, TRAIN_S
 from harness.spec import TrialSpec
+from harness.testing import check_trials
 from harness.training.checkpoints import CheckpointError
 from harness.training.planner import execution_alone
 
@@ -59,6 +60,7 @@ def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
     """Return the trained model, with progress shown on a line."""
     torch_device = devices.named(device)
     data = load_dataset(spec.dataset, say=line.show)
+    check_trials([spec], data.side, say=line.show)
     if spec.evaluation != "validation" and data.train.labels is not None:
         features.classifier(data, say=line.show)  # made now, so that a first time is announced
     execution = execution_alone(spec, data, torch_device)

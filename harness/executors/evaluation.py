@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from harness import figures, metrics
+from harness import figures, metrics, references
 from harness.data import Data, load_dataset
 from harness.models.vae import VAE
 from harness.scores.rows import ELBO_TRAIN, ELBO_VALIDATION, LATE_GAIN
@@ -54,6 +54,8 @@ def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str
         list(figures.draw(subject, files / "figures", tuple(figures.FIGURES) if draw_all_figures else figures.AT_A_GLANCE))
         arrays: dict[str, Any] = _pictures(subject)
         np.savez_compressed(files / "pictures.npz", **arrays)
+    if spec.references:
+        (files / references.FILE).write_text(references.to_record(spec.references), encoding="utf-8")
     torch.save({k: v.cpu() for k, v in vae.state_dict().items()}, files / "state_dict.pt")
     return scores | _late_gain(history)
 

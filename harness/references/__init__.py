@@ -8,6 +8,20 @@ that a worker anywhere runs the code that the study was started with.
 
 from harness.references.importing import adopt, resolve, sources_of
 from harness.references.pinning import is_pinned, is_reference, label, offered, pin
+from harness.references.records import FILE, from_record, to_record
 from harness.references.sources import Source
 
-__all__ = ["Source", "adopt", "is_pinned", "is_reference", "label", "offered", "pin", "resolve", "sources_of"]
+__all__ = [
+    "FILE",
+    "Source",
+    "adopt",
+    "from_record",
+    "is_pinned",
+    "is_reference",
+    "label",
+    "offered",
+    "pin",
+    "resolve",
+    "sources_of",
+    "to_record",
+]

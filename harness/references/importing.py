@@ -73,7 +73,7 @@ def _import(source: Source) -> ModuleType:
         UserError: its name is that of a module that is loaded already, or whatever its code raises, with file and line.
     """
     root = Path(source.root)
-    if not source.is_at(root):
+    if not source.root or not source.is_at(root):
         root = _copy(source)
     if not all(_is_current(source, name, file) for name, file in source.modules.items()):
         for name in source.modules.keys() & sys.modules.keys():  # all of them, for one may hold what it imported from another
@@ -129,7 +129,7 @@ def _copy(source: Source) -> Path:
 
 def _roots() -> Iterator[str]:
     """Yield the folders that this process has imported references from, and those that sources were found in."""
-    yield from (source.root for source in _SOURCES.values())
+    yield from (source.root for source in _SOURCES.values() if source.root)  # none if it is from a record
     yield from (folder.name for folder in _COPIES.values())
 
 

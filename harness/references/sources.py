@@ -19,7 +19,7 @@ class Source:
     """The code behind a reference.
 
     Attributes:
-        root: the folder from which the module is imported, where it was found.
+        root: the folder from which the module is imported, where it was found; empty if it is from a record.
         module: the dotted name of the module.
         files: the contents of its file and of the local files that it imports, by path below `root`.
     """

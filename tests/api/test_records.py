@@ -4,6 +4,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import own_file
 import pandas as pd
 import pytest
 import torch
@@ -11,6 +12,8 @@ from drivers import Start
 
 import harness
 from harness.errors import UserError
+from harness.models import vae
+from harness.references import importing
 from harness.study import Ablation, Budget
 from harness.tracking import MlflowTracker
 
@@ -92,3 +95,18 @@ def test_a_model_has_the_scores_of_a_study_with_the_test_set(mlflow_store: Path,
     on_record = timeless({key: value for key, value in row.items() if "/" in key})
     assert on_record == pytest.approx(timeless(dict(model.scores)), rel=1e-3, nan_ok=True)
     assert len(harness.load("a_study", arm="a").history) == 1
+
+
+def test_a_model_of_the_users_own_code_is_given_back_with_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = own_file.spec_of(tmp_path / "gone")
+    model = harness.train(spec, device="cpu", progress=False)
+    model.save(tmp_path / "kept")
+    with monkeypatch.context() as patch:  # as in another process, which knows nothing of the code
+        patch.setattr(importing, "_SOURCES", {})
+        patch.setattr(importing, "_OBJECTS", {})
+        vae._likelihood.cache_clear()
+        again = harness.load(tmp_path / "kept")
+    z = torch.ones(1, 2)
+    assert again.spec == spec
+    assert torch.equal(again.decode(z), model.decode(z))
+    assert again.scores["test/contrast"] == model.scores["test/contrast"]

@@ -1,0 +1,20 @@
+"""The code behind references as a text, to be kept with what was made by it."""
+
+import json
+from collections.abc import Iterable
+
+from harness.references.importing import adopt, sources_of
+from harness.references.sources import Source
+
+FILE = "code.json"  # beside the weights of a trial
+
+
+def to_record(names: Iterable[str]) -> str:
+    """Return the code behind these references as JSON."""
+    sources = [{"module": s.module, "files": {n: c.decode() for n, c in s.files.items()}} for s in sources_of(names)]
+    return json.dumps(sources, indent=1)
+
+
+def from_record(text: str) -> None:
+    """Take in the code of a record, so that references to it can be resolved here."""
+    adopt(Source("", s["module"], {name: content.encode() for name, content in s["files"].items()}) for s in json.loads(text))
