@@ -11,10 +11,10 @@ from harness.study import load_study
 
 # As they are since likelihoods and networks take arguments (CHANGELOG.md).
 TRIALS: dict[str, dict[str, Any]] = {
-    "a9813f593105": {},
-    "0882dc16ac58": {"likelihood": "bernoulli", "likelihood_args": {"binarisation": "static"}, "seed": 3},
-    "576eeaff4d6b": {"likelihood": "mse", "likelihood_args": {"sigma": 0.5}, "beta": 4},
-    "f2db02b6d166": {
+    "c2fac27047f0": {},
+    "c3aeaaa63fae": {"likelihood": "bernoulli", "likelihood_args": {"binarisation": "static"}, "seed": 3},
+    "1d3d870a94c6": {"likelihood": "mse", "likelihood_args": {"sigma": 0.5}, "beta": 4},
+    "c16f06a15aa0": {
         "network": "mlp",
         "hidden": (64, 32),
         "latent": 10,
@@ -23,10 +23,10 @@ TRIALS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3,
         "learning_rate_decay": 0.1,
     },
-    "33030ecebc11": {"objective": "iwae", "num_samples": 5, "dataset": "digits", "precision": "bf16", "evaluation": "full"},
+    "0a18b6a92a43": {"objective": "iwae", "num_samples": 5, "dataset": "digits", "precision": "bf16", "evaluation": "full"},
 }
-STUDIES = {"loss_ablation": "68033b0a4409", "activation_ablation": "f0c57713b68e"}
-SEARCHES = {"learning_rate_search": "02dcb111", "architecture_search": "41caf118", "elbo_vs_throughput": "2c8b5c71"}
+STUDIES = {"loss_ablation": "7c24cf24d6e0", "activation_ablation": "cbc174f2cdf3"}
+SEARCHES = {"learning_rate_search": "8ea3c4b9", "architecture_search": "b829109e", "elbo_vs_throughput": "ab049077"}
 
 
 @pytest.mark.parametrize("name", TRIALS)
