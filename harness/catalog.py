@@ -157,6 +157,13 @@ SCHEDULES: Mapping[str, Entry] = {
     name: Entry(f"harness.training.schedules:{name}") for name in ("exponential", "constant", "cosine")
 }
 
+_DEPTH = "harness.metrics.evaluation:Depth"
+EVALUATIONS: Mapping[str, Entry] = {
+    "quick": Entry(_DEPTH, {"draws": 100, "images": 200, "exact_images": 100, "other_images": 0}),
+    "full": Entry(_DEPTH, {"draws": 1_000, "images": 1_000, "exact_images": 10_000, "other_images": 50}),
+    "thorough": Entry(_DEPTH, {"draws": 5_000, "images": 1_000, "exact_images": 10_000, "other_images": 500}),
+}
+
 # The fields of a trial that take a name: the entries, and whether a reference will do too.
 TABLES: Mapping[str, tuple[Mapping[str, Entry], bool]] = {
     "dataset": (DATASETS, True),
@@ -171,7 +178,7 @@ TABLES: Mapping[str, tuple[Mapping[str, Entry], bool]] = {
 WORDS: Mapping[str, tuple[str, ...]] = {
     "fit_on": ("train", "train+validation"),
     "precision": ("fp32", "tf32", "bf16"),
-    "evaluation": ("validation", "quick", "full", "thorough"),
+    "evaluation": ("validation", *EVALUATIONS),
 }
 ARGUMENTS = {"likelihood_args": "likelihood", "network_args": "network"}  # fields that hold the arguments of another's
 

@@ -6,7 +6,6 @@ import pytest
 
 from harness import catalog, paths
 from harness.errors import UserError
-from harness.metrics import DEPTHS
 from harness.spec import FIELDS, REAL_FIELDS, TrialSpec
 
 EXAMPLES = paths.PROJECT / "examples"
@@ -226,10 +225,6 @@ def test_all_faults_come_at_once() -> None:
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k, (table, _) in catalog.TABLES.items() for n in table])
 def test_every_name_is_defined_where_the_catalog_says(kind: str, name: str) -> None:
     assert callable(catalog.find(kind, name))
-
-
-def test_every_depth_of_an_evaluation_is_defined() -> None:
-    assert set(catalog.names("evaluation")) == {"validation", *DEPTHS}
 
 
 def test_scales_tell_binarisations_apart() -> None:

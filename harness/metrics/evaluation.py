@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from harness import catalog
 from harness.data import Data
 from harness.kernels.matmul import Inference
 from harness.metrics import diagnostics, features
@@ -45,11 +46,7 @@ class Depth:
     other_images: int
 
 
-DEPTHS: Mapping[str, Depth] = {
-    "quick": Depth(draws=100, images=200, exact_images=100, other_images=0),
-    "full": Depth(draws=1_000, images=1_000, exact_images=10_000, other_images=50),
-    "thorough": Depth(draws=5_000, images=1_000, exact_images=10_000, other_images=500),
-}
+DEPTHS: Mapping[str, Depth] = {name: Depth(**entry.fixed) for name, entry in catalog.EVALUATIONS.items()}
 
 
 @dataclass(frozen=True)
