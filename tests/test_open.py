@@ -101,3 +101,26 @@ def test_a_reference_in_an_arm_is_relative_to_the_study(tmp_path: Path, monkeypa
     (folder / "mine.py").write_text((folder / "mine.py").read_text().replace("mine.py:small", "mine.py:smal"))
     with pytest.raises(UserError, match=r"mine\.py:\d+: arm 'network': 'mine.py:smal': .*did you mean 'small'"):
         load("deep/mine.py")
+
+
+def test_a_search_keeps_what_its_space_refers_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    (folder / "losses.py").write_text(own_file.SOURCE)
+    (folder / "hunt.py").write_text(
+        "from harness import Search, TrialSpec\n"
+        "from harness.study import OneOf, Real, SearchBudget\n"
+        "STUDY = Search(base=TrialSpec(dataset='digits', likelihood='mse'), objectives=('validation/squared_error',),\n"
+        "               space={'activation': OneOf(choices=('elu', 'losses.py:bent')), 'likelihood_args.sigma': Real(0.1, 2.0)},\n"
+        "               budgets={'default': SearchBudget(trials=3, epochs=1)})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    search = load("deep/hunt.py").study.search
+    assert search is not None
+    names = {spec.activation.partition("@")[0] for spec in search.trials("default")}
+    assert names == {"elu", "losses.py:bent"}
+    point = search.point("default", lambda p: p.choices[-1] if p.choices else p.high)
+    assert (references.label(point.activation), point.likelihood_args) == ("losses.py:bent", {"sigma": 2.0})
+    arms = search.judged("default", {"tuned": point}).arms
+    assert arms["tuned"] == {"activation": point.activation, "likelihood_args": {"sigma": 2.0}}
+    assert callable(references.resolve(point.activation))

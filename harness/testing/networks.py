@@ -50,11 +50,11 @@ def check_network(given: Any, *, image_shape: tuple[int, int, int] = (1, 8, 8), 
     """
     contract = Contract(given, "network")
     spec = TrialSpec(network=given, latent=latent, network_args=arguments)
-    for outputs, likelihood in enumerate(OUTPUTS, start=1):
+    for outputs, name in enumerate(OUTPUTS, start=1):
         if catalog.entry("network", spec.network) is not None:
 
-            def make(likelihood: str = likelihood) -> tuple[nn.Module, nn.Module]:
-                vae = build(spec.derive(likelihood=likelihood), math.prod(image_shape))
+            def make(name: str = name) -> tuple[nn.Module, nn.Module]:
+                vae = build(spec.derive(likelihood=name), math.prod(image_shape))
                 vae.reset(0, torch.Generator().manual_seed(int(torch.randint(2**31, ()))))
                 return _Alone(vae, 0, image_shape), _Alone(vae, 1, image_shape)
 

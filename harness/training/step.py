@@ -127,12 +127,13 @@ def trace(
     def update(params: Sequence[Tensor], grads: Sequence[Tensor], slots: Sequence[Sequence[Tensor]], rates: Rates) -> None:
         """Change parameters and slots in place.
 
-        On a GPU all weights change together, but each bias by itself: the compiler fuses that with the sum that is its gradient.
+        On a GPU all weights of equally many dimensions change together, but each bias by itself: the compiler fuses that with the
+        sum that is its gradient.
         """
         together = [i for i, p in enumerate(params) if joined and p.shape[1] > 1]
-        if together:
-            of_weights = ([tensors[i] for i in together] for tensors in (params, grads, *slots))
-            own_params, own_grads, *own_slots = of_weights
+        for dimensions in sorted({params[i].ndim for i in together}):
+            alike = [i for i in together if params[i].ndim == dimensions]
+            own_params, own_grads, *own_slots = ([tensors[i] for i in alike] for tensors in (params, grads, *slots))
             optimizer.apply_many(own_params, own_grads, own_slots, rates)
         for i, (p, g, *own) in enumerate(zip(params, grads, *slots, strict=True)):
             if i in together or (optimizer.kernel is not None and matmuls.adam_step(optimizer.kernel, p, g, own, rates)):

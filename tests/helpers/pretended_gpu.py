@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 import harness
-from harness import catalog
+from harness import catalog, paths
 from harness.models.activations import gain
 from harness.models.objectives import Objective
 from harness.models.vae import Pass, side_by_side
@@ -70,7 +70,16 @@ def cases() -> dict[str, list[TrialSpec]]:
         changes = {name: value for name, value in spec.as_dict().items() if value != default[name]}
         name = " ".join(f"{field}={value}" for field, value in changes.items()) or "default"
         found |= {f"{name}, lanes={lanes}": [spec.derive(seed=seed) for seed in range(lanes)] for lanes in LANES}
-    return found | mixes()
+    return found | mixes() | {f"code of the user's own, lanes={lanes}": own(lanes) for lanes in LANES}
+
+
+def own(lanes: int) -> list[TrialSpec]:
+    """Return trials of a likelihood and a network that are a user's own, one per lane."""
+    examples = paths.PROJECT / "examples"
+    spec = TrialSpec(
+        likelihood=f"{examples}/own_likelihood/losses.py:StudentT", network=f"{examples}/own_network/networks.py:conv", latent=4
+    )
+    return [spec.derive(seed=seed) for seed in range(lanes)]
 
 
 # -------------------------------------------------------------------------------- planted faults

@@ -48,4 +48,4 @@ def test_a_planted_fault_is_found(fault: str, found: dict[str, list[str]]) -> No
 def test_every_entry_of_a_table_has_a_case(field: str) -> None:
     for lanes in pretended_gpu.LANES:
         tried = {getattr(specs[0], field) for specs in CASES.values() if len(specs) == lanes}
-        assert tried == set(TABLES[field])
+        assert tried >= set(TABLES[field])
