@@ -198,7 +198,7 @@ def pinned(kind: str, given: Any) -> str:
         UserError: neither an entry nor a reference that can be found.
     """
     table, open_ = TABLES[kind]
-    if isinstance(given, str) and (given in table or references.is_pinned(given)):
+    if isinstance(given, str) and (given in table or (open_ and references.is_pinned(given))):
         return given
     if open_ and isinstance(given, str) and not references.is_reference(given):
         given = references.offered(kind).get(given, given)

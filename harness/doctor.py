@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from harness import paths, provenance
+from harness import paths, provenance, references
 from harness.errors import UserError
 from harness.scores import Score, rows
 from harness.spec import TrialSpec
@@ -229,13 +229,17 @@ def _seeds(study: Ablation, cells: Sequence[Cell], records: Mapping[str, Record]
 
 
 def _origins(records: Sequence[Record], rerun: str) -> list[Finding]:
-    """Return findings about what compared runs should share but do not: feature extractor, device and commit."""
+    """Return findings about what compared runs should share but do not: feature extractor, images, device and commit."""
     findings = []
     extractors = _tag_values(records, "features.sha256")
     if len(extractors) > 1:
         what = f"{len(extractors)} feature extractors: {_first_of([e[:12] for e in extractors])}"
         advice = "Fréchet distances, precision and recall may not be compared between them: run the study anew in one home"
         findings.append(Finding("wrong", None, what, advice))
+    images = _tag_values(records, "dataset.digest")
+    if len(images) > 1:
+        what = f"{len(images)} states of the images: {_first_of([d[:12] for d in images])}"
+        findings.append(Finding("wrong", None, what, f"arms were not scored on the same images: in an empty home: {rerun}"))
     devices = _tag_values(records, "device")
     if len(devices) > 1:
         advice = "scores differ by rounding, times and memory may not be compared"
@@ -320,4 +324,6 @@ def _planned(name: str, budget: str | None) -> Iterator[tuple[LoadedStudy, str, 
         loaded = load(reference)
         for study_budget in [budget or "default"] if name else loaded.study.budgets:
             if budget in (None, study_budget):
-                yield loaded, study_budget, loaded.study.judged(study_budget, refitted(loaded.name, study_budget))
+                refits = refitted(loaded.name, study_budget)
+                current = {arm: spec for arm, spec in refits.items() if all(map(references.at_hand, spec.references))}
+                yield loaded, study_budget, loaded.study.judged(study_budget, current)

@@ -32,7 +32,7 @@ def split_of(images: Any, side: int) -> Split:
     flat = values.reshape(n, -1)
     if flat.dtype != torch.uint8:
         flat = _levels(flat)
-    return Split("images", flat, torch.zeros(n, dtype=torch.int64))
+    return Split("images", flat, None)
 
 
 def latents_of(z: Any, latent: int) -> Tensor:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -10,12 +11,12 @@ from harness import references
 from harness.api.model import SPEC, WEIGHTS, Model, read, read_network, table
 from harness.data import load_dataset
 from harness.errors import UserError, unknown
-from harness.spec import TrialSpec
+from harness.spec import TrialSpec, flattened
 from harness.tracking import TrialRun, trial_run, trial_runs
 
 
 def load(name: str | Path, *, arm: str | None = None, seed: int = 0, budget: str = "default") -> Model:
-    """Return a trained VAE, on the CPU.
+    """Return a trained VAE, on the CPU. Code of the user's own comes with the record, and is run: load what you trust.
 
     Args:
         name: The folder that `Model.save` wrote; or the id of a trial's run in MLflow; or, with an arm, the name of a study.
@@ -61,8 +62,10 @@ def frame(study: str, budget: str = "default") -> pd.DataFrame:
         MachineError: The tracking store cannot be read.
     """
     trials = list(trial_runs(study, budget).values())
-    specs = [t.spec() for t in trials]
-    values = {name: [s.get(name) for s in specs] for name in dict.fromkeys(name for s in specs for name in s) if name != "seed"}
+    specs = [flattened(t.spec()) for t in trials]
+    values = {
+        name: [_hashable(s.get(name)) for s in specs] for name in dict.fromkeys(name for s in specs for name in s) if name != "seed"
+    }
     varying = [name for name, column in values.items() if len({json.dumps(v, sort_keys=True) for v in column}) > 1]
     keys = sorted({key for t in trials for key in t.record.metrics})
     columns = {
@@ -73,6 +76,11 @@ def frame(study: str, budget: str = "default") -> pd.DataFrame:
         "run": [t.record.run for t in trials],
     }
     return pd.DataFrame(columns)
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value by which a frame can be grouped: a list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _find(study: str, arm: str, seed: int, budget: str) -> TrialRun:

@@ -26,7 +26,7 @@ from harness.training.planner import execution_alone
 def train(spec: TrialSpec, *, device: str = "auto", progress: bool = True) -> Model:
     """Return a VAE trained and scored as this specification says, as the same trial of a study would be, to rounding.
 
-    It trains in this process; nothing is recorded. Ctrl-C ends it with a KeyboardInterrupt. On a CPU it uses one thread, as the
+    It trains in this process, and no run is recorded. Ctrl-C ends it with a KeyboardInterrupt. On a CPU it uses one thread, as the
     workers of studies do, so that results do not depend on the number of cores.
 
     Args:
@@ -60,7 +60,7 @@ def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
     """Return the trained model, with progress shown on a line."""
     torch_device = devices.named(device)
     data = load_dataset(spec.dataset, say=line.show)
-    check_trials([spec], data.side, say=line.show)
+    check_trials([spec], data, say=line.show)
     if spec.evaluation != "validation" and data.train.labels is not None:
         features.classifier(data, say=line.show)  # made now, so that a first time is announced
     execution = execution_alone(spec, data, torch_device)

@@ -29,9 +29,12 @@ def from_function(name: str, function: Callable[[], Any]) -> Data:
             each of the others, so equal images go to one split.
 
     Raises:
-        UserError: It returns something else; the message says what came.
+        UserError: It raises an error, or returns something else; the message says what came.
     """
-    given = function()
+    try:
+        given = function()
+    except Exception as fault:  # it is the user's code, which may raise anything
+        raise UserError(f"{name}: {type(fault).__name__}: {fault}") from fault
     parts: Mapping[str, Any] = given if isinstance(given, Mapping) else {"images": given}
     if isinstance(given, tuple) and len(given) == 2:
         parts = dict(zip(("images", "labels"), given, strict=True))

@@ -14,7 +14,7 @@ from harness.metrics.bounds import batches
 from harness.metrics.inputs import encode, encodings, model_inputs, prior_samples
 from harness.models.vae import VAE
 from harness.scores import Score
-from harness.spec import TrialSpec
+from harness.spec import MEETS, TrialSpec
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Trained:
 
 
 def own_scores(trained: Trained, images: tuple[str, ...]) -> dict[str, float]:
-    """Return the values of a trial's own scores by key, of those on images of these splits.
+    """Return the values of a trial's own scores by key, of those on images of these splits whose needs it meets.
 
     Raises:
         UserError: A function returns something else than finite numbers by key, its own key among them.
@@ -68,21 +68,29 @@ def own_scores(trained: Trained, images: tuple[str, ...]) -> dict[str, float]:
     values: dict[str, float] = {}
     for reference in trained.spec.metrics:
         row: Score = references.resolve(reference)
-        if row.images in images:
+        if row.images in images and meets(row, trained):
             values |= measured(row, references.label(reference), trained)
     return values
+
+
+def meets(row: Score, trained: Trained) -> bool:
+    """Return whether a trial has what a score needs, as far as that is known before it is computed."""
+    labelled = trained.data.train.labels is not None
+    return all(labelled if need == "labels" else need not in MEETS or MEETS[need](trained.spec) for need in row.needs)
 
 
 def measured(row: Score, name: str, trained: Trained) -> dict[str, float]:
     """Return what the function of a score measures of a trained trial.
 
     Raises:
-        UserError: It returns something else than finite numbers by key, the score's own key among them.
+        UserError: It returns something else than a finite number for the score's own key, and for keys behind that and a slash.
     """
     given: Any = row.compute(trained) if row.compute else None
     if not isinstance(given, dict) or row.key not in given:
         raise UserError(f"score {name} must return a dict with {row.key!r}, got {given!r}")
     for key, value in given.items():
+        if key != row.key and not str(key).startswith(f"{row.key}/"):
+            raise UserError(f"score {name} must return {row.key!r} alone, or {row.key + '/...'!r} beside it; got {key!r} too")
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise UserError(f"score {name}: {key!r} must be a finite number, got {value!r}")
     return {key: float(value) for key, value in given.items()}

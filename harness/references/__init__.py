@@ -6,7 +6,7 @@ nor torch; nothing of the user's is imported before `resolve`. The files travel 
 that a worker anywhere runs the code that the study was started with.
 """
 
-from harness.references.importing import adopt, resolve, sources_of
+from harness.references.importing import adopt, at_hand, resolve, sources_of
 from harness.references.pinning import is_pinned, is_reference, label, offered, pin
 from harness.references.records import FILE, from_record, to_record
 from harness.references.sources import Source
@@ -15,6 +15,7 @@ __all__ = [
     "FILE",
     "Source",
     "adopt",
+    "at_hand",
     "from_record",
     "is_pinned",
     "is_reference",

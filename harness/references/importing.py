@@ -24,6 +24,11 @@ _COPIES: dict[str, tempfile.TemporaryDirectory[str]] = {}  # folders with the fi
 _IMPORTING = threading.RLock()  # sys.path and sys.modules are one per process
 
 
+def at_hand(pinned: str) -> bool:
+    """Return whether this process has the code behind a pinned reference."""
+    return pinned.partition("@")[2] in _SOURCES
+
+
 def keep(source: Source) -> None:
     """Keep a source for this process."""
     _SOURCES[source.digest] = source
@@ -72,21 +77,29 @@ def _import(source: Source) -> ModuleType:
     Raises:
         UserError: its name is that of a module that is loaded already, or whatever its code raises, with file and line.
     """
-    root = Path(source.root)
-    if not source.root or not source.is_at(root):
+    root, displaced = Path(source.root), {}
+    copied = not source.root or not source.is_at(root)
+    if copied:
         root = _copy(source)
     if not all(_is_current(source, name, file) for name, file in source.modules.items()):
-        for name in source.modules.keys() & sys.modules.keys():  # all of them, for one may hold what it imported from another
-            del sys.modules[name]
+        own = source.modules.keys() & sys.modules.keys()  # all of them, for one may hold what it imported from another
+        displaced = {name: (sys.modules.pop(name), _LOADED.pop(name, None)) for name in own}
     importlib.invalidate_caches()
     try:
         with paths.loading_from(root), _on_path(root), _without_bytecode():
             module = importlib.import_module(source.module)
-    except Exception as fault:  # it is the user's code, which may raise anything
+    except (Exception, SystemExit) as fault:  # it is the user's code, which may raise anything
         lines = [f.lineno for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(root / source.file)]
         where = f"{source.file}:{lines[-1]}" if lines else source.file
         raise UserError(f"{where}: {type(fault).__name__}: {fault}") from fault
     _LOADED.update({name: source.files[file] for name, file in source.modules.items() if name in sys.modules})
+    if copied and displaced:  # the code of a record does not take the place of the user's own
+        for name in source.modules:
+            sys.modules.pop(name, None)
+            _LOADED.pop(name, None)
+        sys.modules.update({name: before for name, (before, _) in displaced.items()})
+        _LOADED.update({name: content for name, (_, content) in displaced.items() if content is not None})
+        return module
     _leave_on_path(str(root))
     return module
 
@@ -110,7 +123,7 @@ def _is_current(source: Source, name: str, file: str) -> bool:
     loaded = Path(getattr(sys.modules[name], "__file__", None) or "?")
     if _LOADED[name] == source.files[file] if name in _LOADED else source.has(file, loaded):
         return True
-    if loaded.name != Path(file).name or not any(loaded.is_relative_to(folder) for folder in _roots()):
+    if name not in _LOADED and not any(loaded.is_relative_to(folder) for folder in _roots()):
         raise UserError(f"{file}: a module of this name is in use already, {loaded}\nrename the file")
     return False
 

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -14,8 +15,9 @@ from typing import Any
 from harness import paths
 from harness.errors import UserError, unknown
 from harness.references.importing import keep, keep_object
-from harness.references.sources import Source, read_source
+from harness.references.sources import DIGITS, Source, read_source
 
+_SEEN: dict[int, tuple[str, Any]] = {}  # objects that were pinned, each with the digest that its code had then, by identity
 ENTRY_POINTS = "vae_harness"  # by which installed packages offer names: `"likelihood.student_t" = "my_package.losses:StudentT"`
 
 
@@ -29,8 +31,12 @@ def is_reference(name: str) -> bool:
 
 
 def is_pinned(name: str) -> bool:
-    """Return whether a reference has the digest of its code."""
-    return "@" in name
+    """Return whether a name is a reference that has the digest of its code.
+
+    >>> is_pinned("losses.py:StudentT@1f2e3d4c5b6a"), is_pinned("losses.py:StudentT"), is_pinned("adam@1f2e3d4c5b6a")
+    (True, False, False)
+    """
+    return re.fullmatch(rf"[^@]+:[^@]+@[0-9a-f]{{{DIGITS}}}", name) is not None
 
 
 def label(name: str) -> str:
@@ -68,28 +74,27 @@ def _pin_words(words: str) -> str:
     where, _, name = words.partition(":")
     if not where or not all(part.isidentifier() for part in name.split(".")):
         raise UserError(f"{words!r} is no reference: write 'losses.py:StudentT' or 'my_package.losses:StudentT'")
-    folder = paths.study_folder() or Path.cwd()
+    folders = [folder for folder in (paths.study_folder(), Path.cwd()) if folder is not None]
     if where.endswith(".py"):
-        path = (folder / Path(where).expanduser()).resolve()
-        if not path.is_file():
-            raise UserError(
-                f"{words!r}: there is no file {path}\nfiles are looked for beside the study, else in the working folder"
-            )
-        source, where = read_source(path.parent, path.stem), path.name
+        found = [path for folder in folders if (path := (folder / Path(where).expanduser()).resolve()).is_file()]
+        if not found:
+            looked = " or ".join(dict.fromkeys(map(str, folders)))
+            raise UserError(f"{words!r}: there is no file {where} in {looked}")
+        source, where = read_source(found[0].parent, found[0].stem), found[0].name
     else:
-        source = read_source(_root_of(where, folder, words), where)
+        source = read_source(_root_of(where, folders, words), where)
     _check_name(source, name, words)
     keep(source)
     return f"{where}:{name}@{source.digest}"
 
 
-def _root_of(module: str, folder: Path, words: str) -> Path:
-    """Return the folder that a module is imported from, the given one before all others. Nothing is imported.
+def _root_of(module: str, folders: list[Path], words: str) -> Path:
+    """Return the folder that a module is imported from, the given ones before all others. Nothing is imported.
 
     Raises:
         UserError: there is no such module, or it is not written in Python.
     """
-    places: list[str] | None = [str(folder), *sys.path]
+    places: list[str] | None = [*map(str, folders), *sys.path]
     found: ModuleSpec | None = None
     parts = module.split(".")
     for depth in range(1, len(parts) + 1):
@@ -125,22 +130,35 @@ def _pin_object(given: Any) -> str:
     """Return the pinned reference of an object, which is what it stands for in this process from now on."""
     module, name = _named(given)
     file = getattr(module, "__file__", None)
-    if file is None or not file.endswith(".py"):
+    if module is None or file is None or not file.endswith(".py"):
         raise UserError(
             f"{name} was typed into a session, where no other process can import it\n"
             "write it into a file, such as losses.py, and name it 'losses.py:"
             f"{name}' (in a notebook: %%writefile losses.py)"
         )
-    path = Path(file).resolve()
-    if module is not None and module.__package__ in sys.modules:
-        where = module.__name__
-        source = read_source(_root(path, where), where)
+    path, spec = Path(file).resolve(), getattr(module, "__spec__", None)
+    dotted = spec.name if spec is not None else module.__name__  # of `python -m package.module` it is not `__main__`
+    if dotted.rpartition(".")[0] in sys.modules:
+        source, where = read_source(_root(path, dotted), dotted), dotted
     else:
         source, where = read_source(path.parent, path.stem), path.name
     pinned = f"{where}:{name}@{source.digest}"
+    if _is_stale(given, module, name, source.digest):
+        raise UserError(
+            f"{where} has changed since {name} was imported\nrestart, or importlib.reload({dotted}) and take {name} anew"
+        )
     keep(source)
     keep_object(pinned, given)
     return pinned
+
+
+def _is_stale(given: Any, module: ModuleType, name: str, digest: str) -> bool:
+    """Return whether an object is of an earlier state of its file, as far as this process has seen it."""
+    known, _ = _SEEN.setdefault(id(given), (digest, given))
+    current: Any = module
+    for part in name.split("."):
+        current = getattr(current, part, None)
+    return known != digest or (current is not None and current is not given)
 
 
 def _check_name(source: Source, name: str, words: str) -> None:

@@ -1,8 +1,10 @@
 """The code behind references as a text, to be kept with what was made by it."""
 
 import json
+import re
 from collections.abc import Iterable
 
+from harness.errors import UserError
 from harness.references.importing import adopt, sources_of
 from harness.references.sources import Source
 
@@ -16,5 +18,13 @@ def to_record(names: Iterable[str]) -> str:
 
 
 def from_record(text: str) -> None:
-    """Take in the code of a record, so that references to it can be resolved here."""
-    adopt(Source("", s["module"], {name: content.encode() for name, content in s["files"].items()}) for s in json.loads(text))
+    """Take in the code of a record, so that references to it can be resolved here.
+
+    Raises:
+        UserError: a file's name that is no path of a module.
+    """
+    sources = [Source("", s["module"], {name: content.encode() for name, content in s["files"].items()}) for s in json.loads(text)]
+    for name in (name for source in sources for name in source.files):
+        if not re.fullmatch(r"(\w+/)*\w+\.py", name):
+            raise UserError(f"{name!r} in {FILE} is no path of a module")
+    adopt(sources)

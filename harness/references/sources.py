@@ -11,6 +11,7 @@ from harness.errors import UserError
 
 STUDY = "STUDY"  # the name of a study in its file; its plan is no part of the code
 DIGITS = 12  # of a digest
+MOST_BYTES = 2 * 2**20  # of a source
 HARNESS = __name__.partition(".")[0]
 
 
@@ -66,7 +67,7 @@ def read_source(root: Path, module: str) -> Source:
     lie in its folder.
 
     Raises:
-        UserError: a file that cannot be read as Python, or a module of the harness itself.
+        UserError: a file that cannot be read as Python, a module of the harness itself, or more code than can travel.
     """
     if module.split(".")[0] == HARNESS:
         raise UserError(f"{module} is the harness's own: name what it has as `harness.catalog` does")
@@ -74,6 +75,11 @@ def read_source(root: Path, module: str) -> Source:
     files: dict[str, bytes] = {}
     ahead = [module]
     while ahead:
+        if sum(map(len, files.values())) > MOST_BYTES:
+            raise UserError(
+                f"{module} imports more than {MOST_BYTES // 2**20} MiB of its own package, which would travel with every trial\n"
+                "write a file beside the study that takes from it what you need"
+            )
         parts = ahead.pop().split(".")
         if parts[0] == HARNESS or package not in (None, parts[0]):
             continue
@@ -84,6 +90,8 @@ def read_source(root: Path, module: str) -> Source:
                 continue
             files[file.relative_to(root).as_posix()] = file.read_bytes()
             ahead += _imports(file, parts[:depth] if file.name == "__init__.py" else parts[: depth - 1])
+    if not files:
+        raise UserError(f"there is no file of {module} in {root}")
     return Source(str(root), module, files)
 
 

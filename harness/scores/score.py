@@ -1,8 +1,11 @@
 """What a row says of a score, and the filters over rows that tables, charts and objectives are."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from harness.errors import UserError, unknown
 
 EXACT_LATENTS = 2  # quadrature over z takes at most as many
 
@@ -59,6 +62,16 @@ class Score:
     headline: bool = True
     needs: tuple[str, ...] = ()
     compute: Callable[[Any], Mapping[str, float]] | None = None
+
+    def __post_init__(self) -> None:
+        for field, known in {"better": ("lower", "higher", ""), "tier": ("A", "B", "C", "D")}.items():
+            if getattr(self, field) not in known:
+                raise UserError(f"score {self.key!r}: {unknown(field, getattr(self, field), map(repr, known))}")
+        for need in self.needs:
+            if need not in NEEDS:
+                raise UserError(f"score {self.key!r}: {unknown('need', need, NEEDS)}")
+        if not re.fullmatch(r"[a-z][\w-]*(/[\w-]*)+", str(self.key), re.ASCII) or not self.label:
+            raise UserError(f"a score has a label, and a key such as 'test/sharpness'; got {self.key!r}, {self.label!r}")
 
     @property
     def images(self) -> str:

@@ -1,5 +1,6 @@
 """Arguments of what a trial names, and a trial's fields as flat parameters. Torch is not imported here."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,8 +20,18 @@ class Arguments(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Arguments):  # 3 and 3.0 are equal, but may be other code's business, and have other ids
+            return self.text == other.text
+        return isinstance(other, Mapping) and self._values == dict(other)
+
     def __hash__(self) -> int:
-        return hash(tuple(self._values.items()))
+        return hash(self.text)
+
+    @property
+    def text(self) -> str:
+        """The arguments as JSON, with their names in order."""
+        return json.dumps(self._values, sort_keys=True, default=dict)
 
     def __repr__(self) -> str:
         return repr(self._values)

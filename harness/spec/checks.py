@@ -1,6 +1,5 @@
 """What may be wrong with the fields of a trial, all of it at once. Torch is not imported here."""
 
-import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -68,13 +67,11 @@ def arguments_of(spec: "TrialSpec", name: str) -> tuple[Arguments, list[str]]:
     """Return the arguments in a field with the defaults filled in and in one form, and what is wrong with them."""
     given, of = getattr(spec, name), catalog.ARGUMENTS[name]
     thing = getattr(spec, of)
-    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+    if not isinstance(given, Mapping):
         return Arguments({}), [f"{name} must be a mapping of names to values, such as {{'df': 3}}, got {given!r}"]
-    try:
-        json.dumps(given, default=dict)
-    except TypeError as fault:
-        return Arguments({}), [f"{name} must be numbers, words, lists and mappings of these: {fault}"]
     entry = catalog.entry(of, thing) if isinstance(thing, str) else None
+    if not _is_plain(given, finite=entry is None):
+        return Arguments({}), [f"{name} must be numbers, words, lists and mappings of these by name, got {given!r}"]
     if entry is None:  # code of the user's own, which is asked before anything trains
         return Arguments(given), []
     known = entry.arguments
@@ -86,6 +83,19 @@ def arguments_of(spec: "TrialSpec", name: str) -> tuple[Arguments, list[str]]:
     values: dict[str, Any] = {key: given.get(key, argument.default) for key, argument in known.items()}
     faults += filter(None, (known[key].fault(f"{name}.{key}", value) for key, value in values.items()))
     return Arguments({k: float(v) if type(v) is int else v for k, v in values.items()}), faults
+
+
+def _is_plain(value: object, *, finite: bool) -> bool:
+    """Return whether a value is made of (finite) numbers, words, lists and mappings by name, which JSON gives back as they are."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(item, finite=finite) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item, finite=finite) for item in value)
+    return (
+        value is None
+        or isinstance(value, str | bool | int)
+        or (isinstance(value, float) and not (finite and not math.isfinite(value)))
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -148,7 +148,10 @@ class TrialSpec:
         """The scale of the native objective: its kind, and the data that it is a probability of. A user's is imported."""
         entry = catalog.LIKELIHOODS.get(self.likelihood)
         if entry is None:
-            return Scale.parse(getattr(catalog.find("likelihood", self.likelihood), "scale", None))
+            try:
+                return Scale.parse(getattr(catalog.find("likelihood", self.likelihood), "scale", None))
+            except UserError as fault:
+                raise UserError(f"likelihood {references.label(self.likelihood)}: {fault}") from None
         return entry.scale._replace(of=entry.scale.of.format(**self.likelihood_args))
 
     @property
@@ -192,7 +195,7 @@ class TrialSpec:
             UserError: an unknown field, with the nearest known name, or a wrong value. The message lists all errors at once.
         """
         faults = [str(unknown("field of a trial", name, FIELDS)) for name in changes if name.partition(".")[0] not in FIELDS]
-        values = {name: value for name, value in changes.items() if name in FIELDS}
+        values = catalog.pinned_in({name: value for name, value in changes.items() if name in FIELDS})
         for name, of in catalog.ARGUMENTS.items():
             if of in values and name not in values and values[of] != getattr(self, of):
                 values[name] = {}

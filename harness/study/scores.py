@@ -1,6 +1,6 @@
 """Which scores may rank which trials. Torch is not imported here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -8,16 +8,7 @@ from harness import references
 from harness.errors import UserError
 from harness.scores import EXACT_LATENTS, NEEDS, SCORES, Score, Scores, compared
 from harness.scores.rows import OWN_BITS
-from harness.spec import TrialSpec
-
-# The needs that a spec alone can tell of; whether images have labels, or a likelihood a scale of noise, shows in its results.
-MEETS: Mapping[str, Callable[[TrialSpec], bool]] = {
-    "grey_pmf": lambda spec: spec.has_grey_pmf,
-    "exact": lambda spec: spec.latent <= EXACT_LATENTS,
-    "deep": lambda spec: spec.evaluation in ("full", "thorough"),
-    "held_out": lambda spec: spec.fit_on == "train",
-    "epochs": lambda spec: spec.epochs > 1,
-}
+from harness.spec import MEETS, TrialSpec
 
 
 def take_metrics(study: Any) -> None:

@@ -353,7 +353,13 @@ class Search:
 
 
 def _pinned(name: str, axis: Real | Whole | OneOf | Widths) -> Real | Whole | OneOf | Widths:
-    """Return an axis with the names that it chooses from as a spec keeps them."""
-    if not isinstance(axis, OneOf) or not isinstance(axis.choices, tuple) or name not in catalog.TABLES:
-        return axis
-    return replace(axis, choices=tuple(catalog.pinned_in({name: choice})[name] for choice in axis.choices))
+    """Return an axis with the names that it chooses from, and those beside which it is searched, as a spec keeps them."""
+
+    def kept(field: str, values: Any) -> Any:
+        if isinstance(values, tuple):
+            return tuple(kept(field, value) for value in values)
+        return catalog.pinned_in({field: values})[field]
+
+    if isinstance(axis.when, Mapping):
+        axis = replace(axis, when={field: kept(field, values) for field, values in axis.when.items()})
+    return replace(axis, choices=kept(name, axis.choices)) if isinstance(axis, OneOf) and isinstance(axis.choices, tuple) else axis

@@ -19,6 +19,12 @@ def check_activation(given: Any) -> None:
     """
     contract = Contract(given, "activation")
     name = TrialSpec(activation=given).activation
+    with contract.calling("it"):
+        _check_activation(contract, name)
+
+
+def _check_activation(contract: Contract, name: str) -> None:
+    """Check the activation of this name."""
     function = catalog.find("activation", name)
     x = (10 * normal(2, 3, 4)).requires_grad_()
     with contract.calling("it"):
@@ -45,6 +51,12 @@ def check_objective(given: Any) -> None:
     """
     contract = Contract(given, "objective")
     function = catalog.find("objective", TrialSpec(objective=given).objective)
+    with contract.calling("it"):
+        _check_objective(contract, function)
+
+
+def _check_objective(contract: Contract, function: Any) -> None:
+    """Check the function of an objective."""
     lanes, draws, images, latents = 2, 3, 4, 5
     leaves = [normal(lanes, images, latents, seed=k).requires_grad_() for k in range(2)]
     eps, weight = normal(lanes, draws, images, latents, seed=2), torch.ones(lanes)

@@ -17,7 +17,6 @@ MASS = 1e-3  # that the whole probability may be off
 POINTS = {1: 20_001, 2: 401}  # of the real line or of [0, 1], for each of so many pixels
 DRAWS, FARTHEST = 4_000, 2.2  # draws, and sqrt(draws) times the distance of their distribution: more has p = 1e-4
 LARGE = 10.0  # outputs for which all must be finite
-SUPPORTS = ("{0,1}", "0..255", "v/255 (the real line)", "(v+u)/256 (from 0 to 1)")
 
 
 class _Grid(NamedTuple):
@@ -27,7 +26,7 @@ class _Grid(NamedTuple):
     widths: Tensor
 
 
-def check_likelihood(given: Any, **arguments: Any) -> None:
+def check_likelihood(given: Any, /, **arguments: Any) -> None:
     """Raise an error if a likelihood breaks its contract.
 
     It must have `outputs`, `scale`, `log_prob`, `mean` and `sample`; `log_pmf` and the other members of
@@ -52,14 +51,15 @@ def check_likelihood(given: Any, **arguments: Any) -> None:
         _check_members(contract, given, scale=hasattr(given, "scale"))
         likelihood = given if hasattr(given, "noise") and hasattr(given, "misfit") else OwnLikelihood(given)
         scale = Scale.parse(given.scale)
-    _check_shapes(contract, likelihood)
-    for seed in range(4):
-        if scale.kind != "pseudo":
-            for pixels in POINTS:
-                _check_mass(contract, likelihood, scale, pixels, seed)
-            _check_draws(contract, likelihood, scale, seed)
-        _check_levels(contract, likelihood, seed)
-    _check_large(contract, likelihood)
+    with contract.calling("it"):
+        _check_shapes(contract, likelihood)
+        for seed in range(4):
+            if scale.kind != "pseudo":
+                for pixels in POINTS:
+                    _check_mass(contract, likelihood, scale, pixels, seed)
+                _check_draws(contract, likelihood, scale, seed)
+            _check_levels(contract, likelihood, seed)
+        _check_large(contract, likelihood)
 
 
 def _check_members(contract: Contract, own: Any, *, scale: bool) -> None:
@@ -94,6 +94,8 @@ def _check_shapes(contract: Contract, likelihood: Likelihood) -> None:
     with contract.calling("log_prob"):
         log_p = contract.shape("log_prob", likelihood.log_prob(x, *out), shape[:2], "(S, B)")
     contract.finite("log_prob", log_p, "compute it from logits and log scales, never from a probability")
+    if not likelihood.log_prob(x, *(o.clone().requires_grad_() for o in out)).requires_grad:
+        contract.broken("log_prob must be differentiable in the outputs", "no gradient", "detach nothing")
     contract.same_twice("log_prob", lambda: likelihood.log_prob(x, *out), "draw nothing in it")
     alone = likelihood.log_prob(x[:1], *(o[:1] for o in out))
     contract.equal("a lane of log_prob must be what it is alone", log_p[:1], alone, "sum over pixels only: .sum(-1)", 1e-6)
@@ -129,7 +131,11 @@ def _grid(contract: Contract, likelihood: Likelihood, scale: Scale, out: tuple[T
             spread = ((high - low) / 2).clamp_min(1e-6)
             angle = math.pi * ((torch.arange(n).double() + 0.5) / n - 0.5)  # x = centre + spread tan(angle), so tails are covered
             return _Grid(centre + spread * angle.tan(), spread * math.pi / n / angle.cos().square())
-    contract.broken("scale must be on a known support", repr(scale.of), f"known: {', '.join(SUPPORTS)}")
+    contract.broken(
+        "scale must be on a known support",
+        repr(scale.of),
+        "known: {0,1}, 0..255, v/255, (v+u)/256",
+    )
 
 
 def _masses(likelihood: Likelihood, grid: _Grid, out: tuple[Tensor, ...], pixels: int) -> Tensor:
@@ -173,6 +179,9 @@ def _check_levels(contract: Contract, likelihood: Likelihood, seed: int) -> None
     levels, out = torch.arange(MAX_LEVEL + 1).double()[None, :, None], _outputs(likelihood, (1, 1, 1), seed)
     with contract.calling("log_pmf"):
         log_p = likelihood.log_pmf(levels, *(o.expand(1, MAX_LEVEL + 1, 1) for o in out))
+    own = getattr(likelihood, "own", None)
+    if log_p is None and callable(getattr(own, "log_pmf", None)):
+        contract.broken("log_pmf must be a probability of grey levels", "None", "leave log_pmf out")
     if log_p is not None:
         contract.shape("log_pmf", log_p, (1, MAX_LEVEL + 1), "(S, B)")
         mass = log_p.exp().sum().item()
@@ -189,6 +198,6 @@ def _check_large(contract: Contract, likelihood: Likelihood) -> None:
         out = [torch.full((1, 1, 3 if k < likelihood.outputs else 1), sign * LARGE, requires_grad=True) for k in range(n)]
         for call, value in {"log_prob": likelihood.log_prob(x, *out).sum(), "mean": likelihood.mean(*out).sum()}.items():
             contract.finite(f"{call} for outputs of {sign * LARGE:g}", value, "clamp log scales before exp")
-            for gradient in torch.autograd.grad(value, out, allow_unused=True):
+            for gradient in torch.autograd.grad(value, out, allow_unused=True) if value.requires_grad else ():
                 if gradient is not None:
                     contract.finite(f"the gradient of {call} for outputs of {sign * LARGE:g}", gradient, "clamp before exp and log")

@@ -32,7 +32,16 @@ class _Alone(nn.Module):
         return torch.stack([t[0].unflatten(-1, self.image_shape) for t in given], 1)
 
 
-def check_network(given: Any, *, image_shape: tuple[int, int, int] = (1, 8, 8), latent: int = 3, **arguments: Any) -> None:
+def check_network(
+    given: Any,
+    /,
+    *,
+    image_shape: tuple[int, int, int] = (1, 8, 8),
+    latent: int = 3,
+    hidden: tuple[int, ...] | None = None,
+    activation: Any = "elu",
+    **arguments: Any,
+) -> None:
     """Raise an error if a network breaks its contract.
 
     It is a function of `(image_shape, latent, outputs, **arguments)` that returns an encoder, from images (B, C, H, W) on [0, 1] to
@@ -43,13 +52,15 @@ def check_network(given: Any, *, image_shape: tuple[int, int, int] = (1, 8, 8), 
         given: A name of the catalog, a reference, or the function.
         image_shape: Of the images to try it on.
         latent: Latents to try it with.
+        hidden: The widths of a trial, for a function that takes them.
+        activation: The activation of a trial, for a function that takes it.
         arguments: Those of the function.
 
     Raises:
         ContractError: The rule that it breaks first.
     """
     contract = Contract(given, "network")
-    spec = TrialSpec(network=given, latent=latent, network_args=arguments)
+    spec = TrialSpec(network=given, latent=latent, hidden=hidden, activation=activation, network_args=arguments)
     for outputs, name in enumerate(OUTPUTS, start=1):
         if catalog.entry("network", spec.network) is not None:
 
@@ -60,8 +71,8 @@ def check_network(given: Any, *, image_shape: tuple[int, int, int] = (1, 8, 8), 
 
             _check(contract, make, image_shape, latent, outputs, own=False)
             continue
-        function, activation = catalog.find("network", spec.network), catalog.find("activation", spec.activation)
-        offered = {"activation": activation, "hidden": spec.hidden}
+        function = catalog.find("network", spec.network)
+        offered = {"activation": catalog.find("activation", spec.activation), "hidden": spec.hidden}
         make_own = maker(function, math.prod(image_shape), latent, outputs, spec.network_args, **offered)
         _check(contract, make_own, image_shape, latent, outputs, own=True)
 
@@ -75,9 +86,11 @@ def _check(contract: Contract, make: Any, image_shape: tuple[int, int, int], lat
             pair = make()
         if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(m, nn.Module) for m in pair)):
             contract.broken("it must return a pair of torch modules", type(pair).__name__, "return encoder, decoder")
-        _check_pair(contract, *pair, image_shape, latent, outputs)
-        if own:
-            _check_lanes(contract, make, image_shape)
+        with contract.calling("it"):
+            _check_pair(contract, *pair, image_shape, latent, outputs)
+            if own:
+                _check_apart(contract, *pair)
+                _check_lanes(contract, make, image_shape)
     finally:
         torch.random.set_rng_state(torch_seed)
 
@@ -113,10 +126,20 @@ def _check_pair(
         )
         loss = torch.stack([t.square().sum() for t in _all(module(given))]).sum()
         names, params = zip(*module.named_parameters(), strict=True)
+        if not loss.requires_grad:
+            contract.broken(f"{name} must be differentiable", "no gradient", "leave no_grad and detach out")
         gradients = torch.autograd.grad(loss, params, allow_unused=True)
         unused = [n for n, g in zip(names, gradients, strict=True) if g is None]
         if unused:
             contract.broken(f"{name} must use all of its parameters", f"unused: {', '.join(unused)}", "delete layers without use")
+
+
+def _check_apart(contract: Contract, encoder: nn.Module, decoder: nn.Module) -> None:
+    """Check that encoder and decoder share no parameter, which lanes would hold twice."""
+    of_encoder = {id(p): name for name, p in encoder.named_parameters()}
+    shared = [of_encoder[id(p)] for p in decoder.parameters() if id(p) in of_encoder]
+    if shared:
+        contract.broken("encoder and decoder must have parameters of their own", f"shared: {', '.join(shared)}", "untie them")
 
 
 def _check_lanes(contract: Contract, make: Any, image_shape: tuple[int, int, int]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from harness import catalog, paths, provenance, references
+from harness.data import Data
 from harness.spec import TrialSpec
 from harness.testing.datasets import check_dataset
 from harness.testing.functions import check_activation, check_objective
@@ -25,14 +26,14 @@ ARGUMENTS = {of: name for name, of in catalog.ARGUMENTS.items()}
 WORDS = {"metrics": "score"}  # for messages
 
 
-def check_trials(specs: Iterable[TrialSpec], side: int, say: Callable[[str], None] = print) -> None:
+def check_trials(specs: Iterable[TrialSpec], data: Data, say: Callable[[str], None] = print) -> None:
     """Raise an error if something of the user's own that these trials refer to breaks its contract.
 
     What has passed is noted in mlruns/checked by the digest of its code and of the harness's, and not checked again.
 
     Args:
         specs: The trials.
-        side: Width and height of their images in pixels.
+        data: Their data set.
         say: Takes a line for each thing that is checked.
 
     Raises:
@@ -46,7 +47,10 @@ def check_trials(specs: Iterable[TrialSpec], side: int, say: Callable[[str], Non
             if references.is_reference(name):
                 arguments = dict(getattr(spec, ARGUMENTS[kind])) if kind in ARGUMENTS else {}
                 if kind == "network":
-                    arguments |= {"image_shape": (1, side, side), "latent": spec.latent}
+                    shape = (1, data.side, data.side)
+                    arguments |= {"image_shape": shape, "latent": spec.latent, "hidden": spec.hidden, "activation": spec.activation}
+                if kind == "metrics":
+                    arguments |= {"side": data.side, "latent": spec.latent, "labelled": data.train.labels is not None}
                 things[kind, name, json.dumps(arguments, sort_keys=True, default=dict)] = arguments
     for (kind, name, words), arguments in things.items():
         key = hashlib.sha256(f"{kind} {name} {words} {provenance.code()}".encode()).hexdigest()[:16]

@@ -54,7 +54,7 @@ def test_a_trial_on_record_is_given_back(tracker: MlflowTracker) -> None:
     assert list(frame["arm"]) == ["bce", "wide", "bce", "wide"]
     assert list(frame["seed"]) == [1, 1, 2, 2]
     assert list(frame["likelihood"]) == ["bce", "mse", "bce", "mse"]
-    assert list(frame["hidden"]) == [[16], [24], [16], [24]]
+    assert list(frame["hidden"]) == [(16,), (24,), (16,), (24,)]
     assert not {"latent", "dataset", "epochs"} & set(frame)
     row = frame.loc[3]
     assert row["validation/squared_error"] == by_name.scores["validation/squared_error"]

@@ -1,5 +1,6 @@
 """References are pinned to their code, travel with specs, and are imported as they were."""
 
+import importlib
 import os
 import pickle
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import textwrap
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -191,3 +193,73 @@ def test_references_cost_nothing_where_there_are_none() -> None:
     program = "import sys; import harness.spec; harness.spec.TrialSpec(); print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.split() == ["False", "False"]
+
+
+def imported(folder: Path, name: str) -> ModuleType:
+    """A module that the user has imported."""
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+
+
+def test_a_class_whose_file_has_changed_since_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / "changing.py", "class Mine:\n    value = 1\n")
+    changing = imported(folder, "changing")
+    first = references.pin(changing.Mine)
+    write(folder / "changing.py", "class Mine:\n    value = 10\n")
+    with pytest.raises(UserError, match=r"changing\.py has changed since Mine was imported"):
+        references.pin(changing.Mine)
+    os.utime(folder / "changing.py", (0, 0))  # so that bytecode of the same second is not taken for it
+    monkeypatch.syspath_prepend(str(folder))
+    importlib.reload(changing)
+    again = references.pin(changing.Mine)
+    assert (references.resolve(first).value, references.resolve(again).value) == (1, 10)
+
+
+def test_code_on_record_does_not_take_the_place_of_the_users_own(folder: Path) -> None:
+    write(folder / "placed.py", "class Mine:\n    value = 1\n")
+    old = references.pin("placed.py:Mine")
+    record = references.to_record([old])
+    write(folder / "placed.py", "class Mine:\n    value = 2\n")
+    mine = imported(folder, "placed")
+    references.from_record(record)
+    assert references.resolve(old).value == 1
+    assert sys.modules["placed"] is mine
+    new = references.pin(mine.Mine)
+    assert new != old
+    assert references.resolve(new) is mine.Mine
+
+
+def test_a_record_writes_nothing_beside_its_own_folder() -> None:
+    with pytest.raises(UserError, match="is no path of a module"):
+        references.from_record('[{"module": "x", "files": {"../../escaped.py": "1"}}]')
+
+
+def test_too_much_code_to_travel_is_refused() -> None:
+    with pytest.raises(UserError, match=r"nn\.functional imports more than 2 MiB of its own package"):
+        references.pin("torch.nn.functional:hardswish")
+
+
+@pytest.mark.parametrize(
+    ("field", "name"), [("optimizer", "adam@x"), ("activation", "rleu@1f2e3d4c5b6a"), ("optimizer", "a:b@1f2e3d4c5b6a")]
+)
+def test_a_name_with_a_digest_is_no_way_past_the_catalog(field: str, name: str) -> None:
+    with pytest.raises(UserError, match=f"unknown {field}"):
+        TrialSpec(**{field: name})
+
+
+def test_deriving_the_same_likelihood_keeps_its_arguments(folder: Path) -> None:
+    spec = TrialSpec(likelihood="losses.py:Mine", likelihood_args={"df": 4})
+    assert spec.derive(likelihood="losses.py:Mine", latent=3).likelihood_args == {"df": 4}
+    assert spec.derive(likelihood="bce").likelihood_args == {}
+
+
+def test_equal_specs_have_equal_ids_whatever_the_arguments_are(folder: Path) -> None:
+    specs = [TrialSpec(likelihood="losses.py:Mine", likelihood_args={"a": value}) for value in (1, 1.0, True, [1], {"b": 1})]
+    assert len({s.id for s in specs}) == len(set(specs)) == 5
+    assert all(TrialSpec.from_dict(s.as_dict()) == s for s in specs)
+    for value in ({1: 2}, {1, 2}, float("nan"), object()):
+        with pytest.raises(UserError, match="likelihood_args must be numbers, words, lists and mappings"):
+            TrialSpec(likelihood="losses.py:Mine", likelihood_args={"a": value})

@@ -11,9 +11,9 @@ from harness.errors import UserError
 from harness.metrics.bounds import LADDER
 from harness.scores import CODES, IMAGES, NEEDS, SAMPLES, SCORES, Score, compared, costs, in_groups, on_test, qualities, row_of
 from harness.scores.rows import ROWS
-from harness.spec import TrialSpec
+from harness.spec import MEETS, TrialSpec
 from harness.study import Ablation, Budget, Constraint, Hypothesis, Real, Search, SearchBudget
-from harness.study.scores import MEETS, lacking
+from harness.study.scores import lacking
 
 
 def nothing(trained: Any) -> Mapping[str, float]:

@@ -156,7 +156,27 @@ class Mutable(Normal.__base__):  # type: ignore[misc, name-defined]
     log_prob = mean = sample = Normal.log_prob
 
 
+class NoPmf(Normal):
+    def log_pmf(self, v: Tensor, a: Tensor) -> None:
+        return None
+
+
+class Detached(Normal):
+    def log_prob(self, x: Tensor, a: Tensor) -> Tensor:
+        return super().log_prob(x, a.detach())
+
+
+class Fussy(Normal):
+    def log_prob(self, x: Tensor, a: Tensor) -> Tensor:
+        if x.shape[1] > 100:
+            raise ValueError("too many images")
+        return super().log_prob(x, a)
+
+
 LIKELIHOODS = {
+    NoPmf: "log_pmf must be a probability of grey levels, got None",
+    Detached: "log_prob must be differentiable in the outputs",
+    Fussy: "it must work, got ValueError: too many images",
     TwoPercent: "the probability of a pixel must be 1 over v/255, got 1.02 ",
     MeanOfPixels: "the probability of two pixels must be 1",
     SumOfImages: "log_prob must have the shape (S, B) = (2, 3), got (2,)",
@@ -237,7 +257,22 @@ def unsized(image_shape: tuple[int, ...], latent: int) -> tuple[nn.Module, ...]:
     return network(latent, 1)
 
 
+def tied(image_shape: tuple[int, ...], latent: int, outputs: int) -> tuple[nn.Module, ...]:
+    encoder, decoder = network(latent, outputs)
+    decoder.layer = encoder[1]
+    shift = decoder.layer
+    decoder.forward = lambda z: decoder[1](decoder[0](z) + shift.weight.sum() + shift.bias.sum())  # type: ignore[method-assign]
+    return encoder, decoder
+
+
+def frozen(image_shape: tuple[int, ...], latent: int, outputs: int) -> tuple[nn.Module, ...]:
+    encoder, decoder = network(latent, outputs)
+    return encoder.requires_grad_(False), decoder
+
+
 NETWORKS = {
+    tied: "encoder and decoder must have parameters of their own, got shared: 1.weight, 1.bias",
+    frozen: "the encoder must be differentiable",
     flat: "the decoder's output must have the shape (B, K, C, H, W) = (3, 1, 1, 8, 8), got (3, 1, 64)",
     normalised: "the encoder must treat each image by itself",
     dropping: "the encoder must give the same twice",
@@ -382,6 +417,10 @@ def spoiling(trained: Any) -> dict[str, float]:
     ("compute", "message"),
     [
         (lambda trained: {"test/other": 1.0}, "must return a dict with 'test/mine', got {'test/other': 1.0}"),
+        (
+            lambda trained: {"test/mine": 1.0, "test/elbo": 0.0},
+            "or 'test/mine/...' beside it; got 'test/elbo' too",
+        ),
         (lambda trained: {"test/mine": float("nan")}, "'test/mine' must be a finite number, got nan"),
         (lambda trained: {"test/mine": torch.rand(()).item()}, "compute must give the same twice"),
         (lambda trained: trained.nothing, "compute must work, got AttributeError"),
@@ -394,3 +433,17 @@ def test_a_score_that_breaks_a_rule_is_refused(compute: Any, message: str) -> No
     with pytest.raises(UserError) as fault:
         check_score(score(compute))
     assert message in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"better": "down"}, "unknown better 'down'"),
+        ({"tier": "E"}, "unknown tier 'E'"),
+        ({"needs": ("labls",)}, "unknown need 'labls'; did you mean 'labels'"),
+        ({"key": "mine"}, "a key such as 'test/sharpness'"),
+    ],
+)
+def test_a_score_is_described_in_known_words(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Score(**{"key": "test/mine", "label": "mine"} | wrong)
