@@ -86,6 +86,18 @@ def until_over(pool: Ray) -> Iterator[Event]:
 # -------------------------------------------------------------------------------- a node, a worker
 
 
+def test_code_of_the_users_own_goes_to_the_nodes(pool: Ray, tmp_path: Path) -> None:
+    spec = own_file.spec_of(tmp_path / "gone")
+    dirs = OutputDirs(tmp_path / "scratch", tmp_path / "checkpoints")
+    here = TinyDriver(InProcess(dirs), dirs)
+    here.run([spec])
+    pool.submit(Job((spec,)))
+    [there] = [e for e in until_over(pool) if isinstance(e, Finished)]
+    [ours] = [e for e in here.events if isinstance(e, Finished)]
+    for score in ("test/contrast", "test/elbo", "test/squared_error"):
+        assert there.result.metrics[score] == pytest.approx(ours.result.metrics[score], rel=1e-5)
+
+
 def test_a_node_is_killed(pool: Ray, cluster: Any, tmp_path: Path) -> None:
     """Its trial goes on elsewhere from its newest checkpoint, and ends with the weights of an undisturbed one."""
     specs = {s.id: s for s in (TRIAL.derive(seed=n) for n in range(12))}
@@ -204,18 +216,6 @@ def test_a_signal_interrupts_the_wait_and_closing_keeps_the_newest_epoch(pool: R
 
 
 # -------------------------------------------------------------------------------- what a cluster has, and what it has not
-
-
-def test_code_of_the_users_own_goes_to_the_nodes(pool: Ray, tmp_path: Path) -> None:
-    spec = own_file.spec_of(tmp_path / "gone")
-    dirs = OutputDirs(tmp_path / "scratch", tmp_path / "checkpoints")
-    here = TinyDriver(InProcess(dirs), dirs)
-    here.run([spec])
-    pool.submit(Job((spec,)))
-    [there] = [e for e in until_over(pool) if isinstance(e, Finished)]
-    [ours] = [e for e in here.events if isinstance(e, Finished)]
-    for score in ("test/contrast", "test/elbo", "test/squared_error"):
-        assert there.result.metrics[score] == pytest.approx(ours.result.metrics[score], rel=1e-5)
 
 
 def test_workers_share_gpus_evenly(cluster: Any, tmp_path: Path) -> None:
