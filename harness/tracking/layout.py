@@ -16,6 +16,7 @@ VIEW_KEY = "default"
 def sections(scores: Scores) -> dict[str, list[Score]]:
     """Return the scores that are charted, by the title of their section."""
     arms = [score for score in in_groups(scores, *compared(scores)) if score.better]
+    arms.sort(key=lambda score: score.compute is None)  # a study's own come first
     return {
         "Scores that compare arms": arms,
         KL_CURVES: in_groups(scores, KL_CURVES),
