@@ -5,7 +5,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
@@ -77,7 +77,8 @@ def _import(source: Source) -> ModuleType:
     Raises:
         UserError: its name is that of a module that is loaded already, or whatever its code raises, with file and line.
     """
-    root, displaced = Path(source.root), {}
+    root = Path(source.root)
+    displaced: dict[str, tuple[ModuleType, bytes | None]] = {}
     copied = not source.root or not source.is_at(root)
     if copied:
         root = _copy(source)
@@ -89,19 +90,25 @@ def _import(source: Source) -> ModuleType:
         with paths.loading_from(root), _on_path(root), _without_bytecode():
             module = importlib.import_module(source.module)
     except (Exception, SystemExit) as fault:  # it is the user's code, which may raise anything
+        _restore(source, displaced)
         lines = [f.lineno for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(root / source.file)]
         where = f"{source.file}:{lines[-1]}" if lines else source.file
         raise UserError(f"{where}: {type(fault).__name__}: {fault}") from fault
     _LOADED.update({name: source.files[file] for name, file in source.modules.items() if name in sys.modules})
     if copied and displaced:  # the code of a record does not take the place of the user's own
-        for name in source.modules:
-            sys.modules.pop(name, None)
-            _LOADED.pop(name, None)
-        sys.modules.update({name: before for name, (before, _) in displaced.items()})
-        _LOADED.update({name: content for name, (_, content) in displaced.items() if content is not None})
+        _restore(source, displaced)
         return module
     _leave_on_path(str(root))
     return module
+
+
+def _restore(source: Source, displaced: Mapping[str, tuple[ModuleType, bytes | None]]) -> None:
+    """Put modules back in the place of a source's own, each with what it was loaded from, if that is known."""
+    for name in source.modules:
+        sys.modules.pop(name, None)
+        _LOADED.pop(name, None)
+    sys.modules.update({name: module for name, (module, _) in displaced.items()})
+    _LOADED.update({name: content for name, (_, content) in displaced.items() if content is not None})
 
 
 def _leave_on_path(root: str) -> None:

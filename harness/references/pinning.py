@@ -138,7 +138,7 @@ def _pin_object(given: Any) -> str:
         )
     path, spec = Path(file).resolve(), getattr(module, "__spec__", None)
     dotted = spec.name if spec is not None else module.__name__  # of `python -m package.module` it is not `__main__`
-    if dotted.rpartition(".")[0] in sys.modules:
+    if hasattr(module, "__path__") or dotted.rpartition(".")[0] in sys.modules:
         source, where = read_source(_root(path, dotted), dotted), dotted
     else:
         source, where = read_source(path.parent, path.stem), path.name

@@ -110,8 +110,12 @@ def test_what_cannot_be_found_is_refused_without_running_it(folder: Path, words:
 
 def test_code_that_fails_is_told_with_its_line(folder: Path) -> None:
     write(folder / "fails.py", "X = 1\nY = 1 / 0\nclass Mine: pass\n")
-    with pytest.raises(UserError, match=r"fails\.py:2: ZeroDivisionError: division by zero"):
-        references.resolve(references.pin("fails.py:Mine"))
+    fine = imported(folder, "losses")
+    write(folder / "losses.py", "class Mine: pass\nX = 1 / 0\n")
+    for module in ("fails", "losses"):
+        with pytest.raises(UserError, match=rf"{module}\.py:2: ZeroDivisionError: division by zero"):
+            references.resolve(references.pin(f"{module}.py:Mine"))
+    assert sys.modules["losses"] is fine
 
 
 def test_a_name_that_another_module_has_is_refused(folder: Path) -> None:
@@ -175,6 +179,14 @@ def test_a_package_of_the_users_own_is_named_by_its_module(folder: Path) -> None
     write(folder / "mypackage_x" / "deep.py", "DEEP = 6\n")
     second = references.pin("mypackage_x.parts:Mine")
     assert (references.resolve(second).value, references.resolve(first).value) == (6, 5)
+
+
+def test_a_class_of_a_package_is_named_by_its_module(folder: Path) -> None:
+    write(folder / "mypackage_y" / "__init__.py", "from .parts import Mine\nclass Top: pass\n")
+    write(folder / "mypackage_y" / "parts.py", "class Mine: pass\n")
+    package = imported(folder, "mypackage_y")
+    assert references.label(references.pin(package.Mine)) == "mypackage_y.parts:Mine"
+    assert references.label(references.pin(package.Top)) == "mypackage_y:Top"
 
 
 def test_an_installed_package_offers_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
