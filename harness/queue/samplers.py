@@ -15,8 +15,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.queue import optuna_internals
-from harness.study.search import Pruner
 from harness.study.space import Parameter, Suggest
+from harness.study.strategy import Pruner
 
 
 def _seed(root: str, number: int) -> int:

@@ -6,7 +6,7 @@ nor torch; nothing of the user's is imported before `resolve`. The files travel 
 that a worker anywhere runs the code that the study was started with.
 """
 
-from harness.references.importing import adopt, at_hand, resolve, sources_of
+from harness.references.importing import adopt, at_hand, importable, resolve, sources_of
 from harness.references.pinning import is_pinned, is_reference, label, offered, pin
 from harness.references.records import FILE, from_record, to_record
 from harness.references.sources import Source
@@ -17,6 +17,7 @@ __all__ = [
     "adopt",
     "at_hand",
     "from_record",
+    "importable",
     "is_pinned",
     "is_reference",
     "label",

@@ -87,7 +87,7 @@ def _import(source: Source) -> ModuleType:
         displaced = {name: (sys.modules.pop(name), _LOADED.pop(name, None)) for name in own}
     importlib.invalidate_caches()
     try:
-        with paths.loading_from(root), _on_path(root), _without_bytecode():
+        with paths.loading_from(root), importable(root), _without_bytecode():
             module = importlib.import_module(source.module)
     except (Exception, SystemExit) as fault:  # it is the user's code, which may raise anything
         _restore(source, displaced)
@@ -164,8 +164,8 @@ def _without_bytecode() -> Iterator[None]:
 
 
 @contextmanager
-def _on_path(folder: Path) -> Iterator[None]:
-    """Import modules from this folder first, in this block."""
+def importable(folder: Path) -> Iterator[None]:
+    """Put a folder in front of the places that modules are imported from, in this block."""
     sys.path.insert(0, str(folder))
     try:
         yield

@@ -10,8 +10,9 @@ from harness.study.files import names, questions, write_first
 from harness.study.loading import LoadedStudy, check, load, load_study
 from harness.study.overrides import Overrides
 from harness.study.protocol import Study
-from harness.study.search import Constraint, Pruner, Search, SearchBudget
+from harness.study.search import Search
 from harness.study.space import OneOf, Real, Whole, Widths
+from harness.study.strategy import Constraint, Pruner, SearchBudget
 
 __all__ = [
     "SCORES",

@@ -3,14 +3,12 @@
 import ast
 import importlib.util
 import re
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import paths
+from harness import paths, references
 from harness.errors import UserError, look_up, unknown
 
 SHIPPED = "harness.studies"  # the package of the shipped studies
@@ -110,16 +108,6 @@ def write_first(name: str) -> str:
     return f"written: {path}\nrun it: {paths.command('study', name=reference)}"
 
 
-@contextmanager
-def importable(folder: Path) -> Iterator[None]:
-    """Put a folder in front of the places that modules are imported from, in this block."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-
-
 def _file_of(reference: str) -> StudyFile:
     """Return the study of a path.
 
@@ -141,7 +129,7 @@ def _module_of(reference: str) -> StudyFile:
     Raises:
         UserError: there is no such module.
     """
-    with importable(Path.cwd()):
+    with references.importable(Path.cwd()):
         try:
             spec = importlib.util.find_spec(reference)
         except Exception as fault:  # a package above it does not load, whatever that raises

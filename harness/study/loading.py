@@ -10,13 +10,14 @@ from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
-from harness import paths
+from harness import paths, references
 from harness.errors import UserError, look_up
 from harness.study.ablation import Ablation, Budget
-from harness.study.files import StudyFile, find, importable
+from harness.study.files import StudyFile, find
 from harness.study.overrides import apply, split
 from harness.study.protocol import Study
-from harness.study.search import Search, SearchBudget
+from harness.study.search import Search
+from harness.study.strategy import SearchBudget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def _execute(file: StudyFile) -> ModuleType:
     A file imports from its own folder first, a dotted module from the working folder.
     """
     if file.module:
-        with importable(Path.cwd()):
+        with references.importable(Path.cwd()):
             return importlib.import_module(file.module)
     name = f"studies.{sha256(str(file.path).encode()).hexdigest()[:8]}.{file.name}"
     module_spec = importlib.util.spec_from_file_location(name, file.path)
@@ -105,7 +106,7 @@ def _execute(file: StudyFile) -> ModuleType:
     assert module_spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(module_spec)
     try:
-        with importable(file.path.parent):
+        with references.importable(file.path.parent):
             module_spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]

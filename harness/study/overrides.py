@@ -13,7 +13,8 @@ from typing import Any
 from harness.errors import UserError, unknown
 from harness.spec import FIELDS, TrialSpec
 from harness.study.ablation import Ablation, Budget
-from harness.study.search import Search, SearchBudget
+from harness.study.search import Search
+from harness.study.strategy import SearchBudget
 
 BUDGET = "budget"  # keys of this head are the fields of a budget, and hold for all budgets of the study
 OF_BUDGETS = ("seed", "epochs", "evaluation")  # fields of a trial that its budget sets

@@ -6,7 +6,8 @@ from typing import Protocol
 from harness.scores import Scores
 from harness.spec import TrialSpec
 from harness.study.ablation import Ablation, Budget
-from harness.study.search import Search, SearchBudget
+from harness.study.search import Search
+from harness.study.strategy import SearchBudget
 
 
 class Study(Protocol):
