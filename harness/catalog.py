@@ -204,7 +204,10 @@ def pinned(kind: str, given: Any) -> str:
         given = references.offered(kind).get(given, given)
     if open_ and (callable(given) or (isinstance(given, str) and references.is_reference(given))):
         return references.pin(given)
-    raise unknown(kind, given, names(kind))
+    fault = unknown(kind, given, names(kind))
+    if open_ and "." in str(given):
+        raise UserError(f"{fault}\none of your own is named as 'file.py:Name'")
+    raise fault
 
 
 def pinned_in(fields: Mapping[str, Any]) -> dict[str, Any]:

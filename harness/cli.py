@@ -92,12 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     It is 2 for an error of the user, 3 for the data, 4 for the machine, and 130 or 143 if SIGINT or SIGTERM stopped the command.
     """
-    console = Console()
+    console = Console(emoji=False)
     try:
         options = parser().parse_args(arguments)
         return _run(options, console)
     except HarnessError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"harness: {error}")
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(f"harness: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -95,7 +95,7 @@ BAD = [
 
 
 MESSAGES = [
-    ({"likelihood_args": {"sigma": 0.5}}, "likelihood 'bce' takes no argument 'sigma'"),
+    ({"likelihood_args": {"sigma": 0.5}}, "likelihood 'bce' takes no argument 'sigma'; it takes: none"),
     (
         {"likelihood_args": {"sgima": 2}, "likelihood": "mse"},
         "likelihood 'mse' takes no argument 'sgima'; it takes: sigma",

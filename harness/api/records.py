@@ -48,7 +48,7 @@ def load(name: str | Path, *, arm: str | None = None, seed: int = 0, budget: str
 
 
 def frame(study: str, budget: str = "default") -> pd.DataFrame:
-    """Return the finished trials of a study and budget as a frame, a row a trial in the order of their begin.
+    """Return the finished trials of a study and budget as a frame, a row for each arm and seed: its newest trial.
 
     Its columns are `arm`, `seed`, the fields of the spec that differ between the trials, all scores and last metrics by metric key,
     and `run`, the id of the trial's run in MLflow. A score that a trial lacks is NaN.
@@ -61,7 +61,8 @@ def frame(study: str, budget: str = "default") -> pd.DataFrame:
         UserError: No such study and budget is on record.
         MachineError: The tracking store cannot be read.
     """
-    trials = list(trial_runs(study, budget).values())
+    newest = {(t.arm, t.seed): t for t in trial_runs(study, budget).values()}
+    trials = list(newest.values())
     specs = [flattened(t.spec()) for t in trials]
     values = {
         name: [_hashable(s.get(name)) for s in specs] for name in dict.fromkeys(name for s in specs for name in s) if name != "seed"

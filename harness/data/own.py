@@ -35,6 +35,8 @@ def from_function(name: str, function: Callable[[], Any]) -> Data:
         given = function()
     except Exception as fault:  # it is the user's code, which may raise anything
         raise UserError(f"{name}: {type(fault).__name__}: {fault}") from fault
+    if given is None:
+        raise UserError(f"{name} must return {FORM}; got None: is a return missing?")
     parts: Mapping[str, Any] = given if isinstance(given, Mapping) else {"images": given}
     if isinstance(given, tuple) and len(given) == 2:
         parts = dict(zip(("images", "labels"), given, strict=True))
@@ -71,7 +73,8 @@ def _images(name: str, given: Any) -> npt.NDArray[np.uint8]:
         shown = f"{images.dtype} {images.shape}"
         if images.size and np.issubdtype(images.dtype, np.number):
             shown += f", values {images.min():g} to {images.max():g}"
-        raise UserError(f"{name} must give grey images as uint8 (N, H, W) with levels 0..255, got {shown}")
+        hint = "\nfloats in [0, 1]: (255 * images).round().astype('uint8')" if np.issubdtype(images.dtype, np.floating) else ""
+        raise UserError(f"{name} must give grey images as uint8 (N, H, W) with levels 0..255, got {shown}{hint}")
     if images.shape[1] != images.shape[2]:
         raise UserError(f"{name}: images must be square, got {images.shape[1]} x {images.shape[2]} pixels")
     return images

@@ -4,6 +4,7 @@ The bound is log p(x) >= E_q[log p(x|z)] - KL(q(z|x) || p(z)), q(z|x) = N(mean, 
 (Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114).
 """
 
+import inspect
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import NamedTuple, cast
@@ -120,7 +121,8 @@ def _likelihood(name: str, arguments: Arguments) -> Likelihood:
     try:
         return OwnLikelihood(make(**arguments) if callable(make) else make)
     except TypeError as fault:
-        raise UserError(f"{references.label(name)} does not take likelihood_args={arguments}: {fault}") from None
+        known = ", ".join(inspect.signature(make).parameters)
+        raise UserError(f"{references.label(name)} does not take likelihood_args={arguments}: {fault}\nit takes: {known}") from None
 
 
 def mixing_group(spec: TrialSpec) -> str:

@@ -31,6 +31,10 @@ def at_hand(pinned: str) -> bool:
 
 def keep(source: Source) -> None:
     """Keep a source for this process."""
+    known = _SOURCES.get(source.digest)
+    if known is not None and not known.root:  # what was imported from a record gives way to the file itself
+        for pinned in [name for name in _OBJECTS if name.endswith(f"@{source.digest}")]:
+            del _OBJECTS[pinned]
     _SOURCES[source.digest] = source
 
 
@@ -77,12 +81,12 @@ def _import(source: Source) -> ModuleType:
     Raises:
         UserError: its name is that of a module that is loaded already, or whatever its code raises, with file and line.
     """
-    root = Path(source.root)
+    root = Path(source.root or Path.cwd())  # of a record: the working folder, if its files are there
     displaced: dict[str, tuple[ModuleType, bytes | None]] = {}
-    copied = not source.root or not source.is_at(root)
+    copied = not source.is_at(root)
     if copied:
         root = _copy(source)
-    if not all(_is_current(source, name, file) for name, file in source.modules.items()):
+    if not all(_is_current(source, name, file, root) for name, file in source.modules.items()):
         own = source.modules.keys() & sys.modules.keys()  # all of them, for one may hold what it imported from another
         displaced = {name: (sys.modules.pop(name), _LOADED.pop(name, None)) for name in own}
     importlib.invalidate_caches()
@@ -119,8 +123,10 @@ def _leave_on_path(root: str) -> None:
     sys.path.insert(min(earlier, default=len(sys.path)), root)
 
 
-def _is_current(source: Source, name: str, file: str) -> bool:
-    """Return whether a module is not loaded, or as the source has it; False if it is an earlier state of the same code.
+def _is_current(source: Source, name: str, file: str, root: Path) -> bool:
+    """Return whether a module is not loaded, or as the source has it.
+
+    False if it is an earlier state of the same code, or a copy although the code is at hand in `root`.
 
     Raises:
         UserError: it is somebody else's.
@@ -128,6 +134,8 @@ def _is_current(source: Source, name: str, file: str) -> bool:
     if name not in sys.modules:
         return True
     loaded = Path(getattr(sys.modules[name], "__file__", None) or "?")
+    if any(loaded.is_relative_to(copy.name) and copy.name != str(root) for copy in _COPIES.values()):
+        return False
     if _LOADED[name] == source.files[file] if name in _LOADED else source.has(file, loaded):
         return True
     if name not in _LOADED and not any(loaded.is_relative_to(folder) for folder in _roots()):

@@ -5,6 +5,7 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
@@ -79,7 +80,10 @@ def _pin_words(words: str) -> str:
         found = [path for folder in folders if (path := (folder / Path(where).expanduser()).resolve()).is_file()]
         if not found:
             looked = " or ".join(dict.fromkeys(map(str, folders)))
-            raise UserError(f"{words!r}: there is no file {where} in {looked}")
+            beside = sorted({path.name for folder in folders for path in folder.glob("*.py")})
+            nearest = get_close_matches(where, beside, n=1)
+            hint = f"\ndid you mean {nearest[0]!r}?" if nearest else ""
+            raise UserError(f"{words!r}: there is no file {where} in {looked}{hint}")
         source, where = read_source(found[0].parent, found[0].stem), found[0].name
     else:
         source = read_source(_root_of(where, folders, words), where)
@@ -168,6 +172,7 @@ def _check_name(source: Source, name: str, words: str) -> None:
         UserError: it does not; the message has the nearest name that it makes.
     """
     made: list[str] = []
+    imported: list[str] = []
     for node in ast.parse(source.files[source.file]).body:
         match node:
             case ast.ClassDef() | ast.FunctionDef():
@@ -177,10 +182,10 @@ def _check_name(source: Source, name: str, words: str) -> None:
             case ast.AnnAssign(target=ast.Name(id=target)):
                 made.append(target)
             case ast.Import() | ast.ImportFrom():
-                made += [(a.asname or a.name).split(".")[0] for a in node.names]
+                imported += [(a.asname or a.name).split(".")[0] for a in node.names]
             case ast.Expr() | ast.Pass():
                 pass
             case _:
                 return  # names may be made in branches and loops too
-    if "*" not in made and name.split(".")[0] not in made:
+    if "*" not in imported and name.split(".")[0] not in (*made, *imported):
         raise UserError(f"{words!r}: {unknown(f'name in {source.file}', name, made)}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from harness.queue import SearchTrial
 from harness.report.ablation import tables
@@ -25,17 +26,20 @@ def show(results: AblationResults, console: Console, search_results: SearchResul
     rows = [[cell.replace(" ± ", "±") for cell in row] for row in tables.score_rows(results, scores)]
     console.print(_table(["arm", "n", *(s.heading for s in scores)], rows))
     for sentence in search_tables.tested(search_results, results.study) if search_results else []:
-        console.print(f" {sentence}", highlight=False, soft_wrap=True)
+        console.print(f" {sentence}", highlight=False, markup=False, soft_wrap=True)
     for mark, colour, verdict, margin in tables.verdict_words(results):
-        console.print(
-            f" [{colour}]{mark:>4}[/]  {verdict.sentence}; {margin}{tables.odds(verdict)}", highlight=False, soft_wrap=True
-        )
+        _line(console, mark, colour, f"{verdict.sentence}; {margin}{tables.odds(verdict)}")
     for claim in (h.in_words(results.scores) for h in results.unjudged):
-        console.print(f" [yellow]open[/]  {claim}: {tables.NOT_JUDGED}", highlight=False, soft_wrap=True)
+        _line(console, "open", "yellow", f"{claim}: {tables.NOT_JUDGED}")
     for cell in results.cells:
         if cell.spec.id in results.failures:
             reason = results.failures[cell.spec.id]
-            console.print(f" [red]fail[/]  {cell.arm} / seed {cell.seed}: {reason}", highlight=False, soft_wrap=True)
+            _line(console, "fail", "red", f"{cell.arm} / seed {cell.seed}: {reason}")
+
+
+def _line(console: Console, mark: str, colour: str, words: str) -> None:
+    """Print a coloured mark and words, in which names are shown as they are."""
+    console.print(Text.assemble(" ", (f"{mark:>4}", colour), "  ", words), soft_wrap=True)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -45,7 +49,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for name in headings[1:]:
         table.add_column(name.replace(" ↓", "\u00a0↓").replace(" ↑", "\u00a0↑"), justify="right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -53,7 +57,7 @@ def _show_search(results: AblationResults, console: Console, search_results: Sea
     """Print the sentences of a search and the table of its best trials, with as many parameters as fit."""
     console.print(f"\n{results.name} ({results.budget} budget): the search", highlight=False, markup=False)
     for sentence in search_tables.sentences(search_results):
-        console.print(f" {sentence}", highlight=False)
+        console.print(f" {sentence}", highlight=False, markup=False)
     title, trials = search_tables.top(search_results)
     if not trials:
         return

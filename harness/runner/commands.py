@@ -130,6 +130,11 @@ def report_study(reference: str, budget: str, console: Console, *, storage: str 
             raise UserError(
                 f"no trial of {name} ({budget} budget) is on record\n{paths.command('study', name=reference, budget=budget)}"
             )
+        absent = sum(cell.spec.id not in results.records and cell.spec.id not in results.failures for cell in results.cells)
+        if absent:
+            run = paths.command("study", name=loaded.reference, budget=budget)
+            why = "never run, or the plan or code of your own has changed since"
+            console.print(f"{absent} of {len(results.cells)} trials are not on record: {why}\n{run}", highlight=False, markup=False)
         report.publish(results, store.tracker, search_results, question=loaded.question)
         report.show(results, console, search_results)
         _print_links(store, console)

@@ -76,7 +76,7 @@ def arguments_of(spec: "TrialSpec", name: str) -> tuple[Arguments, list[str]]:
         return Arguments(given), []
     known = entry.arguments
     faults = [
-        f"{of} {thing!r} takes no argument {key!r}" + (f"; it takes: {', '.join(known)}" if known else "")
+        f"{of} {thing!r} takes no argument {key!r}" + f"; it takes: {', '.join(known) or 'none'}"
         for key in given
         if key not in known
     ]

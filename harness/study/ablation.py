@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from harness import catalog
-from harness.errors import UserError, look_up, unknown
+from harness.errors import UserError, look_up
 from harness.scores import Scores, compared
 from harness.scores.rows import VALIDATION_SQUARED_ERROR
 from harness.spec import TrialSpec, flattened
@@ -77,7 +77,7 @@ class Ablation:
         if not self.arms:
             raise UserError("a study needs at least one arm")
         if "default" not in self.budgets:
-            raise unknown("budget (every study has one)", "default", self.budgets)
+            raise UserError(f"budgets must hold one of the name 'default', got: {', '.join(self.budgets) or 'none'}")
         specs = {arm: self._spec(arm) for arm in self.arms}
         datasets = sorted({spec.dataset for spec in specs.values()})
         if len(datasets) > 1:

@@ -235,7 +235,7 @@ def _arms_text(arms: Sequence[str]) -> str:
     >>> _arms_text(["bce", "mse"]), _arms_text(["warm-up+decay"])
     ('arms=bce+mse', "arms=('warm-up+decay',)")
     """
-    plain = all(re.fullmatch(r"[A-Za-z_][\w.=-]*", arm) for arm in arms)
+    plain = all(re.fullmatch(r"\w[\w.=-]*", arm) for arm in arms)
     return f"arms={'+'.join(arms) if plain else repr(tuple(arms))}"
 
 

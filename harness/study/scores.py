@@ -35,7 +35,8 @@ def rows_with(metrics: tuple[str, ...]) -> Scores:
     for reference in metrics:
         row, name = references.resolve(reference), references.label(reference)
         if not isinstance(row, Score) or row.compute is None:
-            raise UserError(f"{name} must be a harness.Score with compute=, the function that measures it; got {row!r}")
+            form = "Score(key='test/...', label='...', compute=function)"
+            raise UserError(f"{name} must be a harness.Score with the function that measures it: {form}; got {row!r}")
         if row.key in rows:
             raise UserError(f"{name}: there is a score {row.key!r} already\ngive it a key of its own")
         rows[row.key] = row

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import catalog
-from harness.errors import UserError, look_up, unknown
+from harness.errors import UserError, look_up
 from harness.scores import Score, Scores, costs, on_test, qualities
 from harness.scores.rows import ELBO_VALIDATION
 from harness.spec import FIELDS, TrialSpec
@@ -58,7 +58,7 @@ class Search:
         take_metrics(self)
         object.__setattr__(self, "space", {name: _pinned(name, axis) for name, axis in self.space.items()})
         if "default" not in self.budgets:
-            raise unknown("budget (every study has one)", "default", self.budgets)
+            raise UserError(f"budgets must hold one of the name 'default', got: {', '.join(self.budgets) or 'none'}")
         if self.base.fit_on != "train":
             raise UserError(f"fit_on={self.base.fit_on!r}: nothing is left to select on")
         for name in self.space:

@@ -31,6 +31,7 @@ def _check_activation(contract: Contract, name: str) -> None:
         y = contract.shape("its value", function(x), (2, 3, 4), "that of its input")
     contract.finite("its value", y, "clamp before exp")
     contract.equal("it must treat each value by itself", y[0, 0, :1], function(x[0, 0, :1]), "no sums over a dimension", 1e-6)
+    contract.traceable("it", function, x)
     contract.same_twice("it", lambda: function(x), "draw nothing in it")
     if not y.requires_grad:
         contract.broken("it must be differentiable", "no gradient", "use operations of torch")
@@ -70,6 +71,7 @@ def _check_objective(contract: Contract, function: Any) -> None:
     with contract.calling("it"):
         value = contract.shape("its value", bound(slice(None)), (lanes,), "(S,)")
     contract.finite("its value", value, "use logsumexp")
+    contract.traceable("it", lambda mean: bound(slice(None)) + 0 * mean.sum(), leaves[0])
     contract.equal("a lane must be what it is alone", value[:1], bound(slice(0, 1)), "average over draws and images only", 1e-5)
     if not value.requires_grad:
         contract.broken("its gradient must reach the encoder", "none", "detach nothing")

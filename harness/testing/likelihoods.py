@@ -96,6 +96,7 @@ def _check_shapes(contract: Contract, likelihood: Likelihood) -> None:
     contract.finite("log_prob", log_p, "compute it from logits and log scales, never from a probability")
     if not likelihood.log_prob(x, *(o.clone().requires_grad_() for o in out)).requires_grad:
         contract.broken("log_prob must be differentiable in the outputs", "no gradient", "detach nothing")
+    contract.traceable("log_prob", likelihood.log_prob, x, *out)
     contract.same_twice("log_prob", lambda: likelihood.log_prob(x, *out), "draw nothing in it")
     alone = likelihood.log_prob(x[:1], *(o[:1] for o in out))
     contract.equal("a lane of log_prob must be what it is alone", log_p[:1], alone, "sum over pixels only: .sum(-1)", 1e-6)

@@ -85,7 +85,8 @@ def _check(contract: Contract, make: Any, image_shape: tuple[int, int, int], lat
         with contract.calling(f"(image_shape={image_shape}, latent={latent}, outputs={outputs})"):
             pair = make()
         if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(m, nn.Module) for m in pair)):
-            contract.broken("it must return a pair of torch modules", type(pair).__name__, "return encoder, decoder")
+            came = f"a tuple of {len(pair)}" if isinstance(pair, tuple) else type(pair).__name__
+            contract.broken("it must return a pair of torch modules", came, "return encoder, decoder")
         with contract.calling("it"):
             _check_pair(contract, *pair, image_shape, latent, outputs)
             if own:
@@ -108,7 +109,8 @@ def _check_pair(
     with contract.calling(f"the encoder for images of {tuple(x.shape)}"):
         codes = encoder(x)
     if not (isinstance(codes, tuple) and len(codes) == 2):
-        contract.broken("the encoder must return (mean, log_var)", type(codes).__name__, "return mean, log_var as a tuple")
+        came = f"a tuple of {len(codes)}" if isinstance(codes, tuple) else type(codes).__name__
+        contract.broken("the encoder must return (mean, log_var)", came, "return mean, log_var as a tuple")
     for name, code in zip(("mean", "log_var"), codes, strict=True):
         contract.shape(f"the encoder's {name}", code, (IMAGES, latent), "(B, Z)")
         contract.finite(f"the encoder's {name}", code, "scale its initial weights")
@@ -117,6 +119,7 @@ def _check_pair(
     contract.shape("the decoder's output", out, (IMAGES, outputs, *image_shape), "(B, K, C, H, W)")
     contract.finite("the decoder's output", out, "scale its initial weights")
     for name, module, given in (("the encoder", encoder, x), ("the decoder", decoder, z)):
+        contract.traceable(name, module, given)
         contract.same_twice(name, lambda m=module, g=given: _first(m(g)), "no dropout: a VAE draws z, and nothing else")  # type: ignore[misc]
         contract.equal(
             f"{name} must treat each image by itself",

@@ -1,11 +1,14 @@
 """What all contracts share: the error of one that is broken, and rules of any function of tensors."""
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from harness import references
 from harness.errors import HarnessError, UserError
@@ -40,7 +43,19 @@ class Contract:
             raise
         except Exception as fault:  # it is the user's code, which may raise anything
             first = next(iter(str(fault).splitlines()), "")
-            self.broken(f"{call} must work", f"{type(fault).__name__}: {first}", "call it by hand with tensors of these shapes")
+            self.broken(
+                f"{call} must work", f"{type(fault).__name__}: {first}{_place(fault)}", "docs/extending.md says what it is given"
+            )
+
+    def traceable(self, call: str, function: Callable[..., Any], *inputs: Any) -> None:
+        """Raise an error if a function looks at the values of tensors, which a step that is traced cannot."""
+        try:
+            make_fx(lambda tensors: function(*tensors))(list(inputs))
+        except Exception as fault:  # it is the user's code, which may raise anything
+            if "_local_scalar_dense" not in str(fault):
+                raise
+            found = f"a read of a tensor's value{_place(fault)}"
+            self.broken(f"{call} must be traceable", found, "no .item() and no `if` on values: use torch.where")
 
     def shape(self, call: str, value: object, expected: Sequence[int], names: str) -> Tensor:
         """Return a tensor of this shape, given in letters by `names`, or raise an error."""
@@ -66,6 +81,22 @@ class Contract:
         one, other = function(), function()
         if not torch.equal(one, other):
             self.broken(f"{call} must give the same twice", f"a difference of {(one - other).abs().max():.3g}", fix)
+
+
+def _place(fault: BaseException) -> str:
+    """Return in words where the user's code raised an error; empty if it did not."""
+    ours = Path(__file__).parent.parent
+    frames = [
+        Path(f.filename).name + f":{f.lineno}"
+        for f in traceback.extract_tb(fault.__traceback__)
+        if _is_theirs(Path(f.filename), ours)
+    ]
+    return f" ({frames[-1]})" if frames else ""
+
+
+def _is_theirs(file: Path, ours: Path) -> bool:
+    """Return whether a file is neither this package's nor an installed one's."""
+    return file.suffix == ".py" and not file.is_relative_to(ours) and not {"site-packages", "dist-packages"} & set(file.parts)
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

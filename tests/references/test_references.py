@@ -14,7 +14,7 @@ import pytest
 
 from harness import catalog, references
 from harness.errors import UserError
-from harness.references import pinning
+from harness.references import importing, pinning
 from harness.spec import TrialSpec
 
 LIKELIHOOD = """
@@ -242,6 +242,25 @@ def test_code_on_record_does_not_take_the_place_of_the_users_own(folder: Path) -
     new = references.pin(mine.Mine)
     assert new != old
     assert references.resolve(new) is mine.Mine
+
+
+def test_a_file_takes_the_place_of_its_record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code of a record is imported from the working folder if it is there, so that it finds the data beside it."""
+    write(folder / "beside.py", "from pathlib import Path\ndef data(): return Path(__file__).with_name('data.txt').read_text()\n")
+    (folder / "data.txt").write_text("here")
+    pinned = references.pin("beside.py:data")
+    record = references.to_record([pinned])
+    monkeypatch.setattr(importing, "_SOURCES", {})
+    monkeypatch.setattr(importing, "_OBJECTS", {})
+    references.from_record(record)
+    assert references.resolve(pinned)() == "here"
+    monkeypatch.chdir(folder.parent)
+    importing._OBJECTS.clear()
+    del sys.modules["beside"]
+    with pytest.raises(FileNotFoundError):
+        references.resolve(pinned)()  # a copy, somewhere else
+    assert references.pin(f"{folder}/beside.py:data") == pinned
+    assert references.resolve(pinned)() == "here"
 
 
 def test_a_record_writes_nothing_beside_its_own_folder() -> None:

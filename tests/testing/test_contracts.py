@@ -173,10 +173,16 @@ class Fussy(Normal):
         return super().log_prob(x, a)
 
 
+class Looks(Normal):
+    def log_prob(self, x: Tensor, a: Tensor) -> Tensor:
+        return super().log_prob(x, a) if a.mean() < 100 else super().log_prob(x, 0 * a)
+
+
 LIKELIHOODS = {
+    Looks: "log_prob must be traceable, got a read of a tensor's value (test_contracts.py:",
     NoPmf: "log_pmf must be a probability of grey levels, got None",
     Detached: "log_prob must be differentiable in the outputs",
-    Fussy: "it must work, got ValueError: too many images",
+    Fussy: "it must work, got ValueError: too many images (test_contracts.py:",
     TwoPercent: "the probability of a pixel must be 1 over v/255, got 1.02 ",
     MeanOfPixels: "the probability of two pixels must be 1",
     SumOfImages: "log_prob must have the shape (S, B) = (2, 3), got (2,)",
