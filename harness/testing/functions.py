@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness import catalog
 from harness.models.activations import gain
@@ -59,23 +60,27 @@ def check_objective(given: Any) -> None:
 def _check_objective(contract: Contract, function: Any) -> None:
     """Check the function of an objective."""
     lanes, draws, images, latents = 2, 3, 4, 5
-    leaves = [normal(lanes, images, latents, seed=k).requires_grad_() for k in range(2)]
+    mean, log_var = (normal(lanes, images, latents, seed=k).requires_grad_() for k in range(2))
     eps, weight = normal(lanes, draws, images, latents, seed=2), torch.ones(lanes)
 
-    def bound(own: slice) -> torch.Tensor:
-        mean, log_var = (leaf[own] for leaf in leaves)
+    def bound(mean: Tensor, log_var: Tensor, own: slice = slice(None)) -> Tensor:
+        mean, log_var = mean[own], log_var[own]
         z = mean[:, None] + (log_var[:, None] / 2).exp() * eps[own]
-        value: torch.Tensor = function(Pass(mean, log_var, eps[own], z, -z.square().sum(-1)), weight[own], 0 * weight[own])
+        value: Tensor = function(Pass(mean, log_var, eps[own], z, -z.square().sum(-1)), weight[own], 0 * weight[own])
         return value
 
     with contract.calling("it"):
-        value = contract.shape("its value", bound(slice(None)), (lanes,), "(S,)")
+        value = contract.shape("its value", bound(mean, log_var), (lanes,), "(S,)")
     contract.finite("its value", value, "use logsumexp")
-    contract.traceable("it", lambda mean: bound(slice(None)) + 0 * mean.sum(), leaves[0])
-    contract.equal("a lane must be what it is alone", value[:1], bound(slice(0, 1)), "average over draws and images only", 1e-5)
+    contract.traceable("it", bound, mean, log_var)
+    contract.equal(
+        "a lane must be what it is alone", value[:1], bound(mean, log_var, slice(0, 1)), "average over draws and images only", 1e-5
+    )
     if not value.requires_grad:
         contract.broken("its gradient must reach the encoder", "none", "detach nothing")
-    for name, gradient in zip(("mean", "log_var"), torch.autograd.grad(value.sum(), leaves, allow_unused=True), strict=True):
+    for name, gradient in zip(
+        ("mean", "log_var"), torch.autograd.grad(value.sum(), (mean, log_var), allow_unused=True), strict=True
+    ):
         if gradient is None:
             contract.broken(f"its gradient must reach the encoder's {name}", "none", "the KL, or z, is made of it")
         contract.finite(f"its gradient in the encoder's {name}", gradient, "clamp before exp and log")

@@ -333,6 +333,10 @@ def without_kl(p: Any, beta: Tensor, free_bits: Tensor) -> Tensor:
     return p.log_px.detach().mean((1, 2))
 
 
+def looking(p: Any, beta: Tensor, free_bits: Tensor) -> Tensor:
+    return p.log_px.mean((1, 2)) if p.mean.square().sum() < 1e9 else p.log_px.mean((1, 2)) + 1
+
+
 def one_number(p: Any, beta: Tensor, free_bits: Tensor) -> Tensor:
     return p.log_px.mean()
 
@@ -342,6 +346,7 @@ def one_number(p: Any, beta: Tensor, free_bits: Tensor) -> Tensor:
     [
         (over_lanes, "a lane must be what it is alone"),
         (without_kl, "gradient must reach the encoder, got none"),
+        (looking, "it must be traceable, got a read of a tensor's value"),
         (one_number, r"shape \(S,\) = \(2,\), got \(\)"),
     ],
 )
