@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -120,7 +121,7 @@ def _check_pair(
     contract.finite("the decoder's output", out, "scale its initial weights")
     for name, module, given in (("the encoder", encoder, x), ("the decoder", decoder, z)):
         contract.traceable(name, module, given)
-        contract.same_twice(name, lambda m=module, g=given: _first(m(g)), "no dropout: a VAE draws z, and nothing else")  # type: ignore[misc]
+        contract.same_twice(name, partial(_output, module, given), "no dropout: a VAE draws z, and nothing else")
         contract.equal(
             f"{name} must treat each image by itself",
             _first(module(given))[:2],
@@ -167,6 +168,11 @@ def _check_lanes(contract: Contract, make: Any, image_shape: tuple[int, int, int
 def _all(given: Any) -> tuple[Tensor, ...]:
     """Return the tensors that a module gives."""
     return given if isinstance(given, tuple) else (given,)
+
+
+def _output(module: nn.Module, given: Tensor) -> Tensor:
+    """Return the first tensor that a module gives for an input."""
+    return _first(module(given))
 
 
 def _first(given: Any) -> Tensor:

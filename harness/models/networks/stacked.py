@@ -64,7 +64,7 @@ class _Stacked(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> "_Stacked":
         """Move or cast all tensors, those of the module that is called too."""
         self._template[0]._apply(fn, recurse)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return self
 
     @torch.no_grad()
