@@ -25,6 +25,7 @@ STAIRS = (
     {"figures", "testing"},
     {"training", "study"},
     {"executors", "queue", "tracking"},
+    {"evidence"},
     {"report", "doctor"},
     {"runner"},
     {"bench"},

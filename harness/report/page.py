@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
-from harness import paths, provenance
+from harness import evidence, paths, provenance
 from harness.report.ablation import figures, tables
 from harness.report.ablation.results import AblationResults
 from harness.report.search import figures as search_figures
@@ -53,6 +53,7 @@ def publish(
         if results.arms or search_results:
             _write(results, folder_path, search_results, question)
     tags = {f"verdict.{i + 1}": verdict.sentence for i, verdict in enumerate(results.verdicts)}
+    tags[evidence.TAG] = evidence.of_report(folder_path, results.name, results.budget, list(results.records.values()))
     winner = results.winner
     if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:
         tags["winner"], tags["winner.cell"] = f"{winner.arm} / seed {winner.seed}", winner.spec.id

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from harness import executors, paths
 from harness.data import Data
+from harness.evidence import Witness
 from harness.executors import OutputDirs
 from harness.queue import SearchTrial, TrialQueue
 from harness.report import AblationResults, SearchResults
@@ -39,6 +40,7 @@ class Session:
         executor: by name.
         origin: tags of every run.
         stops: the request to stop this process, and where it takes effect.
+        witness: of the trials, which writes their manifests.
     """
 
     store: StudyStore
@@ -50,6 +52,7 @@ class Session:
     executor: str
     origin: Mapping[str, str]
     stops: Stops = field(default_factory=Stops)
+    witness: Witness = field(default_factory=Witness)
 
     def plan(self, specs: Sequence[TrialSpec], *, alone: bool = False) -> planner.Plan:
         """Return how these trials become programs; if `alone`, one each, because their time is judged."""
@@ -88,6 +91,7 @@ class Session:
             headline=headline,
             draw_all_figures=draw_all_figures,
             stops=self.stops,
+            witness=self.witness,
         )
         for line in driver.reconcile():
             self.console.print(line, highlight=False)

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from harness.spec import Result, TrialSpec, flattened
 from harness.stores import databases
 from harness.tracking import library
 from harness.tracking.layout import VIEW_KEY, shared_view
-from harness.tracking.protocol import Record
+from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record
 from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, search_all, study_page
 
 if TYPE_CHECKING:
@@ -121,10 +122,17 @@ class MlflowTracker:
         now = int(time.time() * 1000)
         self.client.log_batch(run, metrics=[library.mlflow().entities.Metric(k, v, now, step) for k, v in row.items()])
 
+    def recorded(self, run: str) -> Record:
+        """Return what is on record of a run that may not have finished."""
+        found = self.client.get_run(run)
+        return Record(run, found.data.metrics, found.data.tags)
+
     def finish(self, run: str, result: Result, files: Path) -> None:
         """Record files, then the scores that are not yet recorded, then mark the run as FINISHED, which is the commit."""
         self.client.log_artifacts(run, str(files))
-        recorded = self.client.get_run(run).data.metrics  # an earlier attempt may have been killed between these two calls
+        if (files / MANIFEST).is_file():
+            self.client.set_tag(run, MANIFEST_TAG, sha256((files / MANIFEST).read_bytes()).hexdigest())
+        recorded = self.recorded(run).metrics  # an earlier attempt may have been killed between these two calls
         self.log(run, result.spec.epochs, {k: v for k, v in result.metrics.items() if k not in recorded})
         self.client.set_terminated(run, "FINISHED")
 
