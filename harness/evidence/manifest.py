@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import provenance
 from harness.evidence import facts
-from harness.evidence.schema import FILE, SCHEMA, TAG, canonical, digests_of, score_as_json, sha256_of
+from harness.evidence.schema import FILE, SCHEMA, TAG, canonical, digests_of, is_cost, score_as_json, series_digest, sha256_of
 from harness.provenance import now
 from harness.references import FILE as COMPONENTS
 from harness.spec import EXECUTION, Result
@@ -32,6 +32,27 @@ class Place(NamedTuple):
     trial: int
     part: int
     attempt: int
+
+
+class History(NamedTuple):
+    """The rows of all epochs of a trial.
+
+    Attributes:
+        rows: the metrics by epoch.
+        again: the epochs that were on record already when they were trained again after a stop; the record keeps the first time.
+    """
+
+    rows: Mapping[int, Mapping[str, float]]
+    again: Sequence[int]
+
+    def digests(self) -> dict[str, str]:
+        """Return the digest of the values of every metric but those of cost, which training again would change."""
+        points: dict[str, dict[int, float]] = {}
+        for epoch, row in self.rows.items():
+            for key, value in row.items():
+                if epoch not in self.again and not is_cost(key):
+                    points.setdefault(key, {})[epoch] = value
+        return {key: series_digest(values) for key, values in points.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +107,7 @@ class Witness:
         recorded: Record,
         beginning: Beginning,
         place: Place,
+        history: History,
     ) -> str:
         """Write the manifest of a finished trial, and what else its run must keep, into the folder of its files. Return its sha256.
 
@@ -95,6 +117,7 @@ class Witness:
             recorded: its run before the files and the final scores are added: metrics on record stay as they are.
             beginning: when it began.
             place: its place in the trial store.
+            history: the rows of its epochs.
         """
         spec = result.spec
         told = _taken(files / EXECUTION)
@@ -132,7 +155,12 @@ class Witness:
                 "gaps_s": gaps_s(stints),
             },
             "execution": {"executor": self.executor, "stints": stints or UNTOLD, "evaluation": told.get("evaluation", UNTOLD)},
-            "results": {"metrics": metrics, "sha256": sha256_of(canonical(metrics))},
+            "results": {
+                "metrics": metrics,
+                "sha256": sha256_of(canonical(metrics)),
+                "history": history.digests(),
+                "trained_again": history.again,
+            },
             "lineage": {
                 **place._asdict(),
                 "run": recorded.run,

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.scores import COST, SCORES, row_of
 from harness.tracking import MANIFEST as FILE
 from harness.tracking import MANIFEST_TAG as TAG
 
-__all__ = ["FILE", "TAG", "absent", "canonical", "digests_of", "score_as_json", "sha256_of"]
+__all__ = ["FILE", "TAG", "absent", "canonical", "digests_of", "is_cost", "score_as_json", "series_digest", "sha256_of"]
 
 SCHEMA = 1
 
@@ -36,7 +37,7 @@ TRIAL: Mapping[str, tuple[str, ...]] = {
     "data": ("name", "digest", "files", "counts", "splits", "classifier"),
     "time": ("begun", "ended", "seconds", "clock", "train_s", "evaluate_s", "resumes", "gaps_s"),
     "execution": ("executor", "stints", "evaluation"),
-    "results": ("metrics", "sha256"),
+    "results": ("metrics", "sha256", "history", "trained_again"),
     "lineage": ("trial", "part", "attempt", "run", "store", "tags", "checkpoint", "weights_sha256", "files"),
     "plan": ("sha256",),
 }
@@ -69,6 +70,17 @@ def score_as_json(value: float) -> float | str:
     (0.5, 'nan')
     """
     return value if math.isfinite(value) else repr(value)
+
+
+def is_cost(key: str) -> bool:
+    """Return whether a metric is a time, a speed or a size of memory, which no two trainings have alike."""
+    row = row_of(key, SCORES)
+    return row is not None and row.group == COST
+
+
+def series_digest(values: Mapping[int, float]) -> str:
+    """Return the sha256 of the values of a metric by epoch."""
+    return sha256_of(canonical({str(epoch): score_as_json(value) for epoch, value in values.items()}))
 
 
 def sha256_of(content: bytes | str | Path) -> str:

@@ -5,6 +5,7 @@ driver uses a queue; the code that trains knows nothing of it. MLflow and torch 
 """
 
 from harness.queue.ablation_queue import AblationQueue
+from harness.queue.inspection import TrialOnRecord, trials_on_record
 from harness.queue.pareto import SearchTrial
 from harness.queue.protocol import ATTEMPTS, LOST, Assignment, Outcome, Pruning, Repairs, TrialQueue
 from harness.queue.search_queue import SearchQueue
@@ -20,8 +21,10 @@ __all__ = [
     "Repairs",
     "SearchQueue",
     "SearchTrial",
+    "TrialOnRecord",
     "TrialQueue",
     "TrialStore",
     "database",
     "driver_lock",
+    "trials_on_record",
 ]

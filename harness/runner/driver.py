@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.errors import HarnessError
-from harness.evidence import Beginning, Place, Witness
+from harness.evidence import Beginning, History, Place, Witness
 from harness.executors import Epoch, Event, Executor, Failed, Finished, Job, Notice, Pruned, ends_trial
 from harness.queue import Assignment, Outcome, TrialQueue
 from harness.queue.store import GRACE_S
@@ -38,12 +38,14 @@ class Running:
         epoch: the newest epoch.
         row: the metrics of the newest epoch.
         beginning: when it began, and from which checkpoint.
+        rows: the metrics of all epochs.
     """
 
     assignment: Assignment
     start: int = 0
     logged: int = 0
     beginning: Beginning = field(default_factory=Beginning)
+    rows: dict[int, Mapping[str, float]] = field(default_factory=dict)
     epoch: int = 0
     row: dict[str, float] = field(default_factory=dict)
 
@@ -230,7 +232,7 @@ class Driver:
         outcome: Outcome | None = None
         match event:
             case Epoch(epoch=epoch, row=row):
-                trial.epoch, trial.row = epoch, row
+                trial.epoch, trial.row, trial.rows[epoch] = epoch, row, row
                 if epoch > trial.logged:  # an epoch that is trained again after a stop is already recorded
                     self.tracker.log(assignment.run, epoch, row)
                 if epoch <= trial.start:  # reported again from the checkpoint
@@ -276,8 +278,9 @@ class Driver:
         This is the commit: whatever is written after it may be lost, and is repaired at the next start.
         """
         assignment = trial.assignment
+        history = History(trial.rows, [epoch for epoch in trial.rows if trial.start < epoch <= trial.logged])
         place = Place(assignment.number, assignment.part, assignment.attempt)
-        digest = self.witness.testify(files, result, self.tracker.recorded(assignment.run), trial.beginning, place)
+        digest = self.witness.testify(files, result, self.tracker.recorded(assignment.run), trial.beginning, place, history)
         self.queue.note_manifest(assignment, digest)
         self.tracker.finish(assignment.run, result, files)
 

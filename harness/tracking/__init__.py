@@ -4,9 +4,10 @@ In come specs, rows, results and files; out come runs that can be browsed, and t
 first use and by this folder alone. Nothing here decides what is run or how it is judged.
 """
 
+from harness.tracking.inspection import Inspected, Inspection, inspection
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record, Tracker
 from harness.tracking.reading import TrialRun, on_record, refitted, trial_run, trial_runs
-from harness.tracking.runs import TAG_LIMIT, MlflowTracker
+from harness.tracking.runs import TAG_LIMIT, MlflowTracker, params_of
 from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "MANIFEST_TAG",
     "MLFLOW_SCHEMA",
     "TAG_LIMIT",
+    "Inspected",
+    "Inspection",
     "MlflowTracker",
     "Record",
     "Tracker",
@@ -21,7 +24,9 @@ __all__ = [
     "artifact_location",
     "ensure_store",
     "experiment_name",
+    "inspection",
     "on_record",
+    "params_of",
     "refitted",
     "store_uri",
     "study_page",

@@ -25,6 +25,11 @@ TAG_LIMIT = 4_900  # characters of a tag's value; MLflow refuses long ones
 PARAM_LIMIT = 6_000  # the same of a parameter's
 
 
+def params_of(spec: Mapping[str, Any], trial: str, arm: str) -> dict[str, str]:
+    """Return the parameters of the run of a trial, given the fields of its spec as JSON values, its id and its arm."""
+    return {k: str(v)[:PARAM_LIMIT] for k, v in {"arm": arm, "spec": trial, **flattened(spec)}.items()}
+
+
 class MlflowTracker:
     """The `Tracker` of one study and budget in MLflow.
 
@@ -111,8 +116,8 @@ class MlflowTracker:
             "mlflow.parentRunId": self.parent,
         }
         run = str(self.client.create_run(self.experiment_id, tags=tags, run_name=f"{arm} / seed {spec.seed}").info.run_id)
-        params = {"arm": arm, "spec": spec.id} | flattened(spec.as_dict())
-        self.client.log_batch(run, params=[library.mlflow().entities.Param(k, str(v)[:PARAM_LIMIT]) for k, v in params.items()])
+        params = params_of(spec.as_dict(), spec.id, arm)
+        self.client.log_batch(run, params=[library.mlflow().entities.Param(k, v) for k, v in params.items()])
         self.client.log_dict(run, spec.as_dict(), "spec.json")
         self.client.log_inputs(run, [library.dataset_input(spec.dataset, origin["dataset.digest"])])
         return run
