@@ -1,4 +1,4 @@
-"""The command line: `harness study|report|verify|replay|doctor|list|init|data|ui|bench`. The Makefile's targets are one-liners over it."""
+"""The command line: `harness study|report|verify|replay|doctor|list|init|data|ui|bench`. Make's targets are one-liners over it."""
 
 import argparse
 import sys

@@ -17,7 +17,7 @@ from harness.evidence.manifest import SPEC, WEIGHTS
 from harness.evidence.schema import is_cost, score_as_json, sha256_of
 from harness.evidence.verify import is_run
 from harness.spec import EXECUTION, TrialSpec
-from harness.tracking import Inspected, inspection
+from harness.tracking import Inspected, Inspection, inspection
 
 # On another kind of machine sums are taken in another order: a score may differ by this much of itself, or of 1 if it is smaller.
 TOLERANCE = 0.02
@@ -79,7 +79,7 @@ def replay(reference: str, budget: str, count: int, console: Console) -> int:
                 if not manifest:
                     raise UserError(f"{run.name} (run {run.run}) has no manifest that can be read: how it was trained is not known")
                 others = {r.tags["cell"]: r for r in runs if r.tags.get("cell")}
-                mates = list(_mates(manifest, others))
+                mates = list(_mates(manifest, others, store))
                 result = replayed(manifest, folder, mates)
             different += bool(result.differences)
             console.print(f"{run.name} (run {run.run}): {result.words}", soft_wrap=True, highlight=False, markup=False)
@@ -87,13 +87,13 @@ def replay(reference: str, budget: str, count: int, console: Console) -> int:
     return int(bool(different))
 
 
-def _mates(manifest: Mapping[str, Any], runs: Mapping[str, Inspected]) -> Iterator[TrialSpec]:
+def _mates(manifest: Mapping[str, Any], runs: Mapping[str, Inspected], store: Inspection) -> Iterator[TrialSpec]:
     """Yield the specs of the lanes that a trial trained in, itself included; those that are not on record are left out."""
     for cell in manifest["execution"]["stints"][0]["lanes"]:
         if cell == manifest["spec"]["id"]:
             yield TrialSpec.from_dict(manifest["spec"]["resolved"])
         elif cell in runs:
-            with inspection() as store, store.folder(runs[cell]) as folder:
+            with store.folder(runs[cell]) as folder:
                 yield TrialSpec.from_dict(json.loads((folder / SPEC).read_text(encoding="utf-8")))
 
 
@@ -194,7 +194,7 @@ def _data_differences(manifest: Mapping[str, Any], spec: TrialSpec) -> list[str]
 
 
 def _score_differences(recorded: Mapping[str, Any], scores: Mapping[str, float], *, exact: bool) -> dict[str, str]:
-    """Return in words how scores differ from those on record, by metric key; a difference counts from `TOLERANCE` on if not exact."""
+    """Return in words how scores differ from those on record, by metric key; if not exact, from `TOLERANCE` on."""
     found = {}
     for key, value in recorded.items():
         if is_cost(key):
