@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("name", help="the id of a run, or a study as `harness study` takes it")
     for command in (study_command, report_command, verify_command, replay_command):
         command.add_argument("--budget", default="default", help="smoke, default, full, or another that the study defines")
-    replay_command.add_argument("--runs", type=int, default=1, help="of a study, spread evenly over its record; 1 unless said")
+    replay_command.add_argument("--runs", type=int, default=1, help="of a study, spread evenly over its arms; 1 unless said")
     for command in (study_command, report_command, verify_command):
         command.add_argument(
             "--storage", default="", help="postgresql+psycopg://user@host/database, for several drivers; else a file in mlruns/"

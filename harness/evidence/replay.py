@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
-from harness import provenance, references, study
+from harness import provenance, references
 from harness.errors import UserError
 from harness.evidence.facts import split_digest
 from harness.evidence.faults import manifest_of
 from harness.evidence.manifest import SPEC, WEIGHTS
 from harness.evidence.schema import is_cost, score_as_json, sha256_of
-from harness.evidence.verify import is_run
+from harness.evidence.verify import is_run, planned
 from harness.spec import EXECUTION, TrialSpec
 from harness.tracking import Inspected, Inspection, inspection
 
@@ -51,7 +51,7 @@ class Replayed:
 
 
 def replay(reference: str, budget: str, count: int, console: Console) -> int:
-    """Train a run by its id, or some runs of a study spread evenly over its record, again, and print whether they come out equal.
+    """Train a run by its id, or some runs of a study spread evenly over its arms, again, and print whether they come out equal.
 
     Returns:
         0 if all do, else 1.
@@ -67,8 +67,8 @@ def replay(reference: str, budget: str, count: int, console: Console) -> int:
             chosen = [store.run(reference)]
             runs, _ = store.runs(chosen[0].tags["study"], chosen[0].tags["budget"])
         else:
-            runs, _ = store.runs(study.load(reference).name, budget)
-            chosen = [r for r in runs if r.status == "FINISHED"]
+            runs, _ = store.runs(planned(reference, budget)[0], budget)
+            chosen = sorted((r for r in runs if r.status == "FINISHED"), key=lambda r: r.name)  # arm by arm
             chosen = [chosen[i * len(chosen) // min(count, len(chosen))] for i in range(min(count, len(chosen)))]
         if not chosen:
             raise UserError(f"no trial of {reference} ({budget} budget) has finished: there is nothing to train again")

@@ -63,13 +63,13 @@ def verify(reference: str, budget: str, console: Console, *, storage: str = "") 
     """
     with inspection() as store:
         one = store.run(reference) if is_run(reference) else None
-        name, planned = (one.tags["study"], {}) if one else _planned(reference, budget)
+        name, cells = (one.tags["study"], {}) if one else planned(reference, budget)
         budget = one.tags["budget"] if one else budget
         runs, parents = store.runs(name, budget)
-        books = Books(name, budget, runs, parents, trials_on_record(name, budget, storage), planned)
+        books = Books(name, budget, runs, parents, trials_on_record(name, budget, storage), cells)
         chosen = [r for r in books.runs if one is None or r.run == one.run]
         _hold_runs(books, chosen, store)
-        store_faults(books.found, chosen, [t for t in books.trials if one is None or one.run in t.runs.values()], planned)
+        store_faults(books.found, chosen, [t for t in books.trials if one is None or one.run in t.runs.values()], cells)
         _hold_data(books)
         if one is None:
             _hold_checkpoints(books)
@@ -87,7 +87,7 @@ def is_run(reference: str) -> bool:
     return len(reference) == 32 and set(reference) <= set("0123456789abcdef")
 
 
-def _planned(reference: str, budget: str) -> tuple[str, dict[str, str]]:
+def planned(reference: str, budget: str) -> tuple[str, dict[str, str]]:
     """Return the name that a study has on record, and its cells: their names by the id of the spec; none of a search."""
     try:
         study.check(reference, budget)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from drivers import PAIR, queue_of
-from evidence_home import Home, report, train
+from evidence_home import RAW, Home, report, train
 from rich.console import Console
 
 from harness.evidence.verify import verify
@@ -19,6 +19,8 @@ def template(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """The study, trained and reported once."""
     home = tmp_path_factory.mktemp("evidence")
     (home / "mlruns").mkdir()
+    (home / "data" / RAW).parent.mkdir(parents=True)
+    (home / "data" / RAW).write_bytes(b"images")
     shutil.copy(mlflow_template, home / "mlruns" / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_HOME", str(home))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from evidence_home import Home
+from evidence_home import RAW, Home
 
 from harness.evidence.faults import Found, store_faults
 from harness.queue import TrialOnRecord
@@ -45,7 +45,7 @@ def a_byte_of_the_weights(home: Home, run: str) -> str:
 
 
 def a_byte_of_the_data(home: Home, run: str) -> str:
-    a_byte_of(home.path / "data" / "TOY" / "raw" / "images-ubyte")
+    a_byte_of(home.path / "data" / RAW)
     return "data/TOY/raw/images-ubyte: sha256 kept "
 
 
