@@ -17,7 +17,7 @@ from harness.queue import TrialOnRecord, trials_on_record
 from harness.tracking import Inspected, Inspection, inspection
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Books:
     """What is on record of a study and budget, and what was found wrong with it.
 
@@ -66,7 +66,8 @@ def verify(reference: str, budget: str, console: Console, *, storage: str = "") 
         name, cells = (one.tags["study"], {}) if one else planned(reference, budget)
         budget = one.tags["budget"] if one else budget
         runs, parents = store.runs(name, budget)
-        books = Books(name, budget, runs, parents, trials_on_record(name, budget, storage), cells)
+        trials = trials_on_record(name, budget, storage)
+        books = Books(name=name, budget=budget, runs=runs, parents=parents, trials=trials, planned=cells)
         chosen = [r for r in books.runs if one is None or r.run == one.run]
         _hold_runs(books, chosen, store)
         store_faults(books.found, chosen, [t for t in books.trials if one is None or one.run in t.runs.values()], cells)
