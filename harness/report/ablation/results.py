@@ -11,7 +11,7 @@ import pandas as pd
 from harness import provenance
 from harness.scores import Score, Scores
 from harness.spec import TrialSpec
-from harness.stats import Paired, Verdict, judge, paired
+from harness.stats import Claim, Paired, Verdict, judge, paired
 from harness.study import Ablation, Cell, Hypothesis
 from harness.tracking import Record, Tracker
 
@@ -134,8 +134,19 @@ class AblationResults:
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """The verdicts on the study's hypotheses, which are judged together."""
-        claims = zip(self.judged, self.claimed, strict=True)
-        return judge([(h.in_words(self.scores), *values, self.scores[h.metric].better) for h, values in claims])
+        return judge(
+            [
+                Claim(
+                    words=h.in_words(self.scores),
+                    better=better,
+                    worse=worse,
+                    direction=self.scores[h.metric].better,
+                    looks=(len(better),),
+                    digits=self.scores[h.metric].digits,
+                )
+                for h, (better, worse) in zip(self.judged, self.claimed, strict=True)
+            ]
+        )
 
     @property
     def winner(self) -> Cell | None:

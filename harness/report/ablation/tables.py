@@ -13,7 +13,13 @@ from harness.study.scores import lacking
 
 NARROW_COLUMNS, WIDE_COLUMNS, WIDE_TERMINAL = 4, 7, 140  # columns of scores in a narrow and in a wide terminal; its characters
 NOT_JUDGED = "no verdict, no seed has the score in both arms"
-MARKS = {"confirmed": ("yes", "green"), "refuted": ("no", "red"), "not shown": ("open", "yellow")}
+MARKS = {
+    "confirmed": ("yes", "green"),
+    "refuted": ("no", "red"),
+    "equal": ("equal", "cyan"),
+    "not shown": ("open", "yellow"),
+    "too early": ("open", "yellow"),
+}
 
 
 def number(value: float, digits: int) -> str:
