@@ -4,9 +4,10 @@ In come specs, rows, results and files; out come runs that can be browsed, and t
 first use and by this folder alone. Nothing here decides what is run or how it is judged.
 """
 
+from harness.tracking.parent import TAG_LIMIT
 from harness.tracking.protocol import Record, Tracker
 from harness.tracking.reading import TrialRun, on_record, refitted, trial_run, trial_runs
-from harness.tracking.runs import TAG_LIMIT, MlflowTracker
+from harness.tracking.runs import MlflowTracker
 from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
 
 __all__ = [
