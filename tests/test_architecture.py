@@ -24,6 +24,7 @@ STAIRS = (
     {"metrics"},
     {"figures", "testing"},
     {"training", "study"},
+    {"plans"},
     {"executors", "queue", "tracking"},
     {"evidence"},
     {"report", "doctor"},

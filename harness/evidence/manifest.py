@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness import provenance
 from harness.evidence import facts
 from harness.evidence.schema import FILE, SCHEMA, TAG, canonical, digests_of, is_cost, score_as_json, series_digest, sha256_of
+from harness.plans import PLAN_TAG
 from harness.provenance import now
 from harness.references import FILE as COMPONENTS
 from harness.spec import EXECUTION, Result
 from harness.study import LoadedStudy
-from harness.tracking import Record
+from harness.tracking import SUPERSEDED, Record
 
 if TYPE_CHECKING:
     from harness.data import Data
@@ -129,7 +130,7 @@ class Witness:
         machine = told.get("machine", {})
         stints = told.get("stints", [])
         metrics = {key: score_as_json(value) for key, value in {**result.metrics, **recorded.metrics}.items()}
-        tags = {k: v for k, v in sorted(recorded.tags.items()) if not k.startswith("mlflow.")}
+        tags = {k: v for k, v in sorted(recorded.tags.items()) if not k.startswith("mlflow.") and k != SUPERSEDED}
         kept = digests_of(files)
         manifest = {
             "schema": SCHEMA,
@@ -170,7 +171,7 @@ class Witness:
                 "weights_sha256": kept.get(WEIGHTS, "none: the trial left no weights"),
                 "files": kept,
             },
-            "plan": {"sha256": tags.get("plan", NO_PLAN)},
+            "plan": {"sha256": tags.get(PLAN_TAG, NO_PLAN)},
         }
         return _write(files, manifest)
 

@@ -2,18 +2,18 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 
-from harness import paths, study
+from harness import paths, plans, study
 from harness.errors import UserError
 from harness.evidence.facts import located
 from harness.evidence.faults import Found, manifest_of, report_faults, run_faults, store_faults
 from harness.evidence.schema import TAG, sha256_of
-from harness.queue import TrialOnRecord, trials_on_record
+from harness.queue import TrialOnRecord, stores_on_record
 from harness.tracking import Inspected, Inspection, inspection
 
 
@@ -66,7 +66,7 @@ def verify(reference: str, budget: str, console: Console, *, storage: str = "") 
         name, cells = (one.tags["study"], {}) if one else planned(reference, budget)
         budget = one.tags["budget"] if one else budget
         runs, parents = store.runs(name, budget)
-        trials = trials_on_record(name, budget, storage)
+        trials, notes = stores_on_record(name, budget, storage)
         books = Books(name=name, budget=budget, runs=runs, parents=parents, trials=trials, planned=cells)
         chosen = [r for r in books.runs if one is None or r.run == one.run]
         _hold_runs(books, chosen, store)
@@ -74,6 +74,7 @@ def verify(reference: str, budget: str, console: Console, *, storage: str = "") 
         _hold_data(books)
         if one is None:
             _hold_checkpoints(books)
+            _hold_plans(books, store, notes)
             _hold_reports(books, store)
         elif one.status != "FINISHED":
             books.found.add(one.name, one.run, f"its status is {one.status}, so it counts for nothing")
@@ -99,7 +100,8 @@ def planned(reference: str, budget: str) -> tuple[str, dict[str, str]]:
     loaded = study.load(reference)
     if loaded.study.search is not None:
         return loaded.name, {}
-    cells = loaded.study.judged(budget, {}).cells(budget)
+    ablation = loaded.study.judged(budget, {})
+    cells = ablation.cells(budget, ablation.budgets[budget].planned_looks[0])  # at which verdicts may have been settled
     return loaded.name, {cell.spec.id: f"{cell.arm} / seed {cell.seed}" for cell in cells}
 
 
@@ -153,6 +155,25 @@ def _hold_checkpoints(books: Books) -> None:
         books.found.files += 1
         if found != kept:
             books.found.lines.append(f"checkpoint {checkpoint}: sha256 kept {kept}, found {found}")
+
+
+def _hold_plans(books: Books, store: Inspection, notes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Hold the chain of plans and looks in the trial store against its copies: in the parent run, and in the tags of runs."""
+    for parent in (p for p in books.parents if p.status != "deleted"):
+        with store.folder(parent) as folder:
+            file = folder / plans.PLAN_FILE
+            text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        tag = parent.tags.get(plans.PLAN_TAG, "")
+        stored = {name: plans.read(kept) for name, kept in notes.items()}
+        chains = {name: chain for name, chain in stored.items() if chain.entries or chain.faults}
+        if tag and not chains:
+            books.found.add("the study", parent.run, f"made under plan {tag[:12]}, and the trial store has no plan")
+        for name, chain in chains.items():
+            begun = [r.tags[plans.PLAN_TAG] for r in books.finished if r.tags.get("ledger") == name and plans.PLAN_TAG in r.tags]
+            for fault in chain.checked(tag=tag, file=text, runs=begun).faults:
+                books.found.add(f"the plan in {name}", parent.run, fault)
+            if not tag or not text:
+                books.found.add(f"the plan in {name}", parent.run, f"the parent run has no {plans.PLAN_FILE}, or no tag of it")
 
 
 def _hold_reports(books: Books, store: Inspection) -> None:

@@ -5,7 +5,8 @@ driver uses a queue; the code that trains knows nothing of it. MLflow and torch 
 """
 
 from harness.queue.ablation_queue import AblationQueue
-from harness.queue.inspection import TrialOnRecord, trials_on_record
+from harness.queue.inspection import TrialOnRecord, stores_on_record
+from harness.queue.knowledge import completed_runs, known_results, stored_notes
 from harness.queue.pareto import SearchTrial
 from harness.queue.protocol import ATTEMPTS, LOST, Assignment, Outcome, Pruning, Repairs, TrialQueue
 from harness.queue.search_queue import SearchQueue
@@ -24,7 +25,10 @@ __all__ = [
     "TrialOnRecord",
     "TrialQueue",
     "TrialStore",
+    "completed_runs",
     "database",
     "driver_lock",
-    "trials_on_record",
+    "known_results",
+    "stored_notes",
+    "stores_on_record",
 ]

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -44,8 +45,8 @@ class TrialOnRecord:
         return f"trial {self.number} of {self.store}"
 
 
-def trials_on_record(study: str, budget: str, storage: str = "") -> list[TrialOnRecord]:
-    """Return all trials of a study and budget, of its search and of its judged arms, from a file in mlruns/ or a server.
+def stores_on_record(study: str, budget: str, storage: str = "") -> tuple[list[TrialOnRecord], dict[str, Mapping[str, Any]]]:
+    """Return all trials of a study and budget, of its search and of its judged arms, and the notes of each of their stores.
 
     Raises:
         UserError: `storage` is no PostgreSQL URI.
@@ -58,13 +59,15 @@ def trials_on_record(study: str, budget: str, storage: str = "") -> list[TrialOn
         elif (path := paths.mlruns() / "optuna.db").exists():
             uri = f"sqlite:///{files.snapshot(path, Path(folder))}"
         else:
-            return []
+            return [], {}
         opened = optuna.storages.RDBStorage(uri)
         try:
             names = [
                 n for n in optuna.get_all_study_names(opened) if n == f"{study}.{budget}" or n.startswith(f"{study}.{budget}.")
             ]
-            return [_trial(name, t) for name in names for t in optuna.load_study(study_name=name, storage=opened).trials]
+            studies = {name: optuna.load_study(study_name=name, storage=opened) for name in names}
+            trials = [_trial(name, t) for name, found in studies.items() for t in found.trials]
+            return trials, {name: found.user_attrs for name, found in studies.items()}
         finally:
             opened.remove_session()
             opened.engine.dispose()

@@ -83,6 +83,11 @@ class TrialStore:
             if self.study.user_attrs.get(name) != value:
                 self.study.set_user_attr(name, value)
 
+    def notes(self) -> Mapping[str, Any]:
+        """Return the attributes of the study."""
+        attributes: Mapping[str, Any] = self.study.user_attrs
+        return attributes
+
     def alone(self) -> AbstractContextManager[Callable[[], None]]:
         """Return a context in which no other driver of this store can be.
 

@@ -5,8 +5,8 @@ search. Nothing is trained or scored here.
 """
 
 from harness.report.ablation.results import AblationResults
-from harness.report.page import folder, note, publish
+from harness.report.page import folder, is_current, note, publish
 from harness.report.search.results import SearchResults
 from harness.report.terminal import show
 
-__all__ = ["AblationResults", "SearchResults", "folder", "note", "publish", "show"]
+__all__ = ["AblationResults", "SearchResults", "folder", "is_current", "note", "publish", "show"]

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,8 +21,11 @@ from harness.report.search import figures as search_figures
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 from harness.scores import COST, NATIVE, OWN_PMF, TRUST, compared, in_groups
+from harness.stats import RULE
 from harness.study import Cell, Study
 from harness.tracking import Tracker
+
+MADE_OF = "report.made_of"  # the tag of the parent run that says what its report was made of
 
 
 def folder(name: str, budget: str) -> Path:
@@ -37,7 +41,7 @@ def publish(
     *,
     question: str = "",
 ) -> None:
-    """Write the report, then close the study's parent run with it, and with the winner as a model.
+    """Write the report, then close the study's parent run with it, its verdicts, and the winner as a model.
 
     Args:
         results: what is on record of the arms.
@@ -52,13 +56,38 @@ def publish(
     with stoppable():
         if results.arms or search_results:
             _write(results, folder_path, search_results, question)
-    tags = {f"verdict.{i + 1}": verdict.sentence for i, verdict in enumerate(results.verdicts)}
-    tags[evidence.TAG] = evidence.of_report(folder_path, results.name, results.budget, list(results.records.values()))
+    tags = {f"verdict.{i}": judgement.line for i, judgement in enumerate(results.judgements, 1)}
+    tags[MADE_OF] = made_of(results, search_results, question)
+    records = list(results.records.values())
+    tags[evidence.TAG] = evidence.of_report(folder_path, results.name, results.budget, records, results.plan.head)
     winner = results.winner
     if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:
         tags["winner"], tags["winner.cell"] = f"{winner.arm} / seed {winner.seed}", winner.spec.id
         tags["winner.model"] = _keep(winner, tracker, results.records[winner.spec.id].run)
-    tracker.finish_study(folder_path, tags)
+    study: Study = search_results.search if search_results else results.study
+    tracker.finish_study(folder_path, tags, note(question, results.budget, study, results))
+
+
+def made_of(results: AblationResults, search_results: SearchResults | None, question: str) -> str:
+    """Return a digest of all that a report is made of: plan and looks, verdicts, runs and their scores, failures, and the code."""
+    content = {
+        "question": question,
+        "plan": results.plan.head,
+        "verdicts": [j.row for j in results.judgements],
+        "runs": {cell: [r.run, dict(r.metrics)] for cell, r in results.records.items()},
+        "cells": [cell.spec.id for cell in results.cells],
+        "failures": dict(results.failures),
+        "search": search_tables.table(search_results).to_csv() if search_results else "",
+        "code": provenance.digest(),
+    }
+    return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def is_current(results: AblationResults, tracker: Tracker, search_results: SearchResults | None, question: str) -> bool:
+    """Return whether the report on this machine and that in the parent run are made of what is on record now."""
+    file = folder(results.name, results.budget) / "report.html"
+    digest = made_of(results, search_results, question)
+    return tracker.study_tag(MADE_OF) == digest and file.exists() and digest in file.read_text(encoding="utf-8")
 
 
 def _keep(winner: Cell, tracker: Tracker, run: str) -> str:
@@ -82,16 +111,14 @@ def _write(results: AblationResults, folder_path: Path, search_results: SearchRe
     html = page.render(
         f=results,
         question=question,
-        not_judged=[f"{h.in_words(results.scores)}: {tables.NOT_JUDGED}" for h in results.unjudged],
-        verdicts=[
-            (*words, tables.odds(words[2]), bootstrap)
-            for words, bootstrap in zip(tables.verdict_words(results), tables.bootstraps(results), strict=True)
-        ],
+        made_of=made_of(results, search_results, question),
+        rule=RULE,
         search=_write_search(results, search_results, folder_path) if search_results else None,
         **arm_values,
         browse=paths.command("ui"),
         facts={
             "command": provenance.command(),
+            "plan": _plan_in_words(results),
             "machine": results.origins("device"),
             "code of the trials": results.commits,
             "versions": versions if results.records else "",
@@ -107,15 +134,7 @@ def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
     headings, score_rows = tables.table_of(results, [score for scores in comparing.values() for score in scores])
     results.table.to_csv(folder_path / "trials.csv", index=False)
     pd.DataFrame(score_rows, columns=headings).to_csv(folder_path / "arms.csv", index=False)
-    rows = [
-        {
-            "claim": verdict.sentence,
-            "outcome": verdict.outcome,
-            "p_holm": verdict.p_adjusted,
-            "improvement": verdict.difference.improvement,
-        }
-        for verdict in results.verdicts
-    ]
+    rows = {"plan": results.plan.head, "faults": results.plan.faults, "verdicts": [j.row for j in results.judgements]}
     (folder_path / "verdicts.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     plotted = [score for score in tables.varying(results, tables.telling(results)) if score.better]
     figures.scores(results.table, results.arms, plotted, folder_path / "scores.png")
@@ -164,6 +183,18 @@ def _base64(file: Path) -> str:
     return base64.b64encode(file.read_bytes()).decode()
 
 
-def note(question: str, budget: str, study: Study) -> str:
-    """Return the text above the experiment of a study in MLflow, in Markdown."""
-    return f"**{question}**\n\n{study.note(budget)}"
+def note(question: str, budget: str, study: Study, results: AblationResults | None = None) -> str:
+    """Return the text above the experiment of a study in MLflow, in Markdown, with the verdicts if there are results."""
+    lines = [f"- **{j.mark}**: {j.line}" for j in results.judgements] if results else []
+    faults = [f"- **plan**: {fault}" for fault in results.plan.faults] if results else []
+    verdicts = "\n".join([*lines, *faults])
+    return f"**{question}**\n\n" + f"{verdicts}\n\n" * bool(verdicts) + study.note(budget)
+
+
+def _plan_in_words(results: AblationResults) -> str:
+    """Return the number, digest and time of the plan that the report judges by, and how often its results were looked at."""
+    plans = results.plan.plans
+    if not plans:
+        return ""
+    looks = len(results.plan.looks)
+    return f"version {len(plans)}, {results.plan.head[:12]}, stated {plans[-1].time}; {looks} look{'s' * (looks != 1)} at results"

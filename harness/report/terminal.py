@@ -27,10 +27,11 @@ def show(results: AblationResults, console: Console, search_results: SearchResul
     console.print(_table(["arm", "n", *(s.heading for s in scores)], rows))
     for sentence in search_tables.tested(search_results, results.study) if search_results else []:
         console.print(f" {sentence}", highlight=False, markup=False, soft_wrap=True)
-    for mark, colour, verdict, margin in tables.verdict_words(results):
-        _line(console, mark, colour, f"{verdict.sentence}; {margin}{tables.odds(verdict)}")
-    for claim in (h.in_words(results.scores) for h in results.unjudged):
-        _line(console, "open", "yellow", f"{claim}: {tables.NOT_JUDGED}")
+    for j in results.judgements:
+        by = f"; {j.by}" if j.by else ""
+        _line(console, j.mark, j.colour, f"{j.sentence}{by} [{j.standing}]")
+    for fault in results.plan.faults:
+        _line(console, "plan", "red", fault)
     for cell in results.cells:
         if cell.spec.id in results.failures:
             reason = results.failures[cell.spec.id]
@@ -39,7 +40,7 @@ def show(results: AblationResults, console: Console, search_results: SearchResul
 
 def _line(console: Console, mark: str, colour: str, words: str) -> None:
     """Print a coloured mark and words, in which names are shown as they are."""
-    console.print(Text.assemble(" ", (f"{mark:>4}", colour), "  ", words), soft_wrap=True)
+    console.print(Text.assemble(" ", (f"{mark:>5}", colour), "  ", words), soft_wrap=True)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

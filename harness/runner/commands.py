@@ -11,12 +11,12 @@ from harness import data, devices, paths, report, resources
 from harness.errors import MachineError, UserError
 from harness.evidence import Witness
 from harness.metrics import features
-from harness.queue import database, driver_lock
+from harness.queue import completed_runs, database, driver_lock
 from harness.runner.progress import clock
 from harness.runner.session import Session, run, winners
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
-from harness.study import LoadedStudy, load
+from harness.study import Ablation, LoadedStudy, load
 from harness.testing import check_trials
 from harness.tracking import MlflowTracker, store_uri
 
@@ -95,8 +95,7 @@ def _train_and_report(loaded: LoadedStudy, session: Session, started: float) -> 
     results, search_results, trained = run(session, loaded.study)
     if not trained:
         console.print("nothing to do: all trials are done")
-    page = report.folder(store.name, store.budget) / "report.html"
-    if trained or not (store.tracker.study_finished and page.exists()):
+    if trained or not (store.tracker.study_finished and report.is_current(results, store.tracker, search_results, loaded.question)):
         console.print("writing the report")
         try:
             report.publish(results, store.tracker, search_results, session.stops.allowed, question=loaded.question)
@@ -126,21 +125,33 @@ def report_study(reference: str, budget: str, console: Console, *, storage: str 
                 search_results = report.SearchResults.of(study.search, budget, search_queue)
             best = winners(search_results.best, study.search)
         ablation = study.judged(budget, best)
-        with store.ablation_queue(ablation, ablation.cells(budget), study.part) as queue:
-            results = store.results(ablation, queue)
+        results = _on_record(store, ablation, study.part)
         if not results.arms and not (search_results and search_results.history):
             raise UserError(
                 f"no trial of {name} ({budget} budget) is on record\n{paths.command('study', name=reference, budget=budget)}"
             )
-        absent = sum(cell.spec.id not in results.records and cell.spec.id not in results.failures for cell in results.cells)
-        if absent:
+        if results.pending:
             run = paths.command("study", name=loaded.reference, budget=budget)
             why = "never run, or the plan or code of your own has changed since"
-            console.print(f"{absent} of {len(results.cells)} trials are not on record: {why}\n{run}", highlight=False, markup=False)
+            console.print(
+                f"{results.pending} of {len(results.cells)} trials are not on record: {why}\n{run}", highlight=False, markup=False
+            )
         report.publish(results, store.tracker, search_results, question=loaded.question)
         report.show(results, console, search_results)
         _print_links(store, console)
     return 0
+
+
+def _on_record(store: StudyStore, study: Ablation, part: str) -> report.AblationResults:
+    """Return what is on record of an ablation, up to the first look that settles its claims or that is not reached."""
+    for seeds in study.budgets[store.budget].planned_looks:
+        with store.ablation_queue(study, study.cells(store.budget, seeds), part) as queue:
+            if completed_runs(queue.store):
+                store.keep_plan(study, queue.store)
+            results = store.results(study, queue, seeds)
+        if results.pending or results.settled:
+            break
+    return results
 
 
 def _store(loaded: LoadedStudy, budget: str, storage: str) -> StudyStore:
@@ -148,7 +159,7 @@ def _store(loaded: LoadedStudy, budget: str, storage: str) -> StudyStore:
     study = loaded.study
     note = report.note(loaded.question, budget, study)
     tracker = MlflowTracker(loaded.name, budget, note, scores=study.scores, varied=study.varied)
-    return StudyStore(loaded.name, budget, tracker, storage)
+    return StudyStore(loaded.name, budget, tracker, storage, loaded.question)
 
 
 def _driver_lock(name: str, budget: str, storage: str) -> AbstractContextManager[None]:
@@ -159,7 +170,8 @@ def _driver_lock(name: str, budget: str, storage: str) -> AbstractContextManager
 def _print_links(store: StudyStore, console: Console) -> None:
     """Print the path of the report and the address of the study in the MLflow UI."""
     page = report.folder(store.name, store.budget) / "report.html"
-    console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+    if page.exists():
+        console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
     uri = store_uri()
     server = uri if uri.startswith("http") else f"{paths.command('ui')}, then http://127.0.0.1:5000"
     console.print(f"browse: {server}{store.tracker.ui_path}", soft_wrap=True, highlight=False, markup=False)

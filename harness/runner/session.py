@@ -13,6 +13,7 @@ from harness import executors, paths
 from harness.data import Data
 from harness.evidence import Witness
 from harness.executors import OutputDirs
+from harness.plans import PLAN_TAG
 from harness.queue import SearchTrial, TrialQueue
 from harness.report import AblationResults, SearchResults
 from harness.runner.driver import Driver
@@ -70,11 +71,12 @@ class Session:
         plan: planner.Plan,
         headline: str,
         draw_all_figures: Callable[[Sequence[Cell]], Collection[str]] = lambda cells: (),
+        keep_plan: Callable[[], str] = lambda: "",
     ) -> bool:
         """Settle what dead drivers have left, then train what is missing. Return whether anything was trained.
 
         `headline` is the score that a finished trial is announced with; `draw_all_figures` gives the ids of trials to draw all
-        figures of.
+        figures of; `keep_plan` stores what is claimed of the trials before one is begun, and returns the digest.
         """
         trials = queue.store
         owner = sha256(trials.driver_id.encode()).hexdigest()[:8] if trials.shared else "own"
@@ -95,6 +97,9 @@ class Session:
         )
         for line in driver.reconcile():
             self.console.print(line, highlight=False)
+        digest = keep_plan()
+        if digest:
+            driver.origin = {**self.origin, PLAN_TAG: digest}
         if not queue.missing:
             return False
         self.console.print(f"{queue.missing} trials to run on {self.origin['device']}: {plan.why}", highlight=False)
@@ -129,8 +134,23 @@ def _run_search(session: Session, search: Search) -> tuple[SearchResults, bool]:
 
 
 def _run_ablation(session: Session, study: Ablation, part: str) -> tuple[AblationResults, bool]:
-    """Train the missing cells. Return what is on record then, and whether anything was trained."""
-    cells = study.cells(session.store.budget)
+    """Train the missing cells, look by look. Return what is on record then, and whether anything was trained.
+
+    A study with several looks stops at the first at which all its claims are settled.
+    """
+    budget = session.store.budget
+    trained = False
+    for seeds in study.budgets[budget].planned_looks:
+        results, trained_now = _run_look(session, study, part, seeds)
+        trained = trained or trained_now
+        if results.settled:
+            break
+    return results, trained
+
+
+def _run_look(session: Session, study: Ablation, part: str, seeds: int) -> tuple[AblationResults, bool]:
+    """Train the missing cells of the first seeds. Return what is on record then, and whether anything was trained."""
+    cells = study.cells(session.store.budget, seeds)
     plan = session.plan([c.spec for c in cells])
     first_seeds = {cell.arm: cell.spec.id for cell in sorted(cells, key=lambda c: -c.seed)}
 
@@ -141,9 +161,14 @@ def _run_ablation(session: Session, study: Ablation, part: str) -> tuple[Ablatio
         return [c.spec.id for c in candidates if c.spec.id in first_seeds.values()]
 
     order = sorted(cells, key=program_of) if plan.lanes > 1 else cells
+    data = {study.base.dataset: session.origin["dataset.digest"]}
     with session.store.ablation_queue(study, order, part) as queue:
-        trained = session.train(queue, plan, SQUARED_ERROR.key, draw_all_figures)
-        return session.store.results(study, queue), trained
+
+        def keep_plan() -> str:
+            return session.store.keep_plan(study, queue.store, data).head
+
+        trained = session.train(queue, plan, SQUARED_ERROR.key, draw_all_figures, keep_plan)
+        return session.store.results(study, queue, seeds), trained
 
 
 def likely(search: Search, budget: str) -> list[TrialSpec]:

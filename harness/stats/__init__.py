@@ -1,15 +1,20 @@
 """Statistics: numbers in, verdicts out.
 
-In come scores by seed, out come paired differences with intervals, adjusted p-values and verdicts. Torch, stores and names of
-metrics must not enter here. To add a verdict rule, write a function in this folder.
+In come scores by seed, out come paired differences with intervals, adjusted p-values, what could have been seen, and verdicts.
+Torch, stores and names of metrics must not enter here. The rule of a verdict: p-values of one claim in `pvalues`, claims judged
+together in `verdicts`, what a study could have seen in `power`; docs/science.md says why it is this one.
 """
 
 from harness.stats.paired import ALPHA, LEVEL, Paired, Summary, bootstrap_interval, paired, summary, t_quantile
-from harness.stats.verdicts import Verdict, holm, judge
+from harness.stats.power import seeds_needed
+from harness.stats.pvalues import holm
+from harness.stats.verdicts import RULE, Claim, Verdict, judge, settled
 
 __all__ = [
     "ALPHA",
     "LEVEL",
+    "RULE",
+    "Claim",
     "Paired",
     "Summary",
     "Verdict",
@@ -17,6 +22,8 @@ __all__ = [
     "holm",
     "judge",
     "paired",
+    "seeds_needed",
+    "settled",
     "summary",
     "t_quantile",
 ]

@@ -33,8 +33,6 @@ class Paired:
         mean: Mean difference.
         low: Lower end of its 95 % interval.
         high: Upper end of its 95 % interval.
-        p_greater: One-sided p-value of "a is greater".
-        p_less: One-sided p-value of "a is less".
         n: The number of seeds.
         improvement: The probability that a seed of a exceeds a seed of b, over all pairs, ties counting half (Agarwal et al.,
             2021, https://arxiv.org/abs/2108.13264).
@@ -43,8 +41,6 @@ class Paired:
     mean: float
     low: float
     high: float
-    p_greater: float
-    p_less: float
     n: int
     improvement: float
 
@@ -68,23 +64,20 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     """Compare the scores of two arms over the same seeds, in the same order.
 
     The interval is Student's 95 % interval of the mean difference: with 6 seeds its coverage is 95 %, that of a BCa bootstrap 87 %
-    (docs/log.md). The tests are Wilcoxon's signed-rank, one-sided, exact (Wilcoxon, 1945, https://doi.org/10.2307/3001968). With
-    one seed the interval is unbounded and both p-values are 1.
+    (docs/log.md). With one seed it is unbounded; with none, mean and improvement are NaN.
 
     >>> d = paired([2.0, 2.1, 2.2, 2.3, 2.4, 2.6], [1.0, 1.0, 1.3, 1.2, 1.2, 1.1])
-    >>> round(d.mean, 3), round(d.low, 3), round(d.high, 3), round(d.p_greater, 4)
-    (1.133, 0.917, 1.35, 0.0156)
+    >>> round(d.mean, 3), round(d.low, 3), round(d.high, 3)
+    (1.133, 0.917, 1.35)
     """
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     d = first - second
-    mean, n = float(d.mean()), len(d)
-    improvement = float((np.sign(first[:, None] - second) + 1).mean() / 2)
-    if n < 2:
-        return Paired(mean=mean, low=-np.inf, high=np.inf, p_greater=1.0, p_less=1.0, n=n, improvement=improvement)
-    half = t_quantile((1 + LEVEL) / 2, n - 1) * float(d.std(ddof=1)) / n**0.5
-    greater, less = (float(stats.wilcoxon(d, alternative=side).pvalue) if d.any() else 1.0 for side in ("greater", "less"))
-    low, high = mean - half, mean + half
-    return Paired(mean=mean, low=low, high=high, p_greater=greater, p_less=less, n=n, improvement=improvement)
+    n = len(d)
+    if n == 0:
+        return Paired(mean=np.nan, low=-np.inf, high=np.inf, n=0, improvement=np.nan)
+    mean, improvement = float(d.mean()), float((np.sign(first[:, None] - second) + 1).mean() / 2)
+    half = t_quantile((1 + LEVEL) / 2, n - 1) * float(d.std(ddof=1)) / n**0.5 if n > 1 else np.inf
+    return Paired(mean=mean, low=mean - half, high=mean + half, n=n, improvement=improvement)
 
 
 def bootstrap_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:

@@ -1,5 +1,6 @@
-"""An ablation: arms x seeds, and the hypotheses stated before the runs. Torch is not imported here."""
+"""An ablation: arms x seeds, and hypotheses about the arms. Torch is not imported here."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,15 +15,33 @@ from harness.study.scores import comparable, rows_with, take_metrics
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """The claim that arm `better` beats arm `worse` on the score `metric`, written down before the runs."""
+    """The claim that arm `better` beats arm `worse` on the score `metric`.
+
+    It is registered if it is in the study's file when the first trial of its arms is begun (docs/evidence.md).
+
+    Attributes:
+        better, worse: names of arms.
+        metric: the key of the score.
+        margin: a difference of the score that would not matter. With one, the verdict may also be "equal": shown to differ by less.
+    """
 
     better: str
     worse: str
     metric: str
+    margin: float | None = None
 
     def in_words(self, scores: Scores) -> str:
         """Return the claim as a sentence, with the label that its score has in `scores`."""
         return f"{self.better} beats {self.worse} on {scores[self.metric].label}"
+
+    def fault(self) -> str:
+        """Return what is wrong with the claim itself, whatever the study; empty if nothing is."""
+        if self.better == self.worse:
+            return f"an arm cannot beat itself, got {self.better!r} twice"
+        number = isinstance(self.margin, int | float) and not isinstance(self.margin, bool)
+        if self.margin is not None and not (number and math.isfinite(self.margin) and self.margin > 0):
+            return f"margin must be a finite number above 0, got {self.margin!r}"
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +52,31 @@ class Budget:
         epochs: of every trial.
         seeds: of every arm.
         evaluation: how deep the final scores go.
+        looks: the numbers of seeds at which verdicts are due, such as (6, 10, 16), the last of which is all; a study stops at the
+            first at which all claims are settled. Empty for one look, at all seeds.
     """
 
     epochs: int
     seeds: Sequence[int]
     evaluation: str = "quick"
+    looks: Sequence[int] = ()
+
+    @property
+    def planned_looks(self) -> tuple[int, ...]:
+        """The numbers of seeds at which verdicts are due: `looks`, or else all seeds."""
+        return tuple(self.looks) or (len(self.seeds),)
+
+    def fault(self) -> str:
+        """Return what is wrong with the looks; empty if nothing is."""
+        if not self.looks:
+            return ""
+        whole = all(type(n) is int and n >= 2 for n in self.looks)
+        if whole and list(self.looks) == sorted(set(self.looks)) and self.looks[-1] == len(self.seeds):
+            return ""
+        return (
+            f"looks must be rising numbers of seeds from 2 up to all, which are {len(self.seeds)}, such as "
+            f"({max(2, len(self.seeds) // 2)}, {len(self.seeds)}); got {self.looks!r}"
+        )
 
 
 class Cell(NamedTuple):
@@ -56,7 +95,7 @@ class Ablation:
         base: the spec that the arms change.
         arms: the changed fields of the base by name of the arm. Differences are taken against the first arm.
         budgets: how much the study may spend, by name; one is called `default`.
-        hypotheses: with 6 seeds a one-sided Wilcoxon test reaches p = 0.016, so Holm's correction lets at most 3 be confirmed.
+        hypotheses: what the study claims; they are judged together.
         objective: the score on validation that picks the winner, whose model is kept; its row says which way is better.
         metrics: scores of the study's own, as references such as `sharpness.py:SHARPNESS`.
 
@@ -90,10 +129,16 @@ class Ablation:
             for arm in (hypothesis.better, hypothesis.worse):
                 look_up(self.arms, arm, "arm")
             claim = f"hypothesis '{hypothesis.in_words(self.scores)}'"
+            if hypothesis.fault():
+                raise UserError(f"{claim}: {hypothesis.fault()}")
             if not score.better:
                 raise UserError(f"{claim}: {hypothesis.metric!r} has no better or worse direction")
             comparable(score, {a: specs[a] for a in (hypothesis.better, hypothesis.worse)}, claim, self.scores)
         for name, budget in self.budgets.items():
+            if budget.fault():
+                raise UserError(f"budget {name!r}: {budget.fault()}")
+            if budget.looks and not self.hypotheses:
+                raise UserError(f"budget {name!r}: looks are at hypotheses, and the study states none")
             cells = self.cells(name)
             if not budget.seeds or len({c.spec.id for c in cells}) != len(cells):
                 raise UserError(f"budget {name!r}: seeds must be given and differ, and no two arms may be the same trial")
@@ -118,15 +163,15 @@ class Ablation:
         """Return the trials of a budget."""
         return tuple(cell.spec for cell in self.cells(budget))
 
-    def cells(self, budget: str) -> tuple[Cell, ...]:
-        """Return the trials of a budget, seed by seed.
+    def cells(self, budget: str, seeds: int | None = None) -> tuple[Cell, ...]:
+        """Return the trials of a budget, seed by seed; of its first `seeds` seeds, or of all.
 
         In this order whatever is finished first is balanced over the arms.
         """
         chosen = look_up(self.budgets, budget, "budget")
         return tuple(
             Cell(arm, seed, self._spec(arm).derive(seed=seed, epochs=chosen.epochs, evaluation=chosen.evaluation))
-            for seed in chosen.seeds
+            for seed in tuple(chosen.seeds)[:seeds]
             for arm in self.arms
         )
 
@@ -155,16 +200,15 @@ class Ablation:
 
     def shape(self, budget: str) -> str:
         """Return the size of a budget in words."""
-        return f"{len(self.arms)} arms x {len(self.budgets[budget].seeds)} seeds"
+        chosen = self.budgets[budget]
+        looks = f", judged at {', '.join(map(str, chosen.looks))}" if chosen.looks else ""
+        return f"{len(self.arms)} arms x {len(chosen.seeds)} seeds{looks}"
 
     def note(self, budget: str) -> str:
-        """Return the text above the experiment in MLflow, in Markdown."""
-        claims = "".join(f"\n- {h.in_words(self.scores)}" for h in self.hypotheses)
+        """Return the text above the experiment in MLflow, in Markdown, to which a report adds the verdicts."""
         shown = [s.key for rows in compared(self.scores).values() for s in rows if s.headline and s.better and s.images == "test"]
         return (
-            f"Budget `{budget}`: {self.shape(budget)}, {self.budgets[budget].epochs} epochs. "
-            f"Hypotheses, stated before the runs:{claims}\n\n"
+            f"Budget `{budget}`: {self.shape(budget)}, {self.budgets[budget].epochs} epochs.\n\n"
             "ELBO = reconstruction - KL, nats per image, beta = 1. Native ELBOs of different likelihoods live on different scales: "
-            f"compare arms by {', '.join(f'`{key}`' for key in shown)}. "
-            "The verdicts are in `report.html` among the files of the parent run."
+            f"compare arms by {', '.join(f'`{key}`' for key in shown)}."
         )

@@ -5,15 +5,18 @@ first use and by this folder alone. Nothing here decides what is run or how it i
 """
 
 from harness.tracking.inspection import Inspected, Inspection, inspection
+from harness.tracking.layout import SUPERSEDED
+from harness.tracking.parent import TAG_LIMIT
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record, Tracker
 from harness.tracking.reading import TrialRun, on_record, refitted, trial_run, trial_runs
-from harness.tracking.runs import TAG_LIMIT, MlflowTracker, params_of
+from harness.tracking.runs import MlflowTracker, params_of
 from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
 
 __all__ = [
     "MANIFEST",
     "MANIFEST_TAG",
     "MLFLOW_SCHEMA",
+    "SUPERSEDED",
     "TAG_LIMIT",
     "Inspected",
     "Inspection",

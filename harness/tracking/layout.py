@@ -11,6 +11,7 @@ from typing import Any
 from harness.scores import COST, DIAGNOSTICS, ELBO_CURVES, KL_CURVES, NATIVE, TRUST, Score, Scores, compared, in_groups
 
 VIEW_KEY = "default"
+SUPERSEDED, NOT_SUPERSEDED = "superseded", "no"  # the tag of a trial's run that says whether the present plan has its trial
 
 
 def sections(scores: Scores) -> dict[str, list[Score]]:
@@ -78,7 +79,7 @@ def shared_view(scores: Scores, varied: Sequence[str]) -> str:
     columns = [score for score in scores.values() if score.headline and score in in_groups(scores, *compared(scores), COST)]
     return json.dumps(
         {
-            "searchFilter": "tags.`kind` = 'trial'",
+            "searchFilter": f"tags.`kind` = 'trial' and tags.`{SUPERSEDED}` = '{NOT_SUPERSEDED}'",
             "orderByKey": "attributes.start_time",
             "orderByAsc": False,
             "startTime": "ALL",

@@ -1,6 +1,6 @@
 """The protocol of a tracker: what a driver needs of the place where its runs are recorded."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,5 +93,14 @@ class Tracker(Protocol):
             latent: the number of latents.
         """
 
-    def finish_study(self, files: Path, summary: Mapping[str, str]) -> None:
-        """Put the report's files and tags into the parent run and mark it as FINISHED."""
+    def plan_on_record(self) -> tuple[str, str]:
+        """Return the digest and the text of the plan that the parent run keeps; empty texts if it keeps none."""
+
+    def keep_plan(self, digest: str, text: str) -> None:
+        """Keep a plan in the parent run."""
+
+    def supersede(self, store: str, cells: Collection[str], by: str) -> None:
+        """Tag the runs of a trial store: those of `cells`, which the present plan has, as counted, the others as superseded."""
+
+    def finish_study(self, files: Path, summary: Mapping[str, str], note: str) -> None:
+        """Put the report's files, tags and text into the parent run and mark it as FINISHED."""

@@ -1,11 +1,10 @@
 """The runs of a study in MLflow: one experiment per study and budget, with a parent run and a child run per trial."""
 
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness import provenance
 from harness.errors import MachineError
@@ -14,14 +13,11 @@ from harness.scores.rows import ELBO_TRAIN
 from harness.spec import Result, TrialSpec, flattened
 from harness.stores import databases
 from harness.tracking import library
-from harness.tracking.layout import VIEW_KEY, shared_view
+from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, VIEW_KEY, shared_view
+from harness.tracking.parent import TAG_LIMIT, ParentRun
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record
 from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, search_all, study_page
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-TAG_LIMIT = 4_900  # characters of a tag's value; MLflow refuses long ones
 PARAM_LIMIT = 6_000  # the same of a parameter's
 
 
@@ -30,7 +26,7 @@ def params_of(spec: Mapping[str, Any], trial: str, arm: str) -> dict[str, str]:
     return {k: str(v)[:PARAM_LIMIT] for k, v in {"arm": arm, "spec": trial, **flattened(spec)}.items()}
 
 
-class MlflowTracker:
+class MlflowTracker(ParentRun):
     """The `Tracker` of one study and budget in MLflow.
 
     Its experiment and its parent run are created if there are none.
@@ -38,7 +34,7 @@ class MlflowTracker:
     Args:
         study: its name.
         budget: its name.
-        note: the text above the experiment, in Markdown.
+        note: the text above the experiment, in Markdown, until a report adds its verdicts.
         scores: the rows of the scores that the charts show.
         varied: the fields that differ between trials, which are shown as columns.
 
@@ -47,7 +43,7 @@ class MlflowTracker:
     """
 
     def __init__(self, study: str, budget: str, note: str, *, scores: Scores = SCORES, varied: Sequence[str] = ()) -> None:
-        self.study, self.budget = study, budget
+        self.study, self.budget, self.note = study, budget, note
         self.experiment = experiment_name(study, budget)
         uri = ensure_store()
         self.client = PatientClient()
@@ -59,7 +55,6 @@ class MlflowTracker:
             ) from None
         wanted = {
             f"mlflow.sharedViewState.{VIEW_KEY}": shared_view(scores, varied),
-            "mlflow.note.content": note,
             "mlflow.experimentKind": "custom_model_development",
         }
         existing = self.client.get_experiment(self.experiment_id).tags
@@ -67,6 +62,8 @@ class MlflowTracker:
             if existing.get(key) != value:  # starting a finished study again must not change the store
                 self.client.set_experiment_tag(self.experiment_id, key, value)
         self.parent = self._parent()
+        if "mlflow.note.content" not in existing:
+            self.describe(note)
 
     def _experiment(self, uri: str) -> str:
         """Return the id of the study's experiment, which is created if there is none."""
@@ -112,6 +109,7 @@ class MlflowTracker:
             "seed": str(spec.seed),
             "trial": str(trial),
             "attempt": str(attempt),
+            SUPERSEDED: NOT_SUPERSEDED,
             **origin,
             "mlflow.parentRunId": self.parent,
         }
@@ -194,50 +192,3 @@ class MlflowTracker:
     def file(self, run: str, name: str) -> Path:
         """Return the path of a local copy of one of a run's files."""
         return Path(self.client.download_artifacts(run, name))
-
-    def reopen_study(self) -> None:
-        """Mark the parent run as RUNNING."""
-        self.client.update_run(self.parent, status="RUNNING")
-
-    def stop_study(self) -> None:
-        """Mark the parent run as KILLED, because its driver was asked to stop."""
-        self.client.set_terminated(self.parent, "KILLED")
-
-    def finish_study(self, files: Path, summary: Mapping[str, str]) -> None:
-        """Put the report's files and tags into the parent run and mark it as FINISHED."""
-        self.client.log_artifacts(self.parent, str(files))
-        tags = [library.mlflow().entities.RunTag(k, v[:TAG_LIMIT]) for k, v in summary.items()]
-        self.client.log_batch(self.parent, tags=tags)
-        self.client.set_terminated(self.parent, "FINISHED")
-
-    @property
-    def study_finished(self) -> bool:
-        """True if the study's report is in the parent run. That is its end, unless something is trained after it."""
-        return self.look(self.parent)[0] == "FINISHED"
-
-    def study_tag(self, key: str) -> str | None:
-        """Return a tag of the parent run, or None."""
-        tags: dict[str, str] = self.client.get_run(self.parent).data.tags
-        return tags.get(key)
-
-    def log_model(self, programs: Path, example: "Tensor", latent: int) -> str:
-        """Save exported programs in the parent run as a model that loads without pickle and without this package; return its URI.
-
-        Its `predict` takes images as floats on [0, 1], (N, P), and the parameters `what` and `seed` (exported_model.py).
-        """
-        library.mlflow().start_run(run_id=self.parent)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                info = library.mlflow().pyfunc.log_model(
-                    name="winner",
-                    python_model=str(Path(__file__).with_name("exported_model.py")),
-                    artifacts={name: str(programs / f"{name}.pt2") for name in ("encoder", "decoder")},
-                    model_config={"pixels": example.shape[1], "latent": latent},
-                    input_example=example.numpy(),
-                    signature=library.signature({"what": "reconstruct", "seed": 0}),
-                    pip_requirements=[f"{name}=={provenance.version(name).split('+')[0]}" for name in ("mlflow", "torch", "numpy")],
-                )
-        finally:
-            library.mlflow().end_run("RUNNING")  # not FINISHED, which means that the report is complete
-        return str(info.model_uri)

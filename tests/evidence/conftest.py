@@ -10,6 +10,7 @@ from drivers import PAIR, queue_of
 from evidence_home import RAW, Home, report, train
 from rich.console import Console
 
+from harness import plans
 from harness.evidence.verify import verify
 from harness.tracking import MlflowTracker
 
@@ -27,6 +28,9 @@ def template(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
         patch.setenv("HARNESS_DATA", str(home / "data"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         queue, tracker = queue_of(PAIR), MlflowTracker("a_study", "default", "")
+        plan = plans.PlanRecord().and_plan({"arms": {}}, {})
+        plans.add(queue.store, plan)
+        tracker.keep_plan(plan.head, plan.as_text())
         train(queue, tracker, home / "scratch")
         report(tracker, queue.done())
     return home

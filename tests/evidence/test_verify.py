@@ -157,7 +157,20 @@ def a_second_result(home: Home, run: str) -> str:
     return "its cell has 2 finished runs, 1 counts: also "
 
 
+def a_stored_plan(home: Home, run: str) -> str:
+    home.sql("optuna.db", "UPDATE study_user_attributes SET value_json = replace(value_json, 'arms', 'legs') WHERE key = 'plan.1'")
+    return "entry 1 of the stored plan was edited"
+
+
+def a_plan_s_copy(home: Home, run: str) -> str:
+    path = home.files(home.parent()) / "plan.json"
+    path.write_text(path.read_text().replace("arms", "legs"))
+    return "plan.json of the parent run was edited"
+
+
 CHANGES = (
+    a_stored_plan,
+    a_plan_s_copy,
     a_byte_of_the_weights,
     a_byte_of_the_data,
     a_byte_of_the_page,

@@ -48,7 +48,7 @@ def report(tracker: MlflowTracker, runs: dict[str, str]) -> None:
     folder.mkdir(parents=True)
     (folder / "report.html").write_text("<p>nothing was found</p>")
     digest = evidence.of_report(folder, "a_study", "default", list(tracker.results(runs).values()))
-    tracker.finish_study(folder, {evidence.TAG: digest})
+    tracker.finish_study(folder, {evidence.TAG: digest}, "a note")
 
 
 @dataclass(frozen=True)

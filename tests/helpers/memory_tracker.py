@@ -1,7 +1,7 @@
 """A `Tracker` in memory: what a study's loop does to it can be read off its dictionaries."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ class MemoryTracker:
         self.runs: dict[str, dict[str, Any]] = {}
         self.summary: Mapping[str, str] = {}
         self.report: list[str] = []
+        self.note = ""
+        self.plan = ("", "")
+        self.superseded: dict[str, str] = {}
 
     def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, origin: Mapping[str, str]) -> str:
         run = f"run-{len(self.runs)}"
@@ -80,8 +83,18 @@ class MemoryTracker:
     def stop_study(self) -> None:
         self.summary = {"stopped": "yes"}
 
-    def finish_study(self, files: Path, summary: Mapping[str, str]) -> None:
-        self.summary = summary
+    def plan_on_record(self) -> tuple[str, str]:
+        return self.plan
+
+    def keep_plan(self, digest: str, text: str) -> None:
+        self.plan = (digest, text)
+
+    def supersede(self, store: str, cells: Collection[str], by: str) -> None:
+        own = {r: kept["cell"] for r, kept in self.runs.items() if kept["ledger"] == store}
+        self.superseded |= {run: "no" if cell in cells else by for run, cell in own.items()}
+
+    def finish_study(self, files: Path, summary: Mapping[str, str], note: str) -> None:
+        self.summary, self.note = summary, note
         self.report = sorted(p.name for p in files.iterdir())
 
     def study_tag(self, key: str) -> str | None:

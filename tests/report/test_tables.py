@@ -44,10 +44,11 @@ def test_a_score_of_a_study_is_in_its_tables_and_its_verdict(width: int) -> None
     results, screen = results_of(), io.StringIO()
     assert tables.comparing(results)[FID.group] == [FID]
     assert tables.to_show(results, width)[0] == FID
-    assert [v.outcome for v in results.verdicts] == ["confirmed"]
+    assert [j.outcome for j in results.judgements] == ["confirmed"]
     show(results, Console(file=screen, width=width))
     shown = " ".join(screen.getvalue().split())
     assert "mse beats bce on FID" in shown
+    assert "not recorded: no plan was stored" in shown
     assert "better by +10" in shown or "better by +9.9" in shown
 
 

@@ -30,7 +30,7 @@ STUDY = "loss_ablation"
 GOALS_S = {"default": 60.0, "full": 180.0}  # from command to report
 ARCHIVE_BYTES = 15 * 2**20
 SAME = 1e-3  # the largest difference of a test ELBO that rounding may make, relative
-VERDICTS = (["yes"], ["no"], ["open"], ["fail"])  # what the lines of a report's verdicts begin with
+VERDICTS = (["yes"], ["no"], ["equal"], ["open"], ["fail"])  # what the lines of a report's verdicts begin with
 CLASSIFIER = "training the feature classifier"
 POLL_S = 0.02
 

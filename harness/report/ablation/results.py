@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 
 from harness import provenance
+from harness.plans import PlanRecord
+from harness.report.ablation.judging import Judgement, all_settled, judgements, planned_claims
 from harness.scores import Score, Scores
 from harness.spec import TrialSpec
-from harness.stats import Paired, Verdict, judge, paired
-from harness.study import Ablation, Cell, Hypothesis
+from harness.stats import Paired, paired
+from harness.study import Ablation, Cell
 from harness.tracking import Record, Tracker
+
+NO_PLAN = PlanRecord()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +28,11 @@ class AblationResults:
         name: of the study.
         budget: of the study, by name.
         study: the plan.
-        cells: the trials of the plan.
-        records: the finished runs by cell id.
+        cells: the trials of the plan, as far as its looks have come.
+        records: the finished runs by cell id, those of earlier plans too.
         failures: the reasons of trials that failed for good, by cell id.
         pictures: the file pictures.npz of the first finished seed, by arm.
+        plan: what was stated before the runs, and the looks at them.
     """
 
     name: str
@@ -37,6 +42,7 @@ class AblationResults:
     records: Mapping[str, Record]
     failures: Mapping[str, str]
     pictures: Mapping[str, Path]
+    plan: PlanRecord = NO_PLAN
 
     @classmethod
     def collect(
@@ -47,15 +53,38 @@ class AblationResults:
         runs: Mapping[str, str],
         failures: Mapping[str, str],
         tracker: Tracker,
+        *,
+        plan: PlanRecord = NO_PLAN,
+        seeds: int | None = None,
     ) -> "AblationResults":
-        """Read an ablation's results from where they are recorded; `runs` and `failures` are run ids and reasons by cell id."""
-        cells = study.cells(budget)
-        records = tracker.results({cell.spec.id: runs[cell.spec.id] for cell in cells if cell.spec.id in runs})
+        """Read an ablation's results from where they are recorded.
+
+        Args:
+            name: of the study.
+            budget: of the study, by name.
+            study: the plan.
+            runs: run ids by cell id, those of earlier plans too.
+            failures: reasons by cell id.
+            tracker: of the study.
+            plan: what was stated before the runs.
+            seeds: the number of seeds that its looks have come to; None for all.
+        """
+        cells = study.cells(budget, seeds)
+        records = tracker.results(runs)
         pictures: dict[str, Path] = {}
         for cell in cells:
             if cell.spec.id in records and cell.arm not in pictures:
                 pictures[cell.arm] = tracker.file(runs[cell.spec.id], "pictures.npz")
-        return cls(name=name, budget=budget, study=study, cells=cells, records=records, failures=failures, pictures=pictures)
+        return cls(
+            name=name,
+            budget=budget,
+            study=study,
+            cells=cells,
+            records=records,
+            failures=failures,
+            pictures=pictures,
+            plan=plan,
+        )
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -98,21 +127,9 @@ class AblationResults:
         return paired(self.by_seed(a, metric, seeds), self.by_seed(b, metric, seeds))
 
     @property
-    def judged(self) -> list[Hypothesis]:
-        """The hypotheses whose arms have a seed in common and the score."""
-        arms = set(self.arms)
-        return [
-            h
-            for h in self.study.hypotheses
-            if {h.better, h.worse} <= arms
-            and self.common_seeds(h.better, h.worse)
-            and all(self.has(arm, h.metric) for arm in (h.better, h.worse))
-        ]
-
-    @property
-    def unjudged(self) -> list[Hypothesis]:
-        """The hypotheses that cannot be judged: an arm, a common seed or the score itself is missing."""
-        return [h for h in self.study.hypotheses if h not in self.judged]
+    def pending(self) -> int:
+        """The number of trials that have neither a result nor failed for good."""
+        return sum(c.spec.id not in self.records and c.spec.id not in self.failures for c in self.cells)
 
     def has(self, arm: str, metric: str) -> bool:
         """Return whether every result of an arm has this score."""
@@ -122,20 +139,16 @@ class AblationResults:
         """Return those scores that at least one result has."""
         return [row for row in rows if row.key in self.table and self.table[row.key].notna().any()]
 
-    @property
-    def claimed(self) -> list[tuple[list[float], list[float]]]:
-        """The scores of the `better` and of the `worse` arm over their common seeds, per judged hypothesis."""
-        pairs = []
-        for h in self.judged:
-            seeds = self.common_seeds(h.better, h.worse)
-            pairs.append((self.by_seed(h.better, h.metric, seeds), self.by_seed(h.worse, h.metric, seeds)))
-        return pairs
-
     @cached_property
-    def verdicts(self) -> list[Verdict]:
-        """The verdicts on the study's hypotheses, which are judged together."""
-        claims = zip(self.judged, self.claimed, strict=True)
-        return judge([(h.in_words(self.scores), *values, self.scores[h.metric].better) for h, values in claims])
+    def judgements(self) -> list[Judgement]:
+        """The study's claims as they are judged together, those that were withdrawn after a result last."""
+        claims = planned_claims(self.plan, self.study, self.name, self.budget)
+        return judgements(claims, self.records, self.failures)
+
+    @property
+    def settled(self) -> bool:
+        """True if every claim has a verdict that further planned looks would not change."""
+        return bool(self.judgements) and all_settled(self.judgements)
 
     @property
     def winner(self) -> Cell | None:
@@ -148,14 +161,19 @@ class AblationResults:
         candidates = [c for c in self.cells if c.arm == arm and c.spec.id in self.records]
         return max(candidates, key=lambda c: objective.sign * self.records[c.spec.id].metrics[objective.key])
 
+    @property
+    def present_records(self) -> list[Record]:
+        """The finished runs of the present plan."""
+        return [self.records[c.spec.id] for c in self.cells if c.spec.id in self.records]
+
     def origins(self, tag: str) -> str:
         """Return the values of a tag over all runs that this report rests on, in words."""
-        return ", ".join(sorted({r.tags.get(tag, "unknown") for r in self.records.values()}))
+        return ", ".join(sorted({r.tags.get(tag, "unknown") for r in self.present_records}))
 
     @property
     def commits(self) -> str:
         """The code that the trials ran with: commits, marked with `+dirty` if files differed from them, or versions."""
-        return ", ".join(sorted({provenance.code_of(r.tags) for r in self.records.values()}))
+        return ", ".join(sorted({provenance.code_of(r.tags) for r in self.present_records}))
 
     @property
     def scales(self) -> dict[str, list[str]]:

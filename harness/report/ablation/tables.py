@@ -1,19 +1,16 @@
 """The tables of an ablation's report: its results as text."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from harness.report.ablation.results import AblationResults
 from harness.scores import COST, NATIVE, TRUST, Score, compared, in_groups
 from harness.scores.rows import ELBO_MC_ERROR
-from harness.stats import Paired, Verdict, bootstrap_interval, summary
+from harness.stats import Paired, summary
 from harness.study.scores import lacking
 
 NARROW_COLUMNS, WIDE_COLUMNS, WIDE_TERMINAL = 4, 7, 140  # columns of scores in a narrow and in a wide terminal; its characters
-NOT_JUDGED = "no verdict, no seed has the score in both arms"
-MARKS = {"confirmed": ("yes", "green"), "refuted": ("no", "red"), "not shown": ("open", "yellow")}
 
 
 def number(value: float, digits: int) -> str:
@@ -146,32 +143,3 @@ def own_rows(results: AblationResults, scores: Sequence[Score]) -> list[list[str
 def cost_rows(results: AblationResults) -> list[list[str]]:
     """Return a row per arm: what a trial costs."""
     return [[arm, *(cell(results, arm, score) for score in in_groups(results.scores, COST))] for arm in results.arms]
-
-
-def verdict_words(results: AblationResults) -> list[tuple[str, str, Verdict, str]]:
-    """Return for each hypothesis: yes, no or open; its colour; the verdict; and the margin with its interval."""
-    digits = [results.scores[h.metric].digits for h in results.judged]
-    return [(*MARKS[v.outcome], v, margin(v.difference, d)) for v, d in zip(results.verdicts, digits, strict=True)]
-
-
-def margin(difference: Paired, digits: int) -> str:
-    """Return in words by how much the arm that should be better is; a negative bound is on the other side."""
-    if difference.mean < 0:
-        mirrored = replace(difference, mean=-difference.mean, low=-difference.high, high=-difference.low)
-        return f"worse by {interval(mirrored, digits)}"
-    return f"better by {interval(difference, digits)}"
-
-
-def odds(verdict: Verdict) -> str:
-    """Return the probability of improvement in words."""
-    return f", better in {verdict.difference.improvement:.0%} of all pairs of seeds"
-
-
-def bootstraps(results: AblationResults) -> list[str]:
-    """Return for each hypothesis the bootstrap interval, which is shown beside Student's."""
-    intervals = []
-    for hypothesis, (better, worse) in zip(results.judged, results.claimed, strict=True):
-        score = results.scores[hypothesis.metric]
-        low, high = sorted(score.sign * x for x in bootstrap_interval(better, worse))
-        intervals.append(f"[{low:+.{score.digits}f}, {high:+.{score.digits}f}]" if np.isfinite(low) else "-")
-    return intervals

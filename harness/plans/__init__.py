@@ -1,0 +1,29 @@
+"""What a study has stated before it knew its results: plans that are only ever added to, the standing of claims, looks at results.
+
+In come an ablation, and the notes of its trial store; out come the chain of plans and looks, and for each claim whether it was
+registered, amended or withdrawn. Verdicts are given in report; nothing here knows a score's value.
+"""
+
+from harness.plans.claims import AMENDED, BROKEN, REGISTERED, UNPLANNED, WITHDRAWN, PlannedClaim, claims_of
+from harness.plans.content import arm_id, comparable_content, stated
+from harness.plans.record import PLAN_FILE, PLAN_TAG, Entry, PlanRecord, Shelf, add, read
+
+__all__ = [
+    "AMENDED",
+    "BROKEN",
+    "PLAN_FILE",
+    "PLAN_TAG",
+    "REGISTERED",
+    "UNPLANNED",
+    "WITHDRAWN",
+    "Entry",
+    "PlanRecord",
+    "PlannedClaim",
+    "Shelf",
+    "add",
+    "arm_id",
+    "claims_of",
+    "comparable_content",
+    "read",
+    "stated",
+]

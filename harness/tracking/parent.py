@@ -1,0 +1,126 @@
+"""The parent run of a study in MLflow: its state, its plan, its report, its winner, and which trials' runs it still counts."""
+
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from harness import provenance
+from harness.plans import PLAN_FILE, PLAN_TAG
+from harness.tracking import library
+from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TAG_LIMIT = 4_900  # characters of a tag's value; MLflow refuses long ones
+VERDICT_TAG = "verdict."  # of a parent run: verdict.1, verdict.2, ...
+
+
+class ParentRun:
+    """The part of a tracker that keeps a study's parent run.
+
+    Attributes:
+        client: of MLflow.
+        experiment_id: of the study's experiment.
+        parent: the id of the parent run.
+        note: the text above the experiment while there is no report.
+    """
+
+    client: Any
+    experiment_id: str
+    parent: str
+    note: str
+
+    def _all(self, condition: str) -> list[Any]:
+        """Return every run of the experiment that meets a condition."""
+        raise NotImplementedError
+
+    def describe(self, text: str) -> None:
+        """Set the text above the experiment and of the parent run, in Markdown."""
+        self.client.set_experiment_tag(self.experiment_id, "mlflow.note.content", text)
+        self.client.set_tag(self.parent, "mlflow.note.content", text)
+
+    def reopen_study(self) -> None:
+        """Mark the parent run as RUNNING, and take back what a report has said of it."""
+        self.client.update_run(self.parent, status="RUNNING")
+        self.describe(self.note)
+
+    def stop_study(self) -> None:
+        """Mark the parent run as KILLED, because its driver was asked to stop."""
+        self.client.set_terminated(self.parent, "KILLED")
+
+    def plan_on_record(self) -> tuple[str, str]:
+        """Return the digest and the text of the plan that the parent run keeps; empty texts if it keeps none."""
+        with TemporaryDirectory(prefix="harness-") as folder:
+            names = {f.path for f in self.client.list_artifacts(self.parent)}
+            text = ""
+            if PLAN_FILE in names:
+                text = Path(self.client.download_artifacts(self.parent, PLAN_FILE, folder)).read_text(encoding="utf-8")
+        return self.study_tag(PLAN_TAG) or "", text
+
+    def keep_plan(self, digest: str, text: str) -> None:
+        """Keep a plan in the parent run: its text as a file and then its digest as a tag."""
+        self.client.log_text(self.parent, text, PLAN_FILE)
+        self.client.set_tag(self.parent, PLAN_TAG, digest)
+
+    def supersede(self, store: str, cells: Collection[str], by: str) -> None:
+        """Tag the runs of a trial store by whether their trials are in the present plan, so that pages can leave out the others.
+
+        Args:
+            store: the name of the trial store.
+            cells: the ids of the trials of the present plan.
+            by: what the others are superseded by, in words.
+        """
+        for run in self._all("tags.kind = 'trial'"):
+            tags = run.data.tags
+            own = tags.get("ledger") == store
+            label = by if own and tags.get("cell") not in cells else tags.get(SUPERSEDED, NOT_SUPERSEDED)
+            if own and tags.get("cell") in cells:
+                label = NOT_SUPERSEDED
+            if tags.get(SUPERSEDED) != label:
+                self.client.set_tag(run.info.run_id, SUPERSEDED, label)
+
+    def finish_study(self, files: Path, summary: Mapping[str, str], note: str) -> None:
+        """Put the report's files, tags and text into the parent run and mark it as FINISHED. Verdicts of an earlier report go."""
+        self.client.log_artifacts(self.parent, str(files))
+        for name in self.client.get_run(self.parent).data.tags:
+            if name.startswith(VERDICT_TAG) and name not in summary:
+                self.client.delete_tag(self.parent, name)
+        self.describe(note)
+        tags = [library.mlflow().entities.RunTag(k, v[:TAG_LIMIT]) for k, v in summary.items()]
+        self.client.log_batch(self.parent, tags=tags)
+        self.client.set_terminated(self.parent, "FINISHED")
+
+    @property
+    def study_finished(self) -> bool:
+        """True if the study's report is in the parent run. That is its end, unless something is trained after it."""
+        return bool(self.client.get_run(self.parent).info.status == "FINISHED")
+
+    def study_tag(self, key: str) -> str | None:
+        """Return a tag of the parent run, or None."""
+        tags: dict[str, str] = self.client.get_run(self.parent).data.tags
+        return tags.get(key)
+
+    def log_model(self, programs: Path, example: "Tensor", latent: int) -> str:
+        """Save exported programs in the parent run as a model that loads without pickle and without this package; return its URI.
+
+        Its `predict` takes images as floats on [0, 1], (N, P), and the parameters `what` and `seed` (exported_model.py).
+        """
+        library.mlflow().start_run(run_id=self.parent)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                info = library.mlflow().pyfunc.log_model(
+                    name="winner",
+                    python_model=str(Path(__file__).with_name("exported_model.py")),
+                    artifacts={name: str(programs / f"{name}.pt2") for name in ("encoder", "decoder")},
+                    model_config={"pixels": example.shape[1], "latent": latent},
+                    input_example=example.numpy(),
+                    signature=library.signature({"what": "reconstruct", "seed": 0}),
+                    pip_requirements=[f"{name}=={provenance.version(name).split('+')[0]}" for name in ("mlflow", "torch", "numpy")],
+                )
+        finally:
+            library.mlflow().end_run("RUNNING")  # not FINISHED, which means that the report is complete
+        return str(info.model_uri)

@@ -1,0 +1,253 @@
+"""Whatever is done to a study after its results are known, nothing says "registered" that was not, and all places say the same."""
+
+import json
+import shutil
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_up import PLAIN, reported, store_of, train
+from mlflow.tracking._tracking_service import utils
+
+from harness import paths, plans
+from harness.report import page
+from harness.report.ablation import figures
+
+LOSS, BITS = "bce beats mse on squared error", "laplace beats mse on common head"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Path:
+    """A home in which a study has all its results."""
+    home = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_HOME", str(home))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        (home / "mlruns").mkdir()
+        shutil.copy(mlflow_template, home / "mlruns" / "mlflow.db")
+        file = home / "a_study.py"
+        file.write_text(PLAIN)
+        assert train(file) == 18
+    return home
+
+
+@pytest.fixture
+def study(home: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The study, in this test's home; figures are not drawn."""
+    for name in ("scores", "rate_distortion", "gallery"):
+        monkeypatch.setattr(figures, name, lambda *arguments: Path(arguments[-1]).write_bytes(b"picture"))
+    utils._artifact_repos_cache.clear()  # by run, and this run lies elsewhere in every test
+    shutil.copytree(finished, home, dirs_exist_ok=True)
+    with sqlite3.connect(home / "mlruns" / "mlflow.db") as database:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            database.execute(f"update {table} set {column} = replace({column}, ?, ?)", (str(finished), str(home)))
+    return home / "a_study.py"
+
+
+def edit(study: Path, old: str, new: str) -> None:
+    text = study.read_text()
+    assert old in text
+    study.write_text(text.replace(old, new))
+
+
+def optuna_db(statement: str, *values: object) -> list[tuple[str]]:
+    with sqlite3.connect(paths.mlruns() / "optuna.db") as database:
+        return list(database.execute(statement, values))
+
+
+def stored_entry(number: int) -> dict[str, object]:
+    ((text,),) = optuna_db("select value_json from study_user_attributes where key = ?", f"plan.{number}")
+    entry: dict[str, object] = json.loads(json.loads(text))
+    return entry
+
+
+def overwrite(number: int, entry: dict[str, object]) -> None:
+    text = json.dumps(json.dumps(entry))
+    optuna_db("update study_user_attributes set value_json = ? where key = ?", text, f"plan.{number}")
+
+
+def test_what_was_stated_before_is_registered(study: Path) -> None:
+    shown = reported(study)
+    assert [row["standing"] for row in shown.rows] == ["registered", "registered"]
+    assert shown.row(LOSS)["outcome"] == "confirmed"
+    assert shown.row(BITS)["outcome"] == "not shown"
+    assert not shown.faults
+    again = reported(study)
+    assert again.rows == shown.rows
+    assert len(store_of(study)[0].tracker.client.get_run(store_of(study)[0].tracker.parent).data.tags["plan"]) == 64
+
+
+def test_a_flipped_hypothesis_is_amended(study: Path) -> None:
+    reported(study)
+    edit(study, 'better="bce", worse="mse"', 'better="mse", worse="bce"')
+    shown = reported(study)
+    assert shown.standing("mse beats bce") == "amended"
+    assert shown.row("mse beats bce")["results_known"] == 12
+    assert shown.row("mse beats bce")["outcome"] == "refuted"  # the test has two sides: flipping gains nothing
+    assert shown.standing(BITS) == "registered"
+    edit(study, 'better="mse", worse="bce"', 'better="bce", worse="mse"')
+    assert reported(study).standing(LOSS) == "registered"  # it was stated like this before the runs
+
+
+def test_an_added_hypothesis_is_amended_and_counts(study: Path) -> None:
+    before = reported(study).row(LOSS)["p_holm"]
+    added = '        Hypothesis(better="laplace", worse="bce", metric="test/common_bits"),\n'
+    edit(study, "    hypotheses=(\n", f"    hypotheses=(\n{added}")
+    shown = reported(study)
+    assert shown.standing("laplace beats bce") == "amended"
+    assert shown.standing(LOSS) == "registered"
+    assert shown.row(LOSS)["p_holm"] > before
+
+
+def test_a_deleted_hypothesis_stays_in_the_family_and_on_the_page(study: Path) -> None:
+    before = reported(study).row(LOSS)
+    edit(study, '        Hypothesis(better="laplace", worse="mse", metric="test/common_bits"),\n', "")
+    shown = reported(study)
+    assert shown.standing(BITS) == "withdrawn"
+    assert shown.row(BITS)["results_known"] == 12
+    assert shown.row(LOSS)["p_holm"] == before["p_holm"]
+
+
+def test_a_hypothesis_that_is_deleted_before_any_result_is_gone(study: Path) -> None:
+    file = study.with_name("another.py")
+    file.write_text(PLAIN.replace("latent=2", "latent=4"))
+    train(file, most=0)
+    edit(file, '        Hypothesis(better="laplace", worse="mse", metric="test/common_bits"),\n', "")
+    edit(file, "latent=4", "latent=3")
+    train(file)
+    assert [row["standing"] for row in reported(file).rows] == ["registered"]
+
+
+def test_a_changed_margin_is_amended(study: Path) -> None:
+    reported(study)
+    edit(study, "margin=3.0", "margin=30.0")
+    shown = reported(study)
+    assert shown.standing(LOSS) == "amended"
+    assert shown.standing(BITS) == "registered"
+
+
+def test_a_dropped_seed_still_counts(study: Path) -> None:
+    before = reported(study).row(LOSS)
+    edit(study, "range(6)", "(0, 1, 2, 4, 5)")
+    shown = reported(study)
+    assert {row["standing"] for row in shown.rows} == {"amended"}
+    assert shown.row(LOSS)["seeds"] == 6
+    assert shown.row(LOSS)["difference"] == before["difference"]
+
+
+def test_a_run_that_was_deleted_leaves_no_verdict(study: Path) -> None:
+    reported(study)
+    store, ablation = store_of(study)
+    cell = ablation.cells("default")[0]
+    (run,) = (r for r in store.tracker._all("tags.kind = 'trial'") if r.data.tags["cell"] == cell.spec.id)
+    store.tracker.client.delete_run(run.info.run_id)
+    shown = reported(study)
+    assert shown.row(LOSS)["outcome"] == "no verdict"
+    assert "5 of 6 seeds are done" in str(shown.row(LOSS)["sentence"])
+
+
+def test_seeds_added_until_a_verdict_are_looks_that_cost(study: Path) -> None:
+    assert reported(study).row(BITS)["outcome"] == "not shown"
+    for seeds in (7, 8, 9):
+        edit(study, f"range({seeds - 1})", f"range({seeds})")
+        train(study)
+        shown = reported(study)
+        assert {row["standing"] for row in shown.rows} == {"amended"}
+        assert shown.row(BITS)["seeds"] == seeds
+        assert "any number of looks" in str(shown.row(BITS)["rule"])
+        assert f"{seeds - 5} looks at results" in shown.html
+    assert len(reported(study).rows) == 2  # a comparison with more seeds is no further comparison
+    assert "4 looks at results" in reported(study).html  # the same look again is no further look
+
+
+@pytest.mark.parametrize("rehash", [False, True])
+def test_an_edited_plan_in_the_store_is_found(study: Path, rehash: bool) -> None:
+    edit(study, 'better="bce", worse="mse"', 'better="mse", worse="bce"')
+    assert reported(study).standing("mse beats bce") == "amended"
+    first = stored_entry(1)
+    first["content"]["hypotheses"][0] |= {"better": "mse", "worse": "bce"}  # type: ignore[index]
+    if rehash:
+        first["sha256"] = plans.Entry(**first).digest()  # type: ignore[arg-type]
+    overwrite(1, first)
+    shown = reported(study)
+    assert {row["standing"] for row in shown.rows} == {"not verifiable"}
+    assert shown.faults
+
+
+def test_a_whole_chain_that_is_rewritten_is_found(study: Path) -> None:
+    """With the parent's tag and file too: the runs name the plan that they were begun under."""
+    edit(study, 'better="bce", worse="mse"', 'better="mse", worse="bce"')
+    store, ablation = store_of(study)
+    optuna_db("delete from study_user_attributes where key like 'plan.%'")
+    with store.ablation_queue(ablation, ablation.cells("default"), "") as queue:
+        forged = plans.PlanRecord().and_plan(plans.stated(ablation, name="a_study", budget="default", question="", data={}), {})
+        plans.add(queue.store, forged)
+    store.tracker.keep_plan(forged.head, forged.as_text())
+    shown = reported(study)
+    assert {row["standing"] for row in shown.rows} == {"not verifiable"}
+    assert "runs were begun under plan" in shown.faults[0]
+
+
+def test_a_deleted_plan_is_found(study: Path) -> None:
+    optuna_db("delete from study_user_attributes where key like 'plan.%'")
+    shown = reported(study)
+    assert not {row["standing"] for row in shown.rows} & {"registered"}
+    assert shown.faults
+
+
+def test_an_edited_plan_file_is_found(study: Path) -> None:
+    reported(study)
+    (file,) = (study.parent / "mlruns" / "artifacts").rglob("plan.json")
+    file.write_text(file.read_text().replace("squared_error", "squared_errors"))
+    shown = reported(study)
+    assert {row["standing"] for row in shown.rows} == {"not verifiable"}
+    assert shown.faults == ["plan.json of the parent run was edited"]
+
+
+def test_a_renamed_arm_is_the_arm_that_it_was(study: Path) -> None:
+    reported(study)
+    study.write_text(study.read_text().replace('"bce"', '"cross_entropy"'))
+    shown = reported(study)
+    assert [row["standing"] for row in shown.rows] == ["registered", "registered"]
+    assert shown.row("cross_entropy beats mse")["outcome"] == "confirmed"
+
+
+def test_arms_that_swap_their_names_do_not_swap_their_claims(study: Path) -> None:
+    reported(study)
+    mse, laplace = '{"likelihood": "mse"}', '{"likelihood": "laplace"}'
+    edit(study, f'"mse": {mse}, "laplace": {laplace}', f'"laplace": {mse}, "mse": {laplace}')
+    shown = reported(study)
+    assert "registered" not in {row["standing"] for row in shown.rows}
+
+
+def test_a_report_from_another_checkout_is_one_of_another_plan(study: Path, tmp_path: Path) -> None:
+    before = reported(study)
+    elsewhere = tmp_path / "checkout" / study.name
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(study.read_text())
+    edit(elsewhere, 'better="bce", worse="mse"', 'better="mse", worse="bce"')
+    assert reported(elsewhere).standing("mse beats bce") == "amended"
+    assert reported(study).rows == before.rows
+
+
+def test_a_changed_base_supersedes_its_runs_and_claims(study: Path) -> None:
+    reported(study)
+    edit(study, "latent=2", "latent=3")
+    train(study)
+    shown = reported(study)
+    assert [row["standing"] for row in shown.rows] == ["amended", "amended", "withdrawn", "withdrawn"]
+    runs = store_of(study)[0].tracker._all("tags.kind = 'trial'")
+    labels = [(run.data.params["latent"], run.data.tags["superseded"]) for run in runs]
+    assert set(labels) == {("2", "plan 2"), ("3", "no")}
+    assert page.folder("a_study", "default").exists()
+
+
+def test_results_of_another_study_are_known_too(study: Path, tmp_path: Path) -> None:
+    reported(study)
+    variant = f"{study}[budget.seeds=range(5)]"
+    store, ablation = store_of(variant)
+    with store.ablation_queue(ablation, ablation.cells("default"), "") as queue:
+        plan = store.keep_plan(ablation, queue.store, {})
+    assert [c.standing for c in plans.claims_of(plan)] == ["amended", "amended"]
+    assert replace(plan).plans[0].known == {"bce": 5, "mse": 5, "laplace": 5}
