@@ -1,4 +1,4 @@
-"""The command line: `harness study|report|doctor|list|init|data|ui|bench`. The Makefile's targets are one-liners over it."""
+"""The command line: `harness study|report|plan|doctor|list|init|data|ui|bench`. The Makefile's targets are one-liners over it."""
 
 import argparse
 import sys
@@ -38,13 +38,15 @@ def parser() -> argparse.ArgumentParser:
     study_command = commands.add_parser("study", help="run what is missing of a study, then report")
     report_command = commands.add_parser("report", help="show and rewrite the report of a study from what is on record")
     doctor_command = commands.add_parser("doctor", help="say what is wrong with finished runs; exit code 1 if something is")
-    for command in (study_command, report_command, doctor_command):
+    plan_command = commands.add_parser("plan", help="what a study claims, since when, and what its seeds can show; runs nothing")
+    for command in (study_command, report_command, doctor_command, plan_command):
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=SETTINGS)
         command.add_argument("--arms", default="", help="the arms to keep, with commas between them; all unless said")
         command.add_argument("name", nargs="?", default="", help="one that `harness list` shows, ./file.py or package.module")
-    for command in (study_command, report_command):
+    for command in (study_command, report_command, plan_command):
         command.add_argument("--budget", default="default", help="smoke, default, full, or another that the study defines")
-    for command in (study_command, report_command):
+    plan_command.add_argument("--from", dest="earlier", default="", metavar="STUDY", help="whose results say how far scores spread")
+    for command in (study_command, report_command, plan_command):
         command.add_argument(
             "--storage", default="", help="postgresql+psycopg://user@host/database, for several drivers; else a file in mlruns/"
         )
@@ -106,19 +108,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, console: Console) -> int:
     """Run the command that was chosen and return the exit code."""
     # Each branch imports what it needs: torch and MLflow take seconds to import, and a misspelt name should be reported at once.
-    if options.command in ("study", "report", "doctor"):
+    if options.command in ("study", "report", "doctor", "plan"):
         arms = tuple(arm.strip() for arm in options.arms.split(",") if arm.strip())
         changes = study.Overrides(tuple(options.set), arms)
         if changes and not options.name:
             raise UserError(f"{changes}: of which study?")
         options.name += str(changes)
     match options.command:
-        case "study" | "report":
+        case "study" | "report" | "plan":
             if not options.name:
                 raise UserError(f"which study? {paths.command(options.command, name='...')}\n{study.questions()}")
             study.check(options.name, options.budget)
             if options.command == "study":
                 resources.check(options.device, options.executor, options.workers, options.workers_per_gpu)
+            if options.command == "plan":
+                from harness import report
+
+                earlier = study.load(options.earlier) if options.earlier else None
+                report.show_plan(study.load(options.name), options.budget, console, storage=options.storage, earlier=earlier)
+                return 0
             from harness.runner import commands
 
             if options.command == "report":

@@ -2,21 +2,26 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal, NamedTuple
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from harness import paths, provenance, references
+from harness import paths, provenance
 from harness.errors import UserError
 from harness.scores import Score, rows
 from harness.spec import TrialSpec
-from harness.stats import ALPHA
+from harness.stats import detectable
 from harness.study import Ablation, Cell, LoadedStudy, load, names, questions
-from harness.tracking import Record, on_record, refitted
+from harness.tracking import Record, judged_on_record, on_record
 
-ENOUGH_SEEDS = 6
+LARGE_EFFECT = 3.0  # standard deviations of paired differences: a study that misses those can hardly see anything
+MORE_SEEDS = (
+    "take a larger budget, or state a study with more seeds under a name of its own before it runs: seeds added to this one are "
+    "now looks that nobody planned, which take more of them (harness plan says how many), and a deleted hypothesis still counts"
+)
 OFF_BETA = 1.5  # factor by which an effective beta may differ from 1
 LONGEST_REASON = 160  # characters of a failure's reason that are shown
 STYLES = {"wrong": "bold red", "careful": "bold yellow"}
@@ -211,20 +216,20 @@ def _objectives(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Fi
 
 
 def _seeds(study: Ablation, cells: Sequence[Cell], records: Mapping[str, Record], rerun: str) -> list[Finding]:
-    """Return findings about too few seeds: of the plan for its hypotheses, and of the arms that have finished."""
+    """Return findings about too few seeds: of the plan for its hypotheses, and of the arms that have not finished."""
     if not study.hypotheses:
         return []
     claims, planned = len(study.hypotheses), len({c.seed for c in cells})
     findings = []
-    if 0.5**planned * claims >= ALPHA:
-        seeds = f"{planned} seed{'s' * (planned != 1)}"
-        what = f"{seeds} cannot confirm any of {claims} hypotheses: 2^-{planned} x {claims} is not below {ALPHA:.2g} (Holm)"
-        findings.append(Finding("careful", None, what, "a larger budget, more seeds in the study's file, or fewer hypotheses"))
+    seen = detectable(planned, (planned,), claims=claims, unplanned=False)
+    if seen > LARGE_EFFECT:
+        sees = f"only differences of {seen:.1f} standard deviations or more" if isfinite(seen) else "no difference at all"
+        what = f"{planned} seed{'s' * (planned != 1)} would show {sees}, for {claims} hypotheses (80 % power)"
+        findings.append(Finding("careful", None, what, MORE_SEEDS))
     for arm, arm_cells in _by_arm(cells).items():
         finished = sum(c.spec.id in records for c in arm_cells)
-        if finished < ENOUGH_SEEDS:
-            advice = f"one-sided claims take 5 seeds, two-sided ones {ENOUGH_SEEDS}: finish ({rerun}) or take a larger budget"
-            findings.append(Finding("careful", arm, f"few seeds: {finished} of {len(arm_cells)} finished", advice))
+        if finished < len(arm_cells):
+            findings.append(Finding("careful", arm, f"{_seeds_of(finished, len(arm_cells))} finished", f"finish: {rerun}"))
     return findings
 
 
@@ -324,6 +329,4 @@ def _planned(name: str, budget: str | None) -> Iterator[tuple[LoadedStudy, str, 
         loaded = load(reference)
         for study_budget in [budget or "default"] if name else loaded.study.budgets:
             if budget in (None, study_budget):
-                refits = refitted(loaded.name, study_budget)
-                current = {arm: spec for arm, spec in refits.items() if all(map(references.at_hand, spec.references))}
-                yield loaded, study_budget, loaded.study.judged(study_budget, current)
+                yield loaded, study_budget, judged_on_record(loaded, study_budget)

@@ -5,7 +5,7 @@ driver uses a queue; the code that trains knows nothing of it. MLflow and torch 
 """
 
 from harness.queue.ablation_queue import AblationQueue
-from harness.queue.knowledge import completed_runs, known_results, stored_notes
+from harness.queue.knowledge import completed_runs, known_results, stored_notes, trial_uri
 from harness.queue.pareto import SearchTrial
 from harness.queue.protocol import ATTEMPTS, LOST, Assignment, Outcome, Pruning, Repairs, TrialQueue
 from harness.queue.search_queue import SearchQueue
@@ -28,4 +28,5 @@ __all__ = [
     "driver_lock",
     "known_results",
     "stored_notes",
+    "trial_uri",
 ]

@@ -6,7 +6,7 @@ first use and by this folder alone. Nothing here decides what is run or how it i
 
 from harness.tracking.parent import TAG_LIMIT
 from harness.tracking.protocol import Record, Tracker
-from harness.tracking.reading import TrialRun, on_record, refitted, trial_run, trial_runs
+from harness.tracking.reading import TrialRun, has_rows, judged_on_record, kept_plan, on_record, trial_run, trial_runs
 from harness.tracking.runs import MlflowTracker
 from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
 
@@ -20,8 +20,10 @@ __all__ = [
     "artifact_location",
     "ensure_store",
     "experiment_name",
+    "has_rows",
+    "judged_on_record",
+    "kept_plan",
     "on_record",
-    "refitted",
     "store_uri",
     "study_page",
     "trial_run",

@@ -86,9 +86,9 @@ def test_mlflow_keeps_one_parent_per_study_and_budget(mlflow_store: Path, tmp_pa
     assert mlflow.get_run(first.parent).info.status == "RUNNING"
     first.stop_study()
     assert mlflow.get_run(first.parent).info.status == "KILLED"
-    first.finish_study(folder_of_a_result(tmp_path), {"verdict": "none"})
+    first.finish_study(folder_of_a_result(tmp_path), {"verdict.1": "none"}, "a note")
     parent = mlflow.get_run(first.parent)
-    assert (parent.info.status, parent.data.tags["kind"], parent.data.tags["verdict"]) == ("FINISHED", "study", "none")
+    assert (parent.info.status, parent.data.tags["kind"], parent.data.tags["verdict.1"]) == ("FINISHED", "study", "none")
 
 
 def test_a_study_on_record_in_mlflow_is_resumed(mlflow_store: Path, tmp_path: Path) -> None:
