@@ -145,7 +145,7 @@ def called_equal(d: Array, margin: float, looks: Sequence[int], *, unplanned: bo
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table in Markdown."""
     for row in (headings, ["---"] * len(headings), *rows):
-        print("| " + " | ".join(row) + " |")
+        print("|" + "|".join(row) + "|")
     print(flush=True)
 
 
