@@ -19,7 +19,7 @@ FROM   ?=
 ARMS   ?=
 
 # A misspelt variable would be ignored: those of the command line are held against what targets and the harness know.
-KNOWN  := NAME BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES PYTHON VENV CC CXX \
+KNOWN  := NAME BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES RUN RUNS PYTHON VENV CC CXX \
   SHELL HARNESS_HOME HARNESS_DATA HARNESS_ARTIFACTS HARNESS_GRACE_S HARNESS_SLURM_CLUSTER MLFLOW_TRACKING_URI \
   MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD
 UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $v)),$v)))
@@ -37,7 +37,7 @@ EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(
 EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report plan doctor list ui test test-fast chaos bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
+.PHONY: help install study report plan verify replay doctor list ui test test-fast chaos bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -69,6 +69,12 @@ report: $(READY) $(EXTRA_FILES) ## show a study's report again: NAME=, BUDGET=, 
 
 plan: $(READY) $(EXTRA_FILES) ## what a study claims, since when, and what it can see: NAME=, BUDGET=, SET=, ARMS=, FROM=another
 	@$(BIN)/harness plan $(STUDY) $(CHANGES) $(if $(FROM),--from $(call quoted,$(FROM))) $(WHERE)
+
+verify: $(READY) $(EXTRA_FILES) ## is everything on record as it was kept? NAME= a study or the id of a run, BUDGET=
+	@$(BIN)/harness verify $(STUDY) $(WHERE)
+
+replay: $(READY) ## train a run on record again and compare: RUN= its id, or NAME= a study, BUDGET=, RUNS=3
+	@$(BIN)/harness replay $(call quoted,$(or $(RUN),$(NAME))) --budget $(call quoted,$(BUDGET)) $(if $(RUNS),--runs $(call quoted,$(RUNS)))
 
 doctor: $(READY) ## what is wrong with finished runs: NAME=, BUDGET=, SET=, ARMS=, or all of them
 	@$(BIN)/harness doctor $(if $(NAME),$(STUDY) $(CHANGES))

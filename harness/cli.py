@@ -1,4 +1,4 @@
-"""The command line: `harness study|report|plan|doctor|list|init|data|ui|bench`. The Makefile's targets are one-liners over it."""
+"""The command line: `harness study|report|plan|verify|replay|doctor|...`. The Makefile's targets are one-liners over it."""
 
 import argparse
 import sys
@@ -43,10 +43,15 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=SETTINGS)
         command.add_argument("--arms", default="", help="the arms to keep, with commas between them; all unless said")
         command.add_argument("name", nargs="?", default="", help="one that `harness list` shows, ./file.py or package.module")
-    for command in (study_command, report_command, plan_command):
+    verify_command = commands.add_parser("verify", help="hold everything on record of a study or run against its manifests")
+    replay_command = commands.add_parser("replay", help="train runs on record again, the same way, and compare bit by bit")
+    for command in (verify_command, replay_command):
+        command.add_argument("name", help="the id of a run, or a study as `harness study` takes it")
+    for command in (study_command, report_command, plan_command, verify_command, replay_command):
         command.add_argument("--budget", default="default", help="smoke, default, full, or another that the study defines")
+    replay_command.add_argument("--runs", type=int, default=1, help="of a study, spread evenly over its arms; 1 unless said")
     plan_command.add_argument("--from", dest="earlier", default="", metavar="STUDY", help="whose results say how far scores spread")
-    for command in (study_command, report_command, plan_command):
+    for command in (study_command, report_command, plan_command, verify_command):
         command.add_argument(
             "--storage", default="", help="postgresql+psycopg://user@host/database, for several drivers; else a file in mlruns/"
         )
@@ -147,6 +152,14 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             from harness import doctor
 
             return doctor.examine(options.name, options.budget, console)
+        case "verify":
+            from harness.evidence.verify import verify
+
+            return verify(options.name, options.budget, console, storage=options.storage)
+        case "replay":
+            from harness.evidence.replay import replay
+
+            return replay(options.name, options.budget, options.runs, console)
         case "list":
             console.print(study.questions(), soft_wrap=True, highlight=False, markup=False)
         case "init":

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -25,8 +26,14 @@ def _git(*arguments: str) -> str | None:
     git = shutil.which("git")
     if git is None or not paths.in_clone():
         return None
-    completed = subprocess.run([git, "-C", str(paths.PROJECT), *arguments], capture_output=True, text=True, check=False)
-    return completed.stdout.strip() if completed.returncode == 0 else None
+    asked = [git, "-C", str(paths.PROJECT), *arguments]
+    completed = subprocess.run(asked, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    return completed.stdout.strip("\n") if completed.returncode == 0 else None  # the last line of a patch may begin with a space
+
+
+def now() -> str:
+    """Return the time in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @cache
@@ -66,7 +73,24 @@ def code() -> str:
     head, _, dirty = commit().partition("+")
     if head == "unknown":
         return f"{version('vae-harness')}+{digest()}"
-    return f"{head}+{hashlib.sha256((_git('diff', 'HEAD') or '').encode()).hexdigest()[:12]}" if dirty else head
+    return f"{head}+{hashlib.sha256(difference().encode()).hexdigest()[:12]}" if dirty else head
+
+
+def difference() -> str:
+    """Return what tracked files of the clone have beyond its commit, as a patch; empty if nothing, or outside a repository."""
+    patch = _git("diff", "--no-color", "--no-ext-diff", "--binary", "HEAD")
+    return f"{patch}\n" if patch else ""
+
+
+def branch() -> str:
+    """Return the branch that the clone is on; empty if there is none."""
+    return _git("branch", "--show-current") or "" if commit() != "unknown" else ""
+
+
+def untracked(suffix: str) -> tuple[str, ...]:
+    """Return the paths in the clone of the files of this kind that git neither tracks nor ignores, sorted."""
+    listed = _git("ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", f"*{suffix}") or ""
+    return tuple(sorted(filter(None, listed.split("\0")))) if commit() != "unknown" else ()
 
 
 def version(package: str) -> str:

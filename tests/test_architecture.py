@@ -26,6 +26,7 @@ STAIRS = (
     {"training", "study"},
     {"plans"},
     {"executors", "queue", "tracking"},
+    {"evidence"},
     {"report", "doctor"},
     {"runner"},
     {"bench"},

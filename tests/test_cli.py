@@ -91,6 +91,8 @@ def test_commands_and_options_are_frozen() -> None:
         "study": ["--arms", "--budget", "--device", "--executor", "--set", "--storage", "--workers", "--workers-per-gpu", "name"],
         "report": ["--arms", "--budget", "--set", "--storage", "name"],
         "plan": ["--arms", "--budget", "--from", "--set", "--storage", "name"],
+        "verify": ["--budget", "--storage", "name"],
+        "replay": ["--budget", "--runs", "name"],
         "doctor": ["--arms", "--budget", "--set", "name"],
         "list": [],
         "init": ["name"],

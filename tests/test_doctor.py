@@ -247,7 +247,9 @@ def test_a_clean_study_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     records = {c.spec.id: Record("run", HEALTHY, TAGS) for c in STUDY.cells("default")} | {
         "of an older plan": Record("run", {}, {})
     }
-    loaded = LoadedStudy(name="a_study", reference="a_study", question="Is it so?", study=STUDY)
+    loaded = LoadedStudy(
+        name="a_study", reference="a_study", question="Is it so?", study=STUDY, path=Path("a_study.py"), source=b""
+    )
     monkeypatch.setattr(doctor, "load", lambda _: loaded)
     monkeypatch.setattr(doctor, "on_record", lambda *_: (records, {"of an older plan": "why"}))
     screen = io.StringIO()

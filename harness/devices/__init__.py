@@ -16,7 +16,7 @@ from harness.devices.memory import (
     reset_peak_memory,
 )
 from harness.devices.precision import check_precision, slow_blas, tensor_cores
-from harness.devices.selection import compiler, cuda_version, describe, is_gpu, named, one_thread, worker_devices
+from harness.devices.selection import compiler, cuda_version, describe, gpu_facts, is_gpu, named, one_thread, worker_devices
 from harness.devices.timing import StepTimer, wait
 from harness.resources import cores, cpu_name
 
@@ -33,6 +33,7 @@ __all__ = [
     "cpu_name",
     "cuda_version",
     "describe",
+    "gpu_facts",
     "is_gpu",
     "is_lost",
     "is_out_of_memory",

@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import subprocess
+from functools import cache
 
 import torch
 
 from harness import resources
 from harness.errors import MachineError
 from harness.resources import cores
+
+ASKED = ("driver_version", "clocks.sm", "clocks.max.sm", "power.limit", "temperature.gpu", "mig.mode.current")  # of nvidia-smi
 
 
 def named(name: str) -> torch.device:
@@ -70,6 +74,35 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return resources.cpu()
+
+
+@cache
+def gpu_facts(device: torch.device) -> str | dict[str, str]:
+    """Return what can be told of a GPU by name: memory, driver, clocks, limits; `none` for a CPU.
+
+    What only `nvidia-smi` tells says so where that is not installed.
+    """
+    if device.type != "cuda":
+        return "none"
+    known = torch.cuda.get_device_properties(device)
+    facts = {
+        "name": known.name,
+        "uuid": str(getattr(known, "uuid", "not told by this torch")),
+        "memory_bytes": str(known.total_memory),
+        "capability": f"{known.major}.{known.minor}",
+        "cuda": cuda_version(),
+        "cudnn": str(torch.backends.cudnn.version()),
+    }
+    try:
+        asked = ["nvidia-smi", f"--id=GPU-{facts['uuid']}", f"--query-gpu={','.join(ASKED)}", "--format=csv,noheader"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip().split(", ")
+        return facts | dict(zip(ASKED, told, strict=True))
+    except (
+        OSError,
+        ValueError,
+        subprocess.SubprocessError,
+    ) as fault:  # not installed, not allowed, or too new or old to know a field
+        return facts | dict.fromkeys(ASKED, f"not told by nvidia-smi ({type(fault).__name__})")
 
 
 def cuda_version() -> str:

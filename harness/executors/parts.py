@@ -1,5 +1,6 @@
 """The parts of a job: trials that train together, from the beginning or their states to their results."""
 
+import json
 import statistics
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,12 +12,13 @@ from typing import Any, Protocol
 import torch
 
 from harness import devices
+from harness.executors import stints
 from harness.executors.evaluation import Subject, dataset, evaluate
 from harness.executors.interrupts import INTERRUPTS
 from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Notice, Pruned, Trained
 from harness.models.vae import parameters_of_one
 from harness.scores.rows import IMAGES_PER_S, STEP_MS_P50, TRAIN_S
-from harness.spec import Result, TrialSpec
+from harness.spec import EXECUTION, Result, TrialSpec
 from harness.training.batches import Row
 from harness.training.cohort import Cohort
 
@@ -92,6 +94,8 @@ class PartTraining:
         throughput: the images per second of one trial, for each epoch, by spec id.
         trained_s: the seconds that the epochs took by spec id, without compiling.
         cost: what else the training took, by metric key.
+        stint: the facts of the training in this process.
+        earlier: the stints before, of other processes or other lanes, by spec id.
         newest: the training state at the end of the newest epoch.
         saved: the number of epochs that the newest checkpoints have.
         next_save: the time of the next checkpoints, in seconds of the monotonic clock.
@@ -106,12 +110,15 @@ class PartTraining:
         self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
         self.trained_s = dict.fromkeys(self.history, 0.0)
         self.cost = self._cost_so_far()
+        self.stint = stints.begun(job.specs, device, job.execution, job.start)
+        self.earlier: dict[str, list[dict[str, Any]]] = {s.id: [] for s in job.specs}
         if job.start:
             states = {s.id: part.states.get(s.id) or checkpoints.load(s, job.start) for s in job.specs}
             self.cohort.restore([states[s.id]["state"] for s in job.specs])
             for trial, state in states.items():
                 self.history[trial], self.throughput[trial] = list(state["history"]), list(state["throughput"])
                 self.trained_s[trial], self.cost = state["trained_s"], state["cost"]
+                self.earlier[trial] = list(state["stints"])
         self.newest = self.cohort.training_state()
         self.saved = 0 if part.states else job.start
         self.next_save = time.monotonic() + saving.every_s
@@ -184,7 +191,14 @@ class PartTraining:
             "throughput": self.throughput[spec.id][: self.newest.epoch],
             "trained_s": self.trained_s[spec.id],
             "cost": self.cost,
+            "stints": self._stints(spec),
         }
+
+    def _stints(self, spec: TrialSpec) -> list[dict[str, Any]]:
+        """Return the stints of a trial up to the end of the newest epoch, the last one of this process if it trained any."""
+        if self.newest.epoch == self.stint["from_epoch"]:
+            return self.earlier[spec.id]
+        return [*self.earlier[spec.id], stints.ended(self.stint, self.newest.epoch, compiled=self.cohort.compiled)]
 
     def save(self, specs: Sequence[TrialSpec]) -> None:
         """Save the end of the newest epoch of these trials as checkpoints, unless that is done already."""
@@ -199,6 +213,7 @@ class PartTraining:
     def _result(self, spec: TrialSpec, files: Path) -> Result:
         """Score a trained trial, write its files to the folder `files`, and return its result."""
         vae, history = self.cohort.trained(spec), self.history[spec.id]
+        trained, watch = self._stints(spec), stints.Stopwatch()
         scores = evaluate(
             Subject(spec, vae, self.cohort.data, history), files, draw_all_figures=spec.id in self.job.draw_all_figures
         )
@@ -208,6 +223,8 @@ class PartTraining:
             "perf/step_ms": statistics.median(row[STEP_MS_P50.key] for row in history),
             "model/parameters": parameters_of_one(vae),
         }
+        facts = stints.facts_of(spec, trained, watch.facts(self.device), self.trained_s[spec.id], self.device)
+        (files / EXECUTION).write_text(json.dumps(facts), encoding="utf-8")
         return Result(spec, scores | times | self.cost)
 
 

@@ -5,6 +5,7 @@ driver uses a queue; the code that trains knows nothing of it. MLflow and torch 
 """
 
 from harness.queue.ablation_queue import AblationQueue
+from harness.queue.inspection import TrialOnRecord, stores_on_record
 from harness.queue.knowledge import completed_runs, known_results, stored_notes, trial_uri
 from harness.queue.pareto import SearchTrial
 from harness.queue.protocol import ATTEMPTS, LOST, Assignment, Outcome, Pruning, Repairs, TrialQueue
@@ -21,6 +22,7 @@ __all__ = [
     "Repairs",
     "SearchQueue",
     "SearchTrial",
+    "TrialOnRecord",
     "TrialQueue",
     "TrialStore",
     "completed_runs",
@@ -28,5 +30,6 @@ __all__ = [
     "driver_lock",
     "known_results",
     "stored_notes",
+    "stores_on_record",
     "trial_uri",
 ]

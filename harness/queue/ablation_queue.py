@@ -101,6 +101,11 @@ class AblationQueue:
         """Store the id of a trial's run, before the trial trains."""
         self.store.note(assignment.number, {"run": run})
 
+    def note_manifest(self, assignment: Assignment, digest: str) -> None:
+        """Store the digest of the manifest of a trial's run, if the trial is still this driver's."""
+        if self.store.holds(assignment.number):
+            self.store.note(assignment.number, {"manifest": digest})
+
     def complete(self, assignment: Assignment, metrics: Mapping[str, float]) -> Outcome:
         """Make a trial COMPLETE. Call it once the run is FINISHED, so that a kill in between can be repaired."""
         with self.store.alone():

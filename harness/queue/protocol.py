@@ -104,6 +104,9 @@ class TrialQueue(Protocol):
     def note_run(self, assignment: Assignment, run: str) -> None:
         """Store the id of a trial's run, before the trial trains."""
 
+    def note_manifest(self, assignment: Assignment, digest: str) -> None:
+        """Store the digest of the manifest of a trial's run, before the run is FINISHED: one store alone cannot be changed then."""
+
     def complete(self, assignment: Assignment, metrics: Mapping[str, float]) -> Outcome:
         """Take a run's scores. Call it once the run is FINISHED, so that a kill in between can be repaired."""
 

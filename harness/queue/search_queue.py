@@ -187,6 +187,11 @@ class SearchQueue:
         """Store the id of a trial's run, before it trains."""
         self.store.note(assignment.number, {f"run.{assignment.part}": run})
 
+    def note_manifest(self, assignment: Assignment, digest: str) -> None:
+        """Store the digest of the manifest of a trial's run, if the trial is still this driver's."""
+        if self.store.holds(assignment.number):
+            self.store.note(assignment.number, {f"manifest.{assignment.part}": digest})
+
     # ---------------------------------------------------------------- taking results
 
     @property

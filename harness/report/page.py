@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
-from harness import paths, provenance
+from harness import evidence, paths, provenance
 from harness.report.ablation import figures, tables
 from harness.report.ablation.results import AblationResults
 from harness.report.search import figures as search_figures
@@ -58,6 +58,8 @@ def publish(
             _write(results, folder_path, search_results, question)
     tags = {f"verdict.{i}": judgement.line for i, judgement in enumerate(results.judgements, 1)}
     tags[MADE_OF] = made_of(results, search_results, question)
+    records = list(results.records.values())
+    tags[evidence.TAG] = evidence.of_report(folder_path, results.name, results.budget, records, results.plan.head)
     winner = results.winner
     if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:
         tags["winner"], tags["winner.cell"] = f"{winner.arm} / seed {winner.seed}", winner.spec.id

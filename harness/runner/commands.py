@@ -9,6 +9,7 @@ from rich.console import Console
 
 from harness import data, devices, paths, report, resources
 from harness.errors import MachineError, UserError
+from harness.evidence import Witness
 from harness.metrics import features
 from harness.queue import completed_runs, database, driver_lock
 from harness.runner.progress import clock
@@ -79,6 +80,7 @@ def run_study(
                     executor=executor,
                     origin=origin,
                     stops=stops,
+                    witness=Witness.of(loaded, budget, dataset, classifier.digest if classifier else "", executor),
                 )
                 failures = _train_and_report(loaded, session, started)
         except Stopped as stopped:

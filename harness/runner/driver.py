@@ -4,16 +4,19 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from rich.console import Console
 
 from harness.errors import HarnessError
+from harness.evidence import Beginning, History, Place, Witness
 from harness.executors import Epoch, Event, Executor, Failed, Finished, Job, Notice, Pruned, ends_trial
 from harness.queue import Assignment, Outcome, TrialQueue
 from harness.queue.store import GRACE_S
 from harness.runner.progress import Display, clock
 from harness.runner.signals import Stopped, Stops
 from harness.scores.rows import TRAIN_S
+from harness.spec import Result
 from harness.study import Cell
 from harness.tracking import Tracker
 from harness.training.checkpoints import Checkpoints
@@ -34,11 +37,15 @@ class Running:
         logged: the last epoch on record.
         epoch: the newest epoch.
         row: the metrics of the newest epoch.
+        beginning: when it began, and from which checkpoint.
+        rows: the metrics of all epochs.
     """
 
     assignment: Assignment
     start: int = 0
     logged: int = 0
+    beginning: Beginning = field(default_factory=Beginning)
+    rows: dict[int, Mapping[str, float]] = field(default_factory=dict)
     epoch: int = 0
     row: dict[str, float] = field(default_factory=dict)
 
@@ -58,6 +65,7 @@ class Driver:
         headline: the score that a finished trial is announced with.
         draw_all_figures: gives the ids of those of some cells to draw all figures of.
         stops: the request to stop this process, and where it takes effect.
+        witness: of the trials, which writes their manifests.
     """
 
     queue: TrialQueue
@@ -70,6 +78,7 @@ class Driver:
     headline: str
     draw_all_figures: Callable[[Sequence[Cell]], Collection[str]] = lambda cells: ()
     stops: Stops = field(default_factory=Stops)
+    witness: Witness = field(default_factory=Witness)
 
     def __post_init__(self) -> None:
         self.running: dict[str, Running] = {}  # by spec id
@@ -196,13 +205,15 @@ class Driver:
     def _begin(self, assignment: Assignment, epochs: int) -> Running:
         """Return the run of a trial: the one that its checkpoint belongs to, reopened, or else a new one."""
         logged = self.tracker.reopen(assignment.run) if assignment.run and epochs else None
+        cell, beginning = assignment.cell, Beginning()
+        if epochs:
+            beginning = Beginning(checkpoint={"epoch": epochs, "sha256": self.checkpoints.digest(cell.spec, epochs)})
         if logged is not None:
-            return Running(assignment, epochs, logged)
-        cell = assignment.cell
+            return Running(assignment, epochs, logged, beginning)
         tags = {**self.origin, "ledger": self.store_name}  # the tag that runs on record have
         run = self.tracker.begin(cell.spec, cell.arm, assignment.number, assignment.attempt, tags)
         self.queue.note_run(assignment, run)
-        return Running(replace(assignment, run=run), epochs)
+        return Running(replace(assignment, run=run), epochs, beginning=beginning)
 
     def _handle(self, event: Event, executor: Executor, display: Display) -> None:
         """Record an event of a trial and tell the queue, which may prune, count, retry or skip trials."""
@@ -221,7 +232,7 @@ class Driver:
         outcome: Outcome | None = None
         match event:
             case Epoch(epoch=epoch, row=row):
-                trial.epoch, trial.row = epoch, row
+                trial.epoch, trial.row, trial.rows[epoch] = epoch, row, row
                 if epoch > trial.logged:  # an epoch that is trained again after a stop is already recorded
                     self.tracker.log(assignment.run, epoch, row)
                 if epoch <= trial.start:  # reported again from the checkpoint
@@ -236,8 +247,7 @@ class Driver:
                     outcome = pruning.pruned(assignment)
                     display.trial(name, f"pruned after {epoch} of {cell.spec.epochs} epochs", cell.spec.epochs - epoch)
             case Finished(result=result, files=files):
-                # This is the commit: whatever is written after it may be lost, and is repaired at the next start.
-                self.tracker.finish(assignment.run, result, files)
+                self._commit(trial, result, files)
                 scores = trial.row | dict(result.metrics)
                 outcome = self.queue.complete(assignment, scores)
                 shutil.rmtree(files)
@@ -261,6 +271,18 @@ class Driver:
             display.trial(
                 cell.arm, f"over early, {outcome.skipped} runs spared", outcome.skipped * cell.spec.epochs, over=outcome.skipped
             )
+
+    def _commit(self, trial: Running, result: Result, files: Path) -> None:
+        """Finish the run of a trial, with its manifest.
+
+        This is the commit: whatever is written after it may be lost, and is repaired at the next start.
+        """
+        assignment = trial.assignment
+        history = History(trial.rows, [epoch for epoch in trial.rows if trial.start < epoch <= trial.logged])
+        place = Place(assignment.number, assignment.part, assignment.attempt)
+        digest = self.witness.testify(files, result, self.tracker.recorded(assignment.run), trial.beginning, place, history)
+        self.queue.note_manifest(assignment, digest)
+        self.tracker.finish(assignment.run, result, files)
 
     def _end(self, spec: str) -> None:
         """Forget a trial that has ended, and its checkpoint."""

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from harness import executors, paths
 from harness.data import Data
+from harness.evidence import Witness
 from harness.executors import OutputDirs
 from harness.plans import PLAN_TAG
 from harness.queue import SearchTrial, TrialQueue
@@ -40,6 +41,7 @@ class Session:
         executor: by name.
         origin: tags of every run.
         stops: the request to stop this process, and where it takes effect.
+        witness: of the trials, which writes their manifests.
     """
 
     store: StudyStore
@@ -51,6 +53,7 @@ class Session:
     executor: str
     origin: Mapping[str, str]
     stops: Stops = field(default_factory=Stops)
+    witness: Witness = field(default_factory=Witness)
 
     def plan(self, specs: Sequence[TrialSpec], *, alone: bool = False) -> planner.Plan:
         """Return how these trials become programs; if `alone`, one each, because their time is judged."""
@@ -90,6 +93,7 @@ class Session:
             headline=headline,
             draw_all_figures=draw_all_figures,
             stops=self.stops,
+            witness=self.witness,
         )
         for line in driver.reconcile():
             self.console.print(line, highlight=False)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from harness.spec.trial import TrialSpec
 
+EXECUTION = "execution.json"  # in the folder of a result: how it was made, told to the driver by the process that made it
+
 
 @dataclass(frozen=True)
 class Result:

@@ -116,3 +116,21 @@ def caution(folder: Path, mounts: Path = MOUNTS) -> None:
             f"{folder} lies on {kind}: its SQLite databases are safe for one host at a time; for several, see docs/scaling.md",
             file=sys.stderr,
         )
+
+
+def snapshot(path: Path, folder: Path) -> Path:
+    """Return a copy in `folder` of a SQLite database as it is now. The database is not written to, and no lock of ours is taken.
+
+    Raises:
+        MachineError: it cannot be read, or is no database.
+    """
+    copy = folder / path.name
+    try:
+        with (
+            closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=SQLITE_PATIENCE_S)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+    except sqlite3.Error as fault:
+        raise MachineError(f"cannot read {path}: {fault}") from None
+    return copy

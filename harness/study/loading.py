@@ -29,12 +29,16 @@ class LoadedStudy:
         reference: what a command takes for it.
         question: that it asks.
         study: the study.
+        path: of its file.
+        source: the content of the file when it was loaded.
     """
 
     name: str
     reference: str
     question: str
     study: Study
+    path: Path
+    source: bytes
 
 
 def load(reference: str) -> LoadedStudy:
@@ -45,11 +49,14 @@ def load(reference: str) -> LoadedStudy:
     """
     original, overrides = split(reference)
     file = find(original)
+    source = file.path.read_bytes()
     with paths.loading_from(file.path.parent):
         study, suffix = _study_of(file), ""
         if overrides:
             study, suffix = apply(study, overrides)
-    return LoadedStudy(name=file.name + suffix, reference=reference, question=file.question, study=study)
+    return LoadedStudy(
+        name=file.name + suffix, reference=reference, question=file.question, study=study, path=file.path, source=source
+    )
 
 
 def load_study(reference: str) -> Study:

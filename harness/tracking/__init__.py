@@ -4,15 +4,22 @@ In come specs, rows, results and files; out come runs that can be browsed, and t
 first use and by this folder alone. Nothing here decides what is run or how it is judged.
 """
 
+from harness.tracking.inspection import Inspected, Inspection, inspection
+from harness.tracking.layout import SUPERSEDED
 from harness.tracking.parent import TAG_LIMIT
-from harness.tracking.protocol import Record, Tracker
+from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record, Tracker
 from harness.tracking.reading import TrialRun, has_rows, judged_on_record, kept_plan, on_record, trial_run, trial_runs
-from harness.tracking.runs import MlflowTracker
+from harness.tracking.runs import MlflowTracker, params_of
 from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
 
 __all__ = [
+    "MANIFEST",
+    "MANIFEST_TAG",
     "MLFLOW_SCHEMA",
+    "SUPERSEDED",
     "TAG_LIMIT",
+    "Inspected",
+    "Inspection",
     "MlflowTracker",
     "Record",
     "Tracker",
@@ -21,9 +28,11 @@ __all__ = [
     "ensure_store",
     "experiment_name",
     "has_rows",
+    "inspection",
     "judged_on_record",
     "kept_plan",
     "on_record",
+    "params_of",
     "store_uri",
     "study_page",
     "trial_run",

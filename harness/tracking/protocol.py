@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from harness.spec import Result, TrialSpec
 
+# The file of a run that says all that was known of its making, and the tag that has its sha256 (harness/evidence).
+MANIFEST, MANIFEST_TAG = "manifest.json", "manifest.sha256"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -32,8 +35,11 @@ class Tracker(Protocol):
     def log(self, run: str, step: int, row: Mapping[str, float]) -> None:
         """Record the metrics of an epoch."""
 
+    def recorded(self, run: str) -> Record:
+        """Return what is on record of a run that may not have finished."""
+
     def finish(self, run: str, result: Result, files: Path) -> None:
-        """Record final scores and files, then mark the run as FINISHED.
+        """Record final scores and files, and the digest of the manifest that is among them, then mark the run as FINISHED.
 
         That mark is the commit: everything that is written after it may be lost without harm.
         """

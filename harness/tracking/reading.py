@@ -50,7 +50,7 @@ class TrialRun:
         Raises:
             MachineError: the file cannot be read.
         """
-        with _readable():
+        with readable():
             values: dict[str, Any] = library.mlflow().artifacts.load_dict(f"{self.files}/spec.json")
         return values
 
@@ -61,7 +61,7 @@ class TrialRun:
             MachineError: the tracking store cannot be read.
         """
         client = library.client()
-        with _readable():
+        with readable():
             points = {key: client.get_metric_history(self.record.run, key) for key in self.record.metrics}
         first = min(points[FIRST], key=lambda p: (p.step, p.timestamp))
         rows: dict[int, dict[str, float]] = {}
@@ -79,7 +79,7 @@ class TrialRun:
             UserError: the run has no such file.
             MachineError: the tracking store cannot be read.
         """
-        with _readable():
+        with readable():
             names = {f.path for f in library.client().list_artifacts(self.record.run)}
         if name not in names:
             raise UserError(
@@ -87,13 +87,13 @@ class TrialRun:
                 f"file was deleted; it has {', '.join(sorted(names)) or 'no files'}. Trained again, it would have it"
             )
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-            with _readable():
+            with readable():
                 path = library.client().download_artifacts(self.record.run, name, folder)
             yield Path(path)
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def readable() -> Iterator[None]:
     """Turn errors of MLflow and of files into one that says which store cannot be read."""
     try:
         yield
@@ -121,7 +121,7 @@ def trial_run(run: str) -> TrialRun:
     """
     found = None
     if _is_there():
-        with _readable():
+        with readable():
             try:
                 found = library.client().get_run(run)
             except library.failure() as fault:
@@ -147,7 +147,7 @@ def trial_runs(study: str, budget: str) -> dict[str, TrialRun]:
     name, known, runs = experiment_name(study, budget), [], []
     if _is_there():
         client = library.client()
-        with _readable():
+        with readable():
             known = [e.name for e in client.search_experiments()]
             experiment = client.get_experiment_by_name(name)
             condition = "tags.kind = 'trial' and attributes.status = 'FINISHED'"
@@ -176,7 +176,7 @@ def refitted(study: str, budget: str) -> dict[str, TrialSpec]:
     if not _is_there():
         return {}
     client = library.client()
-    with _readable():
+    with readable():
         experiment = client.get_experiment_by_name(experiment_name(study, budget))
         runs = search_all(client, experiment.experiment_id, f"tags.ledger = '{study}.{budget}.refit'") if experiment else []
         newest = {r.data.tags["arm"]: r.info.artifact_uri for r in reversed(runs) if r.data.tags["arm"] != "base"}
@@ -196,7 +196,7 @@ def on_record(study: str, budget: str) -> tuple[dict[str, Record], dict[str, str
     if not _is_there():
         return {}, {}
     client = library.client()
-    with _readable():
+    with readable():
         experiment = client.get_experiment_by_name(experiment_name(study, budget))
         runs = search_all(client, experiment.experiment_id, "tags.kind = 'trial'", OLDEST_FIRST) if experiment else []
     by_status = {
@@ -220,7 +220,7 @@ def kept_plan(study: str, budget: str) -> tuple[str, str, list[str]]:
     if not _is_there():
         return "", "", []
     client = library.client()
-    with _readable():
+    with readable():
         experiment = client.get_experiment_by_name(experiment_name(study, budget))
         if experiment is None:
             return "", "", []

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,15 @@ from harness.stores import databases
 from harness.tracking import library
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, VIEW_KEY, shared_view
 from harness.tracking.parent import TAG_LIMIT, ParentRun
-from harness.tracking.protocol import Record
+from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record
 from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, search_all, study_page
 
 PARAM_LIMIT = 6_000  # the same of a parameter's
+
+
+def params_of(spec: Mapping[str, Any], trial: str, arm: str) -> dict[str, str]:
+    """Return the parameters of the run of a trial, given the fields of its spec as JSON values, its id and its arm."""
+    return {k: str(v)[:PARAM_LIMIT] for k, v in {"arm": arm, "spec": trial, **flattened(spec)}.items()}
 
 
 class MlflowTracker(ParentRun):
@@ -108,8 +114,8 @@ class MlflowTracker(ParentRun):
             "mlflow.parentRunId": self.parent,
         }
         run = str(self.client.create_run(self.experiment_id, tags=tags, run_name=f"{arm} / seed {spec.seed}").info.run_id)
-        params = {"arm": arm, "spec": spec.id} | flattened(spec.as_dict())
-        self.client.log_batch(run, params=[library.mlflow().entities.Param(k, str(v)[:PARAM_LIMIT]) for k, v in params.items()])
+        params = params_of(spec.as_dict(), spec.id, arm)
+        self.client.log_batch(run, params=[library.mlflow().entities.Param(k, v) for k, v in params.items()])
         self.client.log_dict(run, spec.as_dict(), "spec.json")
         self.client.log_inputs(run, [library.dataset_input(spec.dataset, origin["dataset.digest"])])
         return run
@@ -119,10 +125,17 @@ class MlflowTracker(ParentRun):
         now = int(time.time() * 1000)
         self.client.log_batch(run, metrics=[library.mlflow().entities.Metric(k, v, now, step) for k, v in row.items()])
 
+    def recorded(self, run: str) -> Record:
+        """Return what is on record of a run that may not have finished."""
+        found = self.client.get_run(run)
+        return Record(run, found.data.metrics, found.data.tags)
+
     def finish(self, run: str, result: Result, files: Path) -> None:
         """Record files, then the scores that are not yet recorded, then mark the run as FINISHED, which is the commit."""
         self.client.log_artifacts(run, str(files))
-        recorded = self.client.get_run(run).data.metrics  # an earlier attempt may have been killed between these two calls
+        if (files / MANIFEST).is_file():
+            self.client.set_tag(run, MANIFEST_TAG, sha256((files / MANIFEST).read_bytes()).hexdigest())
+        recorded = self.recorded(run).metrics  # an earlier attempt may have been killed between these two calls
         self.log(run, result.spec.epochs, {k: v for k, v in result.metrics.items() if k not in recorded})
         self.client.set_terminated(run, "FINISHED")
 

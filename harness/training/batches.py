@@ -20,6 +20,7 @@ from harness.training.optimizers import Optimizer
 from harness.training.schedules import learning_rates
 from harness.training.step import Chunk
 
+STREAMS = ("weights", "order", "latent", "pixels")  # the kinds of randomness of a trial
 CHUNK = 32  # steps between two checks of the results; it also fixes how noise is drawn, so changing it changes every run
 
 Row = dict[str, float]  # numbers of one trial in one epoch, by metric key
@@ -30,8 +31,12 @@ def generator(seed: int, stream: str, epoch: int, device: torch.device | str = "
 
     It depends on these arguments alone, never on the trials that train beside this one.
     """
-    digest = hashlib.sha256(f"{seed}/{stream}/{epoch}".encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7]))
+    return torch.Generator(device).manual_seed(seed_of(seed, stream, epoch))
+
+
+def seed_of(seed: int, stream: str, epoch: int) -> int:
+    """Return the seed of the generator of one kind of randomness of one trial in one epoch."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{stream}/{epoch}".encode()).digest()[:7])
 
 
 def noisy(spec: TrialSpec) -> bool:

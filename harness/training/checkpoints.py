@@ -79,6 +79,17 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as fault:
             raise CheckpointError(f"{path} cannot be read: {fault}") from fault
 
+    def digest(self, spec: TrialSpec, epoch: int) -> str:
+        """Return the sha256 of a trial's checkpoint after `epoch` epochs, as its label has it.
+
+        Raises:
+            CheckpointError: the label cannot be read.
+        """
+        try:
+            return str(json.loads(_label_of(self._path(spec, epoch)).read_bytes())["sha256"])
+        except (OSError, ValueError, KeyError) as fault:
+            raise CheckpointError(f"the label of {self._path(spec, epoch)} cannot be read: {fault}") from fault
+
     def discard(self, spec: TrialSpec) -> None:
         """Delete all checkpoints of a trial, whose result is on record or which will have none."""
         shutil.rmtree(self.folder / spec.id, ignore_errors=True)

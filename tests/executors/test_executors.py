@@ -175,7 +175,7 @@ def test_a_search_sees_nothing_of_the_test_set(dirs: OutputDirs, monkeypatch: py
     monkeypatch.setattr(figures, "draw", never)
     *_, finished = told(Job((SPEC,), draw_all_figures=frozenset([SPEC.id])), dirs)
     assert isinstance(finished, Finished)
-    assert [p.name for p in finished.files.iterdir()] == ["state_dict.pt"]
+    assert sorted(p.name for p in finished.files.iterdir()) == ["execution.json", "state_dict.pt"]
     assert not any(name.startswith("test/") for name in finished.result.metrics)
     assert {"validation/squared_error", "validation/common_bits"} <= set(finished.result.metrics)
 

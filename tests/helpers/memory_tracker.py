@@ -36,6 +36,9 @@ class MemoryTracker:
         self.runs[run]["rows"].append((step, dict(row)))
         self.runs[run]["metrics"].update(row)
 
+    def recorded(self, run: str) -> Record:
+        return Record(run, self.runs[run]["metrics"], {"ledger": self.runs[run]["ledger"]})
+
     def finish(self, run: str, result: Result, files: Path) -> None:
         copies = Path(str(files) + ".kept")
         shutil.copytree(files, copies)

@@ -41,6 +41,7 @@ def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path) -> None:
     assert tracker.report == [
         "arms.csv",
         "gallery.png",
+        "manifest.json",
         "rate_distortion.png",
         "report.html",
         "scores.png",

@@ -1,0 +1,132 @@
+"""What a driver knows of its code, its environment and its data, gathered once per process. Torch is not imported here."""
+
+import difflib
+import importlib.util
+import platform
+import sqlite3
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import catalog, paths, provenance
+from harness.evidence.schema import canonical, sha256_of
+
+if TYPE_CHECKING:
+    from harness.data import Data, Split
+
+DIFF = "code.diff"  # the file that holds what the commit does not
+PACKAGED = "package:"  # begins the name of a raw file that an installed package brings
+
+
+@cache
+def uncommitted() -> str:
+    """Return, as a patch that `git apply` takes, what the clone's Python sources have beyond its commit; empty outside a clone.
+
+    Tracked files are there as `git diff HEAD` shows them, and untracked `.py` files as new ones.
+    """
+    if provenance.commit() == "unknown":
+        return ""
+    new = [paths.PROJECT / name for name in untracked()]
+    return provenance.difference() + "".join(_as_new(f.relative_to(paths.PROJECT).as_posix(), f.read_text("utf-8")) for f in new)
+
+
+@cache
+def untracked() -> tuple[str, ...]:
+    """Return the paths in the clone of the `.py` files that git neither tracks nor ignores."""
+    return provenance.untracked(".py")
+
+
+def _as_new(name: str, text: str) -> str:
+    r"""Return a patch that makes a file of this text.
+
+    >>> print(_as_new("a.py", "x = 1"), end="")
+    diff --git a/a.py b/a.py
+    new file mode 100644
+    --- /dev/null
+    +++ b/a.py
+    @@ -0,0 +1 @@
+    +x = 1
+    \ No newline at end of file
+    """
+    head = f"diff --git a/{name} b/{name}\nnew file mode 100644\n"
+    lines = list(difflib.unified_diff([], text.splitlines(keepends=True), "/dev/null", f"b/{name}", n=0))
+    body = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    return head + body.replace("--- /dev/null\t\n", "--- /dev/null\n")
+
+
+@cache
+def code() -> Mapping[str, Any]:
+    """Return the group `code` of every manifest of this process."""
+    head, _, dirty = provenance.commit().partition("+")
+    return {
+        "commit": head if head != "unknown" else "unknown: this harness is in no clone of its repository",
+        "branch": provenance.branch() or "unknown: no clone, or no branch is checked out",
+        "dirty": bool(dirty),
+        "diff_sha256": sha256_of(uncommitted()) if uncommitted() else "none: the commit is the whole code, or there is no clone",
+        "untracked": list(untracked()),
+        "digest": provenance.digest(),
+        "version": provenance.version("vae-harness"),
+        "command": provenance.command(),
+    }
+
+
+@cache
+def environment() -> Mapping[str, Any]:
+    """Return what is installed here: versions by package, their digest, that of the lock file, and SQLite's version."""
+    packages = sorted({f"{d.name}=={d.version}" for d in metadata.distributions()})
+    lock = paths.PROJECT / "requirements.lock"
+    return {
+        "packages": packages,
+        "packages_sha256": sha256_of("\n".join(packages)),
+        "lock_sha256": sha256_of(lock) if paths.in_clone() and lock.is_file() else "none: this harness is in no clone",
+        "sqlite": sqlite3.sqlite_version,
+        "driver": {"python": platform.python_version(), "host": platform.node(), "torch": provenance.version("torch")},
+    }
+
+
+def data(dataset: "Data", name: str, classifier: str) -> dict[str, Any]:
+    """Return the group `data`: of a data set, the name by which the spec calls it, and the digest of its feature classifier."""
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    return {
+        "name": name,
+        "digest": dataset.digest,
+        "files": {file: sha256_of(path) for file, path in raw_files(name).items()}
+        or "not known: a function of the user's own gave the images, which the digests of the splits cover",
+        "counts": {part: len(split) for part, split in splits.items()},
+        "splits": {part: split_digest(split) for part, split in splits.items()},
+        "classifier": classifier or "none: the images have no labels",
+    }
+
+
+def split_digest(split: "Split") -> str:
+    """Return the sha256 of the bytes of a split's images, then of its labels."""
+    content = split.levels.contiguous().numpy().tobytes()
+    return sha256_of(content if split.labels is None else content + split.labels.contiguous().numpy().tobytes())
+
+
+def raw_files(name: str) -> dict[str, Path]:
+    """Return the raw files of a data set of the catalog, by their path in the data folder; none of one of the user's own."""
+    known = catalog.DATASETS.get(name)
+    if known is None:
+        return {}
+    if folder := known.fixed.get("folder"):
+        found = sorted((paths.data() / folder / "raw").glob("*-ubyte"))
+        return {file.relative_to(paths.data()).as_posix(): file for file in found}
+    name = f"{PACKAGED}sklearn/datasets/data/digits.csv.gz"
+    return {name: located(name)}
+
+
+def located(name: str) -> Path:
+    """Return the path on this machine of a raw file by its name in a manifest."""
+    if not name.startswith(PACKAGED):
+        return paths.data() / name
+    package, _, inner = name.removeprefix(PACKAGED).partition("/")
+    found = importlib.util.find_spec(package)
+    return Path((found and found.origin) or package).parent / inner
+
+
+def resolved(spec: Mapping[str, Any], trial: str) -> dict[str, Any]:
+    """Return the group `spec`, of the fields of a spec as JSON values and its id."""
+    return {"id": trial, "sha256": sha256_of(canonical(spec)), "resolved": dict(spec)}

@@ -1,0 +1,213 @@
+"""`harness verify`: everything on record of a study or run, held against its manifests. Nothing is written."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+
+from harness import paths, plans, study
+from harness.errors import UserError
+from harness.evidence.facts import located
+from harness.evidence.faults import Found, manifest_of, report_faults, run_faults, store_faults
+from harness.evidence.schema import TAG, sha256_of
+from harness.queue import TrialOnRecord, stores_on_record
+from harness.tracking import Inspected, Inspection, inspection
+
+
+@dataclass(kw_only=True)
+class Books:
+    """What is on record of a study and budget, and what was found wrong with it.
+
+    Attributes:
+        name: of the study.
+        budget: its name.
+        runs: of trials, deleted ones included.
+        parents: the parent runs.
+        trials: of the trial store.
+        planned: the ids of the cells of the study's file, with the name of each; empty if that cannot be told.
+        found: faults so far.
+        manifests: those of the runs that have one, by run id.
+    """
+
+    name: str
+    budget: str
+    runs: Sequence[Inspected]
+    parents: Sequence[Inspected]
+    trials: Sequence[TrialOnRecord]
+    planned: dict[str, str]
+    found: Found = field(default_factory=Found)
+    manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> list[Inspected]:
+        """The runs that have finished."""
+        return [r for r in self.runs if r.status == "FINISHED"]
+
+    def of(self, run: str) -> tuple[TrialOnRecord, int] | None:
+        """Return the trial that names a run, and the index of the run's seed in it; None if no trial does."""
+        return next(((t, part) for t in self.trials for part, named in t.runs.items() if named == run), None)
+
+
+def verify(reference: str, budget: str, console: Console, *, storage: str = "") -> int:
+    """Hold what is on record of a study, or of one run by its id, against its manifests, and print what is not as it was kept.
+
+    Returns:
+        0 if all is as it was kept, else 1.
+
+    Raises:
+        UserError: no such study, budget or run is on record.
+        MachineError: a store cannot be read.
+    """
+    with inspection() as store:
+        one = store.run(reference) if is_run(reference) else None
+        name, cells = (one.tags["study"], {}) if one else planned(reference, budget)
+        budget = one.tags["budget"] if one else budget
+        runs, parents = store.runs(name, budget)
+        trials, notes = stores_on_record(name, budget, storage)
+        books = Books(name=name, budget=budget, runs=runs, parents=parents, trials=trials, planned=cells)
+        chosen = [r for r in books.runs if one is None or r.run == one.run]
+        _hold_runs(books, chosen, store)
+        store_faults(books.found, chosen, [t for t in books.trials if one is None or one.run in t.runs.values()], cells)
+        _hold_data(books)
+        if one is None:
+            _hold_checkpoints(books)
+            _hold_plans(books, store, notes)
+            _hold_reports(books, store)
+        elif one.status != "FINISHED":
+            books.found.add(one.name, one.run, f"its status is {one.status}, so it counts for nothing")
+    for line in books.found.lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    console.print(_summary(books, reference), soft_wrap=True, highlight=False, markup=False)
+    return int(bool(books.found.lines))
+
+
+def is_run(reference: str) -> bool:
+    """Return whether this is the id of a run, and no name of a study."""
+    return len(reference) == 32 and set(reference) <= set("0123456789abcdef")
+
+
+def planned(reference: str, budget: str) -> tuple[str, dict[str, str]]:
+    """Return the name that a study has on record, and its cells: their names by the id of the spec; none of a search."""
+    try:
+        study.check(reference, budget)
+    except UserError:
+        if reference.endswith(".py") or "/" in reference:
+            raise
+        return reference, {}  # its file is gone or broken; what is on record is still there to be held
+    loaded = study.load(reference)
+    if loaded.study.search is not None:
+        return loaded.name, {}
+    ablation = loaded.study.judged(budget, {})
+    cells = ablation.cells(budget, ablation.budgets[budget].planned_looks[0])  # at which verdicts may have been settled
+    return loaded.name, {cell.spec.id: f"{cell.arm} / seed {cell.seed}" for cell in cells}
+
+
+def _hold_runs(books: Books, runs: Sequence[Inspected], store: Inspection) -> None:
+    """Hold every finished run against its manifest. Those from before there were manifests get one line for all of them."""
+    old = []
+    for run in (r for r in runs if r.status == "FINISHED"):
+        named = books.of(run.run)
+        attribute = named[0].manifests.get(named[1]) if named else None
+        with store.folder(run) as folder:
+            if TAG not in run.tags and attribute is None and not manifest_of(folder):
+                old.append(run)
+                continue
+            manifest = manifest_of(folder) or {}
+            books.manifests[run.run] = manifest
+            run_faults(books.found, run, folder, attribute, store)
+    if old:
+        books.found.lines.append(f"{len(old)} runs were recorded before manifests were kept: nothing to hold them against")
+
+
+def _hold_data(books: Books) -> None:
+    """Hold the raw data files of this machine against the digests that the manifests have of them."""
+    wanted: dict[tuple[str, str], str] = {}
+    for run, manifest in books.manifests.items():
+        files = manifest.get("data", {}).get("files")
+        for name, digest in files.items() if isinstance(files, dict) else ():
+            wanted.setdefault((name, digest), run)
+    actual: dict[str, str] = {}
+    for (name, digest), run in wanted.items():
+        path = located(name)
+        if name not in actual:
+            actual[name] = sha256_of(path) if path.is_file() else "not there"
+            books.found.files += 1
+        if actual[name] != digest:
+            books.found.lines.append(f"data file {path}: sha256 kept {digest} (run {run}), found {actual[name]}")
+
+
+def _hold_checkpoints(books: Books) -> None:
+    """Hold the checkpoints of the study's trials against their labels."""
+    cells = {r.tags.get("cell", "") for r in books.runs} - {""}
+    for label in sorted((paths.mlruns() / "checkpoints").glob("*/*/*.json")):
+        if label.parent.name not in cells:
+            continue
+        checkpoint = label.with_suffix(".pt")
+        try:
+            kept = json.loads(label.read_bytes())["sha256"]
+        except (OSError, ValueError, KeyError) as fault:
+            books.found.lines.append(f"checkpoint {checkpoint}: its label cannot be read: {fault}")
+            continue
+        found = sha256_of(checkpoint) if checkpoint.is_file() else "not there"
+        books.found.files += 1
+        if found != kept:
+            books.found.lines.append(f"checkpoint {checkpoint}: sha256 kept {kept}, found {found}")
+
+
+def _hold_plans(books: Books, store: Inspection, notes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Hold the chain of plans and looks in the trial store against its copies: in the parent run, and in the tags of runs."""
+    for parent in (p for p in books.parents if p.status != "deleted"):
+        with store.folder(parent) as folder:
+            file = folder / plans.PLAN_FILE
+            text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        tag = parent.tags.get(plans.PLAN_TAG, "")
+        stored = {name: plans.read(kept) for name, kept in notes.items()}
+        chains = {name: chain for name, chain in stored.items() if chain.entries or chain.faults}
+        if tag and not chains:
+            books.found.add("the study", parent.run, f"made under plan {tag[:12]}, and the trial store has no plan")
+        for name, chain in chains.items():
+            begun = [r.tags[plans.PLAN_TAG] for r in books.finished if r.tags.get("ledger") == name and plans.PLAN_TAG in r.tags]
+            for fault in chain.checked(tag=tag, file=text, runs=begun).faults:
+                books.found.add(f"the plan in {name}", parent.run, fault)
+            if not tag or not text:
+                books.found.add(f"the plan in {name}", parent.run, f"the parent run has no {plans.PLAN_FILE}, or no tag of it")
+
+
+def _hold_reports(books: Books, store: Inspection) -> None:
+    """Hold the report against its manifest: in the parent run and in the folder of reports, and against the runs that it names."""
+    parents = [p for p in books.parents if p.status != "deleted"]
+    if len(parents) != 1:
+        books.found.lines.append(f"{books.name}: {len(parents)} parent runs, 1 expected")
+    counted = {r.run: r for r in books.finished if books.of(r.run)}
+    wanted = {r.run for r in counted.values() if r.tags.get("cell") in books.planned}
+    for parent in parents:
+        if TAG not in parent.tags and not books.manifests and books.finished:
+            continue  # as old as its runs, which have their line
+        if TAG not in parent.tags:
+            what = (
+                "no report was written yet"
+                if parent.status != "FINISHED"
+                else f"no tag {TAG}: its report is from before there were any"
+            )
+            books.found.add("the study", parent.run, what)
+            continue
+        with store.folder(parent) as folder:
+            report_faults(books.found, parent, folder, "in the parent run", counted, wanted)
+        copy = paths.mlruns() / "reports" / (books.name if books.budget == "default" else f"{books.name}-{books.budget}")
+        report_faults(books.found, parent, copy, f"in {copy}", {}, set())
+
+
+def _summary(books: Books, reference: str) -> str:
+    """Return the last line: what was held, and how much of it was not as it was kept."""
+    statuses = Counter(r.status for r in books.runs)
+    others = ", ".join(f"{n} {status}" for status, n in sorted(statuses.items()) if status != "FINISHED")
+    held = f"{len(books.manifests)} runs with {books.found.files} files and {books.found.scores:,} scores" + (
+        f"; beside them {others}" if others else ""
+    )
+    title = f"{reference}: " if is_run(reference) else f"{books.name}, {books.budget} budget: "
+    if books.found.lines:
+        return f"{title}{len(books.found.lines)} faults in {held}"
+    return f"{title}all as it was kept: {held}"

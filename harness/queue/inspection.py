@@ -1,0 +1,96 @@
+"""All that the trial store holds of a study, for those that check it. A SQLite file is read from a copy: nothing is written."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from harness import paths
+from harness.queue.store import database
+from harness.stores import files
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOnRecord:
+    """A trial as it stands in the store.
+
+    Attributes:
+        store: the name of the trial store.
+        number: of the trial.
+        state: of the trial, in Optuna's words.
+        cell: the id of its spec; empty for a trial of a search, which has one per seed.
+        runs: the ids of its runs, by index of the seed.
+        manifests: the digests of their manifests, likewise.
+        values: the values that the trial is judged by, by index of the seed; of a trial that is over.
+        given_up: the reason if it failed for good, else empty.
+    """
+
+    store: str
+    number: int
+    state: str
+    cell: str
+    runs: Mapping[int, str]
+    manifests: Mapping[int, str]
+    values: Mapping[int, Sequence[float]]
+    given_up: str
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"trial {self.number} of {self.store}"
+
+
+def stores_on_record(study: str, budget: str, storage: str = "") -> tuple[list[TrialOnRecord], dict[str, Mapping[str, Any]]]:
+    """Return all trials of a study and budget, of its search and of its judged arms, and the notes of each of their stores.
+
+    Raises:
+        UserError: `storage` is no PostgreSQL URI.
+        MachineError: the store cannot be read.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        if storage:
+            uri = database(storage)
+        elif (path := paths.mlruns() / "optuna.db").exists():
+            uri = f"sqlite:///{files.snapshot(path, Path(folder))}"
+        else:
+            return [], {}
+        opened = optuna.storages.RDBStorage(uri)
+        try:
+            names = [
+                n for n in optuna.get_all_study_names(opened) if n == f"{study}.{budget}" or n.startswith(f"{study}.{budget}.")
+            ]
+            studies = {name: optuna.load_study(study_name=name, storage=opened) for name in names}
+            trials = [_trial(name, t) for name, found in studies.items() for t in found.trials]
+            return trials, {name: found.user_attrs for name, found in studies.items()}
+        finally:
+            opened.remove_session()
+            opened.engine.dispose()
+
+
+def _trial(store: str, t: FrozenTrial) -> TrialOnRecord:
+    """Return Optuna's trial as ours."""
+    values = {part: json.loads(value) for part, value in _parts(t, "values").items()}
+    if "cell" in t.user_attrs and t.values is not None:
+        values = {0: t.values}
+    return TrialOnRecord(
+        store=store,
+        number=t.number,
+        state=t.state.name,
+        cell=t.user_attrs.get("cell", ""),
+        runs=_parts(t, "run"),
+        manifests=_parts(t, "manifest"),
+        values=values,
+        given_up=t.user_attrs.get("failure", "") if t.user_attrs.get("final") else "",
+    )
+
+
+def _parts(t: FrozenTrial, kind: str) -> dict[int, str]:
+    """Return what is stored of a trial under `kind`, by index of the seed: `run` for a cell of an ablation, `run.0` in a search."""
+    plain = {0: t.user_attrs[kind]} if t.user_attrs.get(kind) else {}
+    return plain | {int(k.rpartition(".")[2]): v for k, v in t.user_attrs.items() if k.startswith(f"{kind}.") and v}

@@ -1,0 +1,252 @@
+"""`harness verify`: a fresh study is as it was kept, and every single change to it is found and named."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from evidence_home import RAW, Home
+
+from harness.evidence.faults import Found, store_faults
+from harness.queue import TrialOnRecord
+
+Said = Callable[..., tuple[int, str]]
+
+
+def content_of(folder: Path) -> dict[str, str]:
+    """The digest of every file below a folder, and the names of its folders."""
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "" for p in sorted(folder.rglob("*"))}
+
+
+def test_a_fresh_study_is_as_it_was_kept_and_stays_so(on_record: Home, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(on_record.path)
+    before = content_of(on_record.path)
+    code, words = said()
+    assert code == 0, words
+    assert words.startswith("a_study, default budget: all as it was kept: 4 runs with ")
+    for run in on_record.runs():
+        assert said(run)[0] == 0
+    assert content_of(on_record.path) == before
+
+
+def a_byte_of(path: Path) -> str:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return path.name
+
+
+def a_byte_of_the_weights(home: Home, run: str) -> str:
+    a_byte_of(home.files(run) / "state_dict.pt")
+    return "file state_dict.pt: sha256 kept "
+
+
+def a_byte_of_the_data(home: Home, run: str) -> str:
+    a_byte_of(home.path / "data" / RAW)
+    return "data/TOY/raw/images-ubyte: sha256 kept "
+
+
+def a_byte_of_the_page(home: Home, run: str) -> str:
+    a_byte_of(home.mlruns / "reports" / "a_study" / "report.html")
+    return "reports/a_study (run " + home.parent() + "): file report.html: sha256 kept "
+
+
+def a_byte_of_the_page_in_mlflow(home: Home, run: str) -> str:
+    a_byte_of(home.files(home.parent()) / "report.html")
+    return "the report in the parent run (run " + home.parent() + "): file report.html: sha256 kept "
+
+
+def a_last_score(home: Home, run: str) -> str:
+    home.sql("mlflow.db", f"UPDATE latest_metrics SET value = value + 1e-9 WHERE key = 'kl/validation' AND run_uuid = '{run}'")
+    return "metric kl/validation: kept "
+
+
+def a_score_of_an_epoch(home: Home, run: str) -> str:
+    home.sql("mlflow.db", f"UPDATE metrics SET value = value + 1e-9 WHERE key = 'kl/train' AND run_uuid = '{run}'")
+    return "metric kl/train: its values by epoch are not those that were kept"
+
+
+def a_score_more(home: Home, run: str) -> str:
+    columns = "key, value, timestamp, run_uuid, step, is_nan"
+    home.sql("mlflow.db", f"INSERT INTO latest_metrics ({columns}) VALUES ('test/elbo', -1, 0, '{run}', 1, 0)")
+    return "metric test/elbo was not kept: -1.0"
+
+
+def a_field(home: Home, run: str) -> str:
+    path = home.files(run) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["hardware"]["cpu"]
+    path.write_text(json.dumps(manifest))
+    return "manifest.json: the field hardware.cpu is missing"
+
+
+def the_manifest(home: Home, run: str) -> str:
+    (home.files(run) / "manifest.json").unlink()
+    return "manifest.json is missing"
+
+
+def a_status(home: Home, run: str) -> str:
+    home.sql("mlflow.db", f"UPDATE runs SET status = 'FAILED' WHERE run_uuid = '{run}'")
+    return "the trial is COMPLETE, but the status of its run is FAILED"
+
+
+def a_deletion(home: Home, run: str) -> str:
+    home.sql("mlflow.db", f"UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = '{run}'")
+    return "the trial is COMPLETE, but the status of its run is deleted"
+
+
+def a_tag(home: Home, run: str) -> str:
+    home.sql("mlflow.db", f"UPDATE tags SET value = 'mse' WHERE key = 'arm' AND run_uuid = '{run}'")
+    return "tag arm: kept 'bce', found 'mse'"
+
+
+def a_parameter(home: Home, run: str) -> str:
+    home.sql("mlflow.db", f"UPDATE params SET value = '0.1' WHERE key = 'learning_rate' AND run_uuid = '{run}'")
+    return "parameter learning_rate: kept '0.0003', found '0.1'"
+
+
+def the_digest_in_mlflow(home: Home, run: str) -> str:
+    home.sql("mlflow.db", f"UPDATE tags SET value = 'f' WHERE key = 'manifest.sha256' AND run_uuid = '{run}'")
+    return "manifest.json: sha256 in the tag manifest.sha256 f, found "
+
+
+def the_digest_in_the_trial_store(home: Home, run: str) -> str:
+    home.sql("optuna.db", "UPDATE trial_user_attributes SET value_json = '\"f\"' WHERE key = 'manifest' AND trial_id = 1")
+    return "manifest.json: sha256 in the trial store f, found "
+
+
+def a_file(home: Home, run: str) -> str:
+    (home.files(run) / "study.py").unlink()
+    return "file study.py is missing"
+
+
+def a_file_more(home: Home, run: str) -> str:
+    (home.files(run) / "extra.txt").write_text("x")
+    return "file extra.txt is not in manifest.json"
+
+
+def the_spec(home: Home, run: str) -> str:
+    path = home.files(run) / "spec.json"
+    path.write_text(path.read_text().replace("0.0003", "0.0004"))
+    return "file spec.json: sha256 kept "
+
+
+def a_trial_s_state(home: Home, run: str) -> str:
+    home.sql("optuna.db", "UPDATE trials SET state = 'FAIL' WHERE number = 0")
+    return "the run is FINISHED, but the state of its trial is FAIL"
+
+
+def a_trial_s_run(home: Home, run: str) -> str:
+    home.sql("optuna.db", "UPDATE trial_user_attributes SET value_json = '\"beef\"' WHERE key = 'run' AND trial_id = 1")
+    return "FINISHED, but no trial of the trial store names it"
+
+
+def a_trial_s_value(home: Home, run: str) -> str:
+    home.sql("optuna.db", "UPDATE trial_values SET value = 1.5 WHERE trial_id = 1")
+    return "the trial is judged by 1.5, which is no score of its run"
+
+
+def a_second_result(home: Home, run: str) -> str:
+    columns = [name for _, name, *_ in home.sql("mlflow.db", "PRAGMA table_info(runs)")]
+    for table, names in (("runs", columns), ("tags", ["key", "value", "run_uuid"])):
+        copied = ", ".join(f"'{'c' * 32}'" if name == "run_uuid" else name for name in names)
+        home.sql("mlflow.db", f"INSERT INTO {table} ({', '.join(names)}) SELECT {copied} FROM {table} WHERE run_uuid = '{run}'")
+    return "its cell has 2 finished runs, 1 counts: also "
+
+
+def a_stored_plan(home: Home, run: str) -> str:
+    home.sql("optuna.db", "UPDATE study_user_attributes SET value_json = replace(value_json, 'arms', 'legs') WHERE key = 'plan.1'")
+    return "entry 1 of the stored plan was edited"
+
+
+def a_plan_s_copy(home: Home, run: str) -> str:
+    path = home.files(home.parent()) / "plan.json"
+    path.write_text(path.read_text().replace("arms", "legs"))
+    return "plan.json of the parent run was edited"
+
+
+CHANGES = (
+    a_stored_plan,
+    a_plan_s_copy,
+    a_byte_of_the_weights,
+    a_byte_of_the_data,
+    a_byte_of_the_page,
+    a_byte_of_the_page_in_mlflow,
+    a_last_score,
+    a_score_of_an_epoch,
+    a_score_more,
+    a_field,
+    the_manifest,
+    a_status,
+    a_deletion,
+    a_tag,
+    a_parameter,
+    the_digest_in_mlflow,
+    the_digest_in_the_trial_store,
+    a_file,
+    a_file_more,
+    the_spec,
+    a_trial_s_state,
+    a_trial_s_run,
+    a_trial_s_value,
+    a_second_result,
+)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda c: c.__name__)
+def test_every_change_is_found_and_named(change: Callable[[Home, str], str], on_record: Home, said: Said) -> None:
+    run = on_record.runs()[0]
+    named = change(on_record, run)
+    code, words = said()
+    assert code == 1
+    (line, *_) = [line for line in words.splitlines() if named in line]
+    assert run in line or on_record.parent() in line
+    assert "Traceback" not in words
+
+
+def test_runs_from_before_manifests_get_one_line(on_record: Home, said: Said) -> None:
+    for run in on_record.runs():
+        (on_record.files(run) / "manifest.json").unlink()
+    on_record.sql("mlflow.db", "DELETE FROM tags WHERE key = 'manifest.sha256'")
+    on_record.sql("optuna.db", "DELETE FROM trial_user_attributes WHERE key = 'manifest'")
+    code, words = said()
+    assert code == 1
+    assert words.count("4 runs were recorded before manifests were kept") == 1
+    assert len(words.splitlines()) == 2  # that line, and the summary
+
+
+def test_a_report_that_is_older_than_the_runs_is_named(on_record: Home, said: Said) -> None:
+    first, *_ = on_record.runs()
+    folder = on_record.files(on_record.parent())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert set(manifest["report"]["runs"]) == set(on_record.runs())
+    on_record.sql("mlflow.db", f"UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = '{first}'")
+    assert f"made of run {first}, which does not count" in said()[1]
+
+
+def test_a_cell_of_the_plan_without_a_result_is_named() -> None:
+    values = {"store": "a.default", "runs": {}, "manifests": {}, "values": {}}
+    failed = TrialOnRecord(number=0, state="FAIL", cell="b", given_up="it diverged", **values)
+    found = Found()
+    store_faults(found, [], [failed], {"a": "bce / seed 0", "b": "bce / seed 1"})
+    assert found.lines == ["bce / seed 0 (spec a): has no result"]
+
+
+def test_a_checkpoint_that_is_not_as_its_label_says_is_named(on_record: Home, said: Said) -> None:
+    cell = on_record.sql("mlflow.db", "SELECT value FROM tags WHERE key = 'cell'")[0][0]
+    folder = on_record.mlruns / "checkpoints" / "cpu" / cell
+    folder.mkdir(parents=True)
+    (folder / "000001.pt").write_bytes(b"weights")
+    (folder / "000001.json").write_text(json.dumps({"sha256": hashlib.sha256(b"weights").hexdigest()}))
+    assert said()[0] == 0
+    (folder / "000001.pt").write_bytes(b"w")
+    assert f"checkpoint {folder / '000001.pt'}: sha256 kept" in said()[1]
+
+
+@pytest.mark.slow
+def test_verifying_needs_no_torch() -> None:
+    asked = "import sys, harness.evidence.verify; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", asked], check=True)
