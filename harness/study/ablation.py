@@ -56,7 +56,7 @@ class Ablation:
         base: the spec that the arms change.
         arms: the changed fields of the base by name of the arm. Differences are taken against the first arm.
         budgets: how much the study may spend, by name; one is called `default`.
-        hypotheses: with 6 seeds a one-sided Wilcoxon test reaches p = 0.016, so Holm's correction lets at most 3 be confirmed.
+        hypotheses: what is claimed; the verdicts on all of them share one level of 5 %, so each makes the others harder to show.
         objective: the score on validation that picks the winner, whose model is kept; its row says which way is better.
         metrics: scores of the study's own, as references such as `sharpness.py:SHARPNESS`.
 

@@ -72,7 +72,7 @@ def test_two_seeds_are_told_apart_from_a_verdict(tmp_path: Path) -> None:
     screen = io.StringIO()
     report.show(findings_of(SMALL, MemoryTracker(), tmp_path), Console(file=screen, width=80))
     shown = screen.getvalue()
-    assert "no verdict, 2 seeds cannot show it (5 could)" in " ".join(shown.split())
+    assert "no verdict, 2 seeds cannot show it (6 could)" in " ".join(shown.split())
     table = [line for line in shown.splitlines() if "±" in line]
     assert len(table) == 1 + len(SMALL.arms)  # the title and one unbroken line per arm
     assert all(len(line) <= 80 for line in table)
