@@ -10,7 +10,7 @@ from harness import plans, provenance
 from harness.plans import PlannedClaim, PlanRecord
 from harness.queue import known_results, stored_notes, trial_uri
 from harness.report.ablation.results import AblationResults
-from harness.stats import RULE, detectable, seeds_needed
+from harness.stats import FEWEST, RULE, detectable, seeds_needed
 from harness.study import Ablation, LoadedStudy
 from harness.tracking import has_rows, judged_on_record, kept_plan, on_record
 
@@ -108,7 +108,7 @@ def _sight(claim: PlannedClaim, results: AblationResults | None, claims: int, wh
     general = detectable(n, claim.looks, claims=claims, unplanned=False)
     in_sd = f"{n} seeds show {general:.1f} standard deviations of the paired differences with 80 % power"
     if not np.isfinite(general):
-        in_sd = f"{n} seeds cannot show any difference; 6 can"
+        in_sd = f"{n} seeds cannot show any difference; {FEWEST} can"
     if len(differences) < 2:
         return [in_sd, f"how large those are is not known{f' from the results{whose}' if whose else ' yet'}"]
     spread, seen = float(np.std(differences, ddof=1)), float(np.mean(differences))
@@ -132,7 +132,7 @@ def _sight(claim: PlannedClaim, results: AblationResults | None, claims: int, wh
 
 def _price(claim: PlannedClaim, spread: float, claims: int) -> str:
     """Return in words what seeds show that are added once results are known, beside as many that were planned."""
-    n, d = 2 * max(6, claim.looks[-1]), claim.digits
+    n, d = 2 * max(FEWEST, claim.looks[-1]), claim.digits
     planned = spread * detectable(n, (n,), claims=claims, unplanned=False)
     added = spread * detectable(n, claim.looks, claims=claims, unplanned=True)
     shown = f"{added:.{d}f}" if np.isfinite(added) else "nothing"

@@ -95,7 +95,7 @@ class Ablation:
         base: the spec that the arms change.
         arms: the changed fields of the base by name of the arm. Differences are taken against the first arm.
         budgets: how much the study may spend, by name; one is called `default`.
-        hypotheses: what the study claims; they are judged together.
+        hypotheses: what is claimed; the verdicts on all of them share one level of 5 %, so each makes the others harder to show.
         objective: the score on validation that picks the winner, whose model is kept; its row says which way is better.
         metrics: scores of the study's own, as references such as `sharpness.py:SHARPNESS`.
 
