@@ -32,12 +32,14 @@ class Replayed:
         kind: in what this machine or code is another than that of the record, in words; empty if in nothing.
         differences: what came out otherwise, in words; of another kind, by more than `TOLERANCE`.
         furthest: the largest difference of a score that was compared, as a part of the score or of 1.
+        same_weights: True if the weights are equal bit by bit.
     """
 
     scores: int
     kind: Sequence[str]
     differences: Sequence[str]
     furthest: float
+    same_weights: bool = False
 
     @property
     def words(self) -> str:
@@ -46,7 +48,8 @@ class Replayed:
             return "NOT EQUAL: " + "; ".join(self.differences)
         if self.kind:
             other = f"another kind, which differs in {', '.join(self.kind)}"
-            return f"within {TOLERANCE:.0%}: {self.scores} scores, the furthest off by {self.furthest:.1e} ({other})"
+            weights = "the same weights" if self.same_weights else "other weights"
+            return f"within {TOLERANCE:.0%}: {self.scores} scores, the furthest off by {self.furthest:.1e}; {weights} ({other})"
         return f"equal: weights and {self.scores} scores, bit by bit"
 
 
@@ -130,14 +133,15 @@ def replayed(manifest: Mapping[str, Any], folder: Path, mates: Sequence[TrialSpe
                     kind = list(_kind(manifest, told))
                     differences += _data_differences(manifest, spec)
                     scores = {k: v for k, v in {**event.result.metrics, **row}.items() if not is_cost(k)}
-                    if not kind and sha256_of(event.files / WEIGHTS) != manifest["lineage"]["weights_sha256"]:
+                    same = sha256_of(event.files / WEIGHTS) == manifest["lineage"]["weights_sha256"]
+                    if not kind and not same:
                         differences.append(f"weights: {_furthest(event.files / WEIGHTS, folder / WEIGHTS)}")
                     found = _score_differences(manifest["results"]["metrics"], scores, exact=not kind)
                     differences += found.values()
                     furthest = max(
                         (_distance(a, scores[k]) for k, a in manifest["results"]["metrics"].items() if k in scores), default=0.0
                     )
-                    return Replayed(scores=len(scores), kind=kind, differences=differences, furthest=furthest)
+                    return Replayed(scores=len(scores), kind=kind, differences=differences, furthest=furthest, same_weights=same)
                 row = getattr(event, "row", row)
         finally:
             torch.set_num_threads(threads)

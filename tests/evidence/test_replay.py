@@ -19,6 +19,7 @@ from harness.evidence.faults import manifest_of
 from harness.evidence.replay import replay, replayed
 from harness.evidence.verify import verify
 from harness.queue import SearchQueue, TrialStore, database
+from harness.references import importing
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Real, Search, SearchBudget
 from harness.tracking import MlflowTracker
@@ -53,7 +54,7 @@ ARMS = {
 
 
 @pytest.mark.slow
-def test_twenty_trials_come_out_the_same(mlflow_store: Path, tmp_path: Path) -> None:
+def test_twenty_trials_come_out_the_same(mlflow_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Likelihoods, activations, objectives; by a program that was traced; code of one's own; a trial of a search."""
     own = own_file.write(tmp_path / "own")
     own_arms = {
@@ -66,6 +67,8 @@ def test_twenty_trials_come_out_the_same(mlflow_store: Path, tmp_path: Path) -> 
     assert [verify(run, "default", Console(file=io.StringIO())) for run in points] == [0, 0]
     runs += points
     own.write_text("raise ValueError('not the code that was trained')")
+    monkeypatch.setattr(importing, "_SOURCES", {})  # as a process that knows no code but that of the record
+    monkeypatch.setattr(importing, "_OBJECTS", {})
     assert len(runs) >= 20
     for run in runs:
         code, words = answer(run)
