@@ -97,7 +97,7 @@ def test_test_scores_look_at_the_test_split_and_validation_scores_at_validation(
     changed["test"] |= differing(scores, scored(replace(apart, test=replace(apart.test, levels=dreamt), digest="dreamt")))
     assert changed["validation"] <= of_validation
     assert changed["validation"] >= {"validation/squared_error", "validation/common_bits", "validation/dead_units"}
-    assert changed["test"] >= of_test
+    assert changed["test"] >= of_test - {"test/exact_resolved"}  # which is 1 for any images that quadrature can score
     assert not changed["test"] & of_validation
     assert changed["train"] & of_test <= OF_TRAINING
     assert changed["train"] >= {"test/common_bits", "test/knn15_accuracy", "test/frechet"}

@@ -2,8 +2,6 @@
 
 import io
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,11 +16,14 @@ from harness.tracking import Record
 ERROR = Score(key="test/error", label="error", better="lower", digits=2, compute=lambda trained: {})
 SEEDS = (7, 2, 9, 0, 4, 5, 1, 3)  # in no order, so that none is made by a sort or by a position
 ADVANTAGE = {0: 1.0, 1: 1.5, 2: 0.75, 3: 1.25, 4: 2.0, 5: 0.5, 7: 1.75, 9: 0.25}
-MISSING = {("plain", 7), ("better", 0), ("better", 9)}
+SIX = {("plain", 5), ("better", 0)}  # what is missing, so that six seeds are left
 
 
-def results_of(missing: set[tuple[str, int]] = MISSING) -> AblationResults:
-    """Results in which a seed makes a difference of hundreds to both arms, and the better arm one of `ADVANTAGE`."""
+def results_of(missing: set[tuple[str, int]]) -> AblationResults:
+    """Results in which a seed makes a difference of hundreds to both arms, and the better arm one of `ADVANTAGE`.
+
+    The trials that are missing have failed.
+    """
     study = Ablation(
         base=TrialSpec(dataset="digits"),
         arms={"plain": {}, "better": {"likelihood": "mse"}},
@@ -31,36 +32,36 @@ def results_of(missing: set[tuple[str, int]] = MISSING) -> AblationResults:
         metrics=(ERROR,),
     )
     cells = study.cells("default")
-    records: Mapping[str, Any] = {
+    records = {
         c.spec.id: Record(f"run-{c.arm}-{c.seed}", {ERROR.key: 100.0 * c.seed**2 - ADVANTAGE[c.seed] * (c.arm == "better")}, {})
         for c in reversed(cells)
         if (c.arm, c.seed) not in missing
     }
-    return AblationResults(name="a_study", budget="default", study=study, cells=cells, records=records, failures={}, pictures={})
+    failures = {c.spec.id: "lost" for c in cells if c.spec.id not in records}
+    return AblationResults(
+        name="a_study", budget="default", study=study, cells=cells, records=records, failures=failures, pictures={}
+    )
 
 
-@pytest.mark.parametrize(
-    ("missing", "common"),
-    [(MISSING - {("plain", 7), ("better", 9)}, (1, 2, 3, 4, 5, 7, 9)), ({("plain", 5), ("better", 0)}, (1, 2, 3, 4, 7, 9))],
-)
-def test_pairs_are_made_of_equal_seeds_that_both_arms_have(missing: set[tuple[str, int]], common: tuple[int, ...]) -> None:
-    results = results_of(missing)
-    mean = sum(ADVANTAGE[s] for s in common) / len(common)
-    (verdict,) = results.verdicts
-    assert verdict.difference.n == len(common)
-    assert verdict.difference.mean == pytest.approx(mean)
-    assert verdict.difference.low > 0
-    assert verdict.outcome == "confirmed"
-    assert results.difference("plain", "better", ERROR.key).mean == pytest.approx(mean)
-    assert results.difference("better", "plain", ERROR.key).high < 0
+def shown(results: AblationResults) -> str:
+    screen = io.StringIO()
+    show(results, Console(file=screen, width=400))
+    return " ".join(screen.getvalue().split())
 
 
-def test_what_a_report_shows_is_of_equal_seeds() -> None:
-    results, screen = results_of({("plain", 5), ("better", 0)}), io.StringIO()
-    show(results, Console(file=screen, width=100))
-    assert "better by +1.25" in " ".join(screen.getvalue().split())
-    (row,) = tables.difference_rows(results, [ERROR])
-    name, interval = row
+@pytest.mark.parametrize(("missing", "common"), [(set(), SEEDS), (SIX, (1, 2, 3, 4, 7, 9))], ids=["all", "some failed"])
+def test_a_verdict_is_of_equal_seeds_that_both_arms_have(missing: set[tuple[str, int]], common: tuple[int, ...]) -> None:
+    said = shown(results_of(missing))
+    assert f"better beats plain on error: confirmed with {len(common)} seeds" in said
+    mean, low, _ = re.findall(r"better by \+(\S+) \[(\S+), (\S+)\]", said)[0]
+    assert float(mean) == pytest.approx(sum(ADVANTAGE[s] for s in common) / len(common), abs=0.005)
+    assert float(low) > 0
+
+
+def test_a_table_of_differences_is_of_equal_seeds() -> None:
+    results = results_of(SIX)
+    assert results.difference("plain", "better", ERROR.key).low > 0
+    ((name, interval),) = tables.difference_rows(results, [ERROR])
     assert name == "better - plain"
     mean, low, high = re.findall(r"[-+]\d+\.\d+", interval)
     assert mean == "-1.25"
@@ -68,7 +69,6 @@ def test_what_a_report_shows_is_of_equal_seeds() -> None:
 
 
 def test_arms_without_a_common_seed_are_not_compared() -> None:
-    apart = {("plain", s) for s in SEEDS[:4]} | {("better", s) for s in SEEDS[4:]}
-    results = results_of(apart)
-    assert results.verdicts == []
-    assert [h.better for h in results.unjudged] == ["better"]
+    said = shown(results_of({("plain", s) for s in SEEDS[:4]} | {("better", s) for s in SEEDS[4:]}))
+    assert "better beats plain on error: no verdict" in said
+    assert "confirmed" not in said
