@@ -130,7 +130,7 @@ def run(tests: Sequence[str], tree: Path, seconds: float, *options: str) -> tupl
         done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         return -1, [], f"nothing within {seconds:g} s"
-    failed = re.findall(r"^(?:FAILED|ERROR) (\S+::\S+)", done.stdout, re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+?::.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
     return done.returncode, failed, "\n".join((done.stdout + done.stderr).splitlines()[-6:])
 
 
