@@ -37,7 +37,7 @@ EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(
 EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report plan verify replay doctor list ui test test-fast chaos bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
+.PHONY: help install study report plan verify replay doctor list ui test test-fast chaos plant bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -106,6 +106,9 @@ test-fast: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres data 
 
 chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
 	@$(BIN)/python tests/helpers/chaos.py --kills $(call quoted,$(KILLS))
+
+plant: $(READY) data ## plant known faults, one at a time, and show which test notices each: ONLY=kl, some minutes
+	@$(BIN)/python tests/planted/plant.py $(if $(ONLY),$(call quoted,$(ONLY)))
 
 bench: $(READY) data ## step times: pytest --benchmark-only
 	@$(BIN)/python -m pytest tests/bench --benchmark-only
