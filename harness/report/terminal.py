@@ -31,6 +31,8 @@ def show(results: AblationResults, console: Console, search_results: SearchResul
         _line(console, mark, colour, f"{verdict.sentence}; {margin}{tables.odds(verdict)}")
     for claim in (h.in_words(results.scores) for h in results.unjudged):
         _line(console, "open", "yellow", f"{claim}: {tables.NOT_JUDGED}")
+    for sentence in tables.divergences(results):
+        _line(console, "void", "red", sentence)
     for cell in results.cells:
         if cell.spec.id in results.failures:
             reason = results.failures[cell.spec.id]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import provenance
 from harness.errors import MachineError
-from harness.scores import SCORES, Scores
+from harness.scores import SCORES, Scores, diverged
 from harness.scores.rows import ELBO_TRAIN
 from harness.spec import Result, TrialSpec, flattened
 from harness.stores import databases
@@ -122,10 +122,13 @@ class MlflowTracker:
         self.client.log_batch(run, metrics=[library.mlflow().entities.Metric(k, v, now, step) for k, v in row.items()])
 
     def finish(self, run: str, result: Result, files: Path) -> None:
-        """Record files, then the scores that are not yet recorded, then mark the run as FINISHED, which is the commit."""
+        """Record files, the scores that are not yet recorded and what they show; then mark the run as FINISHED, the commit."""
         self.client.log_artifacts(run, str(files))
         recorded = self.client.get_run(run).data.metrics  # an earlier attempt may have been killed between these two calls
         self.log(run, result.spec.epochs, {k: v for k, v in result.metrics.items() if k not in recorded})
+        finding = diverged(result.metrics)
+        if finding:
+            self.client.set_tag(run, "finding.diverged", finding)
         self.client.set_terminated(run, "FINISHED")
 
     def fail(self, run: str, why: str, *, killed: bool = False) -> None:
