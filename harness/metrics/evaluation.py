@@ -22,6 +22,7 @@ from harness.metrics.own import Trained, own_scores
 from harness.metrics.quadrature import exact
 from harness.models.vae import VAE, kl_per_dimension
 from harness.scores import EXACT_LATENTS, NotFiniteError, finite
+from harness.scores.rows import EXACT_RESOLVED
 from harness.spec import TrialSpec
 
 SAMPLES = 8  # draws of z per image in a final score
@@ -209,7 +210,7 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[s
     few = view.first(depth.exact_images if in_products else depth.other_images)
     if spec.latent <= EXACT_LATENTS and len(few):
         result = exact(vae, few)
-        scores["test/exact_resolved"] = float(result.resolved)
+        scores[EXACT_RESOLVED.key] = float(result.resolved)
         if result.resolved:
             few_elbo = whole.elbo if len(few) == len(view) else estimate_elbo(vae, few, SAMPLES).elbo
             gap = _mean(result.log_px) - few_elbo
@@ -240,7 +241,7 @@ def _levels(spec: TrialSpec, vae: VAE, head: CommonHead, x: Tensor, levels: Tens
             closer = whole["common"] + _mean(result.log_px) - estimate_elbo(vae, few, SAMPLES).elbo
             scores["test/common_bits_exact"] = bits_per_dimension(closer, x.shape[1])
         else:
-            scores["test/exact_resolved"] = 0.0
+            scores[EXACT_RESOLVED.key] = 0.0
     return scores
 
 

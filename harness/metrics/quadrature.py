@@ -48,7 +48,7 @@ class Budget:
     """
 
     pairs: int = 10_000
-    cells: int = 15_000
+    cells: int = 12_000
     cells_per_image: int = 50
     seconds: float = 1_800.0
 

@@ -60,7 +60,10 @@ FAULTS = {
     "few seeds": ({"budgets": {"default": SearchBudget(trials=1, epochs=1, refit_seeds=range(1, 4))}}, "5 different seeds"),
     "the same seeds": ({"budgets": {"default": SearchBudget(trials=1, epochs=1, refit_seeds=range(6))}}, "not chosen on"),
     "nothing left to select on": ({"base": BASE.derive(fit_on="train+validation")}, "nothing is left to select on"),
-    "a warm-up beyond the training": ({"space": {"kl_warmup": Real(0, 4)}}, "budget 'default': kl_warmup=4 takes longer than the 3"),
+    "a warm-up beyond the training": (
+        {"space": {"kl_warmup": Real(0, 4)}},
+        "budget 'default': kl_warmup=4 takes longer than the 3",
+    ),
     "a base that never warms up": ({"base": BASE.derive(learning_rate_warmup=4)}, "learning_rate_warmup=4 takes longer than the 3"),
     "no budget": ({"budgets": {"smoke": SearchBudget(trials=1, epochs=1)}}, "default"),
 }
