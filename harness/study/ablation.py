@@ -9,7 +9,7 @@ from harness.errors import UserError, look_up
 from harness.scores import Scores, compared
 from harness.scores.rows import VALIDATION_SQUARED_ERROR
 from harness.spec import TrialSpec, flattened, unfinished
-from harness.study.scores import comparable, lacking, rows_with, take_metrics
+from harness.study.scores import comparable, impossible, rows_with, take_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,10 @@ class Ablation:
         if self.objective is not None:
             objective = look_up(self.scores, self.objective, "score")
             comparable(objective, specs, f"objective {self.objective!r} ranks all arms", self.scores)
+            if "exact" in objective.needs:
+                raise UserError(
+                    f"objective {self.objective!r}: a trial has none where the quadrature does not resolve it; name another"
+                )
         for hypothesis in self.hypotheses:
             score = look_up(self.scores, hypothesis.metric, "score")
             for arm in (hypothesis.better, hypothesis.worse):
@@ -107,7 +111,7 @@ class Ablation:
                 default budget has. Shorter budgets, for trying a study out, say so instead.
         """
         for cell in {c.arm: c for c in self.cells(budget)}.values():
-            reason = lacking(self.scores[self.objective], cell.spec) if self.objective is not None else ""
+            reason = impossible(self.scores[self.objective], cell.spec) if self.objective is not None else ""
             if reason:
                 raise UserError(
                     f"arm {cell.arm!r}, budget {budget!r}: objective {self.objective!r} {reason}, so that none can be computed\n"

@@ -259,6 +259,24 @@ def test_no_number_leaves_a_worker_that_is_none(bad: float, dirs: OutputDirs, mo
     assert f"perf/peak_memory_mib = {bad:g}" in failed.why
 
 
+def test_a_score_of_the_user_s_own_that_is_no_number_fails_its_trial_alone(
+    dirs: OutputDirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, evaluate = (SPEC.derive(epochs=1), SPEC.derive(epochs=1, seed=1)), parts.evaluate
+
+    def measured(subject: Any, files: Path, **options: Any) -> dict[str, float]:
+        if subject.spec.seed == 0:
+            raise UserError("score mine.py:SHARPNESS: 'validation/sharpness' must be a finite number, got nan")
+        return evaluate(subject, files, **options)
+
+    monkeypatch.setattr(parts, "evaluate", measured)
+    events = told(Job(pair), dirs)
+    (failed,) = (e for e in events if isinstance(e, Failed))
+    assert (failed.spec, failed.final) == (pair[0].id, True)
+    assert "must be a finite number, got nan" in failed.why
+    assert [e.spec for e in events if isinstance(e, Finished)] == [pair[1].id]
+
+
 DIVERGED = {"network": "mlp", "hidden": (64,), "batch_size": 128, "epochs": 2, "learning_rate": 0.1}
 
 

@@ -127,6 +127,8 @@ def test_a_column_that_says_nothing_beside_others_is_still_dropped() -> None:
     assert tables.varying(same, [SCORES["test/kl"], SCORES["test/ssim"]]) == [SCORES["test/ssim"]]
 
 
-@pytest.mark.parametrize(("value", "text"), [(-9e28, "-9.00e+28"), (12345.678, "12345.68"), (float("nan"), "-"), (-0.004, "-0.00")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(-9e28, "-9.00e+28"), (12345.678, "12345.68"), (float("nan"), "-"), (1.797e308, "-"), (-0.004, "-0.00")]
+)
 def test_a_number_is_never_wider_than_it_says_anything(value: float, text: str) -> None:
     assert tables.number(value, 2) == text

@@ -8,6 +8,7 @@ import numpy as np
 from harness.report.ablation.results import AblationResults
 from harness.scores import COST, NATIVE, TRUST, Score, compared, in_groups
 from harness.scores.rows import ELBO_MC_ERROR, EXACT_RESOLVED
+from harness.scores.soundness import LARGEST
 from harness.stats import Paired, Verdict, bootstrap_interval, summary
 from harness.study.scores import lacking
 
@@ -19,8 +20,8 @@ MARKS = {"confirmed": ("yes", "green"), "refuted": ("no", "red"), "not shown": (
 
 
 def number(value: float, digits: int) -> str:
-    """Return a number as text; a dash if it is not finite, and a power of ten if it is so large that its decimals say nothing."""
-    return "-" if not np.isfinite(value) else f"{value:.{digits}f}" if abs(value) < LARGE else f"{value:.2e}"
+    """Return a number as text; a dash if it is none, and a power of ten if it is so large that its decimals say nothing."""
+    return "-" if not abs(value) <= LARGEST else f"{value:.{digits}f}" if abs(value) < LARGE else f"{value:.2e}"
 
 
 def spread(values: Sequence[float], digits: int) -> str:
