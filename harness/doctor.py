@@ -11,8 +11,8 @@ from rich.text import Text
 
 from harness import paths, provenance
 from harness.errors import UserError
-from harness.scores import Score, rows
-from harness.spec import TrialSpec
+from harness.scores import Score, diverged, rows
+from harness.spec import TrialSpec, unfinished
 from harness.stats import detectable
 from harness.study import Ablation, Cell, LoadedStudy, load, names, questions
 from harness.tracking import Record, judged_on_record, on_record
@@ -63,6 +63,8 @@ class Rule(NamedTuple):
     applies: Callable[[TrialSpec], bool] = lambda _: True
 
 
+DIVERGED = "discard these scores, all of them: lower the learning rate or warm it up (learning_rate_warmup), and train the arm anew"
+UNFINISHED = "these scores are of a model on its way: take a budget with more epochs, or less of it"
 COLLAPSED = "the decoder ignores the code: lower beta or sigma, warm the KL up (kl_warmup) or allow it some nats (free_bits)"
 
 
@@ -104,6 +106,13 @@ RULES = (
         "few effective importance samples",
         f"importance sampling misses the posterior and its bound is loose: take {rows.EXACT_LOG_PX.key} up to two latents, more "
         "draws (evaluation full or thorough) beyond",
+    ),
+    Rule(
+        rows.EXACT_RESOLVED,
+        lambda within: within < 1,
+        "careful",
+        "exact likelihood not resolved and left out, its quadrature within the budget (1 or 0)",
+        f"the decoder is too rugged over the latent space, as after a training that diverged: take {rows.ELBO.key} or IW-100",
     ),
     Rule(
         rows.EXACT_RESOLUTION,
@@ -151,7 +160,8 @@ def diagnose(
     """
     rerun = paths.command("study", name=name, budget=budget)
     findings = [
-        *_selection(study, cells),
+        *_diverged(cells, records),
+        *_selection(study),
         *_failed(cells, failures or {}, rerun),
         *_scores(cells, records),
         *_objectives(cells, records),
@@ -161,18 +171,27 @@ def diagnose(
     return sorted(findings, key=lambda c: list(STYLES).index(c.severity))
 
 
-def _selection(study: Ablation, cells: Sequence[Cell]) -> list[Finding]:
-    """Return findings about choosing the winner on images that were trained on or that are for the final test."""
+def _diverged(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Finding]:
+    """Return a finding for every arm with seeds whose training diverged."""
+    findings = []
+    for arm, arm_cells in _by_arm(cells).items():
+        words = [diverged(records[c.spec.id].metrics) for c in arm_cells if c.spec.id in records]
+        bad = [w for w in words if w]
+        if bad:
+            findings.append(Finding("wrong", arm, f"{_seeds_of(len(bad), len(words))} diverged: {bad[0]}", DIVERGED))
+    return findings
+
+
+def _selection(study: Ablation) -> list[Finding]:
+    """Return a finding about choosing the winner on images that are for the final test."""
     if study.objective is None:
         return []
     objective = study.scores[study.objective]
-    if objective.images == "test":
-        known = f"{rows.VALIDATION_SQUARED_ERROR.key} or {rows.ELBO_VALIDATION.key}"
-        advice = f"make {known} the objective; test is scored once, at the end"
-        return [Finding("wrong", None, f"the winner is chosen on the test set ({objective.key})", advice)]
-    arms = {c.arm: None for c in cells if "held_out" in objective.needs and c.spec.fit_on != "train"}
-    advice = "fit on train, or set objective=None"
-    return [Finding("wrong", arm, f"fits on the images that {objective.key} is chosen on", advice) for arm in arms]
+    if objective.images != "test":
+        return []
+    known = f"{rows.VALIDATION_SQUARED_ERROR.key} or {rows.ELBO_VALIDATION.key}"
+    advice = f"make {known} the objective; test is scored once, at the end"
+    return [Finding("wrong", None, f"the winner is chosen on the test set ({objective.key})", advice)]
 
 
 def _failed(cells: Sequence[Cell], failures: Mapping[str, str], rerun: str) -> list[Finding]:
@@ -212,6 +231,7 @@ def _objectives(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Fi
         if spec.beta != 1:
             advice = f"{rows.ELBO.key} is at beta 1 whatever the objective was; the effective beta is not judged here"
             findings.append(Finding("careful", arm, f"beta is {spec.beta:g} on purpose: what was trained is not the ELBO", advice))
+        findings += [Finding("careful", arm, words, UNFINISHED) for words in unfinished(spec)]
     return findings
 
 
