@@ -15,10 +15,11 @@ WORKERS_PER_GPU ?=
 OUT    ?= build/gpu
 MINUTES ?= 10
 SET    ?=
+FROM   ?=
 ARMS   ?=
 
 # A misspelt variable would be ignored: those of the command line are held against what targets and the harness know.
-KNOWN  := NAME BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS PORT DATASET KILLS ONLY BASE OUT MINUTES RUN RUNS PYTHON VENV CC CXX \
+KNOWN  := NAME BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES RUN RUNS PYTHON VENV CC CXX \
   SHELL HARNESS_HOME HARNESS_DATA HARNESS_ARTIFACTS HARNESS_GRACE_S HARNESS_SLURM_CLUSTER MLFLOW_TRACKING_URI \
   MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD
 UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $v)),$v)))
@@ -36,7 +37,7 @@ EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(
 EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report verify replay doctor list ui test test-fast chaos bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
+.PHONY: help install study report plan verify replay doctor list ui test test-fast chaos plant bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -65,6 +66,9 @@ study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, SET=, 
 
 report: $(READY) $(EXTRA_FILES) ## show a study's report again: NAME=, BUDGET=, SET=, ARMS=
 	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness report $(STUDY) $(CHANGES) $(WHERE)
+
+plan: $(READY) $(EXTRA_FILES) ## what a study claims, since when, and what it can see: NAME=, BUDGET=, SET=, ARMS=, FROM=another
+	@$(BIN)/harness plan $(STUDY) $(CHANGES) $(if $(FROM),--from $(call quoted,$(FROM))) $(WHERE)
 
 verify: $(READY) $(EXTRA_FILES) ## is everything on record as it was kept? NAME= a study or the id of a run, BUDGET=
 	@$(BIN)/harness verify $(STUDY) $(WHERE)
@@ -102,6 +106,9 @@ test-fast: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres data 
 
 chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
 	@$(BIN)/python tests/helpers/chaos.py --kills $(call quoted,$(KILLS))
+
+plant: $(READY) data ## plant known faults, one at a time, and show which test notices each: ONLY=kl, some minutes
+	@$(BIN)/python tests/planted/plant.py $(if $(ONLY),$(call quoted,$(ONLY)))
 
 bench: $(READY) data ## step times: pytest --benchmark-only
 	@$(BIN)/python -m pytest tests/bench --benchmark-only

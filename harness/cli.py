@@ -1,4 +1,4 @@
-"""The command line: `harness study|report|verify|replay|doctor|list|init|data|ui|bench`. Make's targets are one-liners over it."""
+"""The command line: `harness study|report|plan|verify|replay|doctor|...`. The Makefile's targets are one-liners over it."""
 
 import argparse
 import sys
@@ -38,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
     study_command = commands.add_parser("study", help="run what is missing of a study, then report")
     report_command = commands.add_parser("report", help="show and rewrite the report of a study from what is on record")
     doctor_command = commands.add_parser("doctor", help="say what is wrong with finished runs; exit code 1 if something is")
-    for command in (study_command, report_command, doctor_command):
+    plan_command = commands.add_parser("plan", help="what a study claims, since when, and what its seeds can show; runs nothing")
+    for command in (study_command, report_command, doctor_command, plan_command):
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=SETTINGS)
         command.add_argument("--arms", default="", help="the arms to keep, with commas between them; all unless said")
         command.add_argument("name", nargs="?", default="", help="one that `harness list` shows, ./file.py or package.module")
@@ -46,10 +47,11 @@ def parser() -> argparse.ArgumentParser:
     replay_command = commands.add_parser("replay", help="train runs on record again, the same way, and compare bit by bit")
     for command in (verify_command, replay_command):
         command.add_argument("name", help="the id of a run, or a study as `harness study` takes it")
-    for command in (study_command, report_command, verify_command, replay_command):
+    for command in (study_command, report_command, plan_command, verify_command, replay_command):
         command.add_argument("--budget", default="default", help="smoke, default, full, or another that the study defines")
     replay_command.add_argument("--runs", type=int, default=1, help="of a study, spread evenly over its arms; 1 unless said")
-    for command in (study_command, report_command, verify_command):
+    plan_command.add_argument("--from", dest="earlier", default="", metavar="STUDY", help="whose results say how far scores spread")
+    for command in (study_command, report_command, plan_command, verify_command):
         command.add_argument(
             "--storage", default="", help="postgresql+psycopg://user@host/database, for several drivers; else a file in mlruns/"
         )
@@ -111,19 +113,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, console: Console) -> int:
     """Run the command that was chosen and return the exit code."""
     # Each branch imports what it needs: torch and MLflow take seconds to import, and a misspelt name should be reported at once.
-    if options.command in ("study", "report", "doctor"):
+    if options.command in ("study", "report", "doctor", "plan"):
         arms = tuple(arm.strip() for arm in options.arms.split(",") if arm.strip())
         changes = study.Overrides(tuple(options.set), arms)
         if changes and not options.name:
             raise UserError(f"{changes}: of which study?")
         options.name += str(changes)
     match options.command:
-        case "study" | "report":
+        case "study" | "report" | "plan":
             if not options.name:
                 raise UserError(f"which study? {paths.command(options.command, name='...')}\n{study.questions()}")
             study.check(options.name, options.budget)
             if options.command == "study":
                 resources.check(options.device, options.executor, options.workers, options.workers_per_gpu)
+            if options.command == "plan":
+                from harness import report
+
+                earlier = study.load(options.earlier) if options.earlier else None
+                report.show_plan(study.load(options.name), options.budget, console, storage=options.storage, earlier=earlier)
+                return 0
             from harness.runner import commands
 
             if options.command == "report":

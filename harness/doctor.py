@@ -2,21 +2,26 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal, NamedTuple
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from harness import paths, provenance, references
+from harness import paths, provenance
 from harness.errors import UserError
-from harness.scores import Score, rows
-from harness.spec import TrialSpec
-from harness.stats import ALPHA
+from harness.scores import Score, diverged, rows
+from harness.spec import TrialSpec, unfinished
+from harness.stats import detectable
 from harness.study import Ablation, Cell, LoadedStudy, load, names, questions
-from harness.tracking import Record, on_record, refitted
+from harness.tracking import Record, judged_on_record, on_record
 
-ENOUGH_SEEDS = 6
+LARGE_EFFECT = 3.0  # standard deviations of paired differences: a study that misses those can hardly see anything
+MORE_SEEDS = (
+    "take a larger budget, or state a study with more seeds under a name of its own before it runs: seeds added to this one are "
+    "now looks that nobody planned, which take more of them (harness plan says how many), and a deleted hypothesis still counts"
+)
 OFF_BETA = 1.5  # factor by which an effective beta may differ from 1
 LONGEST_REASON = 160  # characters of a failure's reason that are shown
 STYLES = {"wrong": "bold red", "careful": "bold yellow"}
@@ -58,6 +63,8 @@ class Rule(NamedTuple):
     applies: Callable[[TrialSpec], bool] = lambda _: True
 
 
+DIVERGED = "discard these scores, all of them: lower the learning rate or warm it up (learning_rate_warmup), and train the arm anew"
+UNFINISHED = "these scores are of a model on its way: take a budget with more epochs, or less of it"
 COLLAPSED = "the decoder ignores the code: lower beta or sigma, warm the KL up (kl_warmup) or allow it some nats (free_bits)"
 
 
@@ -99,6 +106,13 @@ RULES = (
         "few effective importance samples",
         f"importance sampling misses the posterior and its bound is loose: take {rows.EXACT_LOG_PX.key} up to two latents, more "
         "draws (evaluation full or thorough) beyond",
+    ),
+    Rule(
+        rows.EXACT_RESOLVED,
+        lambda within: within < 1,
+        "careful",
+        "exact likelihood not resolved and left out, its quadrature within the budget (1 or 0)",
+        f"the decoder is too rugged over the latent space, as after a training that diverged: take {rows.ELBO.key} or IW-100",
     ),
     Rule(
         rows.EXACT_RESOLUTION,
@@ -146,7 +160,8 @@ def diagnose(
     """
     rerun = paths.command("study", name=name, budget=budget)
     findings = [
-        *_selection(study, cells),
+        *_diverged(cells, records),
+        *_selection(study),
         *_failed(cells, failures or {}, rerun),
         *_scores(cells, records),
         *_objectives(cells, records),
@@ -156,18 +171,27 @@ def diagnose(
     return sorted(findings, key=lambda c: list(STYLES).index(c.severity))
 
 
-def _selection(study: Ablation, cells: Sequence[Cell]) -> list[Finding]:
-    """Return findings about choosing the winner on images that were trained on or that are for the final test."""
+def _diverged(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Finding]:
+    """Return a finding for every arm with seeds whose training diverged."""
+    findings = []
+    for arm, arm_cells in _by_arm(cells).items():
+        words = [diverged(records[c.spec.id].metrics) for c in arm_cells if c.spec.id in records]
+        bad = [w for w in words if w]
+        if bad:
+            findings.append(Finding("wrong", arm, f"{_seeds_of(len(bad), len(words))} diverged: {bad[0]}", DIVERGED))
+    return findings
+
+
+def _selection(study: Ablation) -> list[Finding]:
+    """Return a finding about choosing the winner on images that are for the final test."""
     if study.objective is None:
         return []
     objective = study.scores[study.objective]
-    if objective.images == "test":
-        known = f"{rows.VALIDATION_SQUARED_ERROR.key} or {rows.ELBO_VALIDATION.key}"
-        advice = f"make {known} the objective; test is scored once, at the end"
-        return [Finding("wrong", None, f"the winner is chosen on the test set ({objective.key})", advice)]
-    arms = {c.arm: None for c in cells if "held_out" in objective.needs and c.spec.fit_on != "train"}
-    advice = "fit on train, or set objective=None"
-    return [Finding("wrong", arm, f"fits on the images that {objective.key} is chosen on", advice) for arm in arms]
+    if objective.images != "test":
+        return []
+    known = f"{rows.VALIDATION_SQUARED_ERROR.key} or {rows.ELBO_VALIDATION.key}"
+    advice = f"make {known} the objective; test is scored once, at the end"
+    return [Finding("wrong", None, f"the winner is chosen on the test set ({objective.key})", advice)]
 
 
 def _failed(cells: Sequence[Cell], failures: Mapping[str, str], rerun: str) -> list[Finding]:
@@ -207,24 +231,25 @@ def _objectives(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Fi
         if spec.beta != 1:
             advice = f"{rows.ELBO.key} is at beta 1 whatever the objective was; the effective beta is not judged here"
             findings.append(Finding("careful", arm, f"beta is {spec.beta:g} on purpose: what was trained is not the ELBO", advice))
+        findings += [Finding("careful", arm, words, UNFINISHED) for words in unfinished(spec)]
     return findings
 
 
 def _seeds(study: Ablation, cells: Sequence[Cell], records: Mapping[str, Record], rerun: str) -> list[Finding]:
-    """Return findings about too few seeds: of the plan for its hypotheses, and of the arms that have finished."""
+    """Return findings about too few seeds: of the plan for its hypotheses, and of the arms that have not finished."""
     if not study.hypotheses:
         return []
     claims, planned = len(study.hypotheses), len({c.seed for c in cells})
     findings = []
-    if 0.5**planned * claims >= ALPHA:
-        seeds = f"{planned} seed{'s' * (planned != 1)}"
-        what = f"{seeds} cannot confirm any of {claims} hypotheses: 2^-{planned} x {claims} is not below {ALPHA:.2g} (Holm)"
-        findings.append(Finding("careful", None, what, "a larger budget, more seeds in the study's file, or fewer hypotheses"))
+    seen = detectable(planned, (planned,), claims=claims, unplanned=False)
+    if seen > LARGE_EFFECT:
+        sees = f"only differences of {seen:.1f} standard deviations or more" if isfinite(seen) else "no difference at all"
+        what = f"{planned} seed{'s' * (planned != 1)} would show {sees}, for {claims} hypotheses (80 % power)"
+        findings.append(Finding("careful", None, what, MORE_SEEDS))
     for arm, arm_cells in _by_arm(cells).items():
         finished = sum(c.spec.id in records for c in arm_cells)
-        if finished < ENOUGH_SEEDS:
-            advice = f"one-sided claims take 5 seeds, two-sided ones {ENOUGH_SEEDS}: finish ({rerun}) or take a larger budget"
-            findings.append(Finding("careful", arm, f"few seeds: {finished} of {len(arm_cells)} finished", advice))
+        if finished < len(arm_cells):
+            findings.append(Finding("careful", arm, f"{_seeds_of(finished, len(arm_cells))} finished", f"finish: {rerun}"))
     return findings
 
 
@@ -324,6 +349,4 @@ def _planned(name: str, budget: str | None) -> Iterator[tuple[LoadedStudy, str, 
         loaded = load(reference)
         for study_budget in [budget or "default"] if name else loaded.study.budgets:
             if budget in (None, study_budget):
-                refits = refitted(loaded.name, study_budget)
-                current = {arm: spec for arm, spec in refits.items() if all(map(references.at_hand, spec.references))}
-                yield loaded, study_budget, loaded.study.judged(study_budget, current)
+                yield loaded, study_budget, judged_on_record(loaded, study_budget)

@@ -17,10 +17,10 @@ STUDY = Ablation(
     },
     budgets={
         "smoke": Budget(epochs=1, seeds=range(1)),
-        "default": Budget(epochs=5, seeds=range(5)),
-        "full": Budget(epochs=50, seeds=range(5), evaluation="full"),
+        "default": Budget(epochs=5, seeds=range(6)),
+        "full": Budget(epochs=50, seeds=range(6), evaluation="full"),
     },
-    # Where the two spend about the same rate, is there a difference left? With 5 seeds one hypothesis can be confirmed.
+    # Where the two spend about the same rate, is there a difference left?
     hypotheses=(Hypothesis(better="mse sigma=0.2", worse="bce beta=1", metric="test/squared_error"),),
     objective=None,
 )

@@ -90,6 +90,7 @@ def test_commands_and_options_are_frozen() -> None:
     assert options == {
         "study": ["--arms", "--budget", "--device", "--executor", "--set", "--storage", "--workers", "--workers-per-gpu", "name"],
         "report": ["--arms", "--budget", "--set", "--storage", "name"],
+        "plan": ["--arms", "--budget", "--from", "--set", "--storage", "name"],
         "verify": ["--budget", "--storage", "name"],
         "replay": ["--budget", "--runs", "name"],
         "doctor": ["--arms", "--budget", "--set", "name"],

@@ -17,7 +17,7 @@ from harness.executors import Epoch, Failed, Finished, Job, Saving
 from harness.executors import train as events_of
 from harness.metrics import features
 from harness.scores.rows import ELBO_TRAIN, ELBO_VALIDATION, TRAIN_S
-from harness.spec import TrialSpec
+from harness.spec import TrialSpec, unfinished
 from harness.testing import check_trials
 from harness.training.checkpoints import CheckpointError
 from harness.training.planner import execution_alone
@@ -35,7 +35,7 @@ def train(spec: TrialSpec, *, device: str = "auto", progress: bool = True) -> Mo
         progress: Whether to show a line of progress on stderr.
 
     Raises:
-        UserError: The device is unknown, or has no use for the trial's precision.
+        UserError: The device is unknown, or has no use for the trial's precision; a warm-up is longer than the training.
         DataError: The data set is missing and cannot be fetched.
         MachineError: The device is not available.
         HarnessError: The training failed: the loss is not finite, at a step that the message gives, or memory ran out, ...
@@ -47,6 +47,8 @@ def train(spec: TrialSpec, *, device: str = "auto", progress: bool = True) -> Mo
     """
     if not isinstance(spec, TrialSpec):
         raise UserError(f"train takes a TrialSpec, got {type(spec).__name__}\nharness.train(harness.TrialSpec(latent=2, epochs=5))")
+    if unfinished(spec):
+        raise UserError("\n".join([*unfinished(spec), "train for more epochs"]))
     line, threads = _Line(progress), torch.get_num_threads()
     devices.one_thread()
     try:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness import catalog, paths
+from harness.data.disjoint import in_words, shared, without
 from harness.data.download import FILES, MNIST_SHA256, fetch, published
 from harness.data.splits import Data, Say, Split
 from harness.errors import DataError
@@ -20,9 +21,12 @@ VALIDATION = 10_000
 def mnist_family(folder: str, say: Say) -> Data:
     """Return the data set of this torchvision class name, fetching its files first if they are missing.
 
+    Published files may hold an image twice. What is in the test split is then left out of validation and training, and what is in
+    validation out of training, which is said and makes another digest. MNIST and Fashion-MNIST have no such image.
+
     Args:
         folder: MNIST, FashionMNIST or KMNIST; the files are in `raw` of that folder in the data folder.
-        say: Takes messages about progress.
+        say: Takes messages about progress, and about images that are left out.
 
     Raises:
         DataError: Files are missing and cannot be fetched, or their bytes are not the published ones.
@@ -33,14 +37,18 @@ def mnist_family(folder: str, say: Say) -> Data:
     sums = _checked_sums(folder, raw)
     train, test = (_read_pair(raw / FILES[i], raw / FILES[i + 1]) for i in (0, 2))
     n = len(train[0]) - VALIDATION
-    return Data(
-        name=_name_of(folder),
-        side=28,
-        train=Split("train", train[0][:n], train[1][:n]),
-        validation=Split("validation", train[0][n:], train[1][n:]),
-        test=Split("test", *test),
-        digest=_digest(*sums, f"train[:{n}] train[{n}:] test"),
-    )
+    parts = [
+        Split("train", train[0][:n], train[1][:n]),
+        Split("validation", train[0][n:], train[1][n:]),
+        Split("test", *test),
+    ]
+    twice = shared(parts)
+    if twice:
+        say(f"{_name_of(folder)}: left out of the first split of each pair:\n{in_words(twice)}")
+    left_out = [f"without {s.part}{list(s.rows)}" for s in twice]
+    splits = {part.name: without(part, twice) for part in parts}
+    digest = _digest(*sums, f"train[:{n}] train[{n}:] test", *left_out)
+    return Data(name=_name_of(folder), side=28, digest=digest, **splits)
 
 
 def _read_pair(images: Path, labels: Path) -> tuple[Tensor, Tensor]:

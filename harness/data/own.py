@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.data.disjoint import in_words, shared
 from harness.data.splits import Data, Split
 from harness.errors import UserError
 
@@ -111,14 +112,11 @@ def _check_apart(name: str, splits: Mapping[str, Split]) -> None:
     """Raise an error if an image is in two splits.
 
     Raises:
-        UserError: it is; the message counts them.
+        UserError: it is; the message counts them, names the first and says what would do.
     """
-    seen: dict[bytes, str] = {}
-    for part, split in splits.items():
-        content = {image.tobytes() for image in split.levels.numpy()}
-        shared = [seen[image] for image in content if image in seen]
-        if shared:
-            raise UserError(
-                f"{name}: {len(shared)} images of the {part} split are in the {shared[0]} split too: splits must not overlap"
-            )
-        seen |= dict.fromkeys(content, part)
+    found = shared([splits[part] for part in reversed(PARTS)])
+    if found:
+        raise UserError(
+            f"{name}: splits must not overlap, but\n{in_words(found)}\n"
+            f"give each image to one split, or leave {', '.join(PARTS)} out: equal images then go to one split"
+        )

@@ -10,10 +10,10 @@ import torch
 
 from harness import figures, metrics, references
 from harness.data import Data, load_dataset
-from harness.models.vae import VAE
-from harness.scores.rows import ELBO_TRAIN, ELBO_VALIDATION, LATE_GAIN
+from harness.models.vae import VAE, build
+from harness.scores.rows import COMMON_BITS, ELBO_TRAIN, ELBO_VALIDATION, LATE_GAIN, VALIDATION_COMMON_BITS
 from harness.spec import TrialSpec
-from harness.training.batches import Row
+from harness.training.batches import Row, generator
 
 
 class Subject(NamedTuple):
@@ -42,14 +42,19 @@ def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str
     """Return the scores of a trained trial by metric key, and write its files to the folder `files`.
 
     With the evaluation `validation` there are no pictures, since these show the test set.
+
+    Raises:
+        NotFiniteError: a score or a weight is not finite.
     """
     spec, vae, data, history = trial
     files.mkdir(parents=True, exist_ok=True)
     if spec.evaluation == "validation":
         scores = metrics.validate(spec, vae, data)
+        common_bits = scores[VALIDATION_COMMON_BITS.key]
     else:
         evaluation = metrics.evaluate(spec, vae, data)
         scores = evaluation.scores
+        common_bits = scores[COMMON_BITS.key]
         subject = figures.Subject(spec, vae, dataset(spec.dataset), evaluation, history)
         list(figures.draw(subject, files / "figures", tuple(figures.FIGURES) if draw_all_figures else figures.AT_A_GLANCE))
         arrays: dict[str, Any] = _pictures(subject)
@@ -57,7 +62,15 @@ def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str
     if spec.references:
         (files / references.FILE).write_text(references.to_record(spec.references), encoding="utf-8")
     torch.save({k: v.cpu() for k, v in vae.state_dict().items()}, files / "state_dict.pt")
-    return scores | _late_gain(history)
+    divergence = metrics.divergence(spec, vae, _untrained(spec, data), data, common_bits)
+    return scores | divergence | _late_gain(history)
+
+
+def _untrained(spec: TrialSpec, data: Data) -> VAE:
+    """Return a trial's model as it was before its training, on the data's device."""
+    vae = build(spec, data.train.levels.shape[1])
+    vae.reset(0, generator(spec.seed, "weights", 0))
+    return vae.to(data.train.levels.device)
 
 
 def _late_gain(history: Sequence[Row]) -> dict[str, float]:

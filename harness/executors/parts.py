@@ -12,14 +12,16 @@ from typing import Any, Protocol
 import torch
 
 from harness import devices
+from harness.errors import UserError
 from harness.executors import stints
 from harness.executors.evaluation import Subject, dataset, evaluate
 from harness.executors.interrupts import INTERRUPTS
 from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Notice, Pruned, Trained
 from harness.models.vae import parameters_of_one
+from harness.scores import NotFiniteError, finite
 from harness.scores.rows import IMAGES_PER_S, STEP_MS_P50, TRAIN_S
 from harness.spec import EXECUTION, Result, TrialSpec
-from harness.training.batches import Row
+from harness.training.batches import Row, likely_cause
 from harness.training.cohort import Cohort
 
 WRITERS = 8  # threads: 32 lanes take 0.8 s on two cores, one after another 1.7 s
@@ -146,9 +148,15 @@ class PartTraining:
             yield from (Trained(spec.id) for spec in self.cohort.specs)
             return
         for spec in self.cohort.specs:
-            with INTERRUPTS.cutting_short():
-                result = self._result(spec, scratch / spec.id)
-            yield Finished(spec.id, result, scratch / spec.id)
+            try:
+                with INTERRUPTS.cutting_short():
+                    result = self._result(spec, scratch / spec.id)
+            except NotFiniteError as fault:  # of this trial alone: those beside it have results
+                yield Failed(spec.id, f"not finite after the last epoch ({spec.epochs}): {fault}; {likely_cause(spec)}", final=True)
+            except UserError as fault:  # a score of the user's own that breaks its contract with this model
+                yield Failed(spec.id, str(fault), final=True)
+            else:
+                yield Finished(spec.id, result, scratch / spec.id)
 
     def _prune(self, pruned: Collection[str]) -> Iterator[Pruned]:
         """Give up the trials whose ids are in `pruned`, and return their events."""
@@ -211,7 +219,11 @@ class PartTraining:
         self.saved, self.next_save = self.newest.epoch, now + max(self.saving.every_s, (now - started) / self.saving.share)
 
     def _result(self, spec: TrialSpec, files: Path) -> Result:
-        """Score a trained trial, write its files to the folder `files`, and return its result."""
+        """Score a trained trial, write its files to the folder `files`, and return its result.
+
+        Raises:
+            NotFiniteError: one of its scores is not finite. Nothing that is not leaves a worker.
+        """
         vae, history = self.cohort.trained(spec), self.history[spec.id]
         trained, watch = self._stints(spec), stints.Stopwatch()
         scores = evaluate(
@@ -225,7 +237,7 @@ class PartTraining:
         }
         facts = stints.facts_of(spec, trained, watch.facts(self.device), self.trained_s[spec.id], self.device)
         (files / EXECUTION).write_text(json.dumps(facts), encoding="utf-8")
-        return Result(spec, scores | times | self.cost)
+        return Result(spec, finite(scores | times | self.cost))
 
 
 def _rows(epoch: int, rows: Mapping[str, Row]) -> Iterator[Epoch]:

@@ -81,7 +81,7 @@ def noise(spec: TrialSpec, vae: VAE, x: Tensor, seed: int = 0) -> dict[str, floa
     - `diagnostics/scale_at_floor`: the share of pixels whose learned scale is within 5 % of its lower bound.
     - `diagnostics/effective_beta`: the weight of the KL relative to a likelihood whose scale fits the residual. A Gaussian of any
       sigma weighs the KL as the Gaussian that fits would with beta / E[((x - m) / sigma)^2], a Laplace as beta / E[|x - m| / b];
-      both are beta if the scale fits. For other likelihoods it is beta itself.
+      both are beta if the scale fits. For other likelihoods it is beta itself. It is left out if there is no residual.
     """
     generator = torch.Generator().manual_seed(seed)
     scales, floored, misfits = [], [], []
@@ -95,13 +95,15 @@ def noise(spec: TrialSpec, vae: VAE, x: Tensor, seed: int = 0) -> dict[str, floa
         scales.append(scale.double().mean())
         if vae.likelihood.scale_floor is not None:
             floored.append((scale <= 1.05 * vae.likelihood.scale_floor).double().mean())
-        misfit = vae.likelihood.misfit(x[None, batch], *out)
-        if misfit is not None:
-            misfits.append(misfit.double().mean())
+        errors = vae.likelihood.misfit(x[None, batch], *out)
+        if errors is not None:
+            misfits.append(errors.double().mean())
     scores = {"test/noise_scale": torch.stack(scales).mean().item()}
     if floored:
         scores["diagnostics/scale_at_floor"] = torch.stack(floored).mean().item()
-    scores[EFFECTIVE_BETA.key] = spec.beta / torch.stack(misfits).mean().item() if misfits else spec.beta
+    misfit = torch.stack(misfits).mean().item() if misfits else 1.0
+    if misfit:  # else every pixel is met exactly, and no finite weight says so
+        scores[EFFECTIVE_BETA.key] = spec.beta / misfit
     return scores
 
 

@@ -21,7 +21,8 @@ from harness.metrics.latents import active_units, knn_accuracy, linear_probe, mu
 from harness.metrics.own import Trained, own_scores
 from harness.metrics.quadrature import exact
 from harness.models.vae import VAE, kl_per_dimension
-from harness.scores import EXACT_LATENTS
+from harness.scores import EXACT_LATENTS, NotFiniteError, finite
+from harness.scores.rows import EXACT_RESOLVED
 from harness.spec import TrialSpec
 
 SAMPLES = 8  # draws of z per image in a final score
@@ -79,6 +80,9 @@ def evaluate(spec: TrialSpec, vae: VAE, data: Data, *, depths: Mapping[str, Dept
         vae: Its model, of one lane.
         data: The data set, on the model's device.
         depths: What each depth takes.
+
+    Raises:
+        NotFiniteError: A score or a weight is not finite. It is found before what takes finite numbers is computed.
     """
     with Inference():
         return _evaluate(spec, vae, data, depths[spec.evaluation])
@@ -86,9 +90,11 @@ def evaluate(spec: TrialSpec, vae: VAE, data: Data, *, depths: Mapping[str, Dept
 
 def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation:
     """Return the evaluation; the caller chooses the matrix products."""
-    scores: dict[str, float] = {}
     dead: dict[str, Tensor] = {}
-    train = encode(spec, vae, data.fit_on(spec.fit_on))
+    _check_weights(vae)
+    x, levels = model_inputs(spec, data.test), data.test.levels.float()
+    scores, ladder = _bounds(spec, vae, native(vae, x), depth)
+    train = _codes_of(spec, vae, data)
     head = _common_head(spec, vae, data, train)
     if spec.fit_on == "train":
         inputs = model_inputs(spec, data.validation)
@@ -96,11 +102,8 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
         dead = diagnostics.dead_units(vae, inputs, spec.latent)
         if dead:
             scores["validation/dead_units"] = _mean(torch.cat(list(dead.values())))
-    x, levels = model_inputs(spec, data.test), data.test.levels.float()
     test = encodings(vae, x)
     kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()
-    bounds, ladder = _bounds(spec, vae, native(vae, x), depth)
-    scores |= bounds
     scores |= _levels(spec, vae, head, x, levels, depth)
     scores |= _pictures(spec, vae, data, test)
     scores |= _codes(train[0], data.fit_on(spec.fit_on).labels, test, data.test.labels)
@@ -110,21 +113,46 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
     by_layer = {name: _mean(units) for name, units in dead.items()}
     scores |= {f"dead_units/{name}": share for name, share in by_layer.items()}
     scores |= {f"kl_per_latent/{j:02d}": nats for j, nats in enumerate(kl.tolist(), start=1)}
-    return Evaluation(scores, test, kl, by_layer, ladder)
+    return Evaluation(finite(scores), test, kl, by_layer, ladder)
 
 
 def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
     """Return the scores by which a search may select, all of the validation images; the test set is not used.
 
     Raises:
+        NotFiniteError: A score or a weight is not finite.
         ValueError: The trial was trained on the validation images.
     """
     if spec.fit_on != "train":
         raise ValueError(f"evaluation='validation' takes fit_on='train', got {spec.fit_on!r}: it was trained on these images")
     with Inference():
-        head = _common_head(spec, vae, data, encode(spec, vae, data.fit_on(spec.fit_on)))
+        _check_weights(vae)
+        head = _common_head(spec, vae, data, _codes_of(spec, vae, data))
         scores = _selecting(vae, model_inputs(spec, data.validation), data.validation.levels, head)
-        return scores | own_scores(Trained(spec, vae, data), ("train", "validation"))
+        return finite(scores | own_scores(Trained(spec, vae, data), ("train", "validation")))
+
+
+def _check_weights(vae: VAE) -> None:
+    """Raise an error if a weight is not finite, which no loss has shown if it was the last update that ruined them.
+
+    Raises:
+        NotFiniteError: One of the weights is not finite.
+    """
+    count = diagnostics.nan_count(vae)
+    if count:
+        raise NotFiniteError(f"{count} of {sum(p.numel() for p in vae.parameters())} weights")
+
+
+def _codes_of(spec: TrialSpec, vae: VAE, data: Data) -> tuple[Tensor, Tensor]:
+    """Return mean and log variance of q for the images that the trial was trained on, (N, Z) each.
+
+    Raises:
+        NotFiniteError: One of them is not finite.
+    """
+    mean, log_var = encode(spec, vae, data.fit_on(spec.fit_on))
+    if not (mean.isfinite().all() and log_var.isfinite().all()):
+        raise NotFiniteError("codes of training images")
+    return mean, log_var
 
 
 def _selecting(vae: VAE, x: Tensor, levels: Tensor, head: CommonHead) -> dict[str, float]:
@@ -159,15 +187,21 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[s
     """Return the scores of tier A and IW-K by K: ELBO, IW-K and, at one or two latents, log p(x), on the model's own scale.
 
     A bound that is computed on the first images only is reported as the ELBO of all images plus its mean distance to the ELBO of
-    those first images, because the distance varies far less between images than the bounds do.
+    those first images, because the distance varies far less between images than the bounds do. log p(x) is left out if the
+    quadrature does not resolve it within its budget, and `test/exact_resolved` is then 0.
+
+    Raises:
+        NotFiniteError: The ELBO is not finite.
     """
     whole = estimate_elbo(vae, view, SAMPLES)
-    scores = {
-        "test/elbo": whole.elbo,
-        "test/recon": whole.recon,
-        "test/kl": whole.kl,
-        "test/elbo_mc_error": whole.standard_error,
-    }
+    scores = finite(
+        {
+            "test/elbo": whole.elbo,
+            "test/recon": whole.recon,
+            "test/kl": whole.kl,
+            "test/elbo_mc_error": whole.standard_error,
+        }
+    )
     weighted = importance(vae, view.first(depth.images), depth.draws)
     ladder = {k: whole.elbo + _mean(bound - weighted.bounds[1]) for k, bound in weighted.bounds.items()}
     scores |= {f"test/iw_{k}": ladder[k] for k in LADDER[1:] if k in ladder}
@@ -176,16 +210,18 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[s
     few = view.first(depth.exact_images if in_products else depth.other_images)
     if spec.latent <= EXACT_LATENTS and len(few):
         result = exact(vae, few)
-        few_elbo = whole.elbo if len(few) == len(view) else estimate_elbo(vae, few, SAMPLES).elbo
-        gap = _mean(result.log_px) - few_elbo
-        scores["test/exact_log_px"] = whole.elbo + gap
-        scores["test/inference_gap"] = gap
-        scores["test/exact_resolution"] = _mean((result.log_px - result.coarser).abs())
+        scores[EXACT_RESOLVED.key] = float(result.resolved)
+        if result.resolved:
+            few_elbo = whole.elbo if len(few) == len(view) else estimate_elbo(vae, few, SAMPLES).elbo
+            gap = _mean(result.log_px) - few_elbo
+            scores["test/exact_log_px"] = whole.elbo + gap
+            scores["test/inference_gap"] = gap
+            scores["test/exact_resolution"] = _mean((result.log_px - result.coarser).abs())
     return scores, ladder
 
 
 def _levels(spec: TrialSpec, vae: VAE, head: CommonHead, x: Tensor, levels: Tensor, depth: Depth) -> dict[str, float]:
-    """Return tiers B and C in bits/dim: by the ELBO, by IW, and tier C also exactly at one or two latents.
+    """Return tiers B and C in bits/dim: by the ELBO, by IW, and tier C also exactly at one or two latents, if that is resolved.
 
     x is the encoder's input for the test images, (N, P), and `levels` their grey levels as floats, (N, P).
     """
@@ -200,8 +236,12 @@ def _levels(spec: TrialSpec, vae: VAE, head: CommonHead, x: Tensor, levels: Tens
         scores[f"test/{name}_bits_iw"] = bits_per_dimension(tighter, x.shape[1])
     if spec.latent <= EXACT_LATENTS and depth.other_images:
         few = common.first(depth.other_images)
-        closer = whole["common"] + _mean(exact(vae, few).log_px) - estimate_elbo(vae, few, SAMPLES).elbo
-        scores["test/common_bits_exact"] = bits_per_dimension(closer, x.shape[1])
+        result = exact(vae, few)
+        if result.resolved:
+            closer = whole["common"] + _mean(result.log_px) - estimate_elbo(vae, few, SAMPLES).elbo
+            scores["test/common_bits_exact"] = bits_per_dimension(closer, x.shape[1])
+        else:
+            scores[EXACT_RESOLVED.key] = 0.0
     return scores
 
 

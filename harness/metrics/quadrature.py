@@ -3,9 +3,14 @@
 p(x) is the integral of p(x|z) p(z) over z. Latent space is divided into square cells, and the integral over a cell is computed by a
 Gauss-Legendre rule. For each image, a cell whose integral differs from the sum over its 2^Z children is replaced by them. All
 images share the decoded nodes of a cell, and if the likelihood is an exponential family in x, a cell takes one matrix product.
+
+The decoder of a model that went wrong may be so rugged that its cells would be divided for hours, so there is a budget. It counts
+cells, so that whether an integral is resolved does not depend on the machine's speed; seconds are the last guard only.
 """
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
@@ -31,21 +36,45 @@ CELLS_AT_ONCE = 128
 ELEMENTS = 20_000_000  # of a block of images x nodes x pixels
 
 
+@dataclass(frozen=True)
+class Budget:
+    """How much a quadrature may take before it gives up. Models in use take 700 to 5,000 pairs an image, and up to 10,000 cells.
+
+    Attributes:
+        pairs: Of image and cell, for every image.
+        cells: Decoded cells, whatever the number of images.
+        cells_per_image: Decoded cells beyond these, for every image.
+        seconds: The last guard, against decoders that are slow: it alone makes the result depend on the machine.
+    """
+
+    pairs: int = 10_000
+    cells: int = 12_000
+    cells_per_image: int = 50
+    seconds: float = 1_800.0
+
+
+BUDGET = Budget()
+
+
 class Exact(NamedTuple):
     """The result of the quadrature.
 
     Attributes:
         log_px: log p(x) of every image in nats, (N,).
         coarser: The same from cells twice as wide, (N,); the difference shows how well the integral is resolved.
+        resolved: False if the budget ended the division of cells: then neither of the two is to be used.
+        cells: The number of cells that were decoded.
     """
 
     log_px: Tensor
     coarser: Tensor
+    resolved: bool
+    cells: int
 
 
 @torch.no_grad()
-def exact(vae: VAE, view: View, tolerance: float = TOLERANCE) -> Exact:
-    """Return log p(x) of every image of a view, for z of one or two dimensions.
+def exact(vae: VAE, view: View, tolerance: float = TOLERANCE, budget: Budget = BUDGET) -> Exact:
+    """Return log p(x) of every image of a view, for z of one or two dimensions, as far as the budget goes.
 
     A cell is divided until that changes its share of an image's integral by less than `tolerance`.
 
@@ -64,7 +93,10 @@ def exact(vae: VAE, view: View, tolerance: float = TOLERANCE) -> Exact:
     first = np.array(list(product(*along)))
     image = np.tile(np.arange(len(view)), len(first))
     cell = np.repeat(first, len(view), axis=0)
-    mass = _masses(vae, view, image, cell, low, side)
+    spending = _Spending(budget, len(view))
+    groups = _grouped(cell)
+    resolved = spending.affords(groups)  # at most CELLS_ALONG^2 cells, for which there is always room
+    mass = _masses(vae, view, image, groups, low, side)
     settled, coarser = (np.full(len(view), -np.inf) for _ in range(2))
     for level in range(DEPTH):
         total = _add(settled, image, mass)
@@ -78,7 +110,11 @@ def exact(vae: VAE, view: View, tolerance: float = TOLERANCE) -> Exact:
             break
         side /= 2
         children = (2 * cell[:, None] + np.array(list(product((0, 1), repeat=latents)))).reshape(-1, latents)
-        parts = _masses(vae, view, np.repeat(image, 2**latents), children, low, side).reshape(len(image), -1)
+        groups = _grouped(children)
+        resolved = spending.affords(groups)
+        if not resolved:
+            break
+        parts = _masses(vae, view, np.repeat(image, 2**latents), groups, low, side).reshape(len(image), -1)
         refined = np.logaddexp.reduce(parts, axis=1)
         total = _add(settled, image, refined)[image]
         change = np.abs(np.exp(np.minimum(refined - total, 50)) - np.exp(np.minimum(mass - total, 50)))
@@ -87,7 +123,47 @@ def exact(vae: VAE, view: View, tolerance: float = TOLERANCE) -> Exact:
         coarser = _add(coarser, image[good], mass[good])
         cell = children.reshape(len(image), -1, latents)[~good].reshape(-1, latents)
         image, mass = np.repeat(image[~good], 2**latents), parts[~good].ravel()
-    return Exact(torch.from_numpy(_add(settled, image, mass)), torch.from_numpy(_add(coarser, image, mass)))
+    log_px, coarse = (torch.from_numpy(_add(so_far, image, mass)) for so_far in (settled, coarser))
+    return Exact(log_px, coarse, resolved, spending.cells)
+
+
+class _Groups(NamedTuple):
+    """Pairs of image and cell, grouped by cell.
+
+    Attributes:
+        order: The indices of the pairs (M,), cell by cell.
+        cells: The different cells, (C, Z).
+        bounds: Where each cell's pairs begin in `order`, and its end, (C + 1,).
+    """
+
+    order: np.ndarray
+    cells: np.ndarray
+    bounds: np.ndarray
+
+
+def _grouped(cell: np.ndarray) -> _Groups:
+    """Group pairs by their cell, given as whole numbers (M, Z)."""
+    key = cell @ (cell.max() + 1) ** np.arange(cell.shape[1])[::-1]
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    return _Groups(order, cell[order[starts]], np.append(starts, len(key)))
+
+
+class _Spending:
+    """What a quadrature of some images has taken of its budget so far."""
+
+    def __init__(self, budget: Budget, images: int) -> None:
+        self.pairs = self.cells = 0
+        self.most_pairs, self.most_cells = budget.pairs * images, budget.cells + budget.cells_per_image * images
+        self.end = time.monotonic() + budget.seconds
+
+    def affords(self, groups: _Groups) -> bool:
+        """Return whether the budget has room for these pairs and cells; if it has, they count as taken."""
+        pairs, cells = self.pairs + len(groups.order), self.cells + len(groups.cells)
+        within = pairs <= self.most_pairs and cells <= self.most_cells and time.monotonic() < self.end
+        if within:
+            self.pairs, self.cells = pairs, cells
+        return within
 
 
 def _encode(vae: VAE, view: View) -> tuple[np.ndarray, np.ndarray]:
@@ -104,25 +180,22 @@ def _add(base: np.ndarray, image: np.ndarray, mass: np.ndarray) -> np.ndarray:
     return out
 
 
-def _masses(vae: VAE, view: View, image: np.ndarray, cell: np.ndarray, low: np.ndarray, side: float) -> np.ndarray:
+def _masses(vae: VAE, view: View, image: np.ndarray, groups: _Groups, low: np.ndarray, side: float) -> np.ndarray:
     """Return the log of p(x|z) p(z) integrated over a cell, for each pair of image and cell, (M,).
 
     Args:
         vae: The model, of one lane.
         view: The data and the probability.
         image: Index of each pair's image, (M,).
-        cell: Coordinates of each pair's cell, whole numbers (M, Z): it begins at low + cell * side.
+        groups: The pairs by their cell; a cell begins at low + cell * side.
         low: The lower corner of all cells, (Z,).
         side: The width of a cell.
     """
     nodes, weights = np.polynomial.legendre.leggauss(ORDER)
-    latents = cell.shape[1]
+    order, cells, bounds = groups
+    latents = cells.shape[1]
     offset = torch.tensor(list(product((nodes + 1) / 2, repeat=latents))) * side
     log_weight = torch.tensor(list(product(weights / 2, repeat=latents))).log().sum(1) + latents * np.log(side)
-    key = cell @ (cell.max() + 1) ** np.arange(latents)[::-1]
-    order = np.argsort(key, kind="stable")
-    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
-    cells, bounds = cell[order[starts]], np.append(starts, len(key))
     masses, scores = np.empty(len(image)), _pairs(vae, view)
     for start in range(0, len(cells), CELLS_AT_ONCE):
         stop = min(start + CELLS_AT_ONCE, len(cells))

@@ -88,6 +88,14 @@ class PlanRecord:
         """The content of the newest plan; None if there is none."""
         return self.plans[-1].content if self.plans else None
 
+    def trials_with(self, content: Mapping[str, Any]) -> dict[str, set[str]]:
+        """Return the ids of the trials of each arm, by its name, in all plans and in this content of another."""
+        trials: dict[str, set[str]] = {}
+        for plan in (*(p.content for p in self.plans), content):
+            for arm, facts in plan["arms"].items():
+                trials.setdefault(arm, set()).update(facts["trials"].values())
+        return trials
+
     def and_plan(self, content: Mapping[str, Any], known: Mapping[str, int]) -> "PlanRecord":
         """Return the record with a plan behind it."""
         return self._and(PLAN, content, known)

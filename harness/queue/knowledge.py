@@ -10,18 +10,19 @@ from harness import paths
 from harness.queue.store import TrialStore, database
 
 
-def known_results(store: TrialStore, arms: Mapping[str, Collection[str]], has_rows: Callable[[str], bool]) -> dict[str, int]:
-    """Return how many results of each arm can be known, by its name, whatever study of the store's database they are of.
+def known_results(storage: Any, store: str, arms: Mapping[str, Collection[str]], has_rows: Callable[[str], bool]) -> dict[str, int]:
+    """Return how many results of each arm can be known, by its name, whatever study of a database they are of.
 
     Args:
-        store: the trials of the study. One of these counts by the arm's name too, whatever the arm was then.
+        storage: Optuna's, or its URI.
+        store: the name of the study's trial store. A trial of it counts by the arm's name too, whatever the arm was then.
         arms: the ids of the trials of each arm, by its name.
         has_rows: returns whether a run that was begun and has not finished has an epoch on record, which anybody may look at.
     """
     known: dict[str, set[str]] = {arm: set() for arm in arms}
-    for name in optuna.get_all_study_names(store.database):
-        own = name == store.name
-        for t in optuna.load_study(study_name=name, storage=store.database).get_trials(deepcopy=False):
+    for name in optuna.get_all_study_names(storage):
+        own = name == store
+        for t in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
             cell, run = t.user_attrs.get("cell", ""), t.user_attrs.get("run", "")
             if t.state == TrialState.COMPLETE or (own and run and has_rows(run)):
                 for arm, cells in arms.items():
@@ -42,10 +43,15 @@ def stored_notes(name: str, storage: str = "") -> Mapping[str, Any]:
     Raises:
         MachineError: the database cannot be used.
     """
-    if not storage and not (paths.mlruns() / "optuna.db").exists():
-        return {}
     try:
-        notes: Mapping[str, Any] = optuna.load_study(study_name=name, storage=database(storage)).user_attrs
+        notes: Mapping[str, Any] = optuna.load_study(study_name=name, storage=trial_uri(storage)).user_attrs
     except KeyError:
         return {}
     return notes
+
+
+def trial_uri(storage: str = "") -> str:
+    """Return the URI of the trial database for reading; that of an empty one in memory if there is no file yet."""
+    if not storage and not (paths.mlruns() / "optuna.db").exists():
+        return "sqlite://"
+    return database(storage)

@@ -6,7 +6,8 @@ search. Nothing is trained or scored here.
 
 from harness.report.ablation.results import AblationResults
 from harness.report.page import folder, is_current, note, publish
+from harness.report.plan import show_plan
 from harness.report.search.results import SearchResults
 from harness.report.terminal import show
 
-__all__ = ["AblationResults", "SearchResults", "folder", "is_current", "note", "publish", "show"]
+__all__ = ["AblationResults", "SearchResults", "folder", "is_current", "note", "publish", "show", "show_plan"]

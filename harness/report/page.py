@@ -141,6 +141,7 @@ def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
     figures.rate_distortion(results.table, results.arms, folder_path / "rate_distortion.png")
     figures.gallery(results.pictures, folder_path / "gallery.png")
     return {
+        "diverged": tables.divergences(results),
         "tables": [(title, tables.table_of(results, scores)) for title, scores in comparing.items()],
         "left_out": tables.left_out(results, [score for scores in compared(results.scores).values() for score in scores]),
         "native_left_out": tables.left_out(results, in_groups(results.scores, NATIVE, TRUST)),

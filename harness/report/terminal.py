@@ -32,6 +32,8 @@ def show(results: AblationResults, console: Console, search_results: SearchResul
         _line(console, j.mark, j.colour, f"{j.sentence}{by} [{j.standing}]")
     for fault in results.plan.faults:
         _line(console, "plan", "red", fault)
+    for sentence in tables.divergences(results):
+        _line(console, "void", "red", sentence)
     for cell in results.cells:
         if cell.spec.id in results.failures:
             reason = results.failures[cell.spec.id]

@@ -86,11 +86,8 @@ class StudyStore:
                 return record
             if plans.comparable_content(content) == plans.comparable_content(newest) and known_data == newest.get("data"):
                 return record
-            cells: dict[str, set[str]] = {}
-            for plan in (*(p.content for p in record.plans), content):
-                for arm, facts in plan["arms"].items():
-                    cells.setdefault(arm, set()).update(facts["trials"].values())
-            known = known_results(store, cells, lambda run: bool(self.tracker.look(run)[1]))
+            trials = record.trials_with(content)
+            known = known_results(store.database, store.name, trials, lambda run: bool(self.tracker.look(run)[1]))
             record = record.and_plan(content, known)
             plans.add(store, record)
             present = {cell for facts in content["arms"].values() for cell in facts["trials"].values()}

@@ -29,6 +29,7 @@ from harness.scores.score import (
     qualities,
     row_of,
 )
+from harness.scores.soundness import NotFiniteError, diverged, finite, not_finite
 
 __all__ = [
     "CODES",
@@ -45,11 +46,15 @@ __all__ = [
     "SCORES",
     "SELECTION",
     "TRUST",
+    "NotFiniteError",
     "Score",
     "Scores",
     "compared",
     "costs",
+    "diverged",
+    "finite",
     "in_groups",
+    "not_finite",
     "on_test",
     "qualities",
     "row_of",

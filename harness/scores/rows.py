@@ -164,6 +164,27 @@ ROWS = (
         group=SELECTION,
         needs=("held_out",),
     ),
+    Score(
+        key="test/exact_resolved",
+        label="quadrature within its budget (1 or 0)",
+        digits=0,
+        group=TRUST,
+        headline=False,
+        needs=("exact",),
+    ),
+    Score(
+        key="diagnostics/lost_elbo",
+        label="ELBO lost since the start (share of its size and of the pixels)",
+        digits=2,
+        group=DIAGNOSTICS,
+        headline=False,
+    ),
+    Score(
+        key="diagnostics/over_histogram",
+        label="common head above a histogram of levels (bits/dim)",
+        group=DIAGNOSTICS,
+        headline=False,
+    ),
     Score(key="diagnostics/late_gain", label="late gain in ELBO (nats)", tier="A", group=DIAGNOSTICS, needs=("epochs",)),
     Score(key="diagnostics/scale_at_floor", label="sigma on its floor (share)", group=DIAGNOSTICS, needs=("scale_floor",)),
     Score(key="diagnostics/nan_count", label="weights that are not finite", digits=0, group=DIAGNOSTICS),
@@ -198,6 +219,7 @@ SCORES: Scores = {row.key: row for row in ROWS}
 
 # Those that code asks for one by one.
 COMMON_BITS = SCORES["test/common_bits"]
+VALIDATION_COMMON_BITS = SCORES["validation/common_bits"]
 SQUARED_ERROR = SCORES["test/squared_error"]
 KL = SCORES["test/kl"]
 MARGINAL_KL = SCORES["test/marginal_kl"]
@@ -209,8 +231,11 @@ EXACT_LOG_PX = SCORES["test/exact_log_px"]
 ELBO_MC_ERROR = SCORES["test/elbo_mc_error"]
 IW_EFFECTIVE_SAMPLES = SCORES["test/iw_effective_samples"]
 EXACT_RESOLUTION = SCORES["test/exact_resolution"]
+EXACT_RESOLVED = SCORES["test/exact_resolved"]
 EFFECTIVE_BETA = SCORES["diagnostics/effective_beta"]
 LATE_GAIN = SCORES["diagnostics/late_gain"]
+LOST_ELBO = SCORES["diagnostics/lost_elbo"]
+OVER_HISTOGRAM = SCORES["diagnostics/over_histogram"]
 SCALE_AT_FLOOR = SCORES["diagnostics/scale_at_floor"]
 NAN_COUNT = SCORES["diagnostics/nan_count"]
 ELBO_VALIDATION = SCORES["elbo/validation"]

@@ -63,6 +63,16 @@ def faults_of(spec: "TrialSpec") -> list[str]:
     return faults
 
 
+def unfinished(spec: "TrialSpec") -> list[str]:
+    """Return a message for every rise of a trial that takes more epochs than it trains, so that it never gets to its end.
+
+    It is no fault of a spec alone: a budget for trying a study out may well be shorter than the rises of its arms.
+    """
+    lengths = {name: getattr(spec, name) for name in ("kl_warmup", "kl_cycle", "learning_rate_warmup")}
+    epochs = f"{spec.epochs} epoch{'s' * (spec.epochs != 1)}"
+    return [f"{name}={n:g} takes longer than the {epochs} of training" for name, n in lengths.items() if n > spec.epochs]
+
+
 def arguments_of(spec: "TrialSpec", name: str) -> tuple[Arguments, list[str]]:
     """Return the arguments in a field with the defaults filled in and in one form, and what is wrong with them."""
     given, of = getattr(spec, name), catalog.ARGUMENTS[name]

@@ -6,12 +6,13 @@ together in `verdicts`, what a study could have seen in `power`; docs/science.md
 """
 
 from harness.stats.paired import ALPHA, LEVEL, Paired, Summary, bootstrap_interval, paired, summary, t_quantile
-from harness.stats.power import seeds_needed
-from harness.stats.pvalues import holm
+from harness.stats.power import detectable, seeds_needed
+from harness.stats.pvalues import FEWEST, holm
 from harness.stats.verdicts import RULE, Claim, Verdict, judge, settled
 
 __all__ = [
     "ALPHA",
+    "FEWEST",
     "LEVEL",
     "RULE",
     "Claim",
@@ -19,6 +20,7 @@ __all__ = [
     "Summary",
     "Verdict",
     "bootstrap_interval",
+    "detectable",
     "holm",
     "judge",
     "paired",

@@ -9,8 +9,8 @@ from harness import catalog
 from harness.errors import UserError, look_up
 from harness.scores import Scores, compared
 from harness.scores.rows import VALIDATION_SQUARED_ERROR
-from harness.spec import TrialSpec, flattened
-from harness.study.scores import comparable, rows_with, take_metrics
+from harness.spec import TrialSpec, flattened, unfinished
+from harness.study.scores import comparable, impossible, rows_with, take_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class Ablation:
         base: the spec that the arms change.
         arms: the changed fields of the base by name of the arm. Differences are taken against the first arm.
         budgets: how much the study may spend, by name; one is called `default`.
-        hypotheses: what the study claims; they are judged together.
+        hypotheses: what is claimed; the verdicts on all of them share one level of 5 %, so each makes the others harder to show.
         objective: the score on validation that picks the winner, whose model is kept; its row says which way is better.
         metrics: scores of the study's own, as references such as `sharpness.py:SHARPNESS`.
 
@@ -124,6 +124,10 @@ class Ablation:
         if self.objective is not None:
             objective = look_up(self.scores, self.objective, "score")
             comparable(objective, specs, f"objective {self.objective!r} ranks all arms", self.scores)
+            if "exact" in objective.needs:
+                raise UserError(
+                    f"objective {self.objective!r}: a trial has none where the quadrature does not resolve it; name another"
+                )
         for hypothesis in self.hypotheses:
             score = look_up(self.scores, hypothesis.metric, "score")
             for arm in (hypothesis.better, hypothesis.worse):
@@ -140,8 +144,29 @@ class Ablation:
             if budget.looks and not self.hypotheses:
                 raise UserError(f"budget {name!r}: looks are at hypotheses, and the study states none")
             cells = self.cells(name)
+            self._check_scored(name)
             if not budget.seeds or len({c.spec.id for c in cells}) != len(cells):
                 raise UserError(f"budget {name!r}: seeds must be given and differ, and no two arms may be the same trial")
+
+    def _check_scored(self, budget: str) -> None:
+        """Raise an error if trials of a budget would train for nothing, which would be found after their training only.
+
+        Raises:
+            UserError: an arm has no objective by which to choose, or a rise that is set in epochs takes more of them than the
+                default budget has. Shorter budgets, for trying a study out, say so instead.
+        """
+        for cell in {c.arm: c for c in self.cells(budget)}.values():
+            reason = impossible(self.scores[self.objective], cell.spec) if self.objective is not None else ""
+            if reason:
+                raise UserError(
+                    f"arm {cell.arm!r}, budget {budget!r}: objective {self.objective!r} {reason}, so that none can be computed\n"
+                    "name another objective, or None"
+                )
+            if budget == "default" and unfinished(cell.spec):
+                raise UserError(
+                    f"arm {cell.arm!r}, budget {budget!r}: {'; '.join(unfinished(cell.spec))}\n"
+                    "give the budget more epochs, or the arm less of it"
+                )
 
     def _spec(self, arm: str) -> TrialSpec:
         """Return the spec of an arm, with the base's seed.
@@ -202,7 +227,8 @@ class Ablation:
         """Return the size of a budget in words."""
         chosen = self.budgets[budget]
         looks = f", judged at {', '.join(map(str, chosen.looks))}" if chosen.looks else ""
-        return f"{len(self.arms)} arms x {len(chosen.seeds)} seeds{looks}"
+        rises = {words: None for cell in self.cells(budget) for words in unfinished(cell.spec)}
+        return "; ".join([f"{len(self.arms)} arms x {len(chosen.seeds)} seeds{looks}", *rises])
 
     def note(self, budget: str) -> str:
         """Return the text above the experiment in MLflow, in Markdown, to which a report adds the verdicts."""

@@ -1,6 +1,6 @@
 """Which scores may rank which trials. Torch is not imported here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -50,8 +50,22 @@ def lacking(score: Score, spec: TrialSpec) -> str:
     >>> lacking(SCORES["test/exact_log_px"], TrialSpec(latent=3)), lacking(SCORES["test/kl"], TrialSpec())
     ('takes at most 2 latents', '')
     """
-    needs = [NEEDS[need] for need in score.needs if need not in MEETS or not MEETS[need](spec)]
-    return f"takes {' and '.join(needs)}" if needs else ""
+    return _takes([need for need in score.needs if need not in MEETS or not MEETS[need](spec)])
+
+
+def impossible(score: Score, spec: TrialSpec) -> str:
+    """Return in words why no trial of this spec can have a score, whatever its data are: the needs that the spec does not meet.
+
+    >>> from harness.scores import SCORES
+    >>> impossible(SCORES["test/exact_log_px"], TrialSpec(latent=3)), impossible(SCORES["test/frechet"], TrialSpec())
+    ('takes at most 2 latents', '')
+    """
+    return _takes([need for need in score.needs if need in MEETS and not MEETS[need](spec)])
+
+
+def _takes(needs: Sequence[str]) -> str:
+    """Return in words what is needed; empty if nothing is."""
+    return f"takes {' and '.join(NEEDS[need] for need in needs)}" if needs else ""
 
 
 def comparable(score: Score, specs: Mapping[str, TrialSpec], ranking: str, scores: Scores) -> None:

@@ -8,7 +8,7 @@ from harness import catalog
 from harness.errors import UserError, look_up
 from harness.scores import Score, Scores, costs, on_test, qualities
 from harness.scores.rows import ELBO_VALIDATION
-from harness.spec import FIELDS, TrialSpec
+from harness.spec import FIELDS, TrialSpec, unfinished
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
 from harness.study.scores import comparable, rows_with, take_metrics
 from harness.study.space import OneOf, Real, Space, Suggest, Whole, Widths, check, conditional, corners, fields
@@ -69,6 +69,8 @@ class Search:
             raise UserError("a search needs a space")
         check(self.space, self._fields)
         self._check_objectives(self._corners())
+        for words in unfinished(self._longest_rises()):
+            raise UserError(f"budget 'default': {words}\ngive the budget more epochs, or the base and the space less of it")
         self._check_sampler()
         self._check_pruner()
         for c in self.constraints:
@@ -91,6 +93,12 @@ class Search:
     def _corners(self) -> list[TrialSpec]:
         """Return trials that together meet every bound and every choice of the space."""
         return [self._derive(point) for point in corners(self.space, self._fields)]
+
+    def _longest_rises(self) -> TrialSpec:
+        """Return the base for the epochs of the default budget, with the longest warm-ups that the space has."""
+        points = self._corners()
+        rises = {name: max(getattr(p, name) for p in points) for name in ("kl_warmup", "kl_cycle", "learning_rate_warmup")}
+        return self.base.derive(**rises, epochs=self.budgets["default"].epochs)
 
     @property
     def scores(self) -> Scores:
@@ -205,18 +213,17 @@ class Search:
 
     def judged(self, budget: str, winners: Mapping[str, TrialSpec]) -> Ablation:
         """Return the test of the search: the base and the winners, by name, as an ablation on new seeds."""
-        chosen = look_up(self.budgets, budget, "budget")
+        look_up(self.budgets, budget, "budget")
         arms: dict[str, Mapping[str, Any]] = {"base": {}}
         for name, spec in winners.items():
             changed = {f: getattr(spec, f) for f in FIELDS if getattr(spec, f) != getattr(self.base, f) and f not in FIXED}
             if changed and changed not in arms.values():
                 arms[name] = changed
-        budget_of_test = Budget(epochs=chosen.epochs, seeds=chosen.refit_seeds, evaluation=chosen.evaluation)
         test_metric = on_test(self.quality, self.scores).key
         return Ablation(
             base=self.base,
             arms=arms,
-            budgets={"default": budget_of_test, budget: budget_of_test},
+            budgets={n: Budget(epochs=b.epochs, seeds=b.refit_seeds, evaluation=b.evaluation) for n, b in self.budgets.items()},
             hypotheses=tuple(Hypothesis(better=a, worse="base", metric=test_metric) for a in list(arms)[1:2]),
             objective=self.quality.key,
             metrics=self.metrics,

@@ -8,7 +8,7 @@ from harness.tracking.inspection import Inspected, Inspection, inspection
 from harness.tracking.layout import SUPERSEDED
 from harness.tracking.parent import TAG_LIMIT
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record, Tracker
-from harness.tracking.reading import TrialRun, on_record, refitted, trial_run, trial_runs
+from harness.tracking.reading import TrialRun, has_rows, judged_on_record, kept_plan, on_record, trial_run, trial_runs
 from harness.tracking.runs import MlflowTracker, params_of
 from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
 
@@ -27,10 +27,12 @@ __all__ = [
     "artifact_location",
     "ensure_store",
     "experiment_name",
+    "has_rows",
     "inspection",
+    "judged_on_record",
+    "kept_plan",
     "on_record",
     "params_of",
-    "refitted",
     "store_uri",
     "study_page",
     "trial_run",

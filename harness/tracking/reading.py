@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import references
 from harness.errors import MachineError, UserError, unknown
+from harness.plans import PLAN_FILE, PLAN_TAG
 from harness.scores.rows import ELBO_TRAIN
 from harness.spec import TrialSpec
 from harness.stores import databases
+from harness.study import Ablation, LoadedStudy
 from harness.tracking import library
 from harness.tracking.protocol import Record
 from harness.tracking.store import ensure_store, experiment_name, search_all, store_uri
@@ -204,3 +207,43 @@ def on_record(study: str, budget: str) -> tuple[dict[str, Record], dict[str, str
     return records, {
         cell: r.data.tags.get("failure", "unknown") for cell, r in by_status["FAILED"].items() if cell not in not_failed
     }
+
+
+def kept_plan(study: str, budget: str) -> tuple[str, str, list[str]]:
+    """Return what runs say of a study's plan: digest and text that the parent keeps, and the digests that trials' runs name.
+
+    Nothing is written and no lock is taken. The texts are empty and the list is if there are none.
+
+    Raises:
+        MachineError: the tracking store cannot be read.
+    """
+    if not _is_there():
+        return "", "", []
+    client = library.client()
+    with readable():
+        experiment = client.get_experiment_by_name(experiment_name(study, budget))
+        if experiment is None:
+            return "", "", []
+        parents = search_all(client, experiment.experiment_id, "tags.kind = 'study'")
+        finished = search_all(client, experiment.experiment_id, "tags.kind = 'trial' and attributes.status = 'FINISHED'")
+        tag, text = "", ""
+        for parent in parents[:1]:
+            tag = parent.data.tags.get(PLAN_TAG, "")
+            if PLAN_FILE in {f.path for f in client.list_artifacts(parent.info.run_id)}:
+                text = library.mlflow().artifacts.load_text(f"{parent.info.artifact_uri}/{PLAN_FILE}")
+    return tag, text, [r.data.tags[PLAN_TAG] for r in finished if PLAN_TAG in r.data.tags]
+
+
+def has_rows(run: str) -> bool:
+    """Return whether a run has scores on record."""
+    try:
+        return bool(library.client().get_run(run).data.metrics)
+    except library.failure():
+        return False  # it was deleted
+
+
+def judged_on_record(loaded: LoadedStudy, budget: str) -> Ablation:
+    """Return the ablation that a study is judged by, with the best trials of a search as far as they are on record."""
+    refits = refitted(loaded.name, budget)
+    at_hand = {arm: spec for arm, spec in refits.items() if all(map(references.at_hand, spec.references))}
+    return loaded.study.judged(budget, at_hand)

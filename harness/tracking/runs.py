@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import provenance
 from harness.errors import MachineError
-from harness.scores import SCORES, Scores
+from harness.scores import SCORES, Scores, diverged
 from harness.scores.rows import ELBO_TRAIN
 from harness.spec import Result, TrialSpec, flattened
 from harness.stores import databases
@@ -131,12 +131,15 @@ class MlflowTracker(ParentRun):
         return Record(run, found.data.metrics, found.data.tags)
 
     def finish(self, run: str, result: Result, files: Path) -> None:
-        """Record files, then the scores that are not yet recorded, then mark the run as FINISHED, which is the commit."""
+        """Record files, the scores that are not yet recorded and what they show; then mark the run as FINISHED, the commit."""
         self.client.log_artifacts(run, str(files))
         if (files / MANIFEST).is_file():
             self.client.set_tag(run, MANIFEST_TAG, sha256((files / MANIFEST).read_bytes()).hexdigest())
         recorded = self.recorded(run).metrics  # an earlier attempt may have been killed between these two calls
         self.log(run, result.spec.epochs, {k: v for k, v in result.metrics.items() if k not in recorded})
+        finding = diverged(result.metrics)
+        if finding:
+            self.client.set_tag(run, "finding.diverged", finding)
         self.client.set_terminated(run, "FINISHED")
 
     def fail(self, run: str, why: str, *, killed: bool = False) -> None:

@@ -177,3 +177,8 @@ def not_finite(terms: Tensor) -> dict[int, tuple[int, str]]:
         values = zip(("log p(x|z)", "KL", "objective"), terms[row, :, lane].tolist(), strict=True)
         found[lane] = (row, ", ".join(f"{name} = {value:g}" for name, value in values))
     return found
+
+
+def likely_cause(spec: TrialSpec) -> str:
+    """Return in words why the numbers of a trial are most likely not finite."""
+    return f"likely cause: learning_rate={spec.learning_rate:g} is too high"

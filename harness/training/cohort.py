@@ -5,7 +5,7 @@ Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk.
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from harness.kernels import matmul
 from harness.models.lanes import bucket
 from harness.models.likelihoods import MAX_LEVEL
 from harness.models.vae import VAE, likelihood_of, mixable, side_by_side
+from harness.scores import not_finite
 from harness.spec import TrialSpec
 from harness.training import batches, optimizers, state
 from harness.training.batches import CHUNK, BatchStream, Row, generator
@@ -179,8 +180,18 @@ class Cohort:
             scores = validation.score(self.lanes, self.vae)
             for spec in self.specs:
                 rows[spec.id] |= scores[self.lanes.index(spec)]
-        self._compact()
-        return rows
+        self._give_up(rows)
+        if self.specs:
+            self._compact()
+        return {spec.id: rows[spec.id] for spec in self.specs}
+
+    def _give_up(self, rows: Mapping[str, Row]) -> None:
+        """Give up every trial with a number in its row that is not finite, and note in `failures` which."""
+        for spec in list(self.specs):
+            words = not_finite(rows[spec.id])
+            if words:
+                self.failures[spec.id] = f"not finite after epoch {self.epoch}: {words}; {batches.likely_cause(spec)}"
+                self.specs.remove(spec)
 
     def _train(self, steps: int) -> tuple[Tensor, list[float]]:
         """Take the first steps of an epoch. Return log p(x|z), KL and objective of each, (T, 3, S), and its time in seconds.
@@ -259,7 +270,7 @@ class Cohort:
             if spec in self.specs and self.lanes.index(spec) == lane:  # others fill the program up
                 step = self.epoch * self.steps_per_epoch + start + row + 1
                 where = f"step {step} (epoch {self.epoch + 1})"
-                self.failures[spec.id] = f"loss not finite at {where}: {values}; learning_rate={spec.learning_rate:g}"
+                self.failures[spec.id] = f"loss not finite at {where}: {values}; {batches.likely_cause(spec)}"
                 self.specs.remove(spec)
 
     def _compact(self) -> None:

@@ -1,6 +1,8 @@
 """Whatever stops a job, it goes on to the same result; who is dropped stops."""
 
 import hashlib
+import math
+import re
 import statistics
 import sys
 from collections.abc import Callable, Mapping
@@ -29,7 +31,7 @@ from harness.executors import (
     parts,
 )
 from harness.executors.interrupts import Stop
-from harness.scores import COST, SCORES, row_of
+from harness.scores import COST, SCORES, diverged, row_of
 from harness.spec import TrialSpec
 from harness.training.checkpoints import Checkpoints
 from harness.training.step import Execution
@@ -223,6 +225,68 @@ def test_a_trial_that_diverges_fails_alone(dirs: OutputDirs) -> None:
     assert "loss not finite at step" in failed.why
     assert isinstance(events[-1], Finished)
     assert set(shown(events, calm)) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("fit_on", ["train", "train+validation"])
+def test_a_trial_whose_last_update_ruins_it_fails_alone_and_leaves_no_number(fit_on: str, dirs: OutputDirs) -> None:
+    """Its loss was finite; without validation images only its final scores tell."""
+    base = TrialSpec(dataset="digits", network="mlp", hidden=(16,), epochs=1, batch_size=2000, fit_on=fit_on)
+    ruined, calm = base.derive(learning_rate=1e10), base.derive(learning_rate=1e-3)
+    events = told(Job((ruined, calm)), dirs)
+    (failed,) = (e for e in events if isinstance(e, Failed))
+    assert (failed.spec, failed.final) == (ruined.id, True)
+    assert re.match(r"not finite after (epoch 1|the last epoch \(1\)): (elbo/validation|test/elbo) = ", failed.why)
+    assert "likely cause: learning_rate=1e+10 is too high" in failed.why
+    (finished,) = (e for e in events if isinstance(e, Finished))
+    assert finished.spec == calm.id
+    rows = [e.row for e in events if isinstance(e, Epoch)]
+    assert all(math.isfinite(v) for numbers in (*rows, finished.result.metrics) for v in numbers.values())
+
+
+def test_weights_that_are_not_finite_fail_a_trial_though_its_scores_are(dirs: OutputDirs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics.diagnostics, "nan_count", lambda vae: 3)
+    failed = told(Job((SPEC.derive(epochs=1),)), dirs)[-1]
+    assert isinstance(failed, Failed)
+    assert re.match(r"not finite after the last epoch \(1\): 3 of \d+ weights; likely cause", failed.why)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1.797e308])
+def test_no_number_leaves_a_worker_that_is_none(bad: float, dirs: OutputDirs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whatever score, also one that nobody looks at before."""
+    monkeypatch.setattr(parts.devices, "peak_memory_mib", lambda device: bad)
+    failed = told(Job((SPEC.derive(epochs=1),)), dirs)[-1]
+    assert isinstance(failed, Failed)
+    assert f"perf/peak_memory_mib = {bad:g}" in failed.why
+
+
+def test_a_score_of_the_user_s_own_that_is_no_number_fails_its_trial_alone(
+    dirs: OutputDirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, evaluate = (SPEC.derive(epochs=1), SPEC.derive(epochs=1, seed=1)), parts.evaluate
+
+    def measured(subject: Any, files: Path, **options: Any) -> dict[str, float]:
+        if subject.spec.seed == 0:
+            raise UserError("score mine.py:SHARPNESS: 'validation/sharpness' must be a finite number, got nan")
+        return evaluate(subject, files, **options)
+
+    monkeypatch.setattr(parts, "evaluate", measured)
+    events = told(Job(pair), dirs)
+    (failed,) = (e for e in events if isinstance(e, Failed))
+    assert (failed.spec, failed.final) == (pair[0].id, True)
+    assert "must be a finite number, got nan" in failed.why
+    assert [e.spec for e in events if isinstance(e, Finished)] == [pair[1].id]
+
+
+DIVERGED = {"network": "mlp", "hidden": (64,), "batch_size": 128, "epochs": 2, "learning_rate": 0.1}
+
+
+def test_a_trial_that_diverged_shows_it_and_one_that_hardly_trained_does_not(dirs: OutputDirs) -> None:
+    base = TrialSpec(dataset="digits", evaluation="validation", **DIVERGED)  # type: ignore[arg-type]
+    timid = base.derive(learning_rate=1e-7, epochs=2, seed=1)
+    events = told(Job((base, timid)), dirs)
+    assert "worse than an untrained model" in diverged(scores(events, base))
+    assert diverged(scores(events, timid)) == ""
+    assert scores(events, timid)["diagnostics/lost_elbo"] < 0.05
 
 
 # -------------------------------------------------------------------------------- dropping, in all of them

@@ -2,10 +2,10 @@
 
     python tests/helpers/decision_rules.py [--studies 10000] [--all]
 
-prints the tables of docs/science.md ("Verdicts") in Markdown; `--all` every number of seeds from 5 to 20. Differences are those of
-two arms with equal distributions, shifted and scaled to a standard deviation of 1: normal, Student's t with 3 degrees of freedom,
-exponential ("skewed"), and, as a warning, uniform and two-point ones. Claims of a study are independent of one another. The shipped
-rule is `harness.stats` itself; Wilcoxon, sign flips and the rule before are here because they lost.
+prints the tables of docs/science.md ("Verdicts") in Markdown; `--all` for every number of seeds from 5 to 20 and five differences.
+Simulated are differences of two arms with equal distributions, shifted and scaled to a standard deviation of 1: normal, Student's t
+with 3 degrees of freedom, exponential ("skewed"), and, as a warning, uniform and two-point ones. Claims of a study are independent
+of one another. The shipped rule is `harness.stats` itself; Wilcoxon, sign flips and the rule before are here because they lost.
 """
 
 import argparse
@@ -121,8 +121,8 @@ def ways_to_look(d: Array) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool
     return {
         "fixed: one look at 6": shipped(d[..., :6], (6,)),
         "planned: 6, 10, 16": shipped(d[..., :16], LOOKS),
-        "unplanned: 6, then after every seed to 30": shipped(d, (6,), unplanned=True),
-        "both: 6, 10, 16, then after every seed to 30": shipped(d, LOOKS, unplanned=True),
+        "unplanned: 6, then every seed to 30": shipped(d, (6,), unplanned=True),
+        "both: 6, 10, 16, every seed to 30": shipped(d, LOOKS, unplanned=True),
     }
 
 
@@ -145,7 +145,7 @@ def called_equal(d: Array, margin: float, looks: Sequence[int], *, unplanned: bo
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table in Markdown."""
     for row in (headings, ["---"] * len(headings), *rows):
-        print("| " + " | ".join(row) + " |")
+        print("|" + "|".join(row) + "|")
     print(flush=True)
 
 
@@ -154,37 +154,35 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def compare(rng: np.random.Generator, studies: int, seeds: Sequence[int]) -> None:
-    """Print false claims and power of all rules at one look."""
-    print(f"False claims in %, by n seeds, {studies} studies a number.\n")
-    rows = []
-    for claims in CLAIMS:
-        found: dict[str, list[str]] = {rule: [] for rule in RULES}
-        for kind in KINDS:
+def compare(rng: np.random.Generator, studies: int, seeds: Sequence[int], effects: Sequence[float]) -> None:
+    """Print false claims and power of all rules at one look, the three distributions in one cell."""
+    rules = [(claims, rule) for claims in CLAIMS for rule in RULES]
+    false: dict[tuple[int, str, int], list[str]] = {}
+    for kind in KINDS:
+        for claims in CLAIMS:
             for n in seeds:
                 d = draw(kind, rng, (studies, claims, n))
                 for rule, decide in RULES.items():
-                    found[rule].append(percent(false_claims(decide(d))))
-        rows += [[str(claims), rule, *values] for rule, values in found.items()]
-    table(["claims", "rule", *(f"{kind} {n}" for kind in KINDS for n in seeds)], rows)
+                    false.setdefault((claims, rule, n), []).append(percent(false_claims(decide(d))))
+    print(f"False claims in %: {' / '.join(KINDS)}, {studies} studies a number.\n")
+    headings = ["claims", "rule", *(f"n = {n}" for n in seeds)]
+    table(headings, [[str(c), rule, *(" / ".join(false[c, rule, n]) for n in seeds)] for c, rule in rules])
 
     few = max(500, studies // 5)
+    seen: dict[tuple[int, str, int, float], list[str]] = {}
     for kind in KINDS:
-        print(f"Power in %, {kind}: how often one difference among claims of nothing is shown, {few} studies a number.\n")
-        rows = []
         for claims in CLAIMS:
-            shown: dict[str, list[str]] = {rule: [] for rule in RULES}
             for n in seeds:
                 noise = draw(kind, rng, (few, claims, n))
-                for effect in EFFECTS:
+                for effect in effects:
                     d = noise + effect * (np.arange(claims) == 0)[:, None]
                     for rule, decide in RULES.items():
-                        shown[rule].append(f"{100 * decide(d)[0][:, 0].mean():.0f}")
-            rows += [
-                [str(claims), rule, *(" ".join(v[i : i + len(EFFECTS)]) for i in range(0, len(v), len(EFFECTS)))]
-                for rule, v in shown.items()
-            ]
-        table(["claims", "rule", *(f"n = {n}: {', '.join(map(str, EFFECTS))} sd" for n in seeds)], rows)
+                        seen.setdefault((claims, rule, n, effect), []).append(f"{100 * decide(d)[0][:, 0].mean():.0f}")
+    for effect in effects:
+        print(
+            f"Power in % to see {effect:g} sd in one claim while the others are of nothing: {' / '.join(KINDS)}, {few} studies.\n"
+        )
+        table(headings, [[str(c), rule, *(" / ".join(seen[c, rule, n, effect]) for n in seeds)] for c, rule in rules])
 
 
 def warn(rng: np.random.Generator, studies: int) -> None:
@@ -206,7 +204,7 @@ def look(rng: np.random.Generator, studies: int) -> None:
         for claims in CLAIMS:
             d = draw(kind, rng, (studies, claims, LAST))
             naive = np.any([np.any(before(d[..., :n]), 0).any(-1) for n in range(6, LAST + 1)], 0).mean()
-            found.setdefault("the rule before, after every seed from 6 to 30", []).append(percent(naive))
+            found.setdefault("before: after every seed, 6 to 30", []).append(percent(naive))
             for way, decided in ways_to_look(d).items():
                 found.setdefault(way, []).append(percent(false_claims(decided)))
     table(["looks", *(f"{k} {c}" for k in KINDS for c in CLAIMS)], [[way, *values] for way, values in found.items()])
@@ -226,30 +224,41 @@ def look(rng: np.random.Generator, studies: int) -> None:
 
 def equal(rng: np.random.Generator, studies: int) -> None:
     """Print how often "equal" is said where the difference is the margin, and where there is none."""
-    print(f'"Equal" in %, {studies} studies a number; the margin in sd of the paired differences.\n')
-    rows = []
+    ways = {
+        "one look at 6": (6, (6,), False),
+        "planned: 6, 10, 16": (16, LOOKS, False),
+        "6, then every seed to 30": (LAST, (6,), True),
+    }
+    wrong: dict[tuple[int, int, str], list[str]] = {}
+    right: dict[tuple[int, int], list[str]] = {}
     for kind in KINDS:
         for claims in CLAIMS:
             d = draw(kind, rng, (studies, claims, LAST))
-            wrong = [
-                called_equal(d[..., :n] + m, m, looks, unplanned=u).any(-1).mean()
-                for m in (1, 2)
-                for n, looks, u in ((6, (6,), False), (16, LOOKS, False), (LAST, (6,), True))
-            ]
-            right = [called_equal(d[..., :n], 1, (n,), unplanned=False)[:, 0].mean() for n in (6, 10, 16)]
-            rows.append([kind, str(claims), *map(percent, wrong), *map(percent, right)])
-    at = [f"at {m} sd: {way}" for m in (1, 2) for way in ("fixed 6", "planned", "25 looks")]
-    table(["scores", "claims", *at, *(f"no difference, 1 sd, n = {n}" for n in (6, 10, 16))], rows)
+            for margin in (1, 2):
+                for way, (n, looks, unplanned) in ways.items():
+                    said = called_equal(d[..., :n] + margin, margin, looks, unplanned=unplanned)
+                    wrong.setdefault((margin, claims, way), []).append(percent(said.any(-1).mean()))
+            for n in (6, 10, 16):
+                said = called_equal(d[..., :n], 1, (n,), unplanned=False)
+                right.setdefault((claims, n), []).append(percent(said[:, 0].mean()))
+    print(f'"Equal" in % where all differences are the margin: {" / ".join(KINDS)}, {studies} studies a number.\n')
+    rows = [[f"{m} sd", str(c), *(" / ".join(wrong[m, c, way]) for way in ways)] for m in (1, 2) for c in CLAIMS]
+    table(["margin", "claims", *ways], rows)
+    print('"Equal" in % where there is no difference, margin 1 sd.\n')
+    rows = [[str(c), *(" / ".join(right[c, n]) for n in (6, 10, 16))] for c in CLAIMS]
+    table(["claims", *(f"n = {n}" for n in (6, 10, 16))], rows)
 
 
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=10_000, help="simulated studies for each number (default 10000)")
-    parser.add_argument("--all", action="store_true", help="every number of seeds from 5 to 20")
+    parser.add_argument(
+        "--all", action="store_true", help="every number of seeds from 5 to 20, differences of 0.5, 1, 1.5, 2, 3 sd"
+    )
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
-    compare(rng, arguments.studies, range(5, 21) if arguments.all else (6, 8, 12, 20))
+    compare(rng, arguments.studies, *((range(5, 21), EFFECTS) if arguments.all else ((6, 8, 12, 20), (1, 2))))
     warn(rng, arguments.studies)
     look(rng, arguments.studies)
     equal(rng, arguments.studies)

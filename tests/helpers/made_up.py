@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from rich.console import Console
 
 from harness import report
 from harness.report import page
+from harness.report.ablation import figures
 from harness.runner import commands
 from harness.runner.study_store import StudyStore
 from harness.spec import Result
@@ -124,10 +126,16 @@ class Shown:
         return row
 
 
+def _no_picture(*arguments: object) -> None:
+    """Write a file where a figure would be drawn."""
+    Path(str(arguments[-1])).write_bytes(b"picture")
+
+
 def reported(study: Path | str) -> Shown:
     """Everything that `harness report` shows of a study, after a check that all of it agrees."""
     screen = io.StringIO()
-    assert commands.report_study(str(study), "default", Console(file=screen, width=500)) == 0
+    with patch.multiple(figures, scores=_no_picture, rate_distortion=_no_picture, gallery=_no_picture):
+        assert commands.report_study(str(study), "default", Console(file=screen, width=500)) == 0
     store, _ = store_of(study)
     folder = page.folder(store.name, "default")
     verdicts = json.loads((folder / "verdicts.json").read_text())

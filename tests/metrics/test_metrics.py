@@ -76,7 +76,8 @@ def test_an_evaluation_scores_what_has_a_row_and_nothing_else(trained: tuple[Tri
     assert all(row_of(key, SCORES) for key in result.scores)
     selecting = metrics.validate(spec, vae, cohort.data)
     assert selecting == {key: result.scores[key] for key in selecting}
-    of_training = {"diagnostics/late_gain", "diagnostics/gradient_norm"}  # and curves and costs: tests/executors
+    of_training = {f"diagnostics/{name}" for name in ("late_gain", "gradient_norm", "lost_elbo", "over_histogram")}
+    # and curves and costs: tests/executors
     wanted = {key for key, row in SCORES.items() if not row.curve and row.group != COST}
     assert wanted - brought == of_training | {"test/iw_5000"}
     assert all(math.isfinite(v) for v in result.scores.values())

@@ -144,3 +144,45 @@ def test_three_latents_are_refused() -> None:
     vae, x, _ = linear_gaussian.model(latents=3)
     with pytest.raises(ValueError, match="one or two latents, got 3"):
         quadrature.exact(vae, bounds.native(vae, x))
+
+
+# -------------------------------------------------------------------------------- what it may take
+
+
+class Rugged(nn.Module):
+    """A decoder that changes at every scale, as after a learning rate that was too high."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
+        return (torch.stack([(40 * z[..., 0] * k).sin() + (55 * z[..., 1] * k).sin() for k in (1.0, 3.0, 9.0)], -1),)
+
+
+class Sharp(nn.Module):
+    """Codes far out, of a width that no cell has."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = torch.cat([20 * x[..., :1].cos(), x[..., 1:2].sin()], -1)
+        return mean, torch.full_like(mean, -50.0)
+
+
+@pytest.mark.parametrize("images", [1, 3, 30])
+def test_what_cannot_be_resolved_is_said_within_the_budget(images: int) -> None:
+    """Of cells, not of seconds: on any machine the same."""
+    vae = VAE(Sharp(), Rugged(), linear_gaussian.LinearNormal(0.05))
+    x = 0.01 * torch.randn(images, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    budget = quadrature.Budget(cells=5_000, cells_per_image=10)
+    found = quadrature.exact(vae, bounds.native(vae, x), budget=budget)
+    assert not found.resolved
+    assert 0 < found.cells <= 5_000 + 10 * images
+    assert quadrature.exact(vae, bounds.native(vae, x), budget=budget).cells == found.cells
+
+
+def test_a_model_in_use_is_far_from_the_budget() -> None:
+    vae, x, _ = linear_gaussian.model(images=50)
+    found = quadrature.exact(vae, bounds.native(vae, x))
+    assert found.resolved
+    assert found.cells < quadrature.BUDGET.cells / 2
+
+
+def test_the_last_guard_is_the_clock() -> None:
+    vae, x, _ = linear_gaussian.model()
+    assert not quadrature.exact(vae, bounds.native(vae, x), budget=quadrature.Budget(seconds=0.0)).resolved

@@ -215,7 +215,7 @@ def test_the_objective_at_beta_one_is_a_hand_written_elbo(name: str) -> None:
     torch.testing.assert_close(-got, (kl - torch.stack(recon).mean(0)).mean(1), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("extreme", [-1e4, -1e2, 1e2, 1e4])
+@pytest.mark.parametrize("extreme", [-1e4, -300.0, -89.0, -30.0, 30.0, 89.0, 300.0, 1e4])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_extreme_outputs_leave_finite_values_and_gradients(name: str, extreme: float) -> None:
     """In float32, one output at a time and all at once."""
@@ -226,11 +226,26 @@ def test_extreme_outputs_leave_finite_values_and_gradients(name: str, extreme: f
         for i in turn:
             out[i] += extreme
         leaves = [o.requires_grad_() for o in out]
-        for log_p in (likelihood.log_prob(model_inputs(likelihood, v), *leaves), likelihood.log_pmf(v, *leaves)):
-            if log_p is not None:
-                gradients = torch.autograd.grad(log_p.sum(), leaves)
-                assert log_p.isfinite().all()
-                assert all(g.isfinite().all() for g in gradients)
+        x = model_inputs(likelihood, v)
+        for value in (likelihood.log_prob(x, *leaves), likelihood.log_pmf(v, *leaves), likelihood.mean(*leaves)):
+            if value is not None:
+                gradients = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
+                assert value.isfinite().all()
+                assert all(g.isfinite().all() for g in gradients if g is not None)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_the_gradient_of_the_mean_in_float32_is_that_in_float64(name: str) -> None:
+    """Up to |output| = 300; the mean itself too, near 0 as near 1."""
+    sizes = torch.tensor([0.0, 1e-3, 0.04, 0.06, 1.0, 10.0, 40.0, 88.0, 89.0, 104.0, 300.0])
+    likelihood, points = LIKELIHOODS[name], torch.cat([-sizes.flip(0), sizes])[None, None]
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        out = [(points if i == 0 else torch.zeros_like(points)).to(dtype).requires_grad_() for i in range(likelihood.outputs)]
+        mean = likelihood.mean(*out, *(torch.zeros(1, 1, 1, dtype=dtype) for _ in range(likelihood.shared)))
+        (gradient,) = torch.autograd.grad(mean.sum(), out[:1])
+        found.append((mean.detach().double(), gradient.double()))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)  # 1/a^2 cancels where |output| is small
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)

@@ -12,7 +12,6 @@ from mlflow.tracking._tracking_service import utils
 
 from harness import paths, plans
 from harness.report import page
-from harness.report.ablation import figures
 
 LOSS, BITS = "bce beats mse on squared error", "laplace beats mse on common head"
 
@@ -33,10 +32,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) ->
 
 
 @pytest.fixture
-def study(home: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The study, in this test's home; figures are not drawn."""
-    for name in ("scores", "rate_distortion", "gallery"):
-        monkeypatch.setattr(figures, name, lambda *arguments: Path(arguments[-1]).write_bytes(b"picture"))
+def study(home: Path, finished: Path) -> Path:
+    """The study, in this test's home."""
     utils._artifact_repos_cache.clear()  # by run, and this run lies elsewhere in every test
     shutil.copytree(finished, home, dirs_exist_ok=True)
     with sqlite3.connect(home / "mlruns" / "mlflow.db") as database:

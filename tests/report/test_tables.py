@@ -10,6 +10,7 @@ from rich.console import Console
 from harness.report import AblationResults, show
 from harness.report.ablation import tables
 from harness.scores import SCORES, Score, compared
+from harness.scores.soundness import SIGNS
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Hypothesis
 from harness.tracking import Record
@@ -32,6 +33,7 @@ def results_of(study: Ablation = STUDY, without: tuple[str, ...] = ()) -> Ablati
     records = {}
     for cell in cells:
         metrics = {key: draw() for key in study.scores if not key.endswith("/") and key not in without}
+        metrics |= {sign.score.key: 0.0 for sign in SIGNS}
         metrics[FID.key] = {"mse": 10.0, "bce": 20.0}[cell.arm] + 0.1 * draw()
         if cell.arm == "bce":
             metrics = {k: v for k, v in metrics.items() if "grey_pmf" not in study.scores[k].needs}
@@ -79,3 +81,55 @@ def test_tables_are_as_wide_as_their_headings() -> None:
         assert {len(row) for row in rows} == {len(headings)}
     for _, rows in tables.native_rows(results):
         assert {len(row) for row in rows} == {len(tables.native_headings(results))}
+
+
+def changed(results: AblationResults, arm: str, seeds: int, **metrics: float) -> AblationResults:
+    """The same results, with other scores of an arm's first seeds."""
+    ids = {c.spec.id for c in results.cells if c.arm == arm and c.seed < seeds}
+    names = {name.replace("__", "/"): value for name, value in metrics.items()}
+    records = {i: replace(r, metrics={**r.metrics, **names}) if i in ids else r for i, r in results.records.items()}
+    return replace(results, records=records)
+
+
+def test_an_arm_that_diverged_is_marked_in_the_terminal_and_in_the_tables() -> None:
+    results = changed(results_of(), "mse", 2, diagnostics__lost_elbo=23.1)
+    screen = io.StringIO()
+    show(results, Console(file=screen, width=120))
+    assert "mse (2 diverged)" in screen.getvalue()
+    assert "void  mse: 2 of 6 seeds diverged, no score of theirs is one; seed 0: worse than an untrained model" in screen.getvalue()
+    assert "bce (" not in screen.getvalue()
+    _, rows = tables.table_of(results, [SCORES["test/kl"]])
+    assert [row[0] for row in rows] == ["bce", "mse (2 diverged)"]
+    assert tables.divergences(results_of()) == []
+
+
+def test_what_the_quadrature_did_not_resolve_is_left_out_with_that_reason() -> None:
+    exact = SCORES["test/exact_log_px"]
+    results = results_of(without=(exact.key,))
+    assert tables.left_out(changed(results, "bce", 6, test__exact_resolved=1.0), [exact]) != []
+    results = changed(changed(results, "bce", 6, test__exact_resolved=0.0), "mse", 6, test__exact_resolved=0.0)
+    assert tables.left_out(results, [exact]) == [
+        "exact log p(x) (nats) was not resolved within the quadrature's budget: none for any arm."
+    ]
+
+
+def test_a_study_of_one_arm_and_one_seed_shows_its_scores() -> None:
+    one = replace(STUDY, arms={"bce": {}}, budgets={"default": Budget(epochs=1, seeds=[0])}, hypotheses=())
+    results = results_of(one)
+    assert len(tables.to_show(results, 80)) == tables.NARROW_COLUMNS
+    assert tables.to_show(results, 80)[0] == FID
+    screen = io.StringIO()
+    show(results, Console(file=screen, width=80))
+    assert "FID" in screen.getvalue()
+
+
+def test_a_column_that_says_nothing_beside_others_is_still_dropped() -> None:
+    same = changed(changed(results_of(), "bce", 6, test__kl=2.0), "mse", 6, test__kl=2.0)
+    assert tables.varying(same, [SCORES["test/kl"], SCORES["test/ssim"]]) == [SCORES["test/ssim"]]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-9e28, "-9.00e+28"), (12345.678, "12345.68"), (float("nan"), "-"), (1.797e308, "-"), (-0.004, "-0.00")]
+)
+def test_a_number_is_never_wider_than_it_says_anything(value: float, text: str) -> None:
+    assert tables.number(value, 2) == text

@@ -182,6 +182,21 @@ def test_one_driver_at_a_time() -> None:
 DIVERGING = replace(PAIR, arms={"bce": {}, "mad": {"likelihood": "gaussian_per_pixel", "learning_rate": 1e6}})
 
 
+def test_nothing_that_is_not_finite_reaches_the_stores(tmp_path: Path) -> None:
+    """The last update ruins the weights after a finite loss."""
+    tracker = MemoryTracker()
+    base = PAIR.base.derive(network="mlp", hidden=(16,), batch_size=2000)
+    budgets = {"default": Budget(epochs=1, seeds=range(1), evaluation="validation")}
+    start = Start(replace(PAIR, base=base, arms={"bce": {}, "mad": {"learning_rate": 1e10}}, budgets=budgets), tracker).go(tmp_path)
+    assert statuses(tracker) == {"FINISHED": 1, "FAILED": 1}
+    (failure,) = (run["failure"] for run in tracker.runs.values() if run["status"] == "FAILED")
+    assert failure.startswith("not finite after epoch 1: elbo/validation")
+    numbers = [v for run in tracker.runs.values() for v in run["metrics"].values()]
+    assert numbers
+    assert all(abs(v) < 1e30 for v in numbers)
+    assert start.states() == {"COMPLETE": 1, "FAIL": 1}
+
+
 def test_a_diverging_arm_fails_with_its_reason_and_the_rest_completes(tmp_path: Path) -> None:
     tracker = MemoryTracker()
     plan = replace(DIVERGING, budgets={"default": Budget(epochs=3, seeds=range(2), evaluation="validation")})

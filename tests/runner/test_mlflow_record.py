@@ -65,6 +65,18 @@ def test_mlflow_holds_a_trial_from_begin_to_finish(mlflow_store: Path, tmp_path:
     assert (record.run, record.metrics["test/squared_error"]) == (run, 30.0)
 
 
+def test_mlflow_tags_a_run_that_diverged_and_no_other(mlflow_store: Path, tmp_path: Path) -> None:
+    tracker, client = MlflowTracker("a_study", "default", "a note"), mlflow.MlflowClient()
+    found = {}
+    for seed, lost in enumerate((0.0, 23.1)):
+        spec = TrialSpec(dataset="digits", seed=seed)
+        run = tracker.begin(spec, "bce", seed, 1, FACTS)
+        tracker.finish(run, Result(spec, {"diagnostics/lost_elbo": lost}), folder_of_a_result(tmp_path / str(seed)))
+        found[lost] = client.get_run(run).data.tags.get("finding.diverged", "")
+    assert found[0.0] == ""
+    assert found[23.1].startswith("worse than an untrained model")
+
+
 def test_mlflow_tells_failed_killed_and_orphaned_apart(mlflow_store: Path) -> None:
     tracker = MlflowTracker("a_study", "default", "")
     failed, stopped, orphan, mine = (tracker.begin(TrialSpec(seed=i), "bce", i, 1, FACTS) for i in range(4))
@@ -86,9 +98,9 @@ def test_mlflow_keeps_one_parent_per_study_and_budget(mlflow_store: Path, tmp_pa
     assert mlflow.get_run(first.parent).info.status == "RUNNING"
     first.stop_study()
     assert mlflow.get_run(first.parent).info.status == "KILLED"
-    first.finish_study(folder_of_a_result(tmp_path), {"verdict": "none"})
+    first.finish_study(folder_of_a_result(tmp_path), {"verdict.1": "none"}, "a note")
     parent = mlflow.get_run(first.parent)
-    assert (parent.info.status, parent.data.tags["kind"], parent.data.tags["verdict"]) == ("FINISHED", "study", "none")
+    assert (parent.info.status, parent.data.tags["kind"], parent.data.tags["verdict.1"]) == ("FINISHED", "study", "none")
 
 
 def test_a_study_on_record_in_mlflow_is_resumed(mlflow_store: Path, tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ def test_p_values_only_fall_as_seeds_come(unplanned: bool) -> None:
     assert (np.diff(path, axis=0) <= 0).all()
     assert (path[0] == 1).all()
     assert path[-1].min() < 0.01
+    bets = np.array([anytime(d[:, :n]) for n in range(1, 21)])
+    assert (np.diff(bets, axis=0) <= 0).all()
+    assert (np.diff(bets, axis=0) == 0).any()
 
 
 def test_unplanned_looks_add_a_test_and_take_a_tenth_of_the_level() -> None:

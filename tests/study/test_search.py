@@ -60,6 +60,11 @@ FAULTS = {
     "few seeds": ({"budgets": {"default": SearchBudget(trials=1, epochs=1, refit_seeds=range(1, 4))}}, "5 different seeds"),
     "the same seeds": ({"budgets": {"default": SearchBudget(trials=1, epochs=1, refit_seeds=range(6))}}, "not chosen on"),
     "nothing left to select on": ({"base": BASE.derive(fit_on="train+validation")}, "nothing is left to select on"),
+    "a warm-up beyond the training": (
+        {"space": {"kl_warmup": Real(0, 4)}},
+        "budget 'default': kl_warmup=4 takes longer than the 3",
+    ),
+    "a base that never warms up": ({"base": BASE.derive(learning_rate_warmup=4)}, "learning_rate_warmup=4 takes longer than the 3"),
     "no budget": ({"budgets": {"smoke": SearchBudget(trials=1, epochs=1)}}, "default"),
 }
 
@@ -75,6 +80,12 @@ def test_a_fault_is_refused_with_its_reason(name: str) -> None:
 def test_a_pruner_of_impossible_numbers_is_refused(numbers: dict) -> None:
     with pytest.raises(UserError, match=r"pruner 'asha': first from 1, factor from 2 and p between 0 and 1, got Pruner\("):
         Pruner(name="asha", **numbers)
+
+
+def test_a_shorter_budget_may_leave_a_warm_up_unfinished() -> None:
+    budgets = {"default": SearchBudget(trials=10, epochs=4), "smoke": SearchBudget(trials=4, epochs=1)}
+    study = replace(SEARCH, base=BASE.derive(kl_warmup=2), budgets=budgets)
+    assert {c.spec.epochs for c in study.judged("smoke", {}).cells("smoke")} == {1}
 
 
 def lowest(p: Parameter) -> object:

@@ -134,11 +134,32 @@ def test_a_budget_without_a_look_at_the_test_set_is_refused(folder: Path) -> Non
             "unknown score 'test/sim'; did you mean 'test/ssim'",
         ),
         ({"hypotheses": (Hypothesis(better="bce", worse="wide", metric="test/kl"),)}, "no better or worse"),
+        (
+            {"arms": {"bce": {}, "late": {"fit_on": "train+validation"}}},
+            "arm 'late', budget 'default': objective 'validation/squared_error' takes validation images that were not trained on",
+        ),
+        ({"objective": "test/exact_log_px", "arms": {"a": {}, "b": {"activation": "relu"}}}, "none where the quadrature does not"),
+        ({"arms": {"slow": {"kl_warmup": 400}}}, "arm 'slow', budget 'default': kl_warmup=400 takes longer than the 2 epochs"),
+        ({"base": TrialSpec(learning_rate_warmup=2.5)}, "arm 'bce', budget 'default': learning_rate_warmup=2.5 takes longer"),
+        ({"arms": {"a": {"kl_warmup": 1, "kl_cycle": 3}}}, "arm 'a', budget 'default': kl_cycle=3 takes longer than the 2 epochs"),
     ],
 )
 def test_a_bad_plan_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         ablation(**changes)
+
+
+def test_a_rise_of_the_whole_training_is_taken_and_a_shorter_budget_says_that_it_is_not_over() -> None:
+    budgets = {"default": Budget(epochs=2, seeds=[0]), "smoke": Budget(epochs=1, seeds=[0])}
+    study = ablation(arms={"slow": {"kl_warmup": 2}, "plain": {}}, budgets=budgets)
+    assert study.shape("default") == "2 arms x 1 seeds"
+    assert study.shape("smoke") == "2 arms x 1 seeds; kl_warmup=2 takes longer than the 1 epoch of training"
+    assert "kl_warmup=2 takes longer" in study.note("smoke")
+
+
+def test_nothing_is_chosen_where_nothing_is_held_out() -> None:
+    assert ablation(base=TrialSpec(fit_on="train+validation"), objective=None).objective is None
+    assert ablation(objective="test/knn15_accuracy").objective  # whether there are labels is known of the data, not of a spec
 
 
 def test_an_unknown_budget_suggests_the_nearest() -> None:

@@ -124,11 +124,15 @@ class ContinuousBernoulli:
         return above / 2 - (above / (1 - (-above).exp())).log() + square * (1 / 24 - square / 2880) - SERIES_AT_BOUND
 
     def mean(self, *out: Tensor) -> Tensor:
-        """Return 1 / (1 - exp(-l)) - 1/l, (..., P); for |l| < 0.05 its series 1/2 + l/12 - l^3/720."""
+        """Return 1 / (1 - exp(-l)) - 1/l, (..., P); for |l| < 0.05 its series 1/2 + l/12 - l^3/720.
+
+        It is computed at -|l| and mirrored if l > 0, where no power overflows, nor does a gradient's.
+        """
         logit = out[0].clamp(-LOGIT_BOUND, LOGIT_BOUND)
         small = logit.abs() < SERIES_BELOW
-        l_safe = torch.where(small, 1.0, logit)
-        exact = -1 / torch.expm1(-l_safe) - 1 / l_safe
+        a = torch.where(small, 1.0, logit.abs())
+        low = 1 / a + (-a).exp() / torch.expm1(-a)
+        exact = torch.where(logit > 0, 1 - low, low)
         return torch.where(small, 0.5 + logit / 12 - logit**3 / 720, exact)
 
     def sample(self, generator: torch.Generator, *out: Tensor) -> Tensor:

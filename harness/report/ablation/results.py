@@ -11,7 +11,7 @@ import pandas as pd
 from harness import provenance
 from harness.plans import PlanRecord
 from harness.report.ablation.judging import Judgement, all_settled, judgements, planned_claims
-from harness.scores import Score, Scores
+from harness.scores import Score, Scores, diverged
 from harness.spec import TrialSpec
 from harness.stats import Paired, paired
 from harness.study import Ablation, Cell
@@ -116,6 +116,12 @@ class AblationResults:
         """Return the seeds for which an arm has a result, sorted."""
         found: list[int] = sorted(self.table.loc[self.table["arm"] == arm, "seed"].tolist())
         return found
+
+    def diverged(self, arm: str) -> dict[int, str]:
+        """Return how the scores of an arm show that training diverged, in words, by seed; seeds of sound training are left out."""
+        runs = {c.seed: self.records[c.spec.id] for c in self.cells if c.arm == arm and c.spec.id in self.records}
+        found = {seed: diverged(record.metrics) for seed, record in runs.items()}
+        return {seed: words for seed, words in found.items() if words}
 
     def common_seeds(self, a: str, b: str) -> list[int]:
         """Return the seeds for which both arms have a result."""

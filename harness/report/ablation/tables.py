@@ -6,16 +6,19 @@ import numpy as np
 
 from harness.report.ablation.results import AblationResults
 from harness.scores import COST, NATIVE, TRUST, Score, compared, in_groups
-from harness.scores.rows import ELBO_MC_ERROR
+from harness.scores.rows import ELBO_MC_ERROR, EXACT_RESOLVED
+from harness.scores.soundness import LARGEST
 from harness.stats import Paired, summary
 from harness.study.scores import lacking
 
 NARROW_COLUMNS, WIDE_COLUMNS, WIDE_TERMINAL = 4, 7, 140  # columns of scores in a narrow and in a wide terminal; its characters
+LARGE = 1e9
+NOT_RESOLVED = "was not resolved within the quadrature's budget"
 
 
 def number(value: float, digits: int) -> str:
-    """Return a number as text; a dash if it is not finite."""
-    return f"{value:.{digits}f}" if np.isfinite(value) else "-"
+    """Return a number as text; a dash if it is none, and a power of ten if it is so large that its decimals say nothing."""
+    return "-" if not abs(value) <= LARGEST else f"{value:.{digits}f}" if abs(value) < LARGE else f"{value:.2e}"
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -32,7 +35,26 @@ def interval(difference: Paired, digits: int) -> str:
 
 def score_rows(results: AblationResults, scores: Sequence[Score]) -> list[list[str]]:
     """Return a row per arm: its name, its number of seeds, and these scores; a dash for a score that it does not have."""
-    return [[arm, str(len(results.seeds(arm))), *(cell(results, arm, score) for score in scores)] for arm in results.arms]
+    return [[marked(results, arm), str(len(results.seeds(arm))), *(cell(results, arm, s) for s in scores)] for arm in results.arms]
+
+
+def marked(results: AblationResults, arm: str) -> str:
+    """Return an arm's name, marked if the training of some of its seeds diverged."""
+    bad = len(results.diverged(arm))
+    return f"{arm} ({bad} diverged)" if bad else arm
+
+
+def divergences(results: AblationResults) -> list[str]:
+    """Return for each arm with seeds whose training diverged a sentence on how that shows."""
+    sentences = []
+    for arm in results.arms:
+        bad = results.diverged(arm)
+        if bad:
+            seed, words = next(iter(bad.items()))
+            sentences.append(
+                f"{arm}: {len(bad)} of {len(results.seeds(arm))} seeds diverged, no score of theirs is one; seed {seed}: {words}"
+            )
+    return sentences
 
 
 def cell(results: AblationResults, arm: str, score: Score) -> str:
@@ -47,8 +69,11 @@ def comparing(results: AblationResults) -> dict[str, list[Score]]:
 
 
 def varying(results: AblationResults, scores: Sequence[Score]) -> list[Score]:
-    """Return those scores that exist and differ between trials, because a column of zeros says nothing."""
-    return [s for s in scores if s.key in results.table and results.table[s.key].nunique() > 1]
+    """Return those scores that exist and differ between trials, because a column of zeros says nothing.
+
+    If none differs, as after a single trial, it is all that exist: a table without a score says less.
+    """
+    return [s for s in scores if s.key in results.table and results.table[s.key].nunique() > 1] or results.present(scores)
 
 
 def telling(results: AblationResults) -> list[Score]:
@@ -69,10 +94,17 @@ def left_out(results: AblationResults, scores: Sequence[Score]) -> list[str]:
     """Return for each of these scores that some arm lacks a sentence on which arms and why."""
     specs = {c.arm: c.spec for c in results.cells}
     sentences = []
+
+    def why(score: Score, arm: str) -> str:
+        unresolved = (
+            "exact" in score.needs and results.has(arm, EXACT_RESOLVED.key) and min(results.by_seed(arm, EXACT_RESOLVED.key)) < 1
+        )
+        return lacking(score, specs[arm]) or (NOT_RESOLVED if unresolved else "")
+
     for score in scores:
         arms = [arm for arm in results.arms if not results.has(arm, score.key)]
-        for reason in dict.fromkeys(lacking(score, specs[arm]) for arm in arms):
-            of = [arm for arm in arms if lacking(score, specs[arm]) == reason]
+        for reason in dict.fromkeys(why(score, arm) for arm in arms):
+            of = [arm for arm in arms if why(score, arm) == reason]
             if reason:
                 sentences.append(f"{score.label} {reason}: none for {'any arm' if of == results.arms else ', '.join(of)}.")
     return sentences

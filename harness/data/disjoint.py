@@ -1,0 +1,56 @@
+"""Equal images in two splits of a data set: found, told, left out. Shapes: N images, P pixels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from harness.data.splits import Split
+
+
+class Shared(NamedTuple):
+    """The images of one split that are in another split too, byte for byte.
+
+    Attributes:
+        part: The name of the one split.
+        other: The name of the other.
+        rows: Which images of `part`, rising; at least one.
+        twin: The image of `other` that equals the first of them.
+    """
+
+    part: str
+    other: str
+    rows: tuple[int, ...]
+    twin: int
+
+
+def shared(splits: Sequence[Split]) -> list[Shared]:
+    """Return what each split, on the CPU, shares with each of the splits behind it; pairs that share nothing are left out."""
+    images = [[image.tobytes() for image in split.levels.numpy()] for split in splits]
+    where = [{image: row for row, image in enumerate(own)} for own in images]
+    found = []
+    for i, part in enumerate(splits):
+        for j in range(i + 1, len(splits)):
+            rows = tuple(row for row, image in enumerate(images[i]) if image in where[j])
+            if rows:
+                found.append(Shared(part.name, splits[j].name, rows, where[j][images[i][rows[0]]]))
+    return found
+
+
+def in_words(found: Sequence[Shared]) -> str:
+    """Return what splits share, a line per pair, with the first image that they do."""
+    return "\n".join(
+        f"{len(s.rows):,} image{'s' * (len(s.rows) != 1)} of the {s.part} split {'are' if len(s.rows) != 1 else 'is'} "
+        f"in the {s.other} split too, the first: {s.part}[{s.rows[0]}] = {s.other}[{s.twin}]"
+        for s in found
+    )
+
+
+def without(split: Split, found: Sequence[Shared]) -> Split:
+    """Return a split without the images that it shares with the splits behind it, as `shared` found them; itself if with none."""
+    rows = sorted({row for s in found if s.part == split.name for row in s.rows})
+    if not rows:
+        return split
+    kept = torch.ones(len(split), dtype=torch.bool)
+    kept[rows] = False
+    return Split(split.name, split.levels[kept], None if split.labels is None else split.labels[kept])

@@ -1,0 +1,139 @@
+"""The plan of a study in words: what it claims, since when, and what it can see. Nothing is run or written."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from harness import plans, provenance
+from harness.plans import PlannedClaim, PlanRecord
+from harness.queue import known_results, stored_notes, trial_uri
+from harness.report.ablation.results import AblationResults
+from harness.stats import FEWEST, RULE, detectable, seeds_needed
+from harness.study import Ablation, LoadedStudy
+from harness.tracking import has_rows, judged_on_record, kept_plan, on_record
+
+FACTORS = (0.5, 2.0)  # of a difference that was seen: those whose seeds are predicted beside it
+
+
+def show_plan(loaded: LoadedStudy, budget: str, console: Console, *, storage: str = "", earlier: LoadedStudy | None = None) -> None:
+    """Print the plan of a study, the standing of its claims, and what its seeds can show: `harness plan`.
+
+    Args:
+        loaded: the study.
+        budget: of the study, by name.
+        console: where it is printed.
+        storage: the URI of the server that holds its trials; empty for the file in mlruns/.
+        earlier: a study whose results say how far scores spread over seeds; None for this one's own.
+    """
+    study = judged_on_record(loaded, budget)
+    record = record_of(loaded, study, budget, storage)
+    content = plans.stated(study, name=loaded.name, budget=budget, question=loaded.question, data={})
+    content["data"] = (record.present or {}).get("data", {})
+
+    def say(words: str = "") -> None:
+        console.print(Text(words), soft_wrap=True)
+
+    say(f"{loaded.name} ({budget} budget): {study.shape(budget)}, {study.budgets[budget].epochs} epochs")
+    for line in _stored(record):
+        say(line)
+    new = record.present is None or plans.comparable_content(content) != plans.comparable_content(record.present)
+    if new and record.plans:
+        say(f"the file has changed since: `study` or `report` will state it as version {len(record.plans) + 1}, as follows")
+    if new:
+        store = ".".join(filter(None, (loaded.name, budget, loaded.study.part)))
+        record = record.and_plan(content, known_results(trial_uri(storage), store, record.trials_with(content), has_rows))
+    for fault in record.faults:
+        say(f"fault: {fault}")
+    say(f"rule: {RULE}")
+    claims = plans.claims_of(record)
+    if not claims:
+        say("it states no hypothesis")
+    spreads = _spreads(earlier or loaded, budget)
+    for claim in claims:
+        say()
+        say(f"{claim.words}: {'would be ' * new}{claim.standing_in_words}")
+        for line in _sight(claim, spreads, len(claims), "" if earlier is None else f" of {earlier.name}"):
+            say(f"  {line}")
+
+
+def record_of(loaded: LoadedStudy, study: Ablation, budget: str, storage: str = "") -> PlanRecord:
+    """Return the plans and looks of a study, held against all copies of them. Nothing is written."""
+    store = ".".join(filter(None, (loaded.name, budget, loaded.study.part)))
+    tag, text, runs = kept_plan(loaded.name, budget)
+    return plans.read(stored_notes(store, storage)).checked(tag=tag, file=text, runs=runs)
+
+
+def _stored(record: PlanRecord) -> list[str]:
+    """Return in words which plan is stored, and which looks were taken at its results."""
+    if not record.plans:
+        return ["plan: none is stored yet; the first `study` states this one, before it begins a trial"]
+    newest = record.plans[-1]
+    code = newest.content["code"]["version"]
+    lines = [f"plan: version {len(record.plans)} of {newest.time}, sha256 {newest.sha256[:12]}, code {code}"]
+    if code != provenance.code():
+        lines[0] += " (today's is another)"
+    looks = [sorted(set(look.content["looks"].values())) for look in record.looks]
+    if looks:
+        lines.append(f"looks at results: {len(looks)}, at {', '.join('/'.join(map(str, n)) for n in looks)} seeds")
+    return lines
+
+
+def _spreads(loaded: LoadedStudy, budget: str) -> AblationResults | None:
+    """Return the results on record of a study; None if there are none."""
+    study = judged_on_record(loaded, budget)
+    records, _ = on_record(loaded.name, budget)
+    results = AblationResults(
+        name=loaded.name, budget=budget, study=study, cells=study.cells(budget), records=records, failures={}, pictures={}
+    )
+    return results if results.arms else None
+
+
+def _differences(results: AblationResults, claim: PlannedClaim) -> Sequence[float]:
+    """Return the paired differences of a claim's arms, found by their names, in results; empty if it has none."""
+    arms = (claim.better, claim.worse)
+    if not all(arm in results.arms and results.has(arm, claim.metric) for arm in arms):
+        return []
+    seeds = results.common_seeds(*arms)
+    a, b = (np.asarray(results.by_seed(arm, claim.metric, seeds)) for arm in arms)
+    differences: list[float] = (a - b if claim.direction == "higher" else b - a).tolist()
+    return differences
+
+
+def _sight(claim: PlannedClaim, results: AblationResults | None, claims: int, whose: str) -> list[str]:
+    """Return in words what a claim's planned seeds can show, by the spread of results of this study or of `whose`."""
+    differences = _differences(results, claim) if results else []
+    n = claim.looks[-1]
+    general = detectable(n, claim.looks, claims=claims, unplanned=False)
+    in_sd = f"{n} seeds show {general:.1f} standard deviations of the paired differences with 80 % power"
+    if not np.isfinite(general):
+        in_sd = f"{n} seeds cannot show any difference; {FEWEST} can"
+    if len(differences) < 2:
+        return [in_sd, f"how large those are is not known{f' from the results{whose}' if whose else ' yet'}"]
+    spread, seen = float(np.std(differences, ddof=1)), float(np.mean(differences))
+    if not spread:
+        return [in_sd, f"the {len(differences)} differences{whose} are all equal"]
+    shown, d = spread * general, claim.digits
+    lines = [
+        f"paired differences{whose}: mean {seen:+.{d}f}, standard deviation {spread:.{d}f} over {len(differences)} seeds",
+        f"{n} seeds show {shown:.{d}f} with 80 % power" if np.isfinite(shown) else in_sd,
+    ]
+    if claim.known or claim.other_looks:
+        lines.append(_price(claim, spread, claims))
+    sought: Mapping[str, float] = {"the margin, ": claim.margin} if claim.margin else {}
+    sought = {**sought, **{f"{factor:g} x what was seen, ": abs(seen) * factor for factor in FACTORS}}
+    for words, difference in sought.items():
+        needed = seeds_needed(difference, spread, claims=claims, looks=len(claim.looks)) if difference else 0
+        if needed:
+            lines.append(f"{words}{difference:.{d}f}: {needed:,} seeds")
+    return lines
+
+
+def _price(claim: PlannedClaim, spread: float, claims: int) -> str:
+    """Return in words what seeds show that are added once results are known, beside as many that were planned."""
+    n, d = 2 * max(FEWEST, claim.looks[-1]), claim.digits
+    planned = spread * detectable(n, (n,), claims=claims, unplanned=False)
+    added = spread * detectable(n, claim.looks, claims=claims, unplanned=True)
+    shown = f"{added:.{d}f}" if np.isfinite(added) else "nothing"
+    return f"seeds added now are a look that nobody planned: {n} seeds would show {shown}; planned before, {planned:.{d}f}"

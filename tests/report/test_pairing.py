@@ -1,0 +1,74 @@
+"""Arms are compared seed by seed: pairs of unequal seeds would show nothing, or anything."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from harness.report import AblationResults, show
+from harness.report.ablation import tables
+from harness.scores import Score
+from harness.spec import TrialSpec
+from harness.study import Ablation, Budget, Hypothesis
+from harness.tracking import Record
+
+ERROR = Score(key="test/error", label="error", better="lower", digits=2, compute=lambda trained: {})
+SEEDS = (7, 2, 9, 0, 4, 5, 1, 3)  # in no order, so that none is made by a sort or by a position
+ADVANTAGE = {0: 1.0, 1: 1.5, 2: 0.75, 3: 1.25, 4: 2.0, 5: 0.5, 7: 1.75, 9: 0.25}
+SIX = {("plain", 5), ("better", 0)}  # what is missing, so that six seeds are left
+
+
+def results_of(missing: set[tuple[str, int]]) -> AblationResults:
+    """Results in which a seed makes a difference of hundreds to both arms, and the better arm one of `ADVANTAGE`.
+
+    The trials that are missing have failed.
+    """
+    study = Ablation(
+        base=TrialSpec(dataset="digits"),
+        arms={"plain": {}, "better": {"likelihood": "mse"}},
+        budgets={"default": Budget(epochs=1, seeds=SEEDS)},
+        hypotheses=(Hypothesis(better="better", worse="plain", metric=ERROR.key),),
+        metrics=(ERROR,),
+    )
+    cells = study.cells("default")
+    records = {
+        c.spec.id: Record(f"run-{c.arm}-{c.seed}", {ERROR.key: 100.0 * c.seed**2 - ADVANTAGE[c.seed] * (c.arm == "better")}, {})
+        for c in reversed(cells)
+        if (c.arm, c.seed) not in missing
+    }
+    failures = {c.spec.id: "lost" for c in cells if c.spec.id not in records}
+    return AblationResults(
+        name="a_study", budget="default", study=study, cells=cells, records=records, failures=failures, pictures={}
+    )
+
+
+def shown(results: AblationResults) -> str:
+    screen = io.StringIO()
+    show(results, Console(file=screen, width=400))
+    return " ".join(screen.getvalue().split())
+
+
+@pytest.mark.parametrize(("missing", "common"), [(set(), SEEDS), (SIX, (1, 2, 3, 4, 7, 9))], ids=["all", "some failed"])
+def test_a_verdict_is_of_equal_seeds_that_both_arms_have(missing: set[tuple[str, int]], common: tuple[int, ...]) -> None:
+    said = shown(results_of(missing))
+    assert f"better beats plain on error: confirmed with {len(common)} seeds" in said
+    mean, low, _ = re.findall(r"better by \+(\S+) \[(\S+), (\S+)\]", said)[0]
+    assert float(mean) == pytest.approx(sum(ADVANTAGE[s] for s in common) / len(common), abs=0.005)
+    assert float(low) > 0
+
+
+def test_a_table_of_differences_is_of_equal_seeds() -> None:
+    results = results_of(SIX)
+    assert results.difference("plain", "better", ERROR.key).low > 0
+    ((name, interval),) = tables.difference_rows(results, [ERROR])
+    assert name == "better - plain"
+    mean, low, high = re.findall(r"[-+]\d+\.\d+", interval)
+    assert mean == "-1.25"
+    assert low[0] == high[0] == "-"
+
+
+def test_arms_without_a_common_seed_are_not_compared() -> None:
+    said = shown(results_of({("plain", s) for s in SEEDS[:4]} | {("better", s) for s in SEEDS[4:]}))
+    assert "better beats plain on error: no verdict" in said
+    assert "confirmed" not in said
