@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -79,14 +79,14 @@ def replay(reference: str, budget: str, count: int, console: Console) -> int:
         for run in chosen:
             with store.folder(run) as folder:
                 manifest = manifest_of(folder)
-                if not manifest:
-                    raise UserError(f"{run.name} (run {run.run}) has no manifest that can be read: how it was trained is not known")
+                if not manifest or not isinstance(manifest["execution"]["stints"], list):
+                    raise UserError(f"{run.name} (run {run.run}) has no manifest that says how it was trained")
                 others = {r.tags["cell"]: r for r in runs if r.tags.get("cell")}
                 mates = list(_mates(manifest, others, store))
                 result = replayed(manifest, folder, mates)
             different += bool(result.differences)
             console.print(f"{run.name} (run {run.run}): {result.words}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{len(chosen) - different} of {len(chosen)} came out equal", highlight=False)
+    console.print(f"{len(chosen) - different} of {len(chosen)} came out the same", highlight=False)
     return int(bool(different))
 
 
@@ -129,23 +129,28 @@ def replayed(manifest: Mapping[str, Any], folder: Path, mates: Sequence[TrialSpe
                 if isinstance(event, Failed):
                     return Replayed(scores=0, kind=[], differences=[f"failed: {event.why}"], furthest=0)
                 if isinstance(event, Finished):
-                    told = json.loads((event.files / EXECUTION).read_text(encoding="utf-8"))
-                    kind = list(_kind(manifest, told))
-                    differences += _data_differences(manifest, spec)
-                    scores = {k: v for k, v in {**event.result.metrics, **row}.items() if not is_cost(k)}
-                    same = sha256_of(event.files / WEIGHTS) == manifest["lineage"]["weights_sha256"]
-                    if not kind and not same:
-                        differences.append(f"weights: {_furthest(event.files / WEIGHTS, folder / WEIGHTS)}")
-                    found = _score_differences(manifest["results"]["metrics"], scores, exact=not kind)
-                    differences += found.values()
-                    furthest = max(
-                        (_distance(a, scores[k]) for k, a in manifest["results"]["metrics"].items() if k in scores), default=0.0
-                    )
-                    return Replayed(scores=len(scores), kind=kind, differences=differences, furthest=furthest, same_weights=same)
+                    result = _compared(manifest, folder, event.files, {**event.result.metrics, **row})
+                    return replace(result, differences=[*differences, *_data_differences(manifest, spec), *result.differences])
                 row = getattr(event, "row", row)
         finally:
             torch.set_num_threads(threads)
     return Replayed(scores=0, kind=[], differences=["the training ended without a result"], furthest=0)
+
+
+def _compared(manifest: Mapping[str, Any], folder: Path, files: Path, scores: Mapping[str, float]) -> Replayed:
+    """Compare the files and scores of a replay with those on record, whose files are in `folder`."""
+    kind = list(_kind(manifest, json.loads((files / EXECUTION).read_text(encoding="utf-8"))))
+    recorded = {key: value for key, value in manifest["results"]["metrics"].items() if not is_cost(key)}
+    same = sha256_of(files / WEIGHTS) == manifest["lineage"]["weights_sha256"]
+    differences = [] if kind or same else [f"weights: {_furthest(files / WEIGHTS, folder / WEIGHTS)}"]
+    both = recorded.keys() & scores.keys()
+    return Replayed(
+        scores=len(both),
+        kind=kind,
+        differences=differences + _score_differences(recorded, scores, exact=not kind),
+        furthest=max((_distance(recorded[key], scores[key]) for key in both), default=0.0),
+        same_weights=same,
+    )
 
 
 def _events(manifest: Mapping[str, Any], mates: Sequence[TrialSpec], scratch: Path) -> Iterator[Any]:
@@ -197,17 +202,15 @@ def _data_differences(manifest: Mapping[str, Any], spec: TrialSpec) -> list[str]
     return [f"data: the {part} split is another" for part, digest in kept.items() if split_digest(getattr(here, part)) != digest]
 
 
-def _score_differences(recorded: Mapping[str, Any], scores: Mapping[str, float], *, exact: bool) -> dict[str, str]:
-    """Return in words how scores differ from those on record, by metric key; if not exact, from `TOLERANCE` on."""
-    found = {}
+def _score_differences(recorded: Mapping[str, Any], scores: Mapping[str, float], *, exact: bool) -> list[str]:
+    """Return in words how scores differ from those on record; if not exact, from `TOLERANCE` on."""
+    found = []
     for key, value in recorded.items():
-        if is_cost(key):
-            continue
         here = scores.get(key)
         if here is None:
-            found[key] = f"{key}: {value} on record, none here"
+            found.append(f"{key}: {value} on record, none here")
         elif (score_as_json(here) != value) if exact else _distance(value, here) > TOLERANCE:
-            found[key] = f"{key}: {value} on record, {here} here"
+            found.append(f"{key}: {value} on record, {here} here")
     return found
 
 

@@ -57,7 +57,7 @@ def machine(device: torch.device) -> Mapping[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "torch_build": torch.__config__.show(),
+        "torch_build": "\n".join(line for line in torch.__config__.show().splitlines() if "capability" not in line),
         "variables": {name: os.environ.get(name, "unset") for name in VARIABLES},
     }
 

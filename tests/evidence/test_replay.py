@@ -117,7 +117,7 @@ def test_a_study_is_replayed_evenly_and_left_alone(on_record: Home) -> None:
     code, words = answer("a_study", 2)
     assert code == 0, words
     assert [line.partition(" (")[0] for line in words.splitlines()[:-1]] == ["bce / seed 0", "mse / seed 0"]
-    assert words.splitlines()[-1] == "2 of 2 came out equal"
+    assert words.splitlines()[-1] == "2 of 2 came out the same"
     assert {p: p.read_bytes() for p in on_record.path.rglob("*") if p.is_file()} == before
 
 
