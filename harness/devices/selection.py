@@ -11,6 +11,7 @@ from harness import resources
 from harness.errors import MachineError
 from harness.resources import cores
 
+OF_TORCH = ("name", "uuid", "total_memory", "major", "minor")  # of a GPU: its memory in bytes, its compute capability in two parts
 ASKED = ("driver_version", "clocks.sm", "clocks.max.sm", "power.limit", "temperature.gpu", "mig.mode.current")  # of nvidia-smi
 
 
@@ -86,10 +87,9 @@ def gpu_facts(device: torch.device) -> str | dict[str, str]:
         return "none"
     known = torch.cuda.get_device_properties(device)
     facts = {
-        "name": known.name,
-        "uuid": str(getattr(known, "uuid", "not told by this torch")),
-        "memory_bytes": str(known.total_memory),
-        "capability": f"{known.major}.{known.minor}",
+        **{
+            name: str(getattr(known, name, "not told by this torch")) for name in ("name", "uuid", "total_memory", "major", "minor")
+        },
         "cuda": cuda_version(),
         "cudnn": str(torch.backends.cudnn.version()),
     }

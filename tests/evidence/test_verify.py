@@ -1,17 +1,24 @@
 """`harness verify`: a fresh study is as it was kept, and every single change to it is found and named."""
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from evidence_home import RAW, Home
+from drivers import PAIR, Kill, Start, dying
+from evidence_home import RAW, Home, report
+from rich.console import Console
 
 from harness.evidence.faults import Found, store_faults
+from harness.evidence.verify import verify
 from harness.queue import TrialOnRecord
+from harness.study import Budget
+from harness.tracking import MlflowTracker
 
 Said = Callable[..., tuple[int, str]]
 
@@ -244,6 +251,31 @@ def test_a_checkpoint_that_is_not_as_its_label_says_is_named(on_record: Home, sa
     assert said()[0] == 0
     (folder / "000001.pt").write_bytes(b"w")
     assert f"checkpoint {folder / '000001.pt'}: sha256 kept" in said()[1]
+
+
+def test_a_study_that_was_killed_and_went_on_is_as_it_was_kept(mlflow_store: Path, tmp_path: Path) -> None:
+    """Killed after an epoch was trained and before it was on record, then between a run's end and its tell."""
+    study = replace(PAIR, budgets={"default": Budget(epochs=3, seeds=(0,), evaluation="validation")})
+
+    class Mortal(MlflowTracker):
+        def log(self, run: str, step: int, row: Mapping[str, float]) -> None:
+            if step == 2:
+                raise Kill
+            super().log(run, step, row)
+
+    with pytest.raises(Kill):
+        Start(study, Mortal("a_study", "default", "")).go(tmp_path)
+    tracker = MlflowTracker("a_study", "default", "")
+    with pytest.raises(Kill):
+        Start(study, tracker, queue=dying()).go(tmp_path)
+    runs = Start(study, tracker).go(tmp_path).queue.done()
+    report(tracker, runs)
+    screen = io.StringIO()
+    assert verify("a_study", "default", Console(file=screen, width=200)) == 0, screen.getvalue()
+    resumed = [json.loads(tracker.file(run, "manifest.json").read_text()) for run in runs.values()]
+    (first,) = (m for m in resumed if m["time"]["resumes"])
+    assert [(s["from_epoch"], s["to_epoch"]) for s in first["execution"]["stints"]] == [(0, 2), (2, 3)]
+    assert first["lineage"]["checkpoint"]["epoch"] == 2
 
 
 @pytest.mark.slow
