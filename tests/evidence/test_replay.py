@@ -153,3 +153,16 @@ def test_another_kind_of_machine_is_said_and_held_to_a_tolerance(on_record: Home
     assert 9e-4 < close.furthest < 1.1e-3
     manifest["results"]["metrics"]["elbo/train"] *= 1.1
     assert len(replayed(manifest, on_record.files(run), [spec]).differences) == 1
+
+
+def test_trials_that_shared_a_program_share_it_again(mlflow_store: Path, tmp_path: Path) -> None:
+    study = Ablation(base=BASE, arms={"bce": {}}, budgets={"default": replace(VALIDATION, seeds=(0, 1, 2))})
+    queue, tracker = queue_of(study, "together", lanes=3), MlflowTracker("together", "default", "")
+    train(queue, tracker, tmp_path / "together", replace(ALONE, lanes=3))
+    runs = list(queue.done().values())
+    manifest = json.loads(tracker.file(runs[1], "manifest.json").read_text())
+    assert len(manifest["execution"]["stints"][0]["lanes"]) == 3
+    assert answer("together", 3)[0] == 0
+    alone = replayed(manifest, tracker.file(runs[1], "manifest.json").parent, [TrialSpec.from_dict(manifest["spec"]["resolved"])])
+    assert [k.partition(" (")[0] for k in alone.kind] == ["lanes"]
+    assert alone.differences == []
