@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness import cli, doctor, paths
-from harness.doctor import Finding, diagnose, examine, show
+from harness import cli, paths
+from harness.doctor import Finding, diagnose, examination, examine, show
+from harness.doctor.rules import RULES
 from harness.errors import MachineError, UserError
 from harness.scores.soundness import SIGNS
 from harness.spec import Result, TrialSpec
@@ -105,8 +106,8 @@ def test_a_score_that_tells_of_trouble(metric: str, well: float, ill: float, sev
 
 
 def test_every_rule_is_tried_above_and_its_advice_names_scores_that_exist() -> None:
-    assert {s.score.key for s in (*doctor.RULES, *SIGNS)} == HEALTHY.keys()
-    named = {name for rule in doctor.RULES for name in re.findall(r"(?:test|validation)/\w+", rule.advice)}
+    assert {s.score.key for s in (*RULES, *SIGNS)} == HEALTHY.keys()
+    named = {name for rule in RULES for name in re.findall(r"(?:test|validation)/\w+", rule.advice)}
     assert named <= SCORES.keys()
 
 
@@ -159,7 +160,7 @@ def test_fewer_seeds_than_could_show_anything(seeds: int, claims: int, enough: b
     study = replace(STUDY, hypotheses=STUDY.hypotheses * claims, budgets={"default": Budget(epochs=2, seeds=range(seeds))})
     hopeless = [c for c in findings(study=study) if c.arm is None]
     assert [c.severity for c in hopeless] == ([] if enough else ["careful"])
-    assert all(f"{seeds} seeds would show" in c.what and "added to this one now" in c.advice for c in hopeless)
+    assert all(f"{seeds} seeds would show" in c.what and "looks that nobody planned" in c.advice for c in hopeless)
 
 
 def test_a_winner_chosen_on_the_test_set() -> None:
@@ -279,8 +280,8 @@ def test_a_clean_study_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = LoadedStudy(
         name="a_study", reference="a_study", question="Is it so?", study=STUDY, path=Path("a_study.py"), source=b""
     )
-    monkeypatch.setattr(doctor, "load", lambda _: loaded)
-    monkeypatch.setattr(doctor, "on_record", lambda *_: (records, {"of an older plan": "why"}))
+    monkeypatch.setattr(examination, "load", lambda _: loaded)
+    monkeypatch.setattr(examination, "on_record", lambda *_: (records, {"of an older plan": "why"}))
     screen = io.StringIO()
     assert examine("a_study", None, Console(file=screen, width=80)) == 0
     assert screen.getvalue() == "nothing to complain about: 12 trials of a_study (default budget)\n"

@@ -62,7 +62,7 @@ def publish(
     tags[evidence.TAG] = evidence.of_report(folder_path, results.name, results.budget, records, results.plan.head)
     winner = results.winner
     if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:
-        tags["winner"], tags["winner.cell"] = f"{winner.arm} / seed {winner.seed}", winner.spec.id
+        tags["winner"], tags["winner.cell"] = _winner_in_words(results), winner.spec.id
         tags["winner.model"] = _keep(winner, tracker, results.records[winner.spec.id].run)
     study: Study = search_results.search if search_results else results.study
     tracker.finish_study(folder_path, tags, note(question, results.budget, study, results))
@@ -119,6 +119,7 @@ def _write(results: AblationResults, folder_path: Path, search_results: SearchRe
         facts={
             "command": provenance.command(),
             "plan": _plan_in_words(results),
+            "winner": _winner_in_words(results),
             "machine": results.origins("device"),
             "code of the trials": results.commits,
             "versions": versions if results.records else "",
@@ -190,6 +191,15 @@ def note(question: str, budget: str, study: Study, results: AblationResults | No
     faults = [f"- **plan**: {fault}" for fault in results.plan.faults] if results else []
     verdicts = "\n".join([*lines, *faults])
     return f"**{question}**\n\n" + f"{verdicts}\n\n" * bool(verdicts) + study.note(budget)
+
+
+def _winner_in_words(results: AblationResults) -> str:
+    """Return which trial is the winner, whose model is kept, and what that says; empty if there is none."""
+    if results.winner is None or results.study.objective is None:
+        return ""
+    label, trials = results.scores[results.study.objective].label, len(results.present_records)
+    caveat = "; the best of many looks better than it is, which trials on new seeds would show" if trials > 1 else ""
+    return f"{results.winner.arm} / seed {results.winner.seed}, the best of {trials} by {label}{caveat}"
 
 
 def _plan_in_words(results: AblationResults) -> str:

@@ -11,8 +11,8 @@ from harness.plans import PlannedClaim, PlanRecord
 from harness.queue import known_results, stored_notes, trial_uri
 from harness.report.ablation.results import AblationResults
 from harness.stats import FEWEST, RULE, detectable, seeds_needed
-from harness.study import Ablation, LoadedStudy
-from harness.tracking import has_rows, judged_on_record, kept_plan, on_record
+from harness.study import LoadedStudy
+from harness.tracking import has_rows, judged_on_record, on_record, stored_plan
 
 FACTORS = (0.5, 2.0)  # of a difference that was seen: those whose seeds are predicted beside it
 
@@ -28,7 +28,8 @@ def show_plan(loaded: LoadedStudy, budget: str, console: Console, *, storage: st
         earlier: a study whose results say how far scores spread over seeds; None for this one's own.
     """
     study = judged_on_record(loaded, budget)
-    record = record_of(loaded, study, budget, storage)
+    store = ".".join(filter(None, (loaded.name, budget, loaded.study.part)))
+    record = stored_plan(stored_notes(store, storage), loaded.name, budget)
     content = plans.stated(study, name=loaded.name, budget=budget, question=loaded.question, data={})
     content["data"] = (record.present or {}).get("data", {})
 
@@ -42,7 +43,6 @@ def show_plan(loaded: LoadedStudy, budget: str, console: Console, *, storage: st
     if new and record.plans:
         say(f"the file has changed since: `study` or `report` will state it as version {len(record.plans) + 1}, as follows")
     if new:
-        store = ".".join(filter(None, (loaded.name, budget, loaded.study.part)))
         record = record.and_plan(content, known_results(trial_uri(storage), store, record.trials_with(content), has_rows))
     for fault in record.faults:
         say(f"fault: {fault}")
@@ -56,13 +56,6 @@ def show_plan(loaded: LoadedStudy, budget: str, console: Console, *, storage: st
         say(f"{claim.words}: {'would be ' * new}{claim.standing_in_words}")
         for line in _sight(claim, spreads, len(claims), "" if earlier is None else f" of {earlier.name}"):
             say(f"  {line}")
-
-
-def record_of(loaded: LoadedStudy, study: Ablation, budget: str, storage: str = "") -> PlanRecord:
-    """Return the plans and looks of a study, held against all copies of them. Nothing is written."""
-    store = ".".join(filter(None, (loaded.name, budget, loaded.study.part)))
-    tag, text, runs = kept_plan(loaded.name, budget)
-    return plans.read(stored_notes(store, storage)).checked(tag=tag, file=text, runs=runs)
 
 
 def _stored(record: PlanRecord) -> list[str]:

@@ -210,7 +210,8 @@ def _rule(claim: Claim) -> str:
     looks = "planned looks at " + ", ".join(map(str, claim.looks))
     planned = f"{looks}: the {_ordinal(claim.reached)}" if claim.reached else f"{looks}: none yet"
     if len(claim.looks) == 1:
-        planned = f"paired t at {claim.looks[0]} planned seeds" if claim.reached else "no planned look yet"
+        (n,) = claim.looks
+        planned = f"paired t at {n} planned seed{'s' * (n != 1)}" if claim.reached else "no planned look yet"
     return f"a test for any number of looks, {_seeds(claim.judged)}, and {planned}" if claim.unplanned else planned
 
 

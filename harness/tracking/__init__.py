@@ -8,7 +8,7 @@ from harness.tracking.inspection import Inspected, Inspection, inspection
 from harness.tracking.layout import SUPERSEDED
 from harness.tracking.parent import TAG_LIMIT
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record, Tracker
-from harness.tracking.reading import TrialRun, has_rows, judged_on_record, kept_plan, on_record, trial_run, trial_runs
+from harness.tracking.reading import TrialRun, has_rows, judged_on_record, on_record, stored_plan, trial_run, trial_runs
 from harness.tracking.runs import MlflowTracker, params_of
 from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
 
@@ -30,10 +30,10 @@ __all__ = [
     "has_rows",
     "inspection",
     "judged_on_record",
-    "kept_plan",
     "on_record",
     "params_of",
     "store_uri",
+    "stored_plan",
     "study_page",
     "trial_run",
     "trial_runs",

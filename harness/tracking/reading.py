@@ -9,7 +9,7 @@ from typing import Any
 
 from harness import references
 from harness.errors import MachineError, UserError, unknown
-from harness.plans import PLAN_FILE, PLAN_TAG
+from harness.plans import PLAN_FILE, PLAN_TAG, PlanRecord, read
 from harness.scores.rows import ELBO_TRAIN
 from harness.spec import TrialSpec
 from harness.stores import databases
@@ -209,21 +209,22 @@ def on_record(study: str, budget: str) -> tuple[dict[str, Record], dict[str, str
     }
 
 
-def kept_plan(study: str, budget: str) -> tuple[str, str, list[str]]:
-    """Return what runs say of a study's plan: digest and text that the parent keeps, and the digests that trials' runs name.
+def stored_plan(notes: Mapping[str, Any], study: str, budget: str) -> PlanRecord:
+    """Return the plans and looks in the notes of a study's trial store, held against the copies in its parent run and its runs.
 
-    Nothing is written and no lock is taken. The texts are empty and the list is if there are none.
+    Nothing is written and no lock is taken.
 
     Raises:
         MachineError: the tracking store cannot be read.
     """
+    record = read(notes)
     if not _is_there():
-        return "", "", []
+        return record
     client = library.client()
     with readable():
         experiment = client.get_experiment_by_name(experiment_name(study, budget))
         if experiment is None:
-            return "", "", []
+            return record
         parents = search_all(client, experiment.experiment_id, "tags.kind = 'study'")
         finished = search_all(client, experiment.experiment_id, "tags.kind = 'trial' and attributes.status = 'FINISHED'")
         tag, text = "", ""
@@ -231,7 +232,7 @@ def kept_plan(study: str, budget: str) -> tuple[str, str, list[str]]:
             tag = parent.data.tags.get(PLAN_TAG, "")
             if PLAN_FILE in {f.path for f in client.list_artifacts(parent.info.run_id)}:
                 text = library.mlflow().artifacts.load_text(f"{parent.info.artifact_uri}/{PLAN_FILE}")
-    return tag, text, [r.data.tags[PLAN_TAG] for r in finished if PLAN_TAG in r.data.tags]
+    return record.checked(tag=tag, file=text, runs=[r.data.tags[PLAN_TAG] for r in finished if PLAN_TAG in r.data.tags])
 
 
 def has_rows(run: str) -> bool:

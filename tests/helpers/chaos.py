@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import sys
@@ -27,7 +28,7 @@ from typing import Any
 import mlflow
 import optuna
 import torch
-from cold_starts import fork
+from cold_starts import fork, load_for
 from rich.console import Console
 
 from harness import data, queue
@@ -36,7 +37,7 @@ from harness.runner.session import Session
 from harness.runner.study_store import StudyStore
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Pruner, Real, Search, SearchBudget, Whole
-from harness.tracking import MlflowTracker
+from harness.tracking import MlflowTracker, ensure_store
 
 BASE = TrialSpec(dataset="digits", network="mlp", hidden=(32,), batch_size=512, evaluation="validation")
 ABLATION = Ablation(
@@ -52,7 +53,7 @@ SEARCH = Search(
     sampler="tpe",
     budgets={"default": SearchBudget(trials=16, epochs=5)},
 )
-LONGEST_S = 4.0  # until a kill, at most
+LONGEST = 0.4  # until a kill, at most: this share of the time that an undisturbed study takes
 CLOCKS = ("perf/", "model/")  # scores that may differ between two runs of the same trial
 
 
@@ -79,6 +80,13 @@ def use(home: Path) -> None:
     """Make a home folder this process's."""
     os.environ["HARNESS_HOME"] = str(home)
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow leaves there what it was told last
+
+
+def make_stores(home: Path) -> None:
+    """Build both stores, so that kills fall into the work; those that fall into the building are tests/stores'."""
+    use(home)
+    ensure_store()
+    queue.database()
 
 
 def drive(home: Path) -> None:
@@ -118,13 +126,13 @@ def drive(home: Path) -> None:
         session.train(queue, session.plan([c.spec for c in cells]), "elbo/validation")
 
 
-def kill_until_done(home: Path, kills: int, draw: random.Random, say: Callable[[str], None]) -> int:
+def kill_until_done(home: Path, kills: int, longest_s: float, draw: random.Random, say: Callable[[str], None]) -> int:
     """Start drivers and kill them until there were `kills` kills, then let one end by itself. Returns the kills that met one."""
     landed = 0
     while True:
         errors = home / "error"
         child = fork(lambda: drive(home), errors)
-        wait = draw.uniform(0.05, LONGEST_S) if landed < kills else float("inf")
+        wait = draw.uniform(0.05, longest_s) if landed < kills else float("inf")
         until = time.monotonic() + wait
         status = None
         while status is None and time.monotonic() < until:
@@ -229,10 +237,14 @@ def chaos(kills: int, seed: int, say: Callable[[str], None]) -> list[str]:
         found: list[str] = []
         done = 0
         calm.mkdir()
-        kill_until_done(calm, 0, draw, say)
+        load_for(lambda: make_stores(calm), calm)
+        stores = shutil.copytree(calm, Path(folder) / "stores")
+        began = time.monotonic()
+        kill_until_done(calm, 0, 0.0, draw, say)
+        longest_s = LONGEST * (time.monotonic() - began)
         while done < kills and not found:
-            home.mkdir()
-            landed = kill_until_done(home, min(kills - done, 40), draw, say)
+            shutil.copytree(stores, home)
+            landed = kill_until_done(home, min(kills - done, 40), longest_s, draw, say)
             found = faults(home, calm)
             counts = f"{len(runs(home))} runs begun, {len(results(home))} count"
             say(f"{landed} kills in one study: {counts}; {'; '.join(found) or 'nothing wrong'}")

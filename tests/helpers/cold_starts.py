@@ -1,9 +1,11 @@
 """First starts on empty stores, by processes that were forked where everything is imported: raced against each other, or cut off.
 
 A program: reads what to do as JSON from standard input, writes what became of it. `home` is a folder, `tracking` and `trials`
-name databases on a server, or nothing for the files in the home folder.
+name databases on a server, or nothing for the files in the home folder. An undisturbed start in the first home shows what
+to import.
 """
 
+import importlib
 import json
 import os
 import random
@@ -13,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,22 @@ def fork(work: Callable[[], int | None], errors: Path) -> int:
         os._exit(code)  # the parent's open files and exit handlers are not this child's
 
 
+def load_for(work: Callable[[], int | None], folder: Path) -> None:
+    """Import here what a child comes to import when it does some work, so that children to come begin with the work itself."""
+    names, errors = folder / "modules", folder / "error_in_first"
+
+    def noted() -> None:
+        work()
+        names.write_text("\n".join(sys.modules), encoding="utf-8")
+
+    os.waitpid(fork(noted, errors), 0)
+    if errors.exists():
+        raise RuntimeError(errors.read_text(encoding="utf-8"))
+    for name in names.read_text(encoding="utf-8").splitlines():
+        with suppress(ModuleNotFoundError):  # what was not found by its name but made from a file, such as a study or a migration
+            importlib.import_module(name)
+
+
 def race(homes: Iterable[Home], processes: int) -> list[str]:
     """What went wrong where several processes meet at empty stores."""
     failures = []
@@ -104,6 +123,8 @@ def main() -> None:
     """Do what standard input asks for."""
     asked = json.load(sys.stdin)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    first = asked["homes"].pop(0)
+    load_for(lambda: use(first, "first"), Path(first["home"]))
     if asked["what"] == "race":
         answer: dict = {"failures": race(asked["homes"], asked["processes"])}
     else:

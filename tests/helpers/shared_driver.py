@@ -18,7 +18,7 @@ from harness.tracking import MlflowTracker
 PLAN = Ablation(
     base=TrialSpec(dataset="digits", network="mlp", hidden=(32,), batch_size=64),
     arms={"bce": {}, "mse": {"likelihood": "mse"}, "z=3": {"latent": 3}, "z=4": {"latent": 4}},
-    budgets={"default": Budget(epochs=40, seeds=range(5), evaluation="validation")},
+    budgets={"default": Budget(epochs=40, seeds=range(3), evaluation="validation")},
 )
 
 

@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
-from cold_starts import fork
+from cold_starts import fork, load_for, use
 
 from harness import cli, paths
 from harness.runner import commands
@@ -34,7 +34,7 @@ STUDY = Ablation(
 )
 '''
 CELLS = 6
-LONGEST_S = 2.0  # until a stop, at most
+LONGEST_S = 1.5  # until a stop, at most
 IN_TIME_S = 10.0
 CODES = {"SIGTERM": 143, "SIGINT": 130}
 
@@ -124,6 +124,7 @@ def main() -> None:
     draw, started, studies, longest, found = random.Random(chosen.seed), time.monotonic(), 0, 0.0, []
     left = draw.sample([*CODES] * chosen.each, len(CODES) * chosen.each)
     with tempfile.TemporaryDirectory(prefix="signals-") as folder:
+        load_for(lambda: use({"home": folder, "tracking": "", "trials": ""}, "first"), Path(folder))
         while left and not found:
             took, found = stop_until_done(Path(folder) / str(studies), left, draw, chosen.executor)
             studies, longest = studies + 1, max(longest, took)

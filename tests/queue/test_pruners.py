@@ -19,7 +19,7 @@ from harness.spec import TrialSpec
 from harness.study import Pruner, Real, Search, SearchBudget
 from harness.tracking import MlflowTracker
 
-SEEDS, TRIALS, ENOUGH = 8, 8, 5  # all five worse: p = 1/32, the first below 0.05
+SEEDS, TRIALS, ENOUGH = 6, 8, 5  # all five worse: p = 1/32, the first below 0.05
 STUDY = f'''"""Which learning rate is best, over seeds?"""
 from harness.spec import TrialSpec
 from harness.study import Pruner, Real, Search, SearchBudget

@@ -1,13 +1,13 @@
 """What a search is for: better than luck for the same number of trials, and as good for half the epochs."""
 
 import time
-from pathlib import Path
 
+import optuna
 import pytest
 import torch
 
 from harness import data
-from harness.queue import SearchQueue, TrialStore, database
+from harness.queue import SearchQueue, TrialStore
 from harness.spec import TrialSpec
 from harness.study import Pruner, Real, Search, SearchBudget
 from harness.training.cohort import Cohort
@@ -22,6 +22,14 @@ SPACE = {
 TRIALS, EPOCHS = 40, 9
 
 
+@pytest.fixture(autouse=True)
+def stores_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep each store of trials in memory: which points are asked for does not depend on where they are kept, the time does."""
+    memory = optuna.storages.InMemoryStorage
+    monkeypatch.setattr(optuna.storages, "RDBStorage", lambda *_, **__: memory())
+    monkeypatch.setattr(optuna.storages, "get_storage", lambda storage: storage or memory())  # Optuna's asks for the class
+
+
 def found(sampler: str, name: str, pruner: Pruner | None = None) -> tuple[float, int]:
     """The best validation ELBO of a search, and the epochs that it took. Trials of a batch train side by side."""
     budget = SearchBudget(trials=TRIALS, epochs=EPOCHS)
@@ -29,7 +37,7 @@ def found(sampler: str, name: str, pruner: Pruner | None = None) -> tuple[float,
         base=BASE, space=SPACE, objectives=("elbo/validation",), sampler=sampler, pruner=pruner, budgets={"default": budget}
     )
     digits = data.load_dataset("digits", say=lambda _: None)
-    queue = SearchQueue(TrialStore(name, ["maximize"], database()), search, "default", 8)
+    queue = SearchQueue(TrialStore(name, ["maximize"], ""), search, "default", 8)
     queue.prepare()
     spent = 0
     while queue.busy():
@@ -61,16 +69,14 @@ def found(sampler: str, name: str, pruner: Pruner | None = None) -> tuple[float,
 
 
 @pytest.mark.slow
-def test_40_trials_of_a_gaussian_process_beat_40_random_ones(home: Path) -> None:
+def test_40_trials_of_a_gaussian_process_beat_40_random_ones() -> None:
     pairs = [(found("gp", f"gp{i}")[0], found("random", f"random{i}")[0]) for i in range(5)]
     assert sum(gp > luck for gp, luck in pairs) >= 4, pairs
 
 
 @pytest.mark.slow
-def test_a_pruned_search_is_as_good_for_half_the_epochs(home: Path) -> None:
-    whole, all_epochs = found("random", "the_same_points")
-    database_file = home / "mlruns" / "optuna.db"
-    database_file.unlink()  # equal names ask for equal points
+def test_a_pruned_search_is_as_good_for_half_the_epochs() -> None:
+    whole, all_epochs = found("random", "the_same_points")  # equal names ask for equal points
     pruned, epochs = found("random", "the_same_points", Pruner(name="asha", first=1, factor=3))
     assert epochs <= all_epochs / 2
     assert pruned >= whole - 0.01 * abs(whole)

@@ -1,11 +1,13 @@
 """A database that another process keeps locked for 30 s costs time and nothing else."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -26,39 +28,63 @@ def rows(file: Path, question: str) -> list[tuple]:
         return connection.execute(question).fetchall()
 
 
-@pytest.mark.slow
-def test_each_database_locked_for_30_s_costs_time_and_nothing_else(home: Path, tmp_path: Path, mlflow_store: Path) -> None:
-    MlflowTracker("shared", "default", "")
-    store = TrialStore("shared.default", ["minimize"], database(), shared=True)
-    out = [tmp_path / f"said{i}" for i in range(DRIVERS)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def train_while_locked(home: Path, locked: str, store: TrialStore) -> list[str]:
+    """What each driver of a study has said, on whose databases one was locked while all were at work."""
+    out = [home / f"said{i}" for i in range(DRIVERS)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HARNESS_HOME": str(home)}
     started = []
     try:
         for i in range(DRIVERS):  # no storage: both work on the files in this home
-            program = [sys.executable, str(PROGRAM), "", str(tmp_path / f"scratch{i}")]
+            program = [sys.executable, str(PROGRAM), "", str(home / f"scratch{i}")]
             with out[i].open("w") as said:
                 started.append(subprocess.Popen(program, env=environment, stdout=said, stderr=subprocess.STDOUT))
         until = time.monotonic() + 120
         while not all("training" in o.read_text() for o in out):
             assert time.monotonic() < until, [o.read_text() for o in out]
             time.sleep(0.1)
-        for locked in ("optuna.db", "mlflow.db"):
-            with closing(sqlite3.connect(home / "mlruns" / locked, timeout=60, isolation_level=None)) as connection:
-                connection.execute("BEGIN EXCLUSIVE")
-                time.sleep(LOCKED_S)
-                assert [p.poll() for p in started] == [None] * DRIVERS, [o.read_text() for o in out]
-                connection.execute("ROLLBACK")
+        with closing(sqlite3.connect(home / "mlruns" / locked, timeout=60, isolation_level=None)) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            time.sleep(LOCKED_S)
+            assert [p.poll() for p in started] == [None] * DRIVERS, [o.read_text() for o in out]
+            connection.execute("ROLLBACK")
         assert not any("done" in o.read_text() for o in out)
         assert store.orphans() == []
         assert [p.wait(timeout=240) for p in started] == [0] * DRIVERS, [o.read_text() for o in out]
     finally:
-        store.close()
         for process in started:
             process.kill()
             process.wait()
-    for o in out:
-        assert "Traceback" not in o.read_text(), o.read_text()
+    return [o.read_text() for o in out]
 
+
+@pytest.mark.slow
+def test_each_database_locked_for_30_s_costs_time_and_nothing_else(
+    tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def use(home: Path) -> None:
+        monkeypatch.setenv("HARNESS_HOME", str(home))
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow leaves there what it was told last
+
+    homes = {locked: tmp_path / locked for locked in ("optuna.db", "mlflow.db")}
+    stores = []
+    for home in homes.values():
+        use(home)
+        (home / "mlruns").mkdir(parents=True)
+        shutil.copy(mlflow_template, home / "mlruns" / "mlflow.db")
+        MlflowTracker("shared", "default", "")
+        stores.append(TrialStore("shared.default", ["minimize"], database(), shared=True))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # the drivers go by their homes
+    with ThreadPoolExecutor() as pool:  # each waits for its own database, both at the same time
+        said = list(pool.map(train_while_locked, homes.values(), homes, stores))
+    for home, store, lines in zip(homes.values(), stores, said, strict=True):
+        assert not [text for text in lines if "Traceback" in text], lines
+        use(home)
+        assert_nothing_but_time_was_lost(home, store)
+        store.close()
+
+
+def assert_nothing_but_time_was_lost(home: Path, store: TrialStore) -> None:
+    """Every cell counts once, at the first attempt, by the driver that took it; every epoch is on record once."""
     trials = store.trials()
     cells = PLAN.cells("default")
     assert Counter(t.user_attrs["cell"] for t in trials) == Counter(c.spec.id for c in cells)
@@ -69,6 +95,7 @@ def test_each_database_locked_for_30_s_costs_time_and_nothing_else(home: Path, t
     assert len({t.user_attrs["owner"] for t in trials}) == DRIVERS
     runs = trial_runs(MlflowTracker("shared", "default", ""))
     assert {r.info.run_id: r.info.status for r in runs} == {t.user_attrs["run"]: "FINISHED" for t in trials}
-    epochs = rows(mlflow_store, "SELECT run_uuid, COUNT(*), COUNT(DISTINCT step) FROM metrics WHERE key = 'elbo/train' GROUP BY 1")
+    points = "SELECT run_uuid, COUNT(*), COUNT(DISTINCT step) FROM metrics WHERE key = 'elbo/train' GROUP BY 1"
+    epochs = rows(home / "mlruns" / "mlflow.db", points)
     assert {(n, different) for _, n, different in epochs} == {(40, 40)}
     assert len(epochs) == len(cells)

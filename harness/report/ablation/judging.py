@@ -69,12 +69,14 @@ class Judgement:
         if not self.verdict:
             return ""
         low, high = self.bootstrap
-        bounds = f"[{low:+.{self.claim.digits}f}, {high:+.{self.claim.digits}f}]" if np.isfinite(low) else "none"
-        v = self.verdict
-        return (
-            f"{self.by}, better in {v.difference.improvement:.0%} of all pairs of seeds; p = {v.p_adjusted:.3f} after Holm "
-            f"({v.rule}); bootstrap interval {bounds}"
-        )
+        v, digits = self.verdict, self.claim.digits
+        parts = [f"{self.by[:1].upper()}{self.by[1:]}, better in {v.difference.improvement:.0%} of all pairs of seeds"]
+        if np.isfinite(low):
+            parts += [
+                f"p = {v.p_adjusted:.2g} after Holm ({v.rule})",
+                f"bootstrap interval [{low:+.{digits}f}, {high:+.{digits}f}]",
+            ]
+        return "; ".join(parts)
 
     @property
     def line(self) -> str:
