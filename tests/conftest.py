@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from homes import home_at
 from servers import postgres  # noqa: F401  (a fixture)
 
 from harness import paths, provenance
@@ -35,9 +36,7 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow store: building its schema takes seconds, copying it none."""
     from harness.tracking import ensure_store
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_HOME", str(tmp_path_factory.mktemp("template")))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with home_at(tmp_path_factory.mktemp("template")):
         ensure_store()
         return paths.mlruns() / "mlflow.db"
 

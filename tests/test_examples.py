@@ -94,7 +94,7 @@ def test_the_tour_runs_in_an_empty_folder(tmp_path: Path, mlflow_store: Path) ->
     folder = tmp_path / "empty"
     folder.mkdir()
     said = run(Path(notebook.__file__), EXAMPLES / "tour.ipynb", folder=folder)
-    assert re.search(r"student_t beats gaussian on squared error: .* with 5 seeds", said)
+    assert re.search(r"student_t beats gaussian on squared error: .* with 6 seeds", said)
     assert {f.name for f in folder.iterdir()} == {"losses.py", "heavy_tails.py", "best"}
 
 

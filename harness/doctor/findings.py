@@ -130,6 +130,7 @@ def _seeds(study: Ablation, cells: Sequence[Cell], records: Mapping[str, Record]
     if not study.hypotheses:
         return []
     claims, planned = len(study.hypotheses), len({c.seed for c in cells})
+    looks = {n for budget in study.budgets.values() if len(budget.seeds) == planned for n in budget.looks}
     findings = []
     seen = detectable(planned, (planned,), claims=claims, unplanned=False)
     if seen > LARGE_EFFECT:
@@ -138,7 +139,7 @@ def _seeds(study: Ablation, cells: Sequence[Cell], records: Mapping[str, Record]
         findings.append(Finding("careful", None, what, MORE_SEEDS))
     for arm, arm_cells in _by_arm(cells).items():
         finished = sum(c.spec.id in records for c in arm_cells)
-        if finished < len(arm_cells):
+        if finished < len(arm_cells) and finished not in looks:
             findings.append(Finding("careful", arm, f"{_seeds_of(finished, len(arm_cells))} finished", f"finish: {rerun}"))
     return findings
 

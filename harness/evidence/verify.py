@@ -14,7 +14,7 @@ from harness.evidence.facts import located
 from harness.evidence.faults import Found, manifest_of, report_faults, run_faults, store_faults
 from harness.evidence.schema import TAG, sha256_of
 from harness.queue import TrialOnRecord, stores_on_record
-from harness.tracking import Inspected, Inspection, inspection
+from harness.tracking import Inspected, Inspection, inspection, plan_tags
 
 
 @dataclass(kw_only=True)
@@ -169,7 +169,7 @@ def _hold_plans(books: Books, store: Inspection, notes: Mapping[str, Mapping[str
         if tag and not chains:
             books.found.add("the study", parent.run, f"made under plan {tag[:12]}, and the trial store has no plan")
         for name, chain in chains.items():
-            begun = [r.tags[plans.PLAN_TAG] for r in books.finished if r.tags.get("ledger") == name and plans.PLAN_TAG in r.tags]
+            begun = plan_tags(r.tags for r in books.finished if r.tags.get("ledger") == name)
             for fault in chain.checked(tag=tag, file=text, runs=begun).faults:
                 books.found.add(f"the plan in {name}", parent.run, fault)
             if not tag or not text:

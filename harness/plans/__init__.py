@@ -4,26 +4,22 @@ In come an ablation, and the notes of its trial store; out come the chain of pla
 registered, amended or withdrawn. Verdicts are given in report; nothing here knows a score's value.
 """
 
-from harness.plans.claims import AMENDED, BROKEN, REGISTERED, UNPLANNED, WITHDRAWN, PlannedClaim, claims_of
-from harness.plans.content import arm_id, comparable_content, stated
+from harness.plans.claims import PlannedClaim, Standing, claims_of
+from harness.plans.content import comparable_content, stated, training_id
 from harness.plans.record import PLAN_FILE, PLAN_TAG, Entry, PlanRecord, Shelf, add, read
 
 __all__ = [
-    "AMENDED",
-    "BROKEN",
     "PLAN_FILE",
     "PLAN_TAG",
-    "REGISTERED",
-    "UNPLANNED",
-    "WITHDRAWN",
     "Entry",
     "PlanRecord",
     "PlannedClaim",
     "Shelf",
+    "Standing",
     "add",
-    "arm_id",
     "claims_of",
     "comparable_content",
     "read",
     "stated",
+    "training_id",
 ]

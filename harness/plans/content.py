@@ -1,7 +1,9 @@
 """What a plan states of a study: arms, seeds, looks, claims and rule, as JSON values."""
 
 import json
+import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 from harness import provenance
@@ -17,6 +19,16 @@ def arm_id(spec: TrialSpec) -> str:
     return spec.derive(seed=0).id
 
 
+def training_id(spec: TrialSpec) -> str:
+    """Return what is equal for all that tell of the same training: an arm's id without its evaluation and versions of own code.
+
+    Scores of one are known from another, though their trials differ.
+    """
+    evaluation = spec.derive(seed=0, evaluation=TrialSpec().evaluation)
+    content = re.sub(r"@[0-9a-f]{12}", "", json.dumps(evaluation.identity, sort_keys=True))
+    return sha256(content.encode()).hexdigest()[:12]
+
+
 def stated(study: Ablation, *, name: str, budget: str, question: str, data: Mapping[str, str]) -> dict[str, Any]:
     """Return the plan of a study as JSON values.
 
@@ -29,7 +41,7 @@ def stated(study: Ablation, *, name: str, budget: str, question: str, data: Mapp
     """
     arms: dict[str, dict[str, Any]] = {}
     for cell in study.cells(budget):
-        arm = arms.setdefault(cell.arm, {"id": arm_id(cell.spec), "trials": {}})
+        arm = arms.setdefault(cell.arm, {"id": arm_id(cell.spec), "training": training_id(cell.spec), "trials": {}})
         arm["trials"][str(cell.seed)] = cell.spec.id
     chosen = study.budgets[budget]
     content = {

@@ -6,13 +6,14 @@ others behind.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Protocol
 
 PLAN, LOOK = "plan", "look"
+SIDES = ("better", "worse")
 PLAN_FILE = "plan.json"
 PLAN_TAG = "plan"  # of a parent run the digest of the last entry, of a trial's run that of the entry under which it was begun
 NOTE = "plan."  # the notes of a trial store that hold entries: plan.1, plan.2, ...
@@ -37,6 +38,7 @@ class Entry:
         kind: "plan" or "look".
         content: the plan as `content.stated` gives it; of a look the claims and the numbers of seeds.
         known: of a plan, how many results of each arm were known when it was stated, by the arm's name.
+        elsewhere: the same of results that other studies have of the same training.
         time: when it was added, UTC.
         previous: the digest of the entry before it; empty for the first.
         sha256: its digest as it is stored.
@@ -46,6 +48,7 @@ class Entry:
     kind: str
     content: Mapping[str, Any]
     known: Mapping[str, int]
+    elsewhere: Mapping[str, int]
     time: str
     previous: str
     sha256: str
@@ -63,10 +66,12 @@ class PlanRecord:
     Attributes:
         entries: plans and looks.
         faults: in words; empty if nothing is.
+        begun: the number of the entry under which each finished trial was begun, by the trial's id, as far as runs say it.
     """
 
     entries: tuple[Entry, ...] = ()
     faults: tuple[str, ...] = ()
+    begun: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def head(self) -> str:
@@ -88,46 +93,55 @@ class PlanRecord:
         """The content of the newest plan; None if there is none."""
         return self.plans[-1].content if self.plans else None
 
-    def trials_with(self, content: Mapping[str, Any]) -> dict[str, set[str]]:
-        """Return the ids of the trials of each arm, by its name, in all plans and in this content of another."""
-        trials: dict[str, set[str]] = {}
+    def trainings_with(self, content: Mapping[str, Any]) -> dict[str, set[str]]:
+        """Return what each arm trained, by its name, as `content.training_id` says it, in all plans and in this one."""
+        trainings: dict[str, set[str]] = {}
         for plan in (*(p.content for p in self.plans), content):
             for arm, facts in plan["arms"].items():
-                trials.setdefault(arm, set()).update(facts["trials"].values())
-        return trials
+                trainings.setdefault(arm, set()).add(facts["training"])
+        return trainings
 
-    def and_plan(self, content: Mapping[str, Any], known: Mapping[str, int]) -> "PlanRecord":
+    def and_plan(
+        self, content: Mapping[str, Any], known: Mapping[str, int], elsewhere: Mapping[str, int] | None = None
+    ) -> "PlanRecord":
         """Return the record with a plan behind it."""
-        return self._and(PLAN, content, known)
+        return self._and(PLAN, content, known, elsewhere or {})
 
     def and_look(self, content: Mapping[str, Any]) -> "PlanRecord":
         """Return the record with a look behind it."""
-        return self._and(LOOK, content, {})
+        return self._and(LOOK, content, {}, {})
 
-    def _and(self, kind: str, content: Mapping[str, Any], known: Mapping[str, int]) -> "PlanRecord":
+    def _and(self, kind: str, content: Mapping[str, Any], known: Mapping[str, int], elsewhere: Mapping[str, int]) -> "PlanRecord":
         time = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         entry = Entry(
-            number=len(self.entries) + 1, kind=kind, content=content, known=known, time=time, previous=self.head, sha256=""
+            number=len(self.entries) + 1,
+            kind=kind,
+            content=content,
+            known=known,
+            elsewhere=elsewhere,
+            time=time,
+            previous=self.head,
+            sha256="",
         )
-        return PlanRecord((*self.entries, replace(entry, sha256=entry.digest())), self.faults)
+        return replace(self, entries=(*self.entries, replace(entry, sha256=entry.digest())))
 
     def as_text(self) -> str:
         """Return all entries as JSON, for people and for plan.json."""
         return json.dumps([vars(e) for e in self.entries], indent=1)
 
-    def checked(self, *, tag: str, file: str, runs: Iterable[str]) -> "PlanRecord":
+    def checked(self, *, tag: str, file: str, runs: Mapping[str, str]) -> "PlanRecord":
         """Return the record with what does not agree with the copies of it among its faults.
 
         Args:
             tag: the digest that the parent run names; empty if it names none.
             file: the text of the parent run's plan.json; empty if there is none.
-            runs: the digests that runs of trials name.
+            runs: the digests that the runs of finished trials name, by the trial's id.
         """
-        digests = {e.sha256 for e in self.entries}
+        digests = {e.sha256: e.number for e in self.entries}
         faults = list(self.faults)
         if tag and tag not in digests:
             faults.append(f"the parent run was made under plan {tag[:12]}, which is not in the trial store")
-        unknown = sorted(set(runs) - digests)
+        unknown = sorted(set(runs.values()) - set(digests))
         faults += [f"runs were begun under plan {run[:12]}, which is not in the trial store" for run in unknown]
         if file:
             try:
@@ -138,7 +152,8 @@ class PlanRecord:
                 faults.append(f"{PLAN_FILE} of the parent run was edited")
             elif tuple(kept) != self.entries[: len(kept)]:
                 faults.append(f"{PLAN_FILE} of the parent run and the trial store differ")
-        return PlanRecord(self.entries, tuple(dict.fromkeys(faults)))
+        begun = {cell: digests[digest] for cell, digest in runs.items() if digest in digests}
+        return PlanRecord(self.entries, tuple(dict.fromkeys(faults)), begun)
 
 
 def read(notes: Mapping[str, Any]) -> PlanRecord:
@@ -156,8 +171,21 @@ def read(notes: Mapping[str, Any]) -> PlanRecord:
             faults.append(f"entry {number} of the stored plan was edited")
         elif (entry.number, entry.previous) != (place, entries[-1].sha256 if entries else ""):
             faults.append(f"entry {number} of the stored plan does not follow the one before it")
+        elif not _is_sound(entry):
+            faults.append(f"entry {number} of the stored plan holds something else")
         entries.append(entry)
     return PlanRecord(tuple(entries), tuple(faults))
+
+
+def _is_sound(entry: Entry) -> bool:
+    """Return whether an entry holds what its kind should, so that claims can be made of it."""
+    try:
+        if entry.kind == LOOK:
+            return all(isinstance(n, int) for n in entry.content["looks"].values())
+        arms = entry.content["arms"]
+        return all({"id", "training", "trials"} <= arms[h[side]].keys() for h in entry.content["hypotheses"] for side in SIDES)
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def add(shelf: Shelf, record: PlanRecord) -> None:

@@ -56,13 +56,14 @@ def publish(
     with stoppable():
         if results.arms or search_results:
             _write(results, folder_path, search_results, question)
-    tags = {f"verdict.{i}": judgement.line for i, judgement in enumerate(results.judgements, 1)}
+    tags = {f"verdict.{i}": judgement.line for i, judgement in enumerate(results.judgements, 1)} if results.arms else {}
     tags[MADE_OF] = made_of(results, search_results, question)
     records = list(results.records.values())
     tags[evidence.TAG] = evidence.of_report(folder_path, results.name, results.budget, records, results.plan.head)
     winner = results.winner
+    tags["winner"] = _winner_in_words(results)
     if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:
-        tags["winner"], tags["winner.cell"] = _winner_in_words(results), winner.spec.id
+        tags["winner.cell"] = winner.spec.id
         tags["winner.model"] = _keep(winner, tracker, results.records[winner.spec.id].run)
     study: Study = search_results.search if search_results else results.study
     tracker.finish_study(folder_path, tags, note(question, results.budget, study, results))
@@ -149,7 +150,7 @@ def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
         "differences": [
             (title, tables.difference_of(results, tables.varying(results, scores))) for title, scores in comparing.items()
         ]
-        if results.arms[1:]
+        if results.arms[1:] and not results.interim
         else [],
         "own": tables.own_rows(results, own) if own else [],
         "own_headings": ["arm", *(score.heading for score in own)],
@@ -187,7 +188,7 @@ def _base64(file: Path) -> str:
 
 def note(question: str, budget: str, study: Study, results: AblationResults | None = None) -> str:
     """Return the text above the experiment of a study in MLflow, in Markdown, with the verdicts if there are results."""
-    lines = [f"- **{j.mark}**: {j.line}" for j in results.judgements] if results else []
+    lines = [f"- **{j.mark}**: {j.line}" for j in results.judgements] if results and results.arms else []
     faults = [f"- **plan**: {fault}" for fault in results.plan.faults] if results else []
     verdicts = "\n".join([*lines, *faults])
     return f"**{question}**\n\n" + f"{verdicts}\n\n" * bool(verdicts) + study.note(budget)

@@ -9,6 +9,7 @@ from rich.text import Text
 from harness import plans, provenance
 from harness.plans import PlannedClaim, PlanRecord
 from harness.queue import known_results, stored_notes, trial_uri
+from harness.report.ablation.judging import planned_claims
 from harness.report.ablation.results import AblationResults
 from harness.stats import FEWEST, RULE, detectable, seeds_needed
 from harness.study import LoadedStudy
@@ -42,12 +43,12 @@ def show_plan(loaded: LoadedStudy, budget: str, console: Console, *, storage: st
     new = record.present is None or plans.comparable_content(content) != plans.comparable_content(record.present)
     if new and record.plans:
         say(f"the file has changed since: `study` or `report` will state it as version {len(record.plans) + 1}, as follows")
-    if new:
-        record = record.and_plan(content, known_results(trial_uri(storage), store, record.trials_with(content), has_rows))
+    if new and not record.faults:
+        record = record.and_plan(content, *known_results(trial_uri(storage), store, record, content, has_rows))
     for fault in record.faults:
         say(f"fault: {fault}")
     say(f"rule: {RULE}")
-    claims = plans.claims_of(record)
+    claims = planned_claims(record, study, loaded.name, budget)
     if not claims:
         say("it states no hypothesis")
     spreads = _spreads(earlier or loaded, budget)
@@ -96,6 +97,7 @@ def _differences(results: AblationResults, claim: PlannedClaim) -> Sequence[floa
 
 def _sight(claim: PlannedClaim, results: AblationResults | None, claims: int, whose: str) -> list[str]:
     """Return in words what a claim's planned seeds can show, by the spread of results of this study or of `whose`."""
+    looked = bool(claim.looked or whose)
     differences = _differences(results, claim) if results else []
     n = claim.looks[-1]
     general = detectable(n, claim.looks, claims=claims, unplanned=False)
@@ -108,14 +110,15 @@ def _sight(claim: PlannedClaim, results: AblationResults | None, claims: int, wh
     if not spread:
         return [in_sd, f"the {len(differences)} differences{whose} are all equal"]
     shown, d = spread * general, claim.digits
+    mean = f"mean {seen:+.{d}f}, " if looked else ""  # before a look the mean would be one
     lines = [
-        f"paired differences{whose}: mean {seen:+.{d}f}, standard deviation {spread:.{d}f} over {len(differences)} seeds",
+        f"paired differences{whose}: {mean}standard deviation {spread:.{d}f} over {len(differences)} seeds",
         f"{n} seeds show {shown:.{d}f} with 80 % power" if np.isfinite(shown) else in_sd,
     ]
-    if claim.known or claim.other_looks:
+    if claim.known or claim.looked:
         lines.append(_price(claim, spread, claims))
     sought: Mapping[str, float] = {"the margin, ": claim.margin} if claim.margin else {}
-    sought = {**sought, **{f"{factor:g} x what was seen, ": abs(seen) * factor for factor in FACTORS}}
+    sought = {**sought, **{f"{factor:g} x what was seen, ": abs(seen) * factor for factor in FACTORS if looked}}
     for words, difference in sought.items():
         needed = seeds_needed(difference, spread, claims=claims, looks=len(claim.looks)) if difference else 0
         if needed:

@@ -146,7 +146,7 @@ def _on_record(store: StudyStore, study: Ablation, part: str) -> report.Ablation
     """Return what is on record of an ablation, up to the first look that settles its claims or that is not reached."""
     for seeds in study.budgets[store.budget].planned_looks:
         with store.ablation_queue(study, study.cells(store.budget, seeds), part) as queue:
-            if completed_runs(queue.store):
+            if completed_runs(queue.store) and not part:  # a search's winners are stated once they are trained
                 store.keep_plan(study, queue.store)
             results = store.results(study, queue, seeds)
         if results.pending or results.settled:

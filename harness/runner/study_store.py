@@ -7,13 +7,21 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 
 from harness import plans
-from harness.queue import AblationQueue, SearchQueue, TrialStore, completed_runs, database, known_results
+from harness.queue import (
+    AblationQueue,
+    SearchQueue,
+    TrialStore,
+    completed_runs,
+    database,
+    failures_on_record,
+    known_results,
+)
 from harness.report import AblationResults
 from harness.report.ablation.judging import looks_taken
 from harness.scores import Score
 from harness.scores.rows import ELBO_TRAIN
 from harness.study import Ablation, Cell, Search
-from harness.tracking import MlflowTracker
+from harness.tracking import SUPERSEDED_BY, MlflowTracker, plan_tags
 
 
 @dataclass(frozen=True)
@@ -62,37 +70,47 @@ class StudyStore:
 
     def plan_of(self, store: TrialStore) -> plans.PlanRecord:
         """Return the plans and looks of a trial store, held against the copies of them in the parent run and its runs."""
-        tag, text = self.tracker.plan_on_record()
-        records = self.tracker.results(completed_runs(store)).values()
-        runs = [r.tags[plans.PLAN_TAG] for r in records if plans.PLAN_TAG in r.tags]
-        return plans.read(store.notes()).checked(tag=tag, file=text, runs=runs)
+        return self._plan_and_copies(store)[0]
+
+    def _plan_and_copies(self, store: TrialStore) -> tuple[plans.PlanRecord, tuple[str, str]]:
+        """Return the plans and looks of a trial store, and the digest and text of them that the parent run keeps."""
+        copies = self.tracker.plan_on_record()
+        runs = plan_tags(r.tags for r in self.tracker.results(completed_runs(store)).values())
+        return plans.read(store.notes()).checked(tag=copies[0], file=copies[1], runs=runs), copies
 
     def keep_plan(self, study: Ablation, store: TrialStore, data: Mapping[str, str] | None = None) -> plans.PlanRecord:
         """State the present plan of a study, unless its newest is the same, and return all plans and looks.
 
-        A record with a fault is left as it is. Call it before a trial is begun, once the trials of dead drivers are settled.
+        A record with a fault is left as it is. Call it before a trial is begun, once the trials of dead drivers are settled. What a
+        kill has left undone is done by the next call.
 
         Args:
             study: the ablation.
             store: its trials.
             data: the digest of each data set by name; None for those of the newest plan.
         """
-        with store.alone():
-            record = self.plan_of(store)
+        with store.alone() as keep_lock:
+            record, copies = self._plan_and_copies(store)
+            if record.faults:
+                return record
             newest = record.present or {}
             known_data = newest.get("data", {}) if data is None else data
             content = plans.stated(study, name=self.name, budget=self.budget, question=self.question, data=known_data)
-            if record.faults:
-                return record
-            if plans.comparable_content(content) == plans.comparable_content(newest) and known_data == newest.get("data"):
-                return record
-            trials = record.trials_with(content)
-            known = known_results(store.database, store.name, trials, lambda run: bool(self.tracker.look(run)[1]))
-            record = record.and_plan(content, known)
-            plans.add(store, record)
+            same = plans.comparable_content(content) == plans.comparable_content(newest)
+            if not same or known_data != newest.get("data"):
+
+                def has_rows(run: str) -> bool:
+                    keep_lock()
+                    return bool(self.tracker.look(run)[1])
+
+                record = record.and_plan(content, *known_results(store.database, store.name, record, content, has_rows))
+                plans.add(store, record)
+            if copies != (record.head, record.as_text()):
+                self.tracker.keep_plan(record.head, record.as_text())
+        version = f"plan {len(record.plans)}"
+        if self.tracker.study_tag(SUPERSEDED_BY) != version:
             present = {cell for facts in content["arms"].values() for cell in facts["trials"].values()}
-            self.tracker.supersede(store.name, present, f"plan {len(record.plans)}")
-            self.tracker.keep_plan(record.head, record.as_text())
+            self.tracker.supersede(store.name, present, version)
         return record
 
     def results(self, study: Ablation, queue: AblationQueue, seeds: int | None = None) -> AblationResults:
@@ -101,24 +119,32 @@ class StudyStore:
         `seeds` is the number of seeds that its looks have come to, or None for all.
         """
         store = queue.store
-        record = self.plan_of(store)
-
-        def collected() -> AblationResults:
-            runs = completed_runs(store) | queue.done()
-            return AblationResults.collect(
-                self.name, self.budget, study, runs, queue.given_up(), self.tracker, plan=record, seeds=seeds
-            )
-
-        results = collected()
-        taken = looks_taken(results.judgements)
-        seen = {(name, n) for look in record.looks for name, n in look.content["looks"].items()}
-        if record.plans and not record.faults and not seen.issuperset(taken.items()):
+        results = self._collected(study, queue, self.plan_of(store), seeds)
+        if self._new_looks(results):
             with store.alone():
-                record = self.plan_of(store).and_look({"looks": taken, "plan": len(record.plans)})
-                plans.add(store, record)
-                self.tracker.keep_plan(record.head, record.as_text())
-            results = collected()
+                results = self._collected(study, queue, self.plan_of(store), seeds)
+                looks = self._new_looks(results)
+                if looks:
+                    record = results.plan.and_look({"looks": looks, "plan": len(results.plan.plans)})
+                    plans.add(store, record)
+                    self.tracker.keep_plan(record.head, record.as_text())
+            results = self._collected(study, queue, self.plan_of(store), seeds)
         return results
+
+    def _collected(self, study: Ablation, queue: AblationQueue, record: plans.PlanRecord, seeds: int | None) -> AblationResults:
+        """Return what is on record of an ablation that has these plans and looks."""
+        runs = completed_runs(queue.store) | queue.done()
+        failures = failures_on_record(queue.store)
+        return AblationResults.collect(self.name, self.budget, study, runs, failures, self.tracker, plan=record, seeds=seeds)
+
+    @staticmethod
+    def _new_looks(results: AblationResults) -> dict[str, int]:
+        """Return the looks that the verdicts rest on and that were not counted yet; none without a sound plan."""
+        record = results.plan
+        if record.faults or not record.plans:
+            return {}
+        counted = {(name, n) for look in record.looks for name, n in look.content["looks"].items()}
+        return {name: n for name, n in looks_taken(results.judgements).items() if (name, n) not in counted}
 
 
 def _direction(score: Score) -> str:

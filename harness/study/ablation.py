@@ -138,6 +138,13 @@ class Ablation:
             if not score.better:
                 raise UserError(f"{claim}: {hypothesis.metric!r} has no better or worse direction")
             comparable(score, {a: specs[a] for a in (hypothesis.better, hypothesis.worse)}, claim, self.scores)
+        compared = [(frozenset((h.better, h.worse)), h.metric) for h in self.hypotheses]
+        for hypothesis, pair in zip(self.hypotheses, compared, strict=True):
+            if compared.count(pair) > 1:
+                raise UserError(
+                    f"two hypotheses compare {' and '.join(sorted(pair[0]))} on {hypothesis.metric!r}\n"
+                    "one is enough: its verdict says whether it or the reverse is shown"
+                )
         for name, budget in self.budgets.items():
             if budget.fault():
                 raise UserError(f"budget {name!r}: {budget.fault()}")

@@ -5,10 +5,10 @@ first use and by this folder alone. Nothing here decides what is run or how it i
 """
 
 from harness.tracking.inspection import Inspected, Inspection, inspection
-from harness.tracking.layout import SUPERSEDED
+from harness.tracking.layout import SUPERSEDED, SUPERSEDED_BY
 from harness.tracking.parent import TAG_LIMIT
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record, Tracker
-from harness.tracking.reading import TrialRun, has_rows, judged_on_record, on_record, stored_plan, trial_run, trial_runs
+from harness.tracking.reading import TrialRun, has_rows, judged_on_record, on_record, plan_tags, stored_plan, trial_run, trial_runs
 from harness.tracking.runs import MlflowTracker, params_of
 from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
 
@@ -17,6 +17,7 @@ __all__ = [
     "MANIFEST_TAG",
     "MLFLOW_SCHEMA",
     "SUPERSEDED",
+    "SUPERSEDED_BY",
     "TAG_LIMIT",
     "Inspected",
     "Inspection",
@@ -32,6 +33,7 @@ __all__ = [
     "judged_on_record",
     "on_record",
     "params_of",
+    "plan_tags",
     "store_uri",
     "stored_plan",
     "study_page",

@@ -12,6 +12,7 @@ from harness.scores import COST, DIAGNOSTICS, ELBO_CURVES, KL_CURVES, NATIVE, TR
 
 VIEW_KEY = "default"
 SUPERSEDED, NOT_SUPERSEDED = "superseded", "no"  # the tag of a trial's run that says whether the present plan has its trial
+SUPERSEDED_BY = "superseded.by"  # the tag of a parent run that says for which plan those tags were set
 
 
 def sections(scores: Scores) -> dict[str, list[Score]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness import provenance
 from harness.plans import PLAN_FILE, PLAN_TAG
 from harness.tracking import library
-from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED
+from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, SUPERSEDED_BY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +46,7 @@ class ParentRun:
         """Mark the parent run as RUNNING, and take back what a report has said of it."""
         self.client.update_run(self.parent, status="RUNNING")
         self.describe(self.note)
+        self._forget_verdicts(())
 
     def stop_study(self) -> None:
         """Mark the parent run as KILLED, because its driver was asked to stop."""
@@ -81,17 +82,22 @@ class ParentRun:
                 label = NOT_SUPERSEDED
             if tags.get(SUPERSEDED) != label:
                 self.client.set_tag(run.info.run_id, SUPERSEDED, label)
+        self.client.set_tag(self.parent, SUPERSEDED_BY, by)
 
     def finish_study(self, files: Path, summary: Mapping[str, str], note: str) -> None:
         """Put the report's files, tags and text into the parent run and mark it as FINISHED. Verdicts of an earlier report go."""
         self.client.log_artifacts(self.parent, str(files))
-        for name in self.client.get_run(self.parent).data.tags:
-            if name.startswith(VERDICT_TAG) and name not in summary:
-                self.client.delete_tag(self.parent, name)
+        self._forget_verdicts(summary)
         self.describe(note)
         tags = [library.mlflow().entities.RunTag(k, v[:TAG_LIMIT]) for k, v in summary.items()]
         self.client.log_batch(self.parent, tags=tags)
         self.client.set_terminated(self.parent, "FINISHED")
+
+    def _forget_verdicts(self, kept: Collection[str]) -> None:
+        """Delete the tags of verdicts but those of these names."""
+        for name in self.client.get_run(self.parent).data.tags:
+            if name.startswith(VERDICT_TAG) and name not in kept:
+                self.client.delete_tag(self.parent, name)
 
     @property
     def study_finished(self) -> bool:

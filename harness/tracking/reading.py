@@ -1,7 +1,7 @@
 """Reading of recorded runs beside a driver that may be running: nothing is written and no lock is taken."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,16 +209,16 @@ def on_record(study: str, budget: str) -> tuple[dict[str, Record], dict[str, str
     }
 
 
-def stored_plan(notes: Mapping[str, Any], study: str, budget: str) -> PlanRecord:
+def stored_plan(notes: Mapping[str, Any] | None, study: str, budget: str) -> PlanRecord:
     """Return the plans and looks in the notes of a study's trial store, held against the copies in its parent run and its runs.
 
-    Nothing is written and no lock is taken.
+    Without a trial store at hand there is nothing to hold, and the record is empty. Nothing is written and no lock is taken.
 
     Raises:
         MachineError: the tracking store cannot be read.
     """
-    record = read(notes)
-    if not _is_there():
+    record = read(notes or {})
+    if notes is None or not _is_there():
         return record
     client = library.client()
     with readable():
@@ -232,15 +232,27 @@ def stored_plan(notes: Mapping[str, Any], study: str, budget: str) -> PlanRecord
             tag = parent.data.tags.get(PLAN_TAG, "")
             if PLAN_FILE in {f.path for f in client.list_artifacts(parent.info.run_id)}:
                 text = library.mlflow().artifacts.load_text(f"{parent.info.artifact_uri}/{PLAN_FILE}")
-    return record.checked(tag=tag, file=text, runs=[r.data.tags[PLAN_TAG] for r in finished if PLAN_TAG in r.data.tags])
+    return record.checked(tag=tag, file=text, runs=plan_tags(r.data.tags for r in finished))
+
+
+def plan_tags(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return the digest of the plan that each trial's run was begun under, by the trial's id, from the tags of runs."""
+    return {t["cell"]: t[PLAN_TAG] for t in tags if PLAN_TAG in t and "cell" in t}
 
 
 def has_rows(run: str) -> bool:
-    """Return whether a run has scores on record."""
-    try:
-        return bool(library.client().get_run(run).data.metrics)
-    except library.failure():
-        return False  # it was deleted
+    """Return whether a run has scores on record.
+
+    Raises:
+        MachineError: the tracking store cannot be read.
+    """
+    with readable():
+        try:
+            return bool(library.client().get_run(run).data.metrics)
+        except library.failure() as fault:
+            if library.is_missing(fault):
+                return False
+            raise
 
 
 def judged_on_record(loaded: LoadedStudy, budget: str) -> Ablation:

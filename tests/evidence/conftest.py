@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from drivers import PAIR, queue_of
 from evidence_home import RAW, Home, report, train
+from homes import home_at
 from rich.console import Console
 
 from harness import plans
@@ -23,12 +24,10 @@ def template(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     (home / "data" / RAW).parent.mkdir(parents=True)
     (home / "data" / RAW).write_bytes(b"images")
     shutil.copy(mlflow_template, home / "mlruns" / "mlflow.db")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_HOME", str(home))
+    with home_at(home) as patch:
         patch.setenv("HARNESS_DATA", str(home / "data"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         queue, tracker = queue_of(PAIR), MlflowTracker("a_study", "default", "")
-        plan = plans.PlanRecord().and_plan({"arms": {}}, {})
+        plan = plans.PlanRecord().and_plan({"arms": {}, "hypotheses": []}, {})
         plans.add(queue.store, plan)
         tracker.keep_plan(plan.head, plan.as_text())
         train(queue, tracker, home / "scratch")

@@ -91,6 +91,7 @@ class MemoryTracker:
 
     def supersede(self, store: str, cells: Collection[str], by: str) -> None:
         own = {r: kept["cell"] for r, kept in self.runs.items() if kept["ledger"] == store}
+        self.summary = {**self.summary, "superseded.by": by}
         self.superseded |= {run: "no" if cell in cells else by for run, cell in own.items()}
 
     def finish_study(self, files: Path, summary: Mapping[str, str], note: str) -> None:

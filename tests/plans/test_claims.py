@@ -56,7 +56,7 @@ def test_what_is_stored_is_read_back() -> None:
     assert not record.faults
     assert [e.previous for e in record.entries] == ["", *(e.sha256 for e in record.entries[:2])]
     assert json.loads(record.as_text())[0]["content"]["looks"] == [6, 10, 16]
-    assert not record.checked(tag=record.head, file=record.as_text(), runs=[record.entries[0].sha256]).faults
+    assert not record.checked(tag=record.head, file=record.as_text(), runs={"a trial": record.entries[0].sha256}).faults
 
 
 @pytest.mark.parametrize("field", ["kind", "known", "time", "previous", "number", "content"])
@@ -83,10 +83,10 @@ def test_a_missing_end_is_found_by_those_who_name_it() -> None:
     del notes["plan.3"]
     short = read(notes)
     assert not short.faults
-    assert short.checked(tag=whole.head, file="", runs=[]).faults
-    assert short.checked(tag="", file=whole.as_text(), runs=[]).faults
-    assert short.checked(tag="", file="", runs=[whole.head]).faults
-    assert short.checked(tag="", file="{", runs=[]).faults
+    assert short.checked(tag=whole.head, file="", runs={}).faults
+    assert short.checked(tag="", file=whole.as_text(), runs={}).faults
+    assert short.checked(tag="", file="", runs={"a trial": whole.head}).faults
+    assert short.checked(tag="", file="{", runs={}).faults
 
 
 def test_an_unreadable_entry_is_found() -> None:
@@ -182,7 +182,7 @@ def test_a_look_elsewhere_makes_all_later_ones_unplanned() -> None:
     back = plan(record.and_look({"looks": {name: 7}, "plan": 2}), with_seeds(range(6)), bce=7, mse=7)
     (claim,) = claims_of(back)
     (found,) = judgements([claim], records_of(claim, 7), {})
-    assert claim.other_looks == (7,)
+    assert claim.looked == (6, 7)
     assert (claim.standing, found.seeds) == ("registered", 7)  # the seed that was seen still counts
     assert "any number of looks" in found.verdict.rule
 

@@ -3,10 +3,10 @@
 import json
 import shutil
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from homes import home_at
 from made_up import PLAIN, reported, store_of, train
 from mlflow.tracking._tracking_service import utils
 
@@ -20,9 +20,7 @@ LOSS, BITS = "bce beats mse on squared error", "laplace beats mse on common head
 def finished(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Path:
     """A home in which a study has all its results."""
     home = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_HOME", str(home))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with home_at(home):
         (home / "mlruns").mkdir()
         shutil.copy(mlflow_template, home / "mlruns" / "mlflow.db")
         file = home / "a_study.py"
@@ -240,11 +238,88 @@ def test_a_changed_base_supersedes_its_runs_and_claims(study: Path) -> None:
     assert page.folder("a_study", "default").exists()
 
 
-def test_results_of_another_study_are_known_too(study: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", ["budget.seeds=range(5)", "budget.seeds=range(6,12)", "budget.evaluation=full"])
+def test_results_of_another_study_are_known_too(study: Path, changes: str) -> None:
+    """More seeds, other seeds, a deeper evaluation: the same arms under another name."""
     reported(study)
-    variant = f"{study}[budget.seeds=range(5)]"
-    store, ablation = store_of(variant)
+    store, ablation = store_of(f"{study}[{changes}]")
     with store.ablation_queue(ablation, ablation.cells("default"), "") as queue:
         plan = store.keep_plan(ablation, queue.store, {})
-    assert [c.standing for c in plans.claims_of(plan)] == ["amended", "amended"]
-    assert replace(plan).plans[0].known == {"bce": 5, "mse": 5, "laplace": 5}
+    assert plan.plans[0].known == {"bce": 0, "mse": 0, "laplace": 0}
+    assert plan.plans[0].elsewhere == {"bce": 6, "mse": 6, "laplace": 6}
+    for claim in plans.claims_of(plan):
+        assert claim.standing_in_words == "amended after 12 results of its arms, 12 of them in other studies"
+
+
+def test_one_arm_of_another_study_tells_nothing_of_a_difference(study: Path) -> None:
+    reported(study)
+    file = study.with_name("another.py")
+    file.write_text(PLAIN.replace('"mse": {"likelihood": "mse"}', '"mse": {"likelihood": "mse", "beta": 2.0}'))
+    train(file)
+    assert [row["standing"] for row in reported(file).rows] == ["registered", "registered"]
+
+
+def test_a_deeper_evaluation_is_a_change_and_no_further_comparison(study: Path) -> None:
+    reported(study)
+    edit(study, "epochs=1", 'epochs=1, evaluation="full"')
+    train(study)
+    shown = reported(study)
+    assert [row["standing"] for row in shown.rows] == ["amended", "amended"]
+    assert shown.row(LOSS)["seeds"] == 6
+
+
+def test_a_plan_that_is_slipped_in_afterwards_registers_nothing(study: Path) -> None:
+    """With every digest right, and a claim that no result was known."""
+    reported(study)
+    added = '        Hypothesis(better="laplace", worse="bce", metric="test/common_bits"),\n'
+    edit(study, "    hypotheses=(\n", f"    hypotheses=(\n{added}")
+    store, ablation = store_of(study)
+    with store.ablation_queue(ablation, ablation.cells("default"), "") as queue:
+        record = store.plan_of(queue.store)
+        content = plans.stated(
+            ablation, name="a_study", budget="default", question="Does the loss matter?", data={"digits": "d" * 64}
+        )
+        forged = record.and_plan(content, {"bce": 0, "mse": 0, "laplace": 0})
+        plans.add(queue.store, forged)
+    store.tracker.keep_plan(forged.head, forged.as_text())
+    shown = reported(study)
+    assert not shown.faults
+    assert shown.standing("laplace beats bce") == "amended"
+    assert shown.row("laplace beats bce")["results_known"] == 12
+    assert shown.standing(LOSS) == "registered"
+
+
+def test_what_a_kill_left_undone_is_done_by_the_next_start(study: Path) -> None:
+    reported(study)
+    edit(study, "margin=3.0", "margin=30.0")
+    store, ablation = store_of(study)
+    kept = store.tracker.plan_on_record()
+    with store.ablation_queue(ablation, ablation.cells("default"), "") as queue:
+        record = store.keep_plan(ablation, queue.store)
+        store.tracker.keep_plan(*kept)  # as if the driver had been killed between the two stores
+        store.tracker.client.delete_tag(store.tracker.parent, "superseded.by")
+        assert store.keep_plan(ablation, queue.store).head == record.head
+    assert store.tracker.plan_on_record() == (record.head, record.as_text())
+    assert store.tracker.study_tag("superseded.by") == "plan 2"
+
+
+def test_verdicts_of_an_earlier_report_go_when_training_goes_on(study: Path) -> None:
+    reported(study)
+    store, _ = store_of(study)
+    store.tracker.reopen_study()
+    client = store.tracker.client
+    assert not [name for name in client.get_run(store.tracker.parent).data.tags if name.startswith("verdict.")]
+    assert "confirmed" not in client.get_experiment(store.tracker.experiment_id).tags["mlflow.note.content"]
+
+
+def test_the_second_look_is_shown_again_as_it_was(study: Path) -> None:
+    """Verdicts, tables and winner of a report rest on the same look, however often it is made."""
+    file = study.with_name("looks.py")
+    text = PLAIN.replace("latent=2", "latent=5").replace("seeds=range(6)", "seeds=range(12), looks=(6, 9, 12)")
+    file.write_text(text.replace('        Hypothesis(better="bce", worse="mse", metric="test/squared_error", margin=3.0),\n', ""))
+    for seeds in (6, 9):
+        train(file, most=3 * seeds - (0 if seeds == 6 else 18))
+        for _ in range(2):
+            shown = reported(file)
+            assert shown.row(BITS)["seeds"] == seeds
+            assert f"{3 * seeds} of {3 * seeds} trials" in shown.html

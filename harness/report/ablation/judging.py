@@ -6,13 +6,47 @@ from typing import Any
 
 import numpy as np
 
-from harness.plans import BROKEN, UNPLANNED, PlannedClaim, PlanRecord, claims_of, stated
+from harness.plans import PlannedClaim, PlanRecord, Standing, claims_of, stated
+from harness.scores import diverged
 from harness.stats import Claim, Paired, Verdict, bootstrap_interval, judge, settled
 from harness.study import Ablation
 from harness.tracking import Record
 
 MARKS = {"confirmed": ("yes", "green"), "refuted": ("no", "red"), "equal": ("equal", "cyan")}
 OPEN = ("open", "yellow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """The scores of a claim at the look that is due.
+
+    Attributes:
+        better, worse: by seed, of the seeds for which both arms have the score.
+        looks: the planned looks, those that are reached as the number of seeds that have the score.
+        look: the number of seeds of the look, with those that have no score.
+        diverged: the number of seeds of which a trial diverged.
+        why_none: why there is no verdict, in words; empty if there is one.
+    """
+
+    better: Sequence[float] = ()
+    worse: Sequence[float] = ()
+    looks: tuple[int, ...] = ()
+    look: int = 0
+    diverged: int = 0
+    why_none: str = ""
+
+    @property
+    def reservations(self) -> list[str]:
+        """What is to be said beside a verdict that rests on these scores."""
+        missing, words = self.look - len(self.better), []
+        if missing:
+            words.append(f"{missing} of {self.look} seeds have no score")
+        if self.diverged:
+            words.append(f"{self.diverged} of {len(self.better)} seeds diverged")
+        return words
+
+
+NO_BASIS = Basis()
 
 
 @dataclass(frozen=True)
@@ -24,14 +58,14 @@ class Judgement:
         verdict: None if there is none yet, or none at all.
         reason: why there is none, in words; empty if there is one.
         bootstrap: the 95 % BCa bootstrap interval of the difference, which no verdict uses.
-        seeds: the number of seeds that the verdict rests on.
+        basis: the scores that it rests on.
     """
 
     claim: PlannedClaim
     verdict: Verdict | None
     reason: str = ""
     bootstrap: tuple[float, float] = (-np.inf, np.inf)
-    seeds: int = 0
+    basis: Basis = NO_BASIS
 
     @property
     def mark(self) -> str:
@@ -51,7 +85,14 @@ class Judgement:
     @property
     def sentence(self) -> str:
         """The claim in words with what came out."""
-        return self.verdict.sentence if self.verdict else f"{self.claim.words}: {self.reason}"
+        if not self.verdict:
+            return f"{self.claim.words}: {self.reason}"
+        return "; ".join([self.verdict.sentence, *self.basis.reservations])
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds that the verdict rests on; 0 without one."""
+        return len(self.basis.better) if self.verdict else 0
 
     @property
     def standing(self) -> str:
@@ -99,6 +140,8 @@ class Judgement:
             "outcome": self.outcome,
             "sentence": self.sentence,
             "seeds": self.seeds,
+            "seeds_planned": self.basis.look,
+            "seeds_diverged": self.basis.diverged,
         }
         if not verdict:
             return shared
@@ -133,87 +176,102 @@ def margin(difference: Paired, digits: int) -> str:
 
 
 def planned_claims(record: PlanRecord, study: Ablation, name: str, budget: str) -> list[PlannedClaim]:
-    """Return the claims of a record; without one those of the study itself, whose standing nobody can know."""
-    if record.plans:
+    """Return the claims of a record; without a sound one those of the study itself, whose standing nobody can know."""
+    if record.plans and not record.faults:
         return claims_of(record)
     virtual = PlanRecord().and_plan(stated(study, name=name, budget=budget, question="", data={}), {})
-    standing = BROKEN if record.faults else UNPLANNED
+    standing = Standing.BROKEN if record.faults else Standing.NONE
     return [replace(claim, standing=standing) for claim in claims_of(virtual)]
 
 
-def judgements(claims: Sequence[PlannedClaim], records: Mapping[str, Record], failures: Mapping[str, str]) -> list[Judgement]:
+def judgements(
+    claims: Sequence[PlannedClaim], records: Mapping[str, Record], failures: Mapping[str, str], most: int | None = None
+) -> list[Judgement]:
     """Return the judgements of all claims, which are one family, in their order.
 
     A verdict is given at looks alone: once every trial of the seeds of a look has a result or has failed for good. A claim that
     has none yet is a member of the family all the same.
+
+    Args:
+        claims: of one study.
+        records: the finished runs by cell id.
+        failures: the reasons of trials that failed for good, by cell id.
+        most: the number of seeds of the present plan that looks have come to; None for all.
     """
-    found = [_at_look(claim, records, failures) for claim in claims]
-    verdicts = judge([judged for judged, _ in found])
+    found = [_basis(claim, records, failures, most) for claim in claims]
+    verdicts = judge([_claim(claim, basis) for claim, basis in zip(claims, found, strict=True)])
     result = []
-    for claim, (judged, reason), verdict in zip(claims, found, verdicts, strict=True):
-        if reason or verdict.outcome == "too early":
-            result.append(Judgement(claim, None, reason or "no verdict yet"))
+    for claim, basis, verdict in zip(claims, found, verdicts, strict=True):
+        if basis.why_none or verdict.outcome == "too early":
+            result.append(Judgement(claim, None, basis.why_none or "no verdict yet"))
             continue
-        low, high = bootstrap_interval(judged.better, judged.worse)
+        low, high = bootstrap_interval(basis.better, basis.worse)
         if claim.direction == "lower":
             low, high = -high, -low
-        result.append(Judgement(claim, verdict, "", (low, high), len(judged.better)))
+        result.append(Judgement(claim, verdict, "", (low, high), basis))
     return result
 
 
 def looks_taken(found: Sequence[Judgement]) -> dict[str, int]:
-    """Return the number of seeds of each look that verdicts rest on, by the name of what is compared.
-
-    A planned look counts as planned, though trials of it have failed.
-    """
-    taken = {}
-    for j in found:
-        if j.verdict:
-            reached = [n for n in j.claim.looks if n >= j.seeds]
-            taken[j.claim.name] = reached[0] if j.claim.as_planned and reached else j.seeds
-    return taken
+    """Return the number of seeds of each look that verdicts rest on, by the name of what is compared."""
+    return {j.claim.name: j.basis.look for j in found if j.verdict}
 
 
 def all_settled(found: Sequence[Judgement]) -> bool:
     """Return whether every claim that is not withdrawn has a verdict that further planned looks would not change."""
-    return all(j.verdict is not None and settled(j.verdict) for j in found if j.claim.standing != "withdrawn")
+    return all(j.verdict is not None and settled(j.verdict) for j in found if j.claim.standing != Standing.WITHDRAWN)
 
 
-def _at_look(claim: PlannedClaim, records: Mapping[str, Record], failures: Mapping[str, str]) -> tuple[Claim, str]:
-    """Return a claim with its scores at the last look that is reached, and why it has none, in words, if it has none."""
-    pairs: dict[int, tuple[float, float]] = {}
-    for seed in claim.seeds:
-        found = [records[cells[seed]].metrics.get(claim.metric) for cells in claim.cells if cells.get(seed) in records]
-        scores = [x for x in found if x is not None and np.isfinite(x)]
-        if len(scores) == 2:
-            pairs[seed] = (scores[0], scores[1])
+def _claim(claim: PlannedClaim, basis: Basis) -> Claim:
+    """Return a claim with the scores that its verdict rests on."""
+    return Claim(
+        words=claim.words,
+        better=basis.better,
+        worse=basis.worse,
+        direction=claim.direction,
+        looks=basis.looks,
+        unplanned=not claim.as_planned and not basis.why_none,
+        margin=claim.margin,
+        digits=claim.digits,
+    )
+
+
+def _basis(claim: PlannedClaim, records: Mapping[str, Record], failures: Mapping[str, str], most: int | None) -> Basis:
+    """Return the scores of a claim at the last look that is reached.
+
+    A claim whose seeds or looks were changed after results is judged over all seeds that were ever planned for it; while its new
+    look is not reached, at the last look of the plan before.
+    """
+    trials = {seed: [records.get(cells.get(seed, "")) for cells in claim.cells] for seed in claim.seeds}
+    scored: dict[int, list[float]] = {}
+    for seed, pair in trials.items():
+        found = [r.metrics[claim.metric] for r in pair if r is not None and claim.metric in r.metrics]
+        if len(found) == 2 and np.isfinite(found).all():
+            scored[seed] = found
 
     def over(seed: int) -> bool:
         return all(cells.get(seed) in records or cells.get(seed) in failures for cells in claim.cells)
 
-    def usable(seeds: Sequence[int]) -> int:
-        return sum(seed in pairs for seed in seeds)
-
-    reached = [n for n in claim.due if all(map(over, claim.due_seeds[:n]))]
-    planned = [n for n in claim.looks if all(map(over, claim.seeds[:n]))]
-    looks = tuple(dict.fromkeys(usable(claim.seeds[:n]) if n in planned else n for n in claim.looks))
-    chosen = claim.seeds[: planned[-1]] if claim.as_planned and planned else claim.seeds
-    used = [pairs[seed] for seed in chosen if seed in pairs]
-    reason = ""
-    if not reached:
+    planned = [n for n in claim.looks if all(map(over, claim.seeds[:n])) and (most is None or n <= most or not claim.as_planned)]
+    due = [n for n in claim.due if all(map(over, claim.due_seeds[:n])) and (most is None or n <= most)]
+    looks = tuple(dict.fromkeys(sum(s in scored for s in claim.seeds[:n]) if n in planned else n for n in claim.looks))
+    chosen: Sequence[int] = claim.seeds[: planned[-1]] if planned else ()
+    if due and not claim.as_planned:
+        ahead = claim.due_seeds[due[-1] :]
+        chosen = [seed for seed in claim.seeds if seed not in ahead]
+    used = [seed for seed in chosen if seed in scored]
+    why_none = ""
+    if not chosen:
         done = sum(map(over, claim.due_seeds))
-        due = ", ".join(map(str, claim.due))
-        reason = f"no verdict yet, {done} of {len(claim.due_seeds)} seeds are done and the look is at {due}"
+        at = ", ".join(map(str, claim.due))
+        why_none = f"no verdict yet, {done} of {len(claim.due_seeds)} seeds are done and the look is at {at}"
     elif not used:
-        reason = "no verdict, no seed has the score in both arms"
-    judged = Claim(
-        words=claim.words,
-        better=[a for a, _ in used] if not reason else [],
-        worse=[b for _, b in used] if not reason else [],
-        direction=claim.direction,
+        why_none = "no verdict, no seed has the score in both arms"
+    return Basis(
+        better=[scored[seed][0] for seed in used],
+        worse=[scored[seed][1] for seed in used],
         looks=looks,
-        unplanned=not claim.as_planned and not reason,
-        margin=claim.margin,
-        digits=claim.digits,
+        look=len(chosen),
+        diverged=sum(any(r is not None and diverged(r.metrics) for r in trials[seed]) for seed in used),
+        why_none=why_none,
     )
-    return judged, reason

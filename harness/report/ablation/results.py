@@ -33,6 +33,7 @@ class AblationResults:
         failures: the reasons of trials that failed for good, by cell id.
         pictures: the file pictures.npz of the first finished seed, by arm.
         plan: what was stated before the runs, and the looks at them.
+        seeds_due: the number of seeds that its looks have come to; None for all.
     """
 
     name: str
@@ -43,6 +44,7 @@ class AblationResults:
     failures: Mapping[str, str]
     pictures: Mapping[str, Path]
     plan: PlanRecord = NO_PLAN
+    seeds_due: int | None = None
 
     @classmethod
     def collect(
@@ -84,6 +86,7 @@ class AblationResults:
             failures=failures,
             pictures=pictures,
             plan=plan,
+            seeds_due=seeds,
         )
 
     @cached_property
@@ -149,7 +152,12 @@ class AblationResults:
     def judgements(self) -> list[Judgement]:
         """The study's claims as they are judged together, those that were withdrawn after a result last."""
         claims = planned_claims(self.plan, self.study, self.name, self.budget)
-        return judgements(claims, self.records, self.failures)
+        return judgements(claims, self.records, self.failures, self.seeds_due)
+
+    @property
+    def interim(self) -> bool:
+        """True if there are claims and a verdict on none yet, so that differences of arms should not be shown either."""
+        return bool(self.judgements) and not any(j.verdict for j in self.judgements)
 
     @property
     def settled(self) -> bool:
