@@ -28,7 +28,7 @@ def template(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
         patch.setenv("HARNESS_DATA", str(home / "data"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         queue, tracker = queue_of(PAIR), MlflowTracker("a_study", "default", "")
-        plan = plans.PlanRecord().and_plan({"arms": {}}, {})
+        plan = plans.PlanRecord().and_plan({"arms": {}}, {}).and_look({"looks": {}})
         plans.add(queue.store, plan)
         tracker.keep_plan(plan.head, plan.as_text())
         train(queue, tracker, home / "scratch")
