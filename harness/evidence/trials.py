@@ -99,11 +99,12 @@ def _fields_of(params: Mapping[str, Any]) -> dict[str, Any]:
 def _is_kept(value: Any, kept: str) -> bool:
     """Return whether the value of a field at a point of a search is that of a parameter of a run.
 
-    A tuple is chosen by its text, and a run keeps a list. What code of the user's own is called is not compared.
+    A tuple is chosen by its text, and a run keeps a list. Not compared are the name of the user's own code, which a run keeps with
+    its digest, and None, for which a run keeps the default.
 
     >>> _is_kept(0.5, "0.5"), _is_kept("(16, 8)", "[16, 8]"), _is_kept("relu", "tanh")
     (True, True, False)
     """
     if isinstance(value, str) and kept.startswith("["):
         return str(tuple(ast.literal_eval(kept))) == value
-    return str(value) == kept or ":" in str(value)
+    return str(value) == kept or value is None or ":" in str(value)
