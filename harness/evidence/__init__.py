@@ -6,6 +6,6 @@ to a store or takes a lock, and nothing here decides what is run or what a resul
 """
 
 from harness.evidence.manifest import Beginning, History, Place, Witness, of_report
-from harness.evidence.schema import FILE, TAG, sha256_of
+from harness.evidence.schema import FILE, MADE_OF, TAG, sha256_of
 
-__all__ = ["FILE", "TAG", "Beginning", "History", "Place", "Witness", "of_report", "sha256_of"]
+__all__ = ["FILE", "MADE_OF", "TAG", "Beginning", "History", "Place", "Witness", "of_report", "sha256_of"]

@@ -1,19 +1,16 @@
-"""What can be wrong with the record of a run, of a report, of a trial store. A fault names run, field or file, and both values."""
+"""What can be wrong with the record of a run. A fault names run, field or file, and both values."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.evidence.facts import DIFF
 from harness.evidence.manifest import STUDY, WEIGHTS
-from harness.evidence.schema import FILE, REPORT, TAG, TRIAL, absent, canonical, digests_of, score_as_json, series_digest, sha256_of
-from harness.queue import TrialOnRecord
+from harness.evidence.schema import FILE, TAG, TRIAL, absent, canonical, digests_of, score_as_json, series_digest, sha256_of
 from harness.references import FILE as COMPONENTS
 from harness.tracking import Inspected, Inspection, params_of
-
-COUNTS = ("COMPLETE", "PRUNED")  # states in which a trial of a search may have finished runs
 
 
 @dataclass
@@ -24,11 +21,13 @@ class Found:
         lines: the faults.
         files: the number of files whose bytes were read.
         scores: the number of scores that were compared.
+        elsewhere: what is not on this machine, which is no fault: it may be on the one that made it.
     """
 
     lines: list[str] = field(default_factory=list)
     files: int = 0
     scores: int = 0
+    elsewhere: list[str] = field(default_factory=list)
 
     def add(self, name: str, run: str, what: str) -> None:
         """Add a fault of a run, which people call by `name`."""
@@ -65,7 +64,7 @@ def run_faults(found: Found, run: Inspected, folder: Path, attribute: str | None
         return
     lineage, results, spec = (manifest.get(group) or {} for group in ("lineage", "results", "spec"))
     kept = lineage.get("files") or {}
-    for what in _file_faults(found, kept, folder):
+    for what in file_faults(found, kept, folder):
         found.add(run.name, run.run, what)
     inner = (
         ("code.diff_sha256", manifest.get("code", {}).get("diff_sha256"), kept.get(DIFF)),
@@ -102,7 +101,7 @@ def _digest_faults(tag: str | None, attribute: str | None, folder: Path, manifes
             yield f"{FILE}: sha256 in {where} {kept}, found {actual}"
 
 
-def _file_faults(found: Found, kept: Mapping[str, str], folder: Path) -> Iterator[str]:
+def file_faults(found: Found, kept: Mapping[str, str], folder: Path) -> Iterator[str]:
     """Yield the files of a folder that are missing, changed, or not in its manifest."""
     actual = digests_of(folder)
     found.files += len(actual)
@@ -138,91 +137,3 @@ def _score_faults(found: Found, run: Inspected, results: Mapping[str, Any], stor
         first = {step: values[0] for step, values in history.items() if step not in again}
         if series_digest(first) != digest or any(len(values) > 1 for values in history.values()):
             yield f"metric {key}: its values by epoch are not those that were kept"
-
-
-def report_faults(
-    found: Found, parent: Inspected, folder: Path, where: str, counted: Mapping[str, Inspected], wanted: Collection[str]
-) -> None:
-    """Add what is wrong with a report.
-
-    Args:
-        found: the faults.
-        parent: the run of the study.
-        folder: of the report's files.
-        where: the folder in words.
-        counted: the runs that count, by id; empty to hold the files alone.
-        wanted: the ids of those that a report of the present plan is made of.
-    """
-    manifest, name = manifest_of(folder), f"the report {where}"
-    actual = sha256_of(folder / FILE) if manifest is not None else "not there"
-    if parent.tags[TAG] != actual:
-        found.add(name, parent.run, f"{FILE}: sha256 in the tag {TAG} {parent.tags[TAG]}, found {actual}")
-    if not manifest:
-        return
-    for field_name in absent(manifest, REPORT):
-        found.add(name, parent.run, f"{FILE}: the field {field_name} is missing")
-    report = manifest.get("report") or {}
-    for what in _file_faults(found, report.get("files") or {}, folder):
-        if "is not in" not in what:  # a report of an earlier plan may have had more files
-            found.add(name, parent.run, what)
-    if not counted:
-        return
-    runs = report.get("runs") or {}
-    for run, digest in runs.items():
-        if run not in counted:
-            found.add(name, parent.run, f"made of run {run}, which does not count")
-        elif digest != counted[run].tags.get(TAG, digest):
-            found.add(name, parent.run, f"made of run {run} with the manifest {digest}, which has {counted[run].tags[TAG]} now")
-    for run in sorted(set(wanted) - runs.keys()):
-        found.add(name, parent.run, f"made without {counted[run].name} (run {run}): write it anew")
-
-
-def store_faults(found: Found, runs: Sequence[Inspected], trials: Sequence[TrialOnRecord], planned: Mapping[str, str]) -> None:
-    """Add where the two stores do not agree: every trial that counts names a finished run, and every finished run one such trial.
-
-    Args:
-        found: the faults.
-        runs: of MLflow.
-        trials: of the trial store.
-        planned: the names of the cells that the study's file has, by the id of the spec.
-    """
-    by_id = {r.run: r for r in runs}
-    named: dict[str, TrialOnRecord] = {}
-    for t in trials:
-        for part, run in t.runs.items():
-            named[run] = t
-            _trial_faults(found, t, part, by_id.get(run))
-    cells: dict[tuple[str, str], list[Inspected]] = {}
-    for r in runs:
-        if r.status != "FINISHED":
-            continue
-        cells.setdefault((r.tags.get("ledger", ""), r.tags.get("cell", "")), []).append(r)
-        if r.run not in named:
-            found.add(r.name, r.run, "FINISHED, but no trial of the trial store names it")
-    for same in cells.values():
-        if len(same) > 1:
-            others = ", ".join(r.run for r in same[1:])
-            found.add(same[0].name, same[0].run, f"its cell has {len(same)} finished runs, 1 counts: also {others}")
-    settled = {cell for _, cell in cells} | {t.cell for t in trials if t.given_up}
-    found.lines += [f"{name} (spec {cell}): has no result" for cell, name in planned.items() if cell not in settled]
-
-
-def _trial_faults(found: Found, t: TrialOnRecord, part: int, run: Inspected | None) -> None:
-    """Add what is wrong with a trial and the run that it names for one of its seeds."""
-    status = run.status if run else "not there"
-    name, run_id = (f"{run.name}, {t.name}" if run else t.name), t.runs[part]
-    over = t.state == "COMPLETE"
-    if over and status != "FINISHED":
-        found.add(name, run_id, f"the trial is COMPLETE, but the status of its run is {status}")
-    allowed = ("COMPLETE",) if t.cell else (*COUNTS, "RUNNING", "WAITING")
-    if status == "FINISHED" and t.state not in allowed:
-        found.add(name, run_id, f"the run is FINISHED, but the state of its trial is {t.state}")
-    if run is None:
-        return
-    if t.cell and run.tags.get("cell") != t.cell:
-        found.add(name, run_id, f"the trial is of the spec {t.cell}, its run of {run.tags.get('cell')}")
-    if run.tags.get("trial") != str(t.number):
-        found.add(name, run_id, f"the run names trial {run.tags.get('trial')}, the trial is {t.number}")
-    for value in t.values.get(part, ()) if over else ():
-        if value not in run.record.metrics.values():
-            found.add(name, run_id, f"the trial is judged by {value}, which is no score of its run")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SPEC, STUDY, WEIGHTS = "spec.json", "study.py", "state_dict.pt"
 UNTOLD = "not told by the process that trained"
 NO_PLAN = "none: this study has no stored plan"
+NO_WINNER = "none: the report names no trial as the best"
 
 
 class Place(NamedTuple):
@@ -188,7 +189,9 @@ def gaps_s(stints: Sequence[Mapping[str, Any]]) -> list[float]:
     ]
 
 
-def of_report(folder: Path, study: str, budget: str, records: Sequence[Record], plan: str = "") -> str:
+def of_report(
+    folder: Path, study: str, budget: str, records: Sequence[Record], *, plan: str = "", note: str = "", winner: str = ""
+) -> str:
     """Write the manifest of a report into its folder, and return its sha256.
 
     Args:
@@ -197,6 +200,8 @@ def of_report(folder: Path, study: str, budget: str, records: Sequence[Record], 
         budget: its name.
         records: the runs that the report was made of.
         plan: the sha256 of the plan that it judges by; empty if there is none.
+        note: the text that describes the study in MLflow from now on.
+        winner: the id of the spec of the trial that the report names as the best; empty if it names none.
     """
     report = {
         "study": study,
@@ -207,6 +212,8 @@ def of_report(folder: Path, study: str, budget: str, records: Sequence[Record], 
         "files": digests_of(folder),
         "runs": {r.run: r.tags.get(TAG, "none: recorded before manifests were kept") for r in records},
         "plan": plan or NO_PLAN,
+        "note_sha256": sha256_of(note),
+        "winner": winner or NO_WINNER,
     }
     return _write(folder, {"schema": SCHEMA, "report": report})
 

@@ -1,6 +1,7 @@
 """`harness replay`: a trial on record is trained again the same way, in a scratch folder, and compared bit by bit."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +15,25 @@ from harness.errors import UserError
 from harness.evidence.facts import split_digest
 from harness.evidence.faults import manifest_of
 from harness.evidence.manifest import SPEC, WEIGHTS
-from harness.evidence.schema import is_cost, score_as_json, sha256_of
+from harness.evidence.schema import FILE, absent, is_cost, score_as_json, sha256_of
 from harness.evidence.verify import is_run, planned
 from harness.spec import EXECUTION, TrialSpec
 from harness.tracking import Inspected, Inspection, inspection
 
 # On another kind of machine sums are taken in another order: a score may differ by this much of itself, or of 1 if it is smaller.
 TOLERANCE = 0.02
+EQUAL, CLOSE, OTHER = "equal bit by bit", f"within {TOLERANCE:.0%} on another kind of machine", "not equal"
+# The fields of a manifest without which a trial cannot be trained again and compared.
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "code": ("digest",),
+    "spec": ("id", "resolved"),
+    "environment": ("torch", "torch_build"),
+    "hardware": ("cpu",),
+    "data": ("splits",),
+    "execution": ("stints", "evaluation"),
+    "results": ("metrics",),
+    "lineage": ("weights_sha256",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,25 +55,32 @@ class Replayed:
     same_weights: bool = False
 
     @property
+    def outcome(self) -> str:
+        """The result in a few words: one of `EQUAL`, `CLOSE` and `OTHER`."""
+        if self.differences:
+            return OTHER
+        return EQUAL if self.same_weights and self.furthest == 0 else CLOSE
+
+    @property
     def words(self) -> str:
         """The result in a line."""
-        if self.differences:
+        if self.outcome == OTHER:
             return "NOT EQUAL: " + "; ".join(self.differences)
-        if self.kind:
-            other = f"another kind, which differs in {', '.join(self.kind)}"
-            weights = "the same weights" if self.same_weights else "other weights"
-            return f"within {TOLERANCE:.0%}: {self.scores} scores, the furthest off by {self.furthest:.1e}; {weights} ({other})"
-        return f"equal: weights and {self.scores} scores, bit by bit"
+        other = f" (another kind, which differs in {', '.join(self.kind)})" if self.kind else ""
+        if self.outcome == EQUAL:
+            return f"equal: weights and {self.scores} scores, bit by bit{other}"
+        weights = "the same weights" if self.same_weights else "other weights"
+        return f"within {TOLERANCE:.0%}: {self.scores} scores, the furthest off by {self.furthest:.1e}; {weights}{other}"
 
 
 def replay(reference: str, budget: str, count: int, console: Console) -> int:
     """Train a run by its id, or some runs of a study spread evenly over its arms, again, and print whether they come out equal.
 
     Returns:
-        0 if all do, else 1.
+        0 if all do, or are within `TOLERANCE` on another kind of machine, else 1.
 
     Raises:
-        UserError: no such study, budget or run is on record, or none of its runs has a manifest.
+        UserError: no such study, budget or run is on record, or its manifest does not say how it was trained.
         MachineError: the tracking store cannot be read, or the device of the record is not here.
     """
     if count < 1:
@@ -75,19 +95,34 @@ def replay(reference: str, budget: str, count: int, console: Console) -> int:
             chosen = [chosen[i * len(chosen) // min(count, len(chosen))] for i in range(min(count, len(chosen)))]
         if not chosen:
             raise UserError(f"no trial of {reference} ({budget} budget) has finished: there is nothing to train again")
-        different = 0
+        outcomes: Counter[str] = Counter()
         for run in chosen:
             with store.folder(run) as folder:
-                manifest = manifest_of(folder)
-                if not manifest or not isinstance(manifest["execution"]["stints"], list):
-                    raise UserError(f"{run.name} (run {run.run}) has no manifest that says how it was trained")
+                manifest = manifest_of(folder) or {}
+                if missing := list(_untold(manifest)):
+                    raise UserError(
+                        f"{run.name} (run {run.run}) cannot be trained again: its {FILE} does not tell {', '.join(missing[:4])}\n"
+                        f"harness verify {run.run} says what else is not as it was kept"
+                    )
                 others = {r.tags["cell"]: r for r in runs if r.tags.get("cell")}
                 mates = list(_mates(manifest, others, store))
                 result = replayed(manifest, folder, mates)
-            different += bool(result.differences)
+            outcomes[result.outcome] += 1
             console.print(f"{run.name} (run {run.run}): {result.words}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{len(chosen) - different} of {len(chosen)} came out the same", highlight=False)
-    return int(bool(different))
+    counts = ", ".join(f"{outcomes[what]} {what}" for what in (EQUAL, CLOSE, OTHER) if what == EQUAL or outcomes[what])
+    console.print(f"of {len(chosen)} trials: {counts}", highlight=False)
+    return int(bool(outcomes[OTHER]))
+
+
+def _untold(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the fields of a manifest that a replay needs, and that it lacks or that the process that trained did not tell."""
+    yield from absent(manifest, NEEDED)
+    execution = manifest.get("execution")
+    if isinstance(execution, Mapping):
+        for name, kind in {"stints": list, "evaluation": Mapping}.items():
+            value = execution.get(name)
+            if value == [] or (value and not isinstance(value, kind)):
+                yield f"execution.{name} ({value})"
 
 
 def _mates(manifest: Mapping[str, Any], runs: Mapping[str, Inspected], store: Inspection) -> Iterator[TrialSpec]:

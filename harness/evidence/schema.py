@@ -11,7 +11,7 @@ from harness.scores import COST, SCORES, row_of
 from harness.tracking import MANIFEST as FILE
 from harness.tracking import MANIFEST_TAG as TAG
 
-__all__ = ["FILE", "TAG", "absent", "canonical", "digests_of", "is_cost", "score_as_json", "series_digest", "sha256_of"]
+__all__ = ["FILE", "MADE_OF", "TAG", "absent", "canonical", "digests_of", "is_cost", "score_as_json", "series_digest", "sha256_of"]
 
 SCHEMA = 1
 
@@ -48,7 +48,10 @@ STINT = (
 )
 EVALUATION = ("device", "threads", "begun", "ended", "seconds")
 # Of the manifest of a report, in the parent run.
-REPORT: Mapping[str, tuple[str, ...]] = {"report": ("study", "budget", "written", "command", "code", "files", "runs", "plan")}
+REPORT: Mapping[str, tuple[str, ...]] = {
+    "report": ("study", "budget", "written", "command", "code", "files", "runs", "plan", "note_sha256", "winner")
+}
+MADE_OF = "report.made_of"  # the tag of the parent run that says what its report was made of; the page says the same
 
 
 def canonical(values: Mapping[str, Any]) -> str:
@@ -111,5 +114,6 @@ def absent(manifest: Mapping[str, Any], groups: Mapping[str, tuple[str, ...]]) -
     if isinstance(execution, Mapping) and isinstance(execution.get("stints"), list):
         for i, stint in enumerate(execution["stints"]):
             yield from (f"execution.stints.{i}.{name}" for name in STINT if name not in stint)
-        evaluation = execution.get("evaluation") or {}
-        yield from (f"execution.evaluation.{name}" for name in EVALUATION if name not in evaluation)
+        evaluation = execution.get("evaluation")
+        if isinstance(evaluation, Mapping):
+            yield from (f"execution.evaluation.{name}" for name in EVALUATION if name not in evaluation)

@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +12,10 @@ from rich.console import Console
 from harness import paths, plans, study
 from harness.errors import UserError
 from harness.evidence.facts import located
-from harness.evidence.faults import Found, manifest_of, report_faults, run_faults, store_faults
+from harness.evidence.faults import Found, manifest_of, run_faults
+from harness.evidence.reports import Known, report_faults
 from harness.evidence.schema import TAG, sha256_of
+from harness.evidence.trials import store_faults
 from harness.queue import TrialOnRecord, stores_on_record
 from harness.tracking import Inspected, Inspection, inspection, plan_tags
 
@@ -74,8 +77,8 @@ def verify(reference: str, budget: str, console: Console, *, storage: str = "") 
         _hold_data(books)
         if one is None:
             _hold_checkpoints(books)
-            _hold_plans(books, store, notes)
-            _hold_reports(books, store)
+            heads = _hold_plans(books, store, notes)
+            _hold_reports(books, store, heads)
         elif one.status != "FINISHED":
             books.found.add(one.name, one.run, f"its status is {one.status}, so it counts for nothing")
     for line in books.found.lines:
@@ -123,7 +126,7 @@ def _hold_runs(books: Books, runs: Sequence[Inspected], store: Inspection) -> No
 
 
 def _hold_data(books: Books) -> None:
-    """Hold the raw data files of this machine against the digests that the manifests have of them."""
+    """Hold the raw data files of this machine, those that are there, against the digests that the manifests have of them."""
     wanted: dict[tuple[str, str], str] = {}
     for run, manifest in books.manifests.items():
         files = manifest.get("data", {}).get("files")
@@ -133,9 +136,10 @@ def _hold_data(books: Books) -> None:
     for (name, digest), run in wanted.items():
         path = located(name)
         if name not in actual:
-            actual[name] = sha256_of(path) if path.is_file() else "not there"
-            books.found.files += 1
-        if actual[name] != digest:
+            actual[name] = sha256_of(path) if path.is_file() else ""
+            books.found.files += bool(actual[name])
+            books.found.elsewhere += [f"the data file {name}"] * (not actual[name])
+        if actual[name] not in (digest, ""):
             books.found.lines.append(f"data file {path}: sha256 kept {digest} (run {run}), found {actual[name]}")
 
 
@@ -157,32 +161,51 @@ def _hold_checkpoints(books: Books) -> None:
             books.found.lines.append(f"checkpoint {checkpoint}: sha256 kept {kept}, found {found}")
 
 
-def _hold_plans(books: Books, store: Inspection, notes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Hold the chain of plans and looks in the trial store against its copies: in the parent run, and in the tags of runs."""
+def _hold_plans(books: Books, store: Inspection, notes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Hold the chain of plans and looks in the trial store against its copies: in the parent run, and in the tags of runs.
+
+    Return the digest of the last entry, of each trial store that has one.
+    """
+    stored = {name: plans.read(kept) for name, kept in notes.items()}
+    chains = {name: chain for name, chain in stored.items() if chain.entries or chain.faults}
     for parent in (p for p in books.parents if p.status != "deleted"):
         with store.folder(parent) as folder:
             file = folder / plans.PLAN_FILE
             text = file.read_text(encoding="utf-8") if file.is_file() else ""
         tag = parent.tags.get(plans.PLAN_TAG, "")
-        stored = {name: plans.read(kept) for name, kept in notes.items()}
-        chains = {name: chain for name, chain in stored.items() if chain.entries or chain.faults}
         if tag and not chains:
             books.found.add("the study", parent.run, f"made under plan {tag[:12]}, and the trial store has no plan")
         for name, chain in chains.items():
             begun = plan_tags(r.tags for r in books.finished if r.tags.get("ledger") == name)
-            for fault in chain.checked(tag=tag, file=text, runs=begun).faults:
+            for fault in (*chain.checked(tag=tag, file=text, runs=begun).faults, *_behind(chain, tag, text)):
                 books.found.add(f"the plan in {name}", parent.run, fault)
-            if not tag or not text:
-                books.found.add(f"the plan in {name}", parent.run, f"the parent run has no {plans.PLAN_FILE}, or no tag of it")
+    return [chain.head for chain in chains.values() if chain.head]
 
 
-def _hold_reports(books: Books, store: Inspection) -> None:
-    """Hold the report against its manifest: in the parent run and in the folder of reports, and against the runs that it names."""
+def _behind(chain: plans.PlanRecord, tag: str, text: str) -> Iterator[str]:
+    """Yield in what the parent run's copies of a chain, its digest in a tag and the text of plan.json, are behind the chain."""
+    if not tag or not text:
+        yield f"the parent run has no {plans.PLAN_FILE}, or no tag of it"
+    digests, total = [e.sha256 for e in chain.entries], len(chain.entries)
+    if tag in digests[:-1]:
+        yield f"the tag {plans.PLAN_TAG} of the parent run is that of entry {digests.index(tag) + 1} of {total}"
+    if text:
+        with suppress(ValueError, TypeError):  # what is no list of entries was edited, which is a fault of its own
+            if len(json.loads(text)) < total:
+                yield f"{plans.PLAN_FILE} of the parent run has {len(json.loads(text))} of {total} entries"
+
+
+def _hold_reports(books: Books, store: Inspection, heads: Sequence[str]) -> None:
+    """Hold the report in the parent run against all that it was made of, and its copy on this machine against its manifest.
+
+    `heads` are the digests in which the chains of plans end.
+    """
     parents = [p for p in books.parents if p.status != "deleted"]
     if len(parents) != 1:
         books.found.lines.append(f"{books.name}: {len(parents)} parent runs, 1 expected")
     counted = {r.run: r for r in books.finished if books.of(r.run)}
     wanted = {r.run for r in counted.values() if r.tags.get("cell") in books.planned}
+    known = Known(counted=counted, wanted=wanted, heads=heads, note=store.note(books.name, books.budget))
     for parent in parents:
         if TAG not in parent.tags and not books.manifests and books.finished:
             continue  # as old as its runs, which have their line
@@ -195,9 +218,12 @@ def _hold_reports(books: Books, store: Inspection) -> None:
             books.found.add("the study", parent.run, what)
             continue
         with store.folder(parent) as folder:
-            report_faults(books.found, parent, folder, "in the parent run", counted, wanted)
+            report_faults(books.found, parent, folder, "in the parent run", known)
         copy = paths.mlruns() / "reports" / (books.name if books.budget == "default" else f"{books.name}-{books.budget}")
-        report_faults(books.found, parent, copy, f"in {copy}", {}, set())
+        if copy.is_dir():
+            report_faults(books.found, parent, copy, f"in {copy}")
+        else:
+            books.found.elsewhere.append(f"the report's copy in {copy}")
 
 
 def _summary(books: Books, reference: str) -> str:
@@ -207,6 +233,7 @@ def _summary(books: Books, reference: str) -> str:
     held = f"{len(books.manifests)} runs with {books.found.files} files and {books.found.scores:,} scores" + (
         f"; beside them {others}" if others else ""
     )
+    held += f"; not here, not held: {', '.join(books.found.elsewhere)}" if books.found.elsewhere else ""
     title = f"{reference}: " if is_run(reference) else f"{books.name}, {books.budget} budget: "
     if books.found.lines:
         return f"{title}{len(books.found.lines)} faults in {held}"

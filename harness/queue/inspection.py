@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ class TrialOnRecord:
         runs: the ids of its runs, by index of the seed.
         manifests: the digests of their manifests, likewise.
         values: the values that the trial is judged by, by index of the seed; of a trial that is over.
+        told: what Optuna was told of a trial that is over: of one of a search the mean over its seeds.
+        params: the point of a trial of a search, by parameter.
         given_up: the reason if it failed for good, else empty.
+        replaced: True if it was queued again under another number.
     """
 
     store: str
@@ -37,7 +40,10 @@ class TrialOnRecord:
     runs: Mapping[int, str]
     manifests: Mapping[int, str]
     values: Mapping[int, Sequence[float]]
-    given_up: str
+    told: Sequence[float] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    given_up: str = ""
+    replaced: bool = False
 
     @property
     def name(self) -> str:
@@ -66,14 +72,17 @@ def stores_on_record(study: str, budget: str, storage: str = "") -> tuple[list[T
                 n for n in optuna.get_all_study_names(opened) if n == f"{study}.{budget}" or n.startswith(f"{study}.{budget}.")
             ]
             studies = {name: optuna.load_study(study_name=name, storage=opened) for name in names}
-            trials = [_trial(name, t) for name, found in studies.items() for t in found.trials]
+            trials = []
+            for name, found in studies.items():
+                again = {t.user_attrs.get("again") for t in found.trials}
+                trials += [_trial(name, t, replaced=t.number in again) for t in found.trials]
             return trials, {name: found.user_attrs for name, found in studies.items()}
         finally:
             opened.remove_session()
             opened.engine.dispose()
 
 
-def _trial(store: str, t: FrozenTrial) -> TrialOnRecord:
+def _trial(store: str, t: FrozenTrial, *, replaced: bool) -> TrialOnRecord:
     """Return Optuna's trial as ours."""
     values = {part: json.loads(value) for part, value in _parts(t, "values").items()}
     if "cell" in t.user_attrs and t.values is not None:
@@ -86,7 +95,10 @@ def _trial(store: str, t: FrozenTrial) -> TrialOnRecord:
         runs=_parts(t, "run"),
         manifests=_parts(t, "manifest"),
         values=values,
+        told=t.values or (),
+        params={} if "cell" in t.user_attrs else t.params,
         given_up=t.user_attrs.get("failure", "") if t.user_attrs.get("final") else "",
+        replaced=replaced,
     )
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from harness import evidence, paths, provenance
+from harness.evidence import MADE_OF
 from harness.report.ablation import figures, tables
 from harness.report.ablation.results import AblationResults
 from harness.report.search import figures as search_figures
@@ -24,8 +25,6 @@ from harness.scores import COST, NATIVE, OWN_PMF, TRUST, compared, in_groups
 from harness.stats import RULE
 from harness.study import Cell, Study
 from harness.tracking import Tracker
-
-MADE_OF = "report.made_of"  # the tag of the parent run that says what its report was made of
 
 
 def folder(name: str, budget: str) -> Path:
@@ -58,15 +57,24 @@ def publish(
             _write(results, folder_path, search_results, question)
     tags = {f"verdict.{i}": judgement.line for i, judgement in enumerate(results.judgements, 1)} if results.arms else {}
     tags[MADE_OF] = made_of(results, search_results, question)
-    records = list(results.records.values())
-    tags[evidence.TAG] = evidence.of_report(folder_path, results.name, results.budget, records, results.plan.head)
-    winner = results.winner
-    tags["winner"] = _winner_in_words(results)
-    if winner is not None and tracker.study_tag("winner.cell") != winner.spec.id:
-        tags["winner.cell"] = winner.spec.id
-        tags["winner.model"] = _keep(winner, tracker, results.records[winner.spec.id].run)
+    records, winner = list(results.records.values()), results.winner
     study: Study = search_results.search if search_results else results.study
-    tracker.finish_study(folder_path, tags, note(question, results.budget, study, results))
+    text = note(question, results.budget, study, results)
+    tags[evidence.TAG] = evidence.of_report(
+        folder_path,
+        results.name,
+        results.budget,
+        records,
+        plan=results.plan.head,
+        note=text,
+        winner=winner.spec.id if winner else "",
+    )
+    if winner is not None:
+        tags["winner"] = _winner_in_words(results)
+        if tracker.study_tag("winner.cell") != winner.spec.id:
+            tags["winner.cell"] = winner.spec.id
+            tags["winner.model"] = _keep(winner, tracker, results.records[winner.spec.id].run)
+    tracker.finish_study(folder_path, tags, text)
 
 
 def made_of(results: AblationResults, search_results: SearchResults | None, question: str) -> str:

@@ -11,9 +11,12 @@ from urllib.parse import unquote, urlparse
 from harness.errors import UserError, unknown
 from harness.stores import databases, files
 from harness.tracking import library
+from harness.tracking.parent import VERDICT_TAG
 from harness.tracking.protocol import Record
 from harness.tracking.reading import OLDEST_FIRST, readable
 from harness.tracking.store import PAGE, experiment_name, store_uri
+
+NOTE = "mlflow.note.content"  # the tag of a run or an experiment that MLflow shows as its description
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,16 @@ class Inspected:
     def tags(self) -> dict[str, str]:
         """Its tags without MLflow's own."""
         return {k: v for k, v in self.record.tags.items() if not k.startswith("mlflow.")}
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Of a parent run the tags of its verdicts: `verdict.1` and so on."""
+        return {k: v for k, v in self.tags.items() if k.startswith(VERDICT_TAG)}
+
+    @property
+    def note(self) -> str:
+        """The text that describes it."""
+        return self.record.tags.get(NOTE, "")
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,11 @@ class Inspection:
             token = page.token or None
         kinds = {kind: [r for r in found if r.tags.get("kind") == kind] for kind in ("trial", "study")}
         return kinds["trial"], kinds["study"]
+
+    def note(self, study: str, budget: str) -> str:
+        """Return the text above the experiment of a study and budget; empty if it has none."""
+        experiment = self.client.get_experiment_by_name(experiment_name(study, budget))
+        return str(experiment.tags.get(NOTE, "")) if experiment else ""
 
     def history(self, run: str, key: str) -> dict[int, list[float]]:
         """Return all values of a metric by step."""

@@ -27,7 +27,7 @@ def template(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with home_at(home) as patch:
         patch.setenv("HARNESS_DATA", str(home / "data"))
         queue, tracker = queue_of(PAIR), MlflowTracker("a_study", "default", "")
-        plan = plans.PlanRecord().and_plan({"arms": {}, "hypotheses": []}, {})
+        plan = plans.PlanRecord().and_plan({"arms": {}, "hypotheses": []}, {}).and_look({"looks": {}})
         plans.add(queue.store, plan)
         tracker.keep_plan(plan.head, plan.as_text())
         train(queue, tracker, home / "scratch")

@@ -15,8 +15,10 @@ from rich.console import Console
 from tables import LIKELIHOODS
 
 from harness import devices
+from harness.errors import UserError
 from harness.evidence.faults import manifest_of
-from harness.evidence.replay import replay, replayed
+from harness.evidence.manifest import UNTOLD
+from harness.evidence.replay import Replayed, replay, replayed
 from harness.evidence.verify import verify
 from harness.queue import SearchQueue, TrialStore, database
 from harness.references import importing
@@ -117,7 +119,7 @@ def test_a_study_is_replayed_evenly_and_left_alone(on_record: Home) -> None:
     code, words = answer("a_study", 2)
     assert code == 0, words
     assert [line.partition(" (")[0] for line in words.splitlines()[:-1]] == ["bce / seed 0", "mse / seed 0"]
-    assert words.splitlines()[-1] == "2 of 2 came out the same"
+    assert words.splitlines()[-1] == "of 2 trials: 2 equal bit by bit"
     assert {p: p.read_bytes() for p in on_record.path.rglob("*") if p.is_file()} == before
 
 
@@ -153,6 +155,51 @@ def test_another_kind_of_machine_is_said_and_held_to_a_tolerance(on_record: Home
     assert 9e-4 < close.furthest < 1.1e-3
     manifest["results"]["metrics"]["elbo/train"] *= 1.1
     assert len(replayed(manifest, on_record.files(run), [spec]).differences) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code", "last"),
+    [
+        ([True, None, False, False], 1, "of 4 trials: 1 equal bit by bit, 1 within 2% on another kind of machine, 2 not equal"),
+        ([None, None, None, None], 0, "of 4 trials: 0 equal bit by bit, 4 within 2% on another kind of machine"),
+    ],
+)
+def test_what_is_close_does_not_count_as_equal(
+    outcomes: list[bool | None], code: int, last: str, on_record: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = {
+        True: Replayed(scores=3, kind=["capability"], differences=[], furthest=0, same_weights=True),
+        None: Replayed(scores=3, kind=["capability"], differences=[], furthest=0, same_weights=False),
+        False: Replayed(scores=3, kind=["capability"], differences=["kl/train: 1 on record, 2 here"], furthest=1),
+    }
+    left = iter(outcomes)
+    monkeypatch.setattr("harness.evidence.replay.replayed", lambda *_: results[next(left)])
+    actual, words = answer("a_study", 4)
+    assert (actual, words.splitlines()[-1]) == (code, last)
+
+
+@pytest.mark.parametrize(
+    ("group", "value", "named"),
+    [
+        ("execution", None, "does not tell execution"),
+        ("execution", UNTOLD, "does not tell execution"),
+        ("execution", {"stints": [], "evaluation": {}}, "execution.evaluation.device"),
+        ("execution", {"stints": [], "evaluation": UNTOLD}, f"execution.stints ([]), execution.evaluation ({UNTOLD})"),
+        ("execution", {"stints": UNTOLD, "evaluation": UNTOLD}, f"execution.stints ({UNTOLD})"),
+        ("execution", {"stints": [{}], "evaluation": UNTOLD}, "execution.stints.0.device"),
+        ("spec", {"id": "beef"}, "does not tell spec.resolved"),
+    ],
+)
+def test_a_manifest_that_does_not_tell_how_it_was_trained_is_an_error_in_words(
+    group: str, value: dict | str | None, named: str, on_record: Home
+) -> None:
+    run = on_record.runs()[0]
+    path = on_record.files(run) / "manifest.json"
+    manifest = json.loads(path.read_text()) | {group: value}
+    path.write_text(json.dumps({name: values for name, values in manifest.items() if values is not None}))
+    with pytest.raises(UserError, match="cannot be trained again") as fault:
+        answer(run)
+    assert named in str(fault.value)
 
 
 def test_trials_that_shared_a_program_share_it_again(mlflow_store: Path, tmp_path: Path) -> None:

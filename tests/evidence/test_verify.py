@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -14,7 +15,9 @@ from drivers import PAIR, Kill, Start, dying
 from evidence_home import RAW, Home, report
 from rich.console import Console
 
-from harness.evidence.faults import Found, store_faults
+from harness import plans
+from harness.evidence.faults import Found
+from harness.evidence.trials import store_faults
 from harness.evidence.verify import verify
 from harness.queue import TrialOnRecord
 from harness.study import Budget
@@ -175,7 +178,79 @@ def a_plan_s_copy(home: Home, run: str) -> str:
     return "plan.json of the parent run was edited"
 
 
+def a_plan_s_tag_set_back(home: Home, run: str) -> str:
+    first = json.loads((home.files(home.parent()) / "plan.json").read_text())[0]["sha256"]
+    home.sql("mlflow.db", f"UPDATE tags SET value = '{first}' WHERE key = 'plan' AND run_uuid = '{home.parent()}'")
+    return "the tag plan of the parent run is that of entry 1 of 2"
+
+
+def a_plan_s_copy_cut(home: Home, run: str) -> str:
+    (home.files(home.parent()) / "plan.json").write_text("[]")
+    return "plan.json of the parent run has 0 of 2 entries"
+
+
+def a_look_since_the_report(home: Home, run: str) -> str:
+    path = home.files(home.parent()) / "plan.json"
+    notes = {f"plan.{e['number']}": json.dumps(e) for e in json.loads(path.read_text())}
+    chain = plans.read(notes).and_look({"looks": {"a": 3}})
+    path.write_text(chain.as_text())
+    home.sql("mlflow.db", f"UPDATE tags SET value = '{chain.head}' WHERE key = 'plan' AND run_uuid = '{home.parent()}'")
+    entry = json.dumps(json.dumps(vars(chain.entries[-1]))).replace("'", "''")
+    columns = "study_id, key, value_json"
+    home.sql("optuna.db", f"INSERT INTO study_user_attributes ({columns}) VALUES (1, 'plan.3', '{entry}')")
+    return f"but the trial store's ends in {chain.head}: write it anew"
+
+
+def of_the_parent(home: Home, tag: str, value: str) -> None:
+    home.sql("mlflow.db", f"UPDATE tags SET value = '{value}' WHERE key = '{tag}' AND run_uuid = '{home.parent()}'")
+
+
+def a_verdict(home: Home, run: str) -> str:
+    of_the_parent(home, "verdict.1", "much was found [registered]")
+    return "tag verdict.1: 'much was found [registered]', but verdicts.json says 'nothing was found [registered]'"
+
+
+def a_verdict_more(home: Home, run: str) -> str:
+    home.sql("mlflow.db", f"INSERT INTO tags (key, value, run_uuid) VALUES ('verdict.2', 'x', '{home.parent()}')")
+    return "tag verdict.2: 'x', but verdicts.json says None"
+
+
+def the_winner(home: Home, run: str) -> str:
+    of_the_parent(home, "winner", "mse / seed 0, the best of all")
+    return "tag winner: 'mse / seed 0, the best of all', which the page does not say"
+
+
+def the_winner_s_trial(home: Home, run: str) -> str:
+    of_the_parent(home, "winner.cell", "beef")
+    return "tag winner.cell: kept "
+
+
+def what_the_report_was_made_of(home: Home, run: str) -> str:
+    of_the_parent(home, "report.made_of", "beef")
+    return "tag report.made_of: beef, but the page says dddd"
+
+
+def the_description(home: Home, run: str) -> str:
+    of_the_parent(home, "mlflow.note.content", "**a question**, answered")
+    return "the description of the parent run is not the one that was written with the report"
+
+
+def the_description_of_the_experiment(home: Home, run: str) -> str:
+    home.sql("mlflow.db", "UPDATE experiment_tags SET value = replace(value, 'open', 'yes') WHERE key = 'mlflow.note.content'")
+    return "the description of the experiment is not the one that was written with the report"
+
+
 CHANGES = (
+    a_plan_s_tag_set_back,
+    a_plan_s_copy_cut,
+    a_look_since_the_report,
+    a_verdict,
+    a_verdict_more,
+    the_winner,
+    the_winner_s_trial,
+    what_the_report_was_made_of,
+    the_description,
+    the_description_of_the_experiment,
     a_stored_plan,
     a_plan_s_copy,
     a_byte_of_the_weights,
@@ -234,8 +309,24 @@ def test_a_report_that_is_older_than_the_runs_is_named(on_record: Home, said: Sa
     assert f"made of run {first}, which does not count" in said()[1]
 
 
+def test_what_is_on_another_machine_is_no_fault(on_record: Home, said: Said) -> None:
+    shutil.rmtree(on_record.mlruns / "reports")
+    (on_record.path / "data" / RAW).unlink()
+    code, words = said()
+    assert code == 0, words
+    (summary,) = words.splitlines()
+    assert f"not here, not held: the data file {RAW}, the report's copy in {on_record.mlruns / 'reports' / 'a_study'}" in summary
+
+
+def test_a_study_that_trains_again_has_a_description_without_verdicts(on_record: Home, said: Said) -> None:
+    MlflowTracker("a_study", "default", "**a question**").reopen_study()
+    assert said()[0] == 0
+    MlflowTracker("a_study", "default", "**a question**").describe("**a question**\n\n- **yes**: much was found")
+    assert said()[1].count("is not the one that was written with the report") == 2
+
+
 def test_a_cell_of_the_plan_without_a_result_is_named() -> None:
-    values = {"store": "a.default", "runs": {}, "manifests": {}, "values": {}}
+    values: dict = {"store": "a.default", "runs": {}, "manifests": {}, "values": {}}
     failed = TrialOnRecord(number=0, state="FAIL", cell="b", given_up="it diverged", **values)
     found = Found()
     store_faults(found, [], [failed], {"a": "bce / seed 0", "b": "bce / seed 1"})

@@ -1,5 +1,7 @@
 """A tiny study that keeps its evidence: how it is trained and reported, and the home folder that it is on record in."""
 
+import html
+import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from harness.tracking import MlflowTracker
 from harness.training.planner import Plan
 
 RAW = "TOY/raw/images-ubyte"
+MADE_OF = "d" * 64
+WINNER = "bce & nothing / seed 0, the best of 4 by 'ELBO'"
 STUDY = b'"""A study of nothing."""\n'
 
 
@@ -43,12 +47,19 @@ def train(queue: TrialQueue, tracker: MlflowTracker, scratch: Path, plan: Plan =
 
 
 def report(tracker: MlflowTracker, runs: dict[str, str]) -> None:
-    """Write a report of one page."""
-    folder = paths.mlruns() / "reports" / "a_study"
+    """Write a report of one page, of one verdict and a winner."""
+    folder, note = paths.mlruns() / "reports" / "a_study", "**a question**\n\n- **open**: nothing was found [registered]\n"
     folder.mkdir(parents=True)
-    (folder / "report.html").write_text("<p>nothing was found</p>")
-    digest = evidence.of_report(folder, "a_study", "default", list(tracker.results(runs).values()))
-    tracker.finish_study(folder, {evidence.TAG: digest}, "a note")
+    winner = next(iter(runs))
+    page = f'<meta name="made-of" content="{MADE_OF}"><p>nothing was found; {html.escape(WINNER)}</p>'
+    (folder / "report.html").write_text(page)
+    rows = [{"sentence": "nothing was found", "standing_in_words": "registered"}]
+    (folder / "verdicts.json").write_text(json.dumps({"verdicts": rows}))
+    records = list(tracker.results(runs).values())
+    plan = tracker.plan_on_record()[0]
+    digest = evidence.of_report(folder, "a_study", "default", records, plan=plan, note=note, winner=winner)
+    tags = {evidence.TAG: digest, evidence.MADE_OF: MADE_OF, "verdict.1": "nothing was found [registered]"}
+    tracker.finish_study(folder, tags | {"winner": WINNER, "winner.cell": winner}, note)
 
 
 @dataclass(frozen=True)
