@@ -46,13 +46,15 @@ class Recorded:
     def __init__(self, search: Search) -> None:
         self.queue = SearchQueue(TrialStore(NAME, ["minimize"], database()), search, "default", 3)
         self.runs: list[Inspected] = []
+        self.started = 0
 
     def start(self) -> Assignment:
         """Begin the next run."""
         while not (taken := self.queue.take(1, lambda cell: cell.spec)):  # points are asked for in the background
             assert self.queue.busy()
         (assignment,) = taken
-        run = f"run-{len(self.runs)}"
+        self.started += 1
+        run = f"run-{self.started}"
         self.queue.note_run(assignment, run)
         return Assignment(assignment.number, assignment.cell, assignment.attempt, run, assignment.part)
 
