@@ -96,7 +96,7 @@ check: $(READY) ## lint, format and types
 # The tests of one room, ONLY=queue, are the folder tests/queue or the file tests/test_queue.py.
 ROOM = $(if $(ONLY),$(or $(wildcard tests/$(ONLY) tests/test_$(ONLY).py),$(error no tests of '$(ONLY)'; there are: \
   $(sort $(notdir $(filter-out %helpers %.py,$(wildcard tests/*))) $(patsubst tests/test_%.py,%,$(wildcard tests/test_*.py))))))
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12
 
 test: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres check data ## lint, format, types and all tests: ONLY=queue, one room
 	@$(PYTEST) $(if $(ONLY),,--cov) $(ROOM)

@@ -26,7 +26,7 @@ def load_dataset(name: str, say: Say = print) -> Data:
     if catalog.entry("dataset", name) is None:
         return from_function(references.label(name), found)
     data: Data = found(say=say)
-    twice = shared([data.train, data.validation, data.test])
+    twice = [] if data.disjoint else shared([data.train, data.validation, data.test])
     if twice:
         raise DataError(f"{name}: an image belongs to one split, but\n{in_words(twice)}")
     return data

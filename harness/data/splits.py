@@ -48,6 +48,7 @@ class Data:
         validation: Images by which settings are chosen.
         test: Images for final scores.
         digest: sha256 of the files' bytes and of the splits, in hex digits.
+        disjoint: True if whoever made the splits has seen to it that no image is in two of them.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Data:
     validation: Split
     test: Split
     digest: str
+    disjoint: bool = False
 
     def fit_on(self, which: str) -> Split:
         """Return the images to train on: those of "train", or those of "train+validation" joined in this order."""

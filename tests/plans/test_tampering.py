@@ -74,7 +74,6 @@ def test_what_was_stated_before_is_registered(study: Path) -> None:
 
 
 def test_a_flipped_hypothesis_is_amended(study: Path) -> None:
-    reported(study)
     edit(study, 'better="bce", worse="mse"', 'better="mse", worse="bce"')
     shown = reported(study)
     assert shown.standing("mse beats bce") == "amended"
@@ -115,7 +114,6 @@ def test_a_hypothesis_that_is_deleted_before_any_result_is_gone(study: Path) -> 
 
 
 def test_a_changed_margin_is_amended(study: Path) -> None:
-    reported(study)
     edit(study, "margin=3.0", "margin=30.0")
     shown = reported(study)
     assert shown.standing(LOSS) == "amended"
@@ -132,7 +130,6 @@ def test_a_dropped_seed_still_counts(study: Path) -> None:
 
 
 def test_a_run_that_was_deleted_leaves_no_verdict(study: Path) -> None:
-    reported(study)
     store, ablation = store_of(study)
     cell = ablation.cells("default")[0]
     (run,) = (r for r in store.tracker._all("tags.kind = 'trial'") if r.data.tags["cell"] == cell.spec.id)
@@ -192,7 +189,6 @@ def test_a_deleted_plan_is_found(study: Path) -> None:
 
 
 def test_an_edited_plan_file_is_found(study: Path) -> None:
-    reported(study)
     (file,) = (study.parent / "mlruns" / "artifacts").rglob("plan.json")
     file.write_text(file.read_text().replace("squared_error", "squared_errors"))
     shown = reported(study)
@@ -201,7 +197,6 @@ def test_an_edited_plan_file_is_found(study: Path) -> None:
 
 
 def test_a_renamed_arm_is_the_arm_that_it_was(study: Path) -> None:
-    reported(study)
     study.write_text(study.read_text().replace('"bce"', '"cross_entropy"'))
     shown = reported(study)
     assert [row["standing"] for row in shown.rows] == ["registered", "registered"]
@@ -209,7 +204,6 @@ def test_a_renamed_arm_is_the_arm_that_it_was(study: Path) -> None:
 
 
 def test_arms_that_swap_their_names_do_not_swap_their_claims(study: Path) -> None:
-    reported(study)
     mse, laplace = '{"likelihood": "mse"}', '{"likelihood": "laplace"}'
     edit(study, f'"mse": {mse}, "laplace": {laplace}', f'"laplace": {mse}, "mse": {laplace}')
     shown = reported(study)
@@ -227,7 +221,6 @@ def test_a_report_from_another_checkout_is_one_of_another_plan(study: Path, tmp_
 
 
 def test_a_changed_base_supersedes_its_runs_and_claims(study: Path) -> None:
-    reported(study)
     edit(study, "latent=2", "latent=3")
     train(study)
     shown = reported(study)
@@ -241,7 +234,6 @@ def test_a_changed_base_supersedes_its_runs_and_claims(study: Path) -> None:
 @pytest.mark.parametrize("changes", ["budget.seeds=range(5)", "budget.seeds=range(6,12)", "budget.evaluation=full"])
 def test_results_of_another_study_are_known_too(study: Path, changes: str) -> None:
     """More seeds, other seeds, a deeper evaluation: the same arms under another name."""
-    reported(study)
     store, ablation = store_of(f"{study}[{changes}]")
     with store.ablation_queue(ablation, ablation.cells("default"), "") as queue:
         plan = store.keep_plan(ablation, queue.store, {})
@@ -252,7 +244,6 @@ def test_results_of_another_study_are_known_too(study: Path, changes: str) -> No
 
 
 def test_one_arm_of_another_study_tells_nothing_of_a_difference(study: Path) -> None:
-    reported(study)
     file = study.with_name("another.py")
     file.write_text(PLAIN.replace('"mse": {"likelihood": "mse"}', '"mse": {"likelihood": "mse", "beta": 2.0}'))
     train(file)
@@ -260,7 +251,6 @@ def test_one_arm_of_another_study_tells_nothing_of_a_difference(study: Path) -> 
 
 
 def test_a_deeper_evaluation_is_a_change_and_no_further_comparison(study: Path) -> None:
-    reported(study)
     edit(study, "epochs=1", 'epochs=1, evaluation="full"')
     train(study)
     shown = reported(study)
@@ -270,7 +260,6 @@ def test_a_deeper_evaluation_is_a_change_and_no_further_comparison(study: Path) 
 
 def test_a_plan_that_is_slipped_in_afterwards_registers_nothing(study: Path) -> None:
     """With every digest right, and a claim that no result was known."""
-    reported(study)
     added = '        Hypothesis(better="laplace", worse="bce", metric="test/common_bits"),\n'
     edit(study, "    hypotheses=(\n", f"    hypotheses=(\n{added}")
     store, ablation = store_of(study)
@@ -290,7 +279,6 @@ def test_a_plan_that_is_slipped_in_afterwards_registers_nothing(study: Path) -> 
 
 
 def test_what_a_kill_left_undone_is_done_by_the_next_start(study: Path) -> None:
-    reported(study)
     edit(study, "margin=3.0", "margin=30.0")
     store, ablation = store_of(study)
     kept = store.tracker.plan_on_record()
