@@ -20,7 +20,7 @@ STUDY = Ablation(
         "default": Budget(epochs=7, seeds=range(7)),
         "full": Budget(epochs=50, seeds=range(7), evaluation="full"),
     },
-    hypotheses=(  # four: it takes 7 seeds to confirm them all
+    hypotheses=(
         Hypothesis(better="elu lr=3e-4", worse="relu lr=3e-4", metric="validation/dead_units"),
         Hypothesis(better="elu lr=3e-3", worse="relu lr=3e-3", metric="validation/dead_units"),
         Hypothesis(better="elu lr=3e-4", worse="relu lr=3e-4", metric="test/elbo"),
