@@ -37,7 +37,7 @@ EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(
 EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report plan verify replay doctor list ui test test-fast chaos plant bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
+.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage chaos plant bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -96,13 +96,16 @@ check: $(READY) ## lint, format and types
 # The tests of one room, ONLY=queue, are the folder tests/queue or the file tests/test_queue.py.
 ROOM = $(if $(ONLY),$(or $(wildcard tests/$(ONLY) tests/test_$(ONLY).py),$(error no tests of '$(ONLY)'; there are: \
   $(sort $(notdir $(filter-out %helpers %.py,$(wildcard tests/*))) $(patsubst tests/test_%.py,%,$(wildcard tests/test_*.py))))))
-PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12
 
 test: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres check data ## lint, format, types and all tests: ONLY=queue, one room
-	@$(PYTEST) $(if $(ONLY),,--cov) $(ROOM)
+	@$(PYTEST) $(ROOM)
 
 test-fast: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres data ## all that is not slow: ONLY=queue, one room
 	@$(PYTEST) -m 'not slow' $(ROOM)
+
+coverage: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres data ## line coverage of all tests that are not slow
+	@$(PYTEST) -m 'not slow' --cov
 
 chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
 	@$(BIN)/python tests/helpers/chaos.py --kills $(call quoted,$(KILLS))

@@ -7,7 +7,7 @@ from scipy import stats
 
 from harness.stats import Claim, judge
 
-STUDIES = 4_000
+STUDIES = 2_500
 A_LITTLE_OVER_5_PERCENT = 0.05 + 2 * (0.05 * 0.95 / STUDIES) ** 0.5  # two standard errors of the simulation
 
 
