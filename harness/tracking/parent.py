@@ -10,6 +10,7 @@ from harness import provenance
 from harness.plans import PLAN_FILE, PLAN_TAG
 from harness.tracking import library
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, SUPERSEDED_BY
+from harness.tracking.store import search_all
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,9 +34,9 @@ class ParentRun:
     parent: str
     note: str
 
-    def _all(self, condition: str) -> list[Any]:
+    def matching(self, condition: str) -> list[Any]:
         """Return every run of the experiment that meets a condition."""
-        raise NotImplementedError
+        return search_all(self.client, self.experiment_id, condition)
 
     def describe(self, text: str) -> None:
         """Set the text above the experiment and of the parent run, in Markdown."""
@@ -74,7 +75,7 @@ class ParentRun:
             cells: the ids of the trials of the present plan.
             by: what the others are superseded by, in words.
         """
-        for run in self._all("tags.kind = 'trial'"):
+        for run in self.matching("tags.kind = 'trial'"):
             tags = run.data.tags
             own = tags.get("ledger") == store
             label = by if own and tags.get("cell") not in cells else tags.get(SUPERSEDED, NOT_SUPERSEDED)

@@ -16,7 +16,7 @@ from harness.tracking import library
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, VIEW_KEY, shared_view
 from harness.tracking.parent import TAG_LIMIT, ParentRun
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record
-from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, search_all, study_page
+from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, study_page
 
 PARAM_LIMIT = 6_000  # the same of a parameter's
 
@@ -79,10 +79,6 @@ class MlflowTracker(ParentRun):
                 [self.experiment_id], condition, library.mlflow().entities.ViewType.ACTIVE_ONLY, max_results=most
             )
         )
-
-    def _all(self, condition: str) -> list[Any]:
-        """Return every run of the experiment that meets a condition."""
-        return search_all(self.client, self.experiment_id, condition)
 
     def _parent(self) -> str:
         """Return the id of the study's parent run, which is created if there is none."""
@@ -175,12 +171,12 @@ class MlflowTracker(ParentRun):
 
     def finished_runs(self, store: str) -> set[str]:
         """Return the ids of the FINISHED runs of a trial store."""
-        return {r.info.run_id for r in self._all(f"tags.ledger = '{store}' and attributes.status = 'FINISHED'")}
+        return {r.info.run_id for r in self.matching(f"tags.ledger = '{store}' and attributes.status = 'FINISHED'")}
 
     def close_orphans(self, store: str, keep: set[str], older_than_s: float) -> int:
         """Mark a trial store's RUNNING runs as KILLED, except those in `keep` and younger ones; return their number."""
         before = (time.time() - older_than_s) * 1000
-        running = self._all(f"tags.ledger = '{store}' and attributes.status = 'RUNNING'")
+        running = self.matching(f"tags.ledger = '{store}' and attributes.status = 'RUNNING'")
         orphans = [r.info.run_id for r in running if r.info.run_id not in keep and r.info.start_time <= before]
         for run in orphans:
             self.fail(run, "lost: its process ended", killed=True)
@@ -188,7 +184,7 @@ class MlflowTracker(ParentRun):
 
     def results(self, runs: Mapping[str, str]) -> dict[str, Record]:
         """Return the records by cell id, for run ids by cell id. Runs that have not finished are left out."""
-        finished = self._all("tags.kind = 'trial' and attributes.status = 'FINISHED'")
+        finished = self.matching("tags.kind = 'trial' and attributes.status = 'FINISHED'")
         records = {r.info.run_id: Record(r.info.run_id, r.data.metrics, r.data.tags) for r in finished}
         return {cell: records[run] for cell, run in runs.items() if run in records}
 

@@ -132,7 +132,7 @@ def test_a_dropped_seed_still_counts(study: Path) -> None:
 def test_a_run_that_was_deleted_leaves_no_verdict(study: Path) -> None:
     store, ablation = store_of(study)
     cell = ablation.cells("default")[0]
-    (run,) = (r for r in store.tracker._all("tags.kind = 'trial'") if r.data.tags["cell"] == cell.spec.id)
+    (run,) = (r for r in store.tracker.matching("tags.kind = 'trial'") if r.data.tags["cell"] == cell.spec.id)
     store.tracker.client.delete_run(run.info.run_id)
     shown = reported(study)
     assert shown.row(LOSS)["outcome"] == "no verdict"
@@ -225,7 +225,7 @@ def test_a_changed_base_supersedes_its_runs_and_claims(study: Path) -> None:
     train(study)
     shown = reported(study)
     assert [row["standing"] for row in shown.rows] == ["amended", "amended", "withdrawn", "withdrawn"]
-    runs = store_of(study)[0].tracker._all("tags.kind = 'trial'")
+    runs = store_of(study)[0].tracker.matching("tags.kind = 'trial'")
     labels = [(run.data.params["latent"], run.data.tags["superseded"]) for run in runs]
     assert set(labels) == {("2", "plan 2"), ("3", "no")}
     assert page.folder("a_study", "default").exists()
