@@ -68,7 +68,8 @@ struct Product {
     const float* b;
     long down, across;  // strides of b (k, n)
     float* c;
-    const Adam* adam;
+    const Adam* adam = nullptr;
+    bool add = false;  // to what is in c
 };
 
 struct Panel {  // `columns` columns of b from column `at` on: k rows, `wide` floats apart
@@ -104,7 +105,10 @@ static inline __attribute__((always_inline)) void tile(const Product& prod, Step
         for (int v = 0; v < V; v++) {
             long at = (i + r) * prod.n + panel.at + v * WIDTH;
             if (ADAM) prod.adam->step(at, sum[r][v], panel.columns - v * WIDTH);
-            else store(prod.c + at, sum[r][v], panel.columns - v * WIDTH);
+            else {
+                int columns = panel.columns - v * WIDTH;
+                store(prod.c + at, prod.add ? sum[r][v] + load(prod.c + at, columns) : sum[r][v], columns);
+            }
         }
 }
 
@@ -176,7 +180,8 @@ static long steps_of(const Product& prod, long i, int* which, unsigned* seen) {
     return count;
 }
 
-// Return at least so many bytes of memory that this thread keeps from call to call.
+// Return at least so many bytes of memory that this thread keeps from call to call, one piece for each use.
+template <int USE = 0>
 static char* workspace(size_t bytes) {
     static thread_local char* memory = nullptr;
     static thread_local size_t size = 0;
@@ -225,6 +230,11 @@ using torch::stable::Tensor;
 
 static float* floats(const Tensor& t) { return (float*)t.data_ptr(); }
 
+static float* contiguous(const Tensor& t) {
+    STD_TORCH_CHECK(t.is_contiguous());
+    return floats(t);
+}
+
 static float* floats(const Tensor& t, long lane) { return floats(t) + lane * t.stride(0); }
 
 // Return a (S, m, k) times b (S, k, n), lane by lane; both may have any strides.
@@ -257,10 +267,110 @@ static void adam(
     }
 }
 
+constexpr long PATCHES = 48 * 1024;  // floats of a block of patches, which stays in the second cache
+
+// A convolution's geometry: images (height, width, channels), kernel, stride, zeros in front, and positions (down, across) of the
+// kernel, each with a patch of `size` values. A block of patches lies in a matrix whose rows are `wide` apart.
+struct Window {
+    long height, width, channels, kernel[2], stride[2], before[2], down, across;
+    long size = kernel[0] * kernel[1] * channels;
+    long wide = (size + WIDTH - 1) / WIDTH * WIDTH + WIDTH;
+    long block = (PATCHES / wide + 7) / 8 * 8;
+
+    // Call f(image values, patch values, count) for each run of values of the patches at positions first .. last - 1 that are
+    // neighbours in the images, and f(nullptr, patch values, count) for those beyond the border.
+    template <class F>
+    void runs(long first, long last, float* images, float* patches, F f) const {
+        for (long p = first; p < last; p++, patches += wide) {
+            long x = p % across * stride[1] - before[1], y = p / across % down * stride[0] - before[0];
+            long left = x < 0 ? -x : 0, right = x + kernel[1] > width ? width - x : kernel[1];
+            float* to = patches;
+            for (long i = y; i < y + kernel[0]; i++, to += kernel[1] * channels) {
+                if (i < 0 || i >= height || left >= right) {
+                    f(nullptr, to, kernel[1] * channels);
+                    continue;
+                }
+                float* row = images + ((p / (across * down) * height + i) * width + x) * channels;
+                if (left) f(nullptr, to, left * channels);
+                f(row + left * channels, to + left * channels, (right - left) * channels);
+                if (right < kernel[1]) f(nullptr, to + right * channels, (kernel[1] - right) * channels);
+            }
+        }
+    }
+};
+
+constexpr auto gather = [](const float* image, float* patch, long count) {
+    for (long i = 0; i < count; i++) patch[i] = image ? image[i] : 0;
+};
+
+constexpr auto scatter = [](float* image, const float* patch, long count) {
+    for (long i = 0; image && i < count; i++) image[i] += patch[i];
+};
+
+static Tensor fresh(const int64_t* size, int dimensions, bool zero = false) {
+    int64_t stride[4], count = 1;
+    for (int d = dimensions; d-- > 0; count *= size[d]) stride[d] = count;
+    AtenTensorHandle made;
+    STD_TORCH_CHECK(!aoti_torch_empty_strided(
+        dimensions, size, stride, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &made));
+    Tensor t(made);
+    if (zero) memset(floats(t), 0, count * sizeof(float));
+    return t;
+}
+
+#define GEOMETRY int64_t kh, int64_t kw, int64_t sh, int64_t sw, int64_t ph, int64_t pw
+
+// Return the products of all patches of x (B, H, W, C) with w (patch, O), (B, down, across, O).
+static Tensor convolve(const Tensor x, const Tensor w, int64_t down, int64_t across, GEOMETRY) {
+    Window win{x.size(1), x.size(2), x.size(3), {kh, kw}, {sh, sw}, {ph, pw}, down, across};
+    int64_t size[] = {x.size(0), down, across, w.size(1)};
+    Tensor out = fresh(size, 4);
+    float* patches = (float*)workspace<1>(win.block * win.wide * sizeof(float));
+    for (long p = 0, all = size[0] * down * across, n; p < all; p += n) {
+        n = all - p < win.block ? all - p : win.block;
+        win.runs(p, p + n, contiguous(x), patches, gather);
+        multiply<8, SUMS / 8, false, false>({n, size[3], win.size, patches, win.wide, 1, contiguous(w), size[3], 1, floats(out) + p * size[3]});
+    }
+    return out;
+}
+
+// Return the sums of outer products of g (B, down, across, O) and the patches of x (B, H, W, C), (O, patch).
+static Tensor convolve_weight(const Tensor x, const Tensor g, GEOMETRY) {
+    Window win{x.size(1), x.size(2), x.size(3), {kh, kw}, {sh, sw}, {ph, pw}, g.size(1), g.size(2)};
+    int64_t size[] = {g.size(3), win.size};
+    Tensor out = fresh(size, 2, true);
+    float* patches = (float*)workspace<1>((win.block * win.wide + SUMS * WIDTH) * sizeof(float));
+    for (long p = 0, all = g.size(0) * g.size(1) * g.size(2), n; p < all; p += n) {
+        n = all - p < win.block ? all - p : win.block;
+        win.runs(p, p + n, contiguous(x), patches, gather);
+        multiply<8, SUMS / 8, false, false>(
+            {size[0], size[1], n, contiguous(g) + p * size[0], 1, size[0], patches, win.wide, 1, floats(out), nullptr, true});
+    }
+    return out;
+}
+
+// Return the images (B, height, width, C) that are the sums of the patches g (B, down, across, O) times w (O, patch).
+static Tensor convolve_image(const Tensor g, const Tensor w, int64_t height, int64_t width, GEOMETRY) {
+    int64_t size[] = {g.size(0), height, width, w.size(1) / (kh * kw)};
+    Window win{height, width, size[3], {kh, kw}, {sh, sw}, {ph, pw}, g.size(1), g.size(2)};
+    win.wide = win.size;
+    Tensor out = fresh(size, 4, true);
+    float* patches = (float*)workspace<1>(win.block * win.wide * sizeof(float));
+    for (long p = 0, all = g.size(0) * g.size(1) * g.size(2), n; p < all; p += n) {
+        n = all - p < win.block ? all - p : win.block;
+        multiply<8, SUMS / 8, false, false>({n, win.size, w.size(0), contiguous(g) + p * w.size(0), w.size(0), 1, contiguous(w), win.size, 1, patches});
+        win.runs(p, p + n, floats(out), patches, scatter);
+    }
+    return out;
+}
+
 static void materialize(const Tensor) {}
 
 STABLE_TORCH_LIBRARY_IMPL(harness, CPU, m) {
     m.impl("matmul", TORCH_BOX(&matmul));
+    m.impl("convolve", TORCH_BOX(&convolve));
+    m.impl("convolve_weight", TORCH_BOX(&convolve_weight));
+    m.impl("convolve_image", TORCH_BOX(&convolve_image));
     m.impl("adam", TORCH_BOX(&adam));
     m.impl("materialize", TORCH_BOX(&materialize));
 }

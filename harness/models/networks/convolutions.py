@@ -100,6 +100,7 @@ def conv(
     image_shape: tuple[int, int, int],
     latent: int,
     outputs: int,
+    *,
     activation: Callable[[Tensor], Tensor],
     gain: float,
     widths: Sequence[int],
