@@ -58,7 +58,8 @@ def test_a_sheet_keeps_every_colour_in_its_place() -> None:
     np.testing.assert_array_equal(sheet[:6, :4].transpose(2, 0, 1), images[0])
     np.testing.assert_array_equal(sheet[:6, 5:].transpose(2, 0, 1), images[1])
     np.testing.assert_array_equal(sheet[7:, :4].transpose(2, 0, 1), images[2])
-    assert (sheet[7:, 4:] == 1).all() and (sheet[6] == 1).all()
+    assert (sheet[7:, 4:] == 1).all()
+    assert (sheet[6] == 1).all()
 
 
 def test_a_sheet_of_other_channels_is_their_mean_in_grey() -> None:
