@@ -95,4 +95,4 @@ def three_splits(
     lines = [*(hashlib.sha256(file).hexdigest() for file in files), f"train[:{n}] train[{n}:] test", *left_out]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     splits = {part.name: without(part, twice) for part in parts}
-    return Data(name=name, side=image_shape[1], digest=digest, disjoint=True, **splits)
+    return Data(name=name, image_shape=image_shape, digest=digest, disjoint=True, **splits)
