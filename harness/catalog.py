@@ -153,6 +153,8 @@ DATASETS: Mapping[str, DatasetEntry] = {
     "mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "MNIST"}),
     "fashion_mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "FashionMNIST"}),
     "kmnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "KMNIST"}),
+    "cifar10": DatasetEntry("harness.data.colour:cifar10", {"folder": "CIFAR10"}),
+    "svhn": DatasetEntry("harness.data.colour:svhn", {"folder": "SVHN"}),
     "digits": DatasetEntry("harness.data.digits:digits", packaged="sklearn/datasets/data/digits.csv.gz"),
 }
 OPTIMIZERS: Mapping[str, Entry] = {

