@@ -139,6 +139,13 @@ class ObjectiveEntry(Entry):
     weighs_kl: bool = True
 
 
+@dataclass(frozen=True)
+class DatasetEntry(Entry):
+    """A data set. `packaged` is the file of an installed package that holds it, if one does."""
+
+    packaged: str = ""
+
+
 _BINARY, _LEVELS, _LOCATION = (f"harness.models.likelihoods.{module}" for module in ("binary", "levels", "location"))
 _ACTIVATIONS = "harness.models.activations"
 
@@ -181,11 +188,13 @@ OBJECTIVES: Mapping[str, ObjectiveEntry] = {
     "iwae": ObjectiveEntry("harness.models.objectives:iwae", weighs_kl=False),
     "dreg": ObjectiveEntry("harness.models.objectives:dreg", weighs_kl=False),
 }
-DATASETS: Mapping[str, Entry] = {
-    "mnist": Entry("harness.data.mnist:mnist_family", {"folder": "MNIST"}),
-    "fashion_mnist": Entry("harness.data.mnist:mnist_family", {"folder": "FashionMNIST"}),
-    "kmnist": Entry("harness.data.mnist:mnist_family", {"folder": "KMNIST"}),
-    "digits": Entry("harness.data.digits:digits"),
+DATASETS: Mapping[str, DatasetEntry] = {
+    "mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "MNIST"}),
+    "fashion_mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "FashionMNIST"}),
+    "kmnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "KMNIST"}),
+    "cifar10": DatasetEntry("harness.data.colour:cifar10", {"folder": "CIFAR10"}),
+    "svhn": DatasetEntry("harness.data.colour:svhn", {"folder": "SVHN"}),
+    "digits": DatasetEntry("harness.data.digits:digits", packaged="sklearn/datasets/data/digits.csv.gz"),
 }
 OPTIMIZERS: Mapping[str, Entry] = {
     "adam": Entry("harness.training.optimizers:Adam"),
