@@ -171,7 +171,7 @@ NETWORKS: Mapping[str, NetworkEntry] = {
     "mlp": NetworkEntry("harness.models.networks.mlp:mlp", hidden=(256, 128)),
     "conv": NetworkEntry(
         "harness.models.networks.convolutions:conv",
-        arguments={"widths": Argument((32, 64)), "kernel": Argument(3, least=2)},
+        arguments={"widths": Argument((16, 32)), "kernel": Argument(4, least=2)},
         of_lanes=False,
     ),
 }

@@ -217,8 +217,8 @@ static bool multiply(const Product& prod) {
         long left = (prod.n - j + WIDTH - 1) / WIDTH, panels = (left + WIDEST - 1) / WIDEST;
         int vectors = (left + panels - 1) / panels, wide = vectors * WIDTH, columns = prod.n - j < wide ? prod.n - j : wide;
         const float* b = prod.b + j * prod.across;
-        // Sparse tiles read rows of b too few times for packing to be worthwhile.
-        bool unpacked = SPARSE && prod.across == 1 && columns == wide;
+        // Sparse tiles, and the few rows of a convolution's weights, read rows of b too few times for packing to be worthwhile.
+        bool unpacked = (SPARSE || prod.add) && prod.across == 1 && columns == wide;
         if (!unpacked) pack(b, prod.down, prod.across, prod.k, columns, wide, packed);
         columns_of<R, WIDEST, ADAM>(prod, steps, {unpacked ? b : packed, unpacked ? prod.down : wide, j, columns}, vectors);
         j += columns;
@@ -267,6 +267,20 @@ static void adam(
     }
 }
 
+// Types of vectors at any address, in structs, because a template argument loses the attributes of its type.
+struct Vector { typedef unaligned_vec type; };
+struct Quad { typedef float type __attribute__((vector_size(4 * sizeof(float)), may_alias, aligned(sizeof(float)))); };
+struct Float { typedef float type; };
+
+// Call f<V>(i) for the floats from i on that V::type has, until `count` floats are done.
+template <class F>
+static inline void by_vectors(long count, F f) {
+    long i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) f.template operator()<Vector>(i);
+    for (; i + 4 <= count; i += 4) f.template operator()<Quad>(i);
+    for (; i < count; i++) f.template operator()<Float>(i);
+}
+
 constexpr long PATCHES = 48 * 1024;  // floats of a block of patches, which stays in the second cache
 
 // A convolution's geometry: images (height, width, channels), kernel, stride, zeros in front, and positions (down, across) of the
@@ -278,33 +292,51 @@ struct Window {
     long block = (PATCHES / wide + 7) / 8 * 8;
 
     // Call f(image values, patch values, count) for each run of values of the patches at positions first .. last - 1 that are
-    // neighbours in the images, and f(nullptr, patch values, count) for those beyond the border.
-    template <class F>
-    void runs(long first, long last, float* images, float* patches, F f) const {
+    // neighbours in the images, and zero(patch values, count) for those beyond the border.
+    template <class F, class Z>
+    void runs(long first, long last, float* images, float* patches, F f, Z zero) const {
+        long column = first % across, line = first / across % down;
+        float* image = images + first / (across * down) * height * width * channels;
         for (long p = first; p < last; p++, patches += wide) {
-            long x = p % across * stride[1] - before[1], y = p / across % down * stride[0] - before[0];
+            long x = column * stride[1] - before[1], y = line * stride[0] - before[0];
             long left = x < 0 ? -x : 0, right = x + kernel[1] > width ? width - x : kernel[1];
             float* to = patches;
-            for (long i = y; i < y + kernel[0]; i++, to += kernel[1] * channels) {
+            bool inside = !left && right == kernel[1] && y >= 0 && y + kernel[0] <= height;
+            if (inside && kernel[1] * channels == 4) {  // grey images: the compiler makes one vector of it
+                for (long i = y; i < y + kernel[0]; i++, to += 4) f(image + (i * width + x) * channels, to, 4);
+            } else for (long i = y; i < y + kernel[0]; i++, to += kernel[1] * channels) {
                 if (i < 0 || i >= height || left >= right) {
-                    f(nullptr, to, kernel[1] * channels);
+                    zero(to, kernel[1] * channels);
                     continue;
                 }
-                float* row = images + ((p / (across * down) * height + i) * width + x) * channels;
-                if (left) f(nullptr, to, left * channels);
-                f(row + left * channels, to + left * channels, (right - left) * channels);
-                if (right < kernel[1]) f(nullptr, to + right * channels, (kernel[1] - right) * channels);
+                if (left) zero(to, left * channels);
+                f(image + (i * width + x + left) * channels, to + left * channels, (right - left) * channels);
+                if (right < kernel[1]) zero(to + right * channels, (kernel[1] - right) * channels);
             }
+            if (++column < across) continue;
+            column = 0;
+            if (++line < down) continue;
+            line = 0;
+            image += height * width * channels;
         }
     }
-};
 
-constexpr auto gather = [](const float* image, float* patch, long count) {
-    for (long i = 0; i < count; i++) patch[i] = image ? image[i] : 0;
-};
+    // Copy the patches at positions first .. last - 1 out of the images.
+    void gather(long first, long last, float* images, float* patches) const {
+        auto copy = [](float* image, float* patch, long count) {
+            by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(patch + i) = *(typename V::type*)(image + i); });
+        };
+        auto zero = [](float* patch, long count) { by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(patch + i) = typename V::type{}; }); };
+        runs(first, last, images, patches, copy, zero);
+    }
 
-constexpr auto scatter = [](float* image, const float* patch, long count) {
-    for (long i = 0; image && i < count; i++) image[i] += patch[i];
+    // Add the patches at positions first .. last - 1 to the images.
+    void scatter(long first, long last, float* images, float* patches) const {
+        auto add = [](float* image, float* patch, long count) {
+            by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(image + i) += *(typename V::type*)(patch + i); });
+        };
+        runs(first, last, images, patches, add, [](float*, long) {});
+    }
 };
 
 static Tensor fresh(const int64_t* size, int dimensions, bool zero = false) {
@@ -328,7 +360,7 @@ static Tensor convolve(const Tensor x, const Tensor w, int64_t down, int64_t acr
     float* patches = (float*)workspace<1>(win.block * win.wide * sizeof(float));
     for (long p = 0, all = size[0] * down * across, n; p < all; p += n) {
         n = all - p < win.block ? all - p : win.block;
-        win.runs(p, p + n, contiguous(x), patches, gather);
+        win.gather(p, p + n, contiguous(x), patches);
         multiply<8, SUMS / 8, false, false>({n, size[3], win.size, patches, win.wide, 1, contiguous(w), size[3], 1, floats(out) + p * size[3]});
     }
     return out;
@@ -342,7 +374,7 @@ static Tensor convolve_weight(const Tensor x, const Tensor g, GEOMETRY) {
     float* patches = (float*)workspace<1>((win.block * win.wide + SUMS * WIDTH) * sizeof(float));
     for (long p = 0, all = g.size(0) * g.size(1) * g.size(2), n; p < all; p += n) {
         n = all - p < win.block ? all - p : win.block;
-        win.runs(p, p + n, contiguous(x), patches, gather);
+        win.gather(p, p + n, contiguous(x), patches);
         multiply<8, SUMS / 8, false, false>(
             {size[0], size[1], n, contiguous(g) + p * size[0], 1, size[0], patches, win.wide, 1, floats(out), nullptr, true});
     }
@@ -359,7 +391,7 @@ static Tensor convolve_image(const Tensor g, const Tensor w, int64_t height, int
     for (long p = 0, all = g.size(0) * g.size(1) * g.size(2), n; p < all; p += n) {
         n = all - p < win.block ? all - p : win.block;
         multiply<8, SUMS / 8, false, false>({n, win.size, w.size(0), contiguous(g) + p * w.size(0), w.size(0), 1, contiguous(w), win.size, 1, patches});
-        win.runs(p, p + n, floats(out), patches, scatter);
+        win.scatter(p, p + n, floats(out), patches);
     }
     return out;
 }

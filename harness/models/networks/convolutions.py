@@ -36,6 +36,26 @@ class Codes(nn.Sequential):
         return mean, log_var
 
 
+class Rows(nn.Module):
+    """From (B, C, H, W) to (B, H W C), which takes no copy where channels lie last in memory, as the fast convolutions leave them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values of x in the order of rows, columns and channels."""
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class Grid(nn.Module):
+    """From (B, H W C) to (B, C, H, W) with the channels last in memory: the inverse of `Rows`."""
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.shape = (*size, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values of x as channels of rows and columns."""
+        return x.unflatten(1, self.shape).permute(0, 3, 1, 2)
+
+
 class Halve(nn.Conv2d):
     """A convolution of stride 2 from (B, inputs, H, W) to (B, outputs, ceil(H/2), ceil(W/2)).
 
@@ -119,12 +139,12 @@ def conv(
     """
     channels, *size = image_shape
     sizes, wide = halvings((size[0], size[1]), len(widths)), (channels, *widths)
-    coarse = (widths[-1], *sizes[-1])
+    coarse = widths[-1] * math.prod(sizes[-1])
     down: list[nn.Module] = []
-    up: list[nn.Module] = [draw(nn.Linear(latent, math.prod(coarse))), nn.Unflatten(1, coarse)]
+    up: list[nn.Module] = [draw(nn.Linear(latent, coarse)), Grid(widths[-1], sizes[-1])]
     for i in range(len(widths)):
         down += [draw(Halve(wide[i], wide[i + 1], kernel, sizes[i]), gain if i else 1.0), Function(activation)]
     for i in reversed(range(len(widths))):
         up += [Function(activation), draw(Double(wide[i + 1], wide[i] if i else outputs * channels, kernel, sizes[i]), gain)]
-    down += [nn.Flatten(), draw(nn.Linear(math.prod(coarse), 2 * latent), gain)]
+    down += [Rows(), draw(nn.Linear(coarse, 2 * latent), gain)]
     return Codes(*down), nn.Sequential(*up, nn.Unflatten(1, (outputs, channels)))
