@@ -168,9 +168,10 @@ LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
 }
 _CONV = "harness.models.networks.convolutions:conv"
 _CONVOLUTIONS = {"widths": Argument((16, 32)), "kernel": Argument(4, least=2)}
+_MLP = {"norm": Argument(False, later=True), "residual": Argument(False, later=True)}
 NETWORKS: Mapping[str, NetworkEntry] = {
     "reference": NetworkEntry("harness.models.networks.mlp:reference"),
-    "mlp": NetworkEntry("harness.models.networks.mlp:mlp", hidden=(256, 128)),
+    "mlp": NetworkEntry("harness.models.networks.mlp:mlp", hidden=(256, 128), arguments=_MLP),
     "conv": NetworkEntry(_CONV, arguments=_CONVOLUTIONS, of_lanes=False),
     "resnet": NetworkEntry(_CONV, arguments={**_CONVOLUTIONS, "blocks": Argument(1)}, of_lanes=False),
 }

@@ -53,7 +53,8 @@ class Grid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the values of x as channels of rows and columns."""
-        return x.unflatten(1, self.shape).permute(0, 3, 1, 2)
+        grid: Tensor = x.unflatten(1, self.shape)
+        return grid.permute(0, 3, 1, 2)
 
 
 class Halve(nn.Conv2d):
