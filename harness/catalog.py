@@ -65,6 +65,12 @@ class Argument:
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
         return "" if number else f"{name} must be a finite number above 0, got {value!r}"
 
+    def kept(self, value: Any) -> Any:
+        """Return a value as a spec keeps it: the choice that it equals; else whole numbers as floats, so that 1 and 1.0 are one."""
+        if value in self.choices:
+            return self.choices[self.choices.index(value)]
+        return float(value) if type(value) is int else value
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -105,7 +111,9 @@ class ObjectiveEntry(Entry):
     weighs_kl: bool = True
 
 
-_BINARY, _LEVELS, _LOCATION = (f"harness.models.likelihoods.{module}" for module in ("binary", "levels", "location"))
+_BINARY, _LEVELS, _LOCATION, _LOGISTIC, _MIXTURE = (
+    f"harness.models.likelihoods.{module}" for module in ("binary", "levels", "location", "logistic", "mixture")
+)
 _ACTIVATIONS = "harness.models.activations"
 
 LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
@@ -121,7 +129,12 @@ LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
     "gaussian_per_pixel": LikelihoodEntry(f"{_LOCATION}:Gaussian", {"learned": "pixel"}),
     "continuous_bernoulli": LikelihoodEntry(f"{_BINARY}:ContinuousBernoulli", scale=Scale("density", "(v+u)/256")),
     "laplace": LikelihoodEntry(f"{_LOCATION}:Laplace"),
-    "discretized_logistic": LikelihoodEntry(f"{_LOCATION}:DiscretizedLogistic", scale=Scale("pmf", "0..255")),
+    "discretized_logistic": LikelihoodEntry(f"{_LOGISTIC}:DiscretizedLogistic", scale=Scale("pmf", "0..255")),
+    "logistic_mixture": LikelihoodEntry(
+        f"{_MIXTURE}:LogisticMixture",
+        arguments={"channels": Argument(1, (1, 3)), "components": Argument(5, (1, 2, 5, 10))},
+        scale=Scale("pmf", "0..255"),
+    ),
     "beta_binomial": LikelihoodEntry(f"{_LEVELS}:BetaBinomial", scale=Scale("pmf", "0..255")),
     "categorical": LikelihoodEntry(f"{_LEVELS}:Categorical", scale=Scale("pmf", "0..255")),
 }
