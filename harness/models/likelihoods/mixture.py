@@ -75,8 +75,8 @@ class LogisticMixture:
 
     def _log_weights(self, out: Sequence[Tensor]) -> Tensor:
         """Return the log weight of each component in each pixel, (K, ..., N)."""
-        logits = torch.stack(out[: self.components])
-        return logits.unflatten(-1, (self.channels, -1)).mean(-2).log_softmax(0)
+        logits: Tensor = torch.stack(list(out[: self.components])).unflatten(-1, (self.channels, -1))
+        return logits.mean(-2).log_softmax(0)
 
     def _component(self, k: int, out: Sequence[Tensor]) -> _Component:
         """Return the logistics of component k of the decoder's outputs, (..., P) each."""
