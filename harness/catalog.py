@@ -53,17 +53,44 @@ class Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a named thing that a study may set: one of `choices`, or else a finite number above 0."""
+    """An argument of a named thing that a study may set: one of `choices`, or else of the kind that its default is of.
+
+    Attributes:
+        default: True or False; a whole number; a tuple of one or more of them; or a real number, for a finite one above 0.
+        choices: The only values that it takes; any of the kind if there are none.
+        least: The smallest whole number that it takes.
+        later: True if it was added when ids of its thing were in use: it is part of an id only where it is not the default.
+    """
 
     default: Any
     choices: tuple[Any, ...] = ()
+    least: int = 1
+    later: bool = False
 
     def fault(self, name: str, value: object) -> str:
         """Return what is wrong with a value, or an empty text."""
         if self.choices:
             return "" if value in self.choices else str(unknown(name, value, map(str, self.choices)))
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-        return "" if number else f"{name} must be a finite number above 0, got {value!r}"
+        match self.default:
+            case bool():
+                right, kind = isinstance(value, bool), "True or False"
+            case int():
+                right, kind = self._is_whole(value), f"a whole number of at least {self.least}"
+            case tuple():
+                right = isinstance(value, tuple | list) and len(value) > 0 and all(map(self._is_whole, value))
+                kind = f"a tuple of one or more whole numbers of at least {self.least}, such as {self.default}"
+            case _:
+                right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+                kind = "a finite number above 0"
+        return "" if right else f"{name} must be {kind}, got {value!r}"
+
+    def one_form(self, value: Any) -> Any:
+        """Return a value as ids have it: 1 and 1.0 are the same real number, but their JSON texts differ."""
+        return float(value) if isinstance(self.default, float) and type(value) is int else value
+
+    def _is_whole(self, value: object) -> bool:
+        """Return whether this is a whole number that the argument takes."""
+        return isinstance(value, int) and not isinstance(value, bool) and self.least <= value < 2**31
 
 
 @dataclass(frozen=True)
@@ -93,9 +120,16 @@ class LikelihoodEntry(Entry):
 
 @dataclass(frozen=True)
 class NetworkEntry(Entry):
-    """A network. `hidden` is the widths that it has by default; None if widths cannot be chosen."""
+    """A network.
+
+    Attributes:
+        hidden: The widths that it has by default; None if the field cannot be given.
+        of_lanes: True for a function of `Sizes` that makes all lanes; False for one that makes ordinary modules for one model, as a
+            user's does, which are stacked.
+    """
 
     hidden: tuple[int, ...] | None = None
+    of_lanes: bool = True
 
 
 @dataclass(frozen=True)
@@ -135,6 +169,11 @@ LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
 NETWORKS: Mapping[str, NetworkEntry] = {
     "reference": NetworkEntry("harness.models.networks.mlp:reference"),
     "mlp": NetworkEntry("harness.models.networks.mlp:mlp", hidden=(256, 128)),
+    "conv": NetworkEntry(
+        "harness.models.networks.convolutions:conv",
+        arguments={"widths": Argument((32, 64)), "kernel": Argument(3, least=2)},
+        of_lanes=False,
+    ),
 }
 ACTIVATIONS: Mapping[str, Entry] = {
     name: Entry(f"torch.nn.functional:{name}") for name in ("elu", "relu", "leaky_relu", "selu", "gelu", "silu", "mish")

@@ -92,7 +92,7 @@ def arguments_of(spec: "TrialSpec", name: str) -> tuple[Arguments, list[str]]:
     ]
     values: dict[str, Any] = {key: given.get(key, argument.default) for key, argument in known.items()}
     faults += filter(None, (known[key].fault(f"{name}.{key}", value) for key, value in values.items()))
-    return Arguments({k: float(v) if type(v) is int else v for k, v in values.items()}), faults
+    return Arguments({key: known[key].one_form(value) for key, value in values.items()}), faults
 
 
 def _is_plain(value: object, *, finite: bool) -> bool:
