@@ -86,6 +86,8 @@ class Argument:
 
     def one_form(self, value: Any) -> Any:
         """Return a value as ids have it: 1 and 1.0 are the same real number, but their JSON texts differ."""
+        if value in self.choices:
+            return self.choices[self.choices.index(value)]
         return float(value) if isinstance(self.default, float) and type(value) is int else value
 
     def _is_whole(self, value: object) -> bool:
@@ -146,7 +148,9 @@ class DatasetEntry(Entry):
     packaged: str = ""
 
 
-_BINARY, _LEVELS, _LOCATION = (f"harness.models.likelihoods.{module}" for module in ("binary", "levels", "location"))
+_BINARY, _LEVELS, _LOCATION, _LOGISTIC, _MIXTURE = (
+    f"harness.models.likelihoods.{module}" for module in ("binary", "levels", "location", "logistic", "mixture")
+)
 _ACTIVATIONS = "harness.models.activations"
 
 LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
@@ -162,7 +166,12 @@ LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
     "gaussian_per_pixel": LikelihoodEntry(f"{_LOCATION}:Gaussian", {"learned": "pixel"}),
     "continuous_bernoulli": LikelihoodEntry(f"{_BINARY}:ContinuousBernoulli", scale=Scale("density", "(v+u)/256")),
     "laplace": LikelihoodEntry(f"{_LOCATION}:Laplace"),
-    "discretized_logistic": LikelihoodEntry(f"{_LOCATION}:DiscretizedLogistic", scale=Scale("pmf", "0..255")),
+    "discretized_logistic": LikelihoodEntry(f"{_LOGISTIC}:DiscretizedLogistic", scale=Scale("pmf", "0..255")),
+    "logistic_mixture": LikelihoodEntry(
+        f"{_MIXTURE}:LogisticMixture",
+        arguments={"channels": Argument(1, (1, 3)), "components": Argument(5)},
+        scale=Scale("pmf", "0..255"),
+    ),
     "beta_binomial": LikelihoodEntry(f"{_LEVELS}:BetaBinomial", scale=Scale("pmf", "0..255")),
     "categorical": LikelihoodEntry(f"{_LEVELS}:Categorical", scale=Scale("pmf", "0..255")),
 }
