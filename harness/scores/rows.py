@@ -242,9 +242,7 @@ ROWS = (
         headline=False,
     ),
     Score(key="diagnostics/late_gain", label="late gain in ELBO (nats)", tier="A", group=DIAGNOSTICS, needs=("epochs",)),
-    Score(
-        key="train/best_epoch", label="epoch that was kept", digits=0, group=DIAGNOSTICS, headline=False, needs=("patience",)
-    ),
+    Score(key="train/best_epoch", label="epoch that was kept", digits=0, group=DIAGNOSTICS, headline=False, needs=("patience",)),
     Score(key="diagnostics/scale_at_floor", label="sigma on its floor (share)", group=DIAGNOSTICS, needs=("scale_floor",)),
     Score(key="diagnostics/nan_count", label="weights that are not finite", digits=0, group=DIAGNOSTICS),
     Score(key="diagnostics/gradient_norm", label="norm of the gradient", group=DIAGNOSTICS),

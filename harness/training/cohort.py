@@ -25,8 +25,8 @@ from harness.training.batches import CHUNK, BatchStream, Row, generator
 from harness.training.extras import AVERAGE, Extras, clipped, follow, norms
 from harness.training.optimizers import Rates
 from harness.training.state import Snapshot, TrainingState
-from harness.training.stopping import Groups, Patience
 from harness.training.step import BoundStep, Chunk, Execution, LaneConstants, StepConfig, StepInputs, TracedStep, gradients
+from harness.training.stopping import Groups, Patience
 from harness.training.validation import Validation
 
 # The traced steps of this process, by the cohorts of their lanes, the number of images, the device, whether they are compiled, and
@@ -101,7 +101,7 @@ class Cohort:
         self.gradient_norm: Tensor = torch.zeros(len(specs))
         filled_up = execution == "compiled" and devices.can_capture(device)
         lanes = [*specs, *[specs[-1]] * (bucket(len(specs)) - len(specs) if filled_up else 0)]
-        vae = side_by_side(lanes, self.levels.shape[1])
+        vae = side_by_side(lanes, self.data.image_shape)
         for lane, spec in enumerate(lanes):
             vae.reset(lane, generator(spec.seed, "weights", 0))
         self._adopt(vae, lanes)
@@ -308,7 +308,7 @@ class Cohort:
         trials = [self.lanes[i] for i in lanes]
         self.specs = [s for s in trials if s in self.specs]
         before = state.groups(self.vae, self.state)
-        vae = self._extract(lanes)
+        vae = state.extract(self.vae, lanes, trials, self.data.image_shape)
         names = [name for name, _ in vae.named_parameters()]
         self._adopt(vae, trials)
         slots = (*self.config.optimizer.slots, *self.config.extras.slots)
@@ -323,7 +323,7 @@ class Cohort:
 
     def training_state(self) -> TrainingState:
         """Return a copy of all that the trials need to go on from the end of the newest epoch. Call it between two epochs."""
-        state = TrainingState.of(self.epoch, self.lanes, self.levels.shape[1], self.vae, self.state)
+        state = TrainingState.of(self.epoch, self.lanes, self.data.image_shape, self.vae, self.state)
         return replace(state, best=dict(self.patience.best), stopped=frozenset(s.id for s in self.patience.stopped))
 
     def restore(self, snapshots: Sequence[Snapshot]) -> None:
@@ -346,7 +346,7 @@ class Cohort:
         The group `average` gives that of its averaged weights.
         """
         best = self.patience.best.get(spec.id)
-        return state.model_of(spec, self.levels.shape[1], (best.groups if best else self._weights(spec))[group])
+        return state.model_of(spec, self.data.image_shape, (best.groups if best else self._weights(spec))[group])
 
     def _weights(self, spec: TrialSpec) -> Groups:
         """Return copies of one trial's weights, and of their average if it keeps one."""
@@ -354,10 +354,6 @@ class Cohort:
         groups = state.groups(self.vae, self.state)
         kept = ("parameters", *((AVERAGE,) if spec.ema_decay else ()))
         return {g: {name: t[lane : lane + 1].detach().clone() for name, t in groups[g].items()} for g in kept}
-
-    def _extract(self, lanes: Sequence[int]) -> VAE:
-        """Return a copy of these lanes as a model of its own."""
-        return state.extract(self.vae, lanes, [self.lanes[i] for i in lanes], self.levels.shape[1])
 
     def _rows(self, terms: Tensor, step_seconds: list[float], seconds: float) -> dict[str, Row]:
         """Return the rows of an epoch by spec id.

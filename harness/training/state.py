@@ -26,9 +26,9 @@ def groups(vae: VAE, state: OptimizerState) -> dict[str, dict[str, Tensor]]:
 
 
 @torch.no_grad()
-def extract(vae: VAE, lanes: Sequence[int], specs: Sequence[TrialSpec], pixels: int) -> VAE:
-    """Return a copy of these lanes of a model as a model of its own. `specs` are the trials in them, `pixels` those of an image."""
-    alone = side_by_side(specs, pixels).to(next(vae.parameters()).device)
+def extract(vae: VAE, lanes: Sequence[int], specs: Sequence[TrialSpec], image_shape: tuple[int, int, int]) -> VAE:
+    """Return a copy of these lanes of a model as a model of its own. `specs` are the trials in them."""
+    alone = side_by_side(specs, image_shape).to(next(vae.parameters()).device)
     parameters = dict(vae.named_parameters())
     for name, new in alone.named_parameters():
         new.copy_(parameters[name][list(lanes)][..., : new.shape[-1]])
@@ -36,9 +36,9 @@ def extract(vae: VAE, lanes: Sequence[int], specs: Sequence[TrialSpec], pixels: 
 
 
 @torch.no_grad()
-def model_of(spec: TrialSpec, pixels: int, tensors: Mapping[str, Tensor]) -> VAE:
+def model_of(spec: TrialSpec, image_shape: tuple[int, int, int], tensors: Mapping[str, Tensor]) -> VAE:
     """Return the model of one trial, of one lane, with copies of these weights by name, (1, ...) each, on their device."""
-    vae = build(spec, pixels)
+    vae = build(spec, image_shape)
     for name, parameter in vae.named_parameters():
         parameter.copy_(tensors[name][..., : parameter.shape[-1]])
     return vae.to(next(iter(tensors.values())).device)
@@ -51,7 +51,7 @@ class TrainingState:
     Attributes:
         epoch: the number of epochs done.
         lanes: the trials in the lanes.
-        pixels: the number of pixels of an image.
+        image_shape: channels, height and width of an image.
         groups: the tensors by group and parameter's name (see `groups`), with the lanes as first dimension.
         best: the best epochs of the trials with patience by spec id.
         stopped: the ids of those that have ended.
@@ -59,20 +59,22 @@ class TrainingState:
 
     epoch: int
     lanes: tuple[TrialSpec, ...]
-    pixels: int
+    image_shape: tuple[int, int, int]
     groups: dict[str, dict[str, Tensor]]
     best: Mapping[str, Best] = field(default_factory=dict)
     stopped: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, epoch: int, lanes: Sequence[TrialSpec], pixels: int, vae: VAE, state: OptimizerState) -> "TrainingState":
+    def of(
+        cls, epoch: int, lanes: Sequence[TrialSpec], image_shape: tuple[int, int, int], vae: VAE, state: OptimizerState
+    ) -> "TrainingState":
         """Return a copy of the state of these lanes, with the trials `lanes`, after `epoch` epochs."""
         copies = {g: {name: t.detach().clone() for name, t in tensors.items()} for g, tensors in groups(vae, state).items()}
-        return cls(epoch, tuple(lanes), pixels, copies)
+        return cls(epoch, tuple(lanes), image_shape, copies)
 
     def snapshot(self, spec: TrialSpec) -> Snapshot:
         """Return the state of one trial as if it had trained alone: tensors of one lane on the CPU, and primitives."""
-        names = [name for name, _ in build(spec, self.pixels).named_parameters()]  # a mixed model may have more parameters
+        names = [name for name, _ in build(spec, self.image_shape).named_parameters()]  # a mixed model may have more parameters
         best = {"best": self.best[spec.id].snapshot(names)} if spec.id in self.best else {}
         if spec.id in self.stopped:
             return {"epoch": self.epoch} | best
