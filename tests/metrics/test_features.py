@@ -12,7 +12,8 @@ from harness import data
 from harness.data import Data
 from harness.errors import DataError
 from harness.metrics import features
-from harness.metrics.features import VERSION, Classifier, classifier, frechet, precision_recall
+from harness.metrics.features import VERSION, FeatureNet, feature_net
+from harness.metrics.samples import frechet, precision_recall
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +22,12 @@ def digits() -> Data:
 
 
 @pytest.fixture(scope="module")
-def template(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Classifier]:
+def template(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FeatureNet]:
     """A folder with the classifier of digits, trained once for all tests, and the classifier."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_DATA", str(folder))
-        return folder, classifier(digits, lambda line: None)
+        return folder, feature_net(digits, lambda line: None)
 
 
 def only_file(folder: Path) -> Path:
@@ -37,41 +38,41 @@ def only_file(folder: Path) -> Path:
 # -------------------------------------------------------------------------------- the classifier
 
 
-def test_it_knows_the_digits(template: tuple[Path, Classifier], digits: Data) -> None:
+def test_it_knows_the_digits(template: tuple[Path, FeatureNet], digits: Data) -> None:
     found = template[1]
-    assert found.accuracy > 0.9
+    assert found.quality > 0.9
     seen = found.features(digits.test.levels / 255)
     assert seen.shape == (len(digits.test), 64)
     assert (seen.std(0) > 1e-3).all(), "a feature that never changes"
     guess = found.network[-1](seen).argmax(1)
-    assert (guess == digits.test.labels).double().mean().item() == pytest.approx(found.accuracy)
+    assert (guess == digits.test.labels).double().mean().item() == pytest.approx(found.quality)
 
 
-def test_features_do_not_depend_on_batches(template: tuple[Path, Classifier], digits: Data) -> None:
+def test_features_do_not_depend_on_batches(template: tuple[Path, FeatureNet], digits: Data) -> None:
     images = digits.test.levels / 255
     torch.testing.assert_close(template[1].features(images, batch_size=7), template[1].features(images))
 
 
-def test_the_second_call_does_not_train(template: tuple[Path, Classifier], digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_call_does_not_train(template: tuple[Path, FeatureNet], digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, trained = template
     monkeypatch.setenv("HARNESS_DATA", str(folder))
     state = torch.get_rng_state()
-    again = classifier(digits, pytest.fail)
+    again = feature_net(digits, pytest.fail)
     assert torch.equal(torch.get_rng_state(), state)
-    assert (again.digest, again.accuracy) == (trained.digest, trained.accuracy)
+    assert (again.digest, again.quality) == (trained.digest, trained.quality)
     images = digits.test.levels / 255
     assert torch.equal(again.features(images), trained.features(images))
 
 
 def test_a_second_training_gives_the_same_weights_and_leaves_the_process_as_it_was(
-    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: tuple[Path, FeatureNet], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     torch.manual_seed(99)
     before, threads, said = torch.get_rng_state(), torch.get_num_threads(), list[str]()
     torch.set_num_threads(2)
     try:
-        again = classifier(digits, said.append)
+        again = feature_net(digits, said.append)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -104,7 +105,7 @@ def empty(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut_short, of_other_weights, of_another_shape, no_archive, empty])
 def test_a_damaged_file_is_not_loaded(
-    template: tuple[Path, Classifier],
+    template: tuple[Path, FeatureNet],
     digits: Data,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -115,38 +116,38 @@ def test_a_damaged_file_is_not_loaded(
     file.parent.mkdir()
     file.write_bytes(only_file(template[0]).read_bytes())
     said: list[str] = []
-    classifier(digits, pytest.fail)
+    feature_net(digits, pytest.fail)
     damage(file)
-    classifier(digits, said.append, train=lambda _: template[1])
+    feature_net(digits, said.append, train=lambda _: template[1])
     assert said[0] == "training the feature classifier for digits, for its file is damaged ..."
 
 
 def test_a_damaged_file_is_trained_again(
-    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: tuple[Path, FeatureNet], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     file = tmp_path / "features" / only_file(template[0]).name
     file.parent.mkdir()
     file.write_bytes(b"PK")
     said: list[str] = []
-    assert classifier(digits, said.append).digest == template[1].digest
+    assert feature_net(digits, said.append).digest == template[1].digest
     assert "damaged" in said[0]
-    assert classifier(digits, pytest.fail).digest == template[1].digest
+    assert feature_net(digits, pytest.fail).digest == template[1].digest
 
 
 def test_who_meets_at_an_empty_folder_trains_once(
-    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: tuple[Path, FeatureNet], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     trainings: list[str] = []
     digests: list[str] = []
 
-    def train(data: Data) -> Classifier:
+    def train(data: Data) -> FeatureNet:
         trainings.append(data.name)
         return template[1]
 
     def meet() -> None:
-        digests.append(classifier(digits, lambda line: None, train=train).digest)
+        digests.append(feature_net(digits, lambda line: None, train=train).digest)
 
     threads = [threading.Thread(target=meet) for _ in range(4)]
     for t in threads:
@@ -158,11 +159,11 @@ def test_who_meets_at_an_empty_folder_trains_once(
 
 
 def test_another_recipe_or_other_bytes_are_another_file(
-    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: tuple[Path, FeatureNet], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     for images, version in ((digits, VERSION), (replace(digits, digest="0" * 64), VERSION), (digits, 999)):
-        classifier(images, lambda line: None, version=version, train=lambda _: template[1])
+        feature_net(images, lambda line: None, version=version, train=lambda _: template[1])
     assert len(list(tmp_path.glob("features/*.pt"))) == 3
 
 
@@ -170,7 +171,7 @@ def test_a_folder_that_cannot_be_written_is_told(digits: Data, tmp_path: Path, m
     (tmp_path / "features").write_text("a file where the folder should be")
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     with pytest.raises(DataError, match="HARNESS_DATA"):
-        classifier(digits, lambda line: None)
+        feature_net(digits, lambda line: None)
 
 
 def test_the_network_fits_mnist() -> None:
