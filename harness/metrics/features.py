@@ -26,7 +26,6 @@ from harness.stores.locks import lock
 
 VERSION = 1  # raise it with any change to how a network is built or trained: files of older versions are then not used
 EPOCHS, STEPS = 3, 300  # at least so many of each
-LEARNING_RATE = 3e-3
 BATCH = 1_000
 HELD = 2  # tensors as large as the first layer's output at a time
 _TEST_FEATURES: dict[tuple[str, str], Tensor] = {}
@@ -133,7 +132,7 @@ def _train(data: Data) -> FeatureNet:
             torch.manual_seed(0)
             network = network_of(data)
             adam = torch.optim.Adam(network.parameters())
-            rate = torch.optim.lr_scheduler.OneCycleLR(adam, LEARNING_RATE, total_steps=epochs * steps)
+            rate = torch.optim.lr_scheduler.OneCycleLR(adam, KINDS[kind].rate, total_steps=epochs * steps)
             for _ in range(epochs):
                 for batch in torch.randperm(len(levels))[: steps * FEATURE_BATCH].view(steps, -1):
                     adam.zero_grad()
