@@ -19,10 +19,10 @@ from harness.scores.score import (
 ROWS = (
     Score(key="test/common_bits", label="common head (bits/dim)", better="lower", tier="C", group=IMAGES),
     Score(key="test/squared_error", label="squared error", better="lower", digits=2, group=IMAGES),
-    Score(key="test/knn15_accuracy", label="15-NN accuracy", better="higher", group=CODES, needs=("labels",)),
+    Score(key="test/knn15_accuracy", label="15-NN accuracy", better="higher", group=CODES, needs=("labels", "neighbours")),
     Score(key="test/kl", label="KL (nats)", digits=2, group=CODES),
     Score(key="test/ssim", label="SSIM", better="higher", group=IMAGES),
-    Score(key="test/frechet", label="Fréchet distance", better="lower", digits=1, group=SAMPLES, needs=("labels",)),
+    Score(key="test/frechet", label="Fréchet distance", better="lower", digits=1, group=SAMPLES, needs=("features",)),
     Score(key="validation/dead_units", label="dead hidden units (share)", better="lower", group=CODES, needs=("held_out",)),
     Score(
         key="test/common_bits_iw",
@@ -60,8 +60,8 @@ ROWS = (
         needs=("average",),
     ),
     Score(key="test/psnr", label="PSNR (dB)", better="higher", digits=2, group=IMAGES, headline=False),
-    Score(key="test/precision", label="precision", better="higher", group=SAMPLES, headline=False, needs=("labels",)),
-    Score(key="test/recall", label="recall", better="higher", group=SAMPLES, headline=False, needs=("labels",)),
+    Score(key="test/precision", label="precision", better="higher", group=SAMPLES, headline=False, needs=("features",)),
+    Score(key="test/recall", label="recall", better="higher", group=SAMPLES, headline=False, needs=("features",)),
     Score(
         key="test/probe_accuracy",
         label="linear probe accuracy",

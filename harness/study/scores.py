@@ -8,7 +8,7 @@ from harness import references
 from harness.errors import UserError
 from harness.scores import EXACT_LATENTS, NEEDS, SCORES, Score, Scores, compared
 from harness.scores.rows import OWN_BITS
-from harness.spec import MEETS, TrialSpec
+from harness.spec import MEETS, Counts, TrialSpec, unmet
 
 
 def take_metrics(study: Any) -> None:
@@ -61,6 +61,37 @@ def impossible(score: Score, spec: TrialSpec) -> str:
     ('takes at most 2 latents', '')
     """
     return _takes([need for need in score.needs if need in MEETS and not MEETS[need](spec)])
+
+
+def left_out(scores: Scores, counts: Counts) -> list[str]:
+    """Return a line for each reason why a data set gives some scores to no trial, with the scores and what they take.
+
+    >>> from harness.scores import SCORES
+    >>> left_out({"test/frechet": SCORES["test/frechet"]}, Counts(train=100, test=20, classes=0))
+    ['left out: Fréchet distance, which takes at least 128 training and 65 test images (got 100 and 20)']
+    """
+    labels: dict[str, list[str]] = {}
+    for score in scores.values():
+        reason = " and ".join(unmet(score.needs, counts))
+        if reason:
+            labels.setdefault(reason, []).append(score.label)
+    return [f"left out: {', '.join(of)}, which take{'s' * (len(of) == 1)} {reason}" for reason, of in labels.items()]
+
+
+def check_data(study: Any, budget: str, counts: Counts) -> None:
+    """Raise an error if a study ranks or claims by a score that no trial on its data set can have.
+
+    Raises:
+        UserError: it does; the message names what ranks, and what the score takes.
+    """
+    judged = study.judged(budget, {})
+    ranking = {f"objective {judged.objective!r}": judged.objective} if judged.objective is not None else {}
+    ranking |= {f"objective {key!r}": key for key in (study.search.objectives if study.search else ())}
+    ranking |= {f"hypothesis '{h.in_words(judged.scores)}'": h.metric for h in judged.hypotheses}
+    reasons = {words: unmet(study.scores[key].needs, counts) for words, key in ranking.items()}
+    faults = [f"{words}: {ranking[words]!r} takes {' and '.join(of)}" for words, of in reasons.items() if of]
+    if faults:
+        raise UserError("\n".join([*faults, f"name another score, or other images than those of {study.base.dataset!r}"]))
 
 
 def _takes(needs: Sequence[str]) -> str:
