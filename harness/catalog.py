@@ -204,6 +204,9 @@ DATASETS: Mapping[str, DatasetEntry] = {
     "cifar10": DatasetEntry("harness.data.colour:cifar10", {"folder": "CIFAR10"}),
     "svhn": DatasetEntry("harness.data.colour:svhn", {"folder": "SVHN"}),
     "digits": DatasetEntry("harness.data.digits:digits", packaged="sklearn/datasets/data/digits.csv.gz"),
+    "shapes": DatasetEntry(
+        "harness.data.shapes:shapes", arguments={"channels": Argument(1, (1, 3)), "size": Argument(64, (32, 64))}
+    ),
 }
 OPTIMIZERS: Mapping[str, Entry] = {
     "adam": Entry("harness.training.optimizers:Adam"),

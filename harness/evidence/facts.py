@@ -87,7 +87,7 @@ def environment() -> Mapping[str, Any]:
 
 
 def data(dataset: "Data", name: str, classifier: str) -> dict[str, Any]:
-    """Return the group `data`: of a data set, the name by which the spec calls it, and the digest of its feature classifier."""
+    """Return the group `data`: of a data set, the name by which the spec calls it, and the name of its feature network."""
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {
         "name": name,
@@ -96,7 +96,7 @@ def data(dataset: "Data", name: str, classifier: str) -> dict[str, Any]:
         or "none: a function gave the images, which the digests of the splits cover",
         "counts": {part: len(split) for part, split in splits.items()},
         "splits": {part: split_digest(split) for part, split in splits.items()},
-        "classifier": classifier or "none: the images have no labels",
+        "classifier": classifier or "none: the images are too few",
     }
 
 
