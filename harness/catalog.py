@@ -53,17 +53,46 @@ class Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a named thing that a study may set: one of `choices`, or else a finite number above 0."""
+    """An argument of a named thing that a study may set: one of `choices`, or else of the kind that its default is of.
+
+    Attributes:
+        default: True or False; a whole number; a tuple of one or more of them; or a real number, for a finite one above 0.
+        choices: The only values that it takes; any of the kind if there are none.
+        least: The smallest whole number that it takes.
+        later: True if it was added when ids of its thing were in use: it is part of an id only where it is not the default.
+    """
 
     default: Any
     choices: tuple[Any, ...] = ()
+    least: int = 1
+    later: bool = False
 
     def fault(self, name: str, value: object) -> str:
         """Return what is wrong with a value, or an empty text."""
         if self.choices:
             return "" if value in self.choices else str(unknown(name, value, map(str, self.choices)))
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-        return "" if number else f"{name} must be a finite number above 0, got {value!r}"
+        match self.default:
+            case bool():
+                right, kind = isinstance(value, bool), "True or False"
+            case int():
+                right, kind = self._is_whole(value), f"a whole number of at least {self.least}"
+            case tuple():
+                right = isinstance(value, tuple | list) and len(value) > 0 and all(map(self._is_whole, value))
+                kind = f"a tuple of one or more whole numbers of at least {self.least}, such as {self.default}"
+            case _:
+                right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+                kind = "a finite number above 0"
+        return "" if right else f"{name} must be {kind}, got {value!r}"
+
+    def one_form(self, value: Any) -> Any:
+        """Return a value as ids have it: 1 and 1.0 are the same real number, but their JSON texts differ."""
+        if value in self.choices:
+            return self.choices[self.choices.index(value)]
+        return float(value) if isinstance(self.default, float) and type(value) is int else value
+
+    def _is_whole(self, value: object) -> bool:
+        """Return whether this is a whole number that the argument takes."""
+        return isinstance(value, int) and not isinstance(value, bool) and self.least <= value < 2**31
 
 
 @dataclass(frozen=True)
@@ -93,9 +122,16 @@ class LikelihoodEntry(Entry):
 
 @dataclass(frozen=True)
 class NetworkEntry(Entry):
-    """A network. `hidden` is the widths that it has by default; None if widths cannot be chosen."""
+    """A network.
+
+    Attributes:
+        hidden: The widths that it has by default; None if the field cannot be given.
+        of_lanes: True for a function of `Sizes` that makes all lanes; False for one that makes ordinary modules for one model, as a
+            user's does, which are stacked.
+    """
 
     hidden: tuple[int, ...] | None = None
+    of_lanes: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,7 +141,16 @@ class ObjectiveEntry(Entry):
     weighs_kl: bool = True
 
 
-_BINARY, _LEVELS, _LOCATION = (f"harness.models.likelihoods.{module}" for module in ("binary", "levels", "location"))
+@dataclass(frozen=True)
+class DatasetEntry(Entry):
+    """A data set. `packaged` is the file of an installed package that holds it, if one does."""
+
+    packaged: str = ""
+
+
+_BINARY, _LEVELS, _LOCATION, _LOGISTIC, _MIXTURE = (
+    f"harness.models.likelihoods.{module}" for module in ("binary", "levels", "location", "logistic", "mixture")
+)
 _ACTIVATIONS = "harness.models.activations"
 
 LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
@@ -121,13 +166,23 @@ LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
     "gaussian_per_pixel": LikelihoodEntry(f"{_LOCATION}:Gaussian", {"learned": "pixel"}),
     "continuous_bernoulli": LikelihoodEntry(f"{_BINARY}:ContinuousBernoulli", scale=Scale("density", "(v+u)/256")),
     "laplace": LikelihoodEntry(f"{_LOCATION}:Laplace"),
-    "discretized_logistic": LikelihoodEntry(f"{_LOCATION}:DiscretizedLogistic", scale=Scale("pmf", "0..255")),
+    "discretized_logistic": LikelihoodEntry(f"{_LOGISTIC}:DiscretizedLogistic", scale=Scale("pmf", "0..255")),
+    "logistic_mixture": LikelihoodEntry(
+        f"{_MIXTURE}:LogisticMixture",
+        arguments={"channels": Argument(1, (1, 3)), "components": Argument(5)},
+        scale=Scale("pmf", "0..255"),
+    ),
     "beta_binomial": LikelihoodEntry(f"{_LEVELS}:BetaBinomial", scale=Scale("pmf", "0..255")),
     "categorical": LikelihoodEntry(f"{_LEVELS}:Categorical", scale=Scale("pmf", "0..255")),
 }
 NETWORKS: Mapping[str, NetworkEntry] = {
     "reference": NetworkEntry("harness.models.networks.mlp:reference"),
     "mlp": NetworkEntry("harness.models.networks.mlp:mlp", hidden=(256, 128)),
+    "conv": NetworkEntry(
+        "harness.models.networks.convolutions:conv",
+        arguments={"widths": Argument((32, 64)), "kernel": Argument(3, least=2)},
+        of_lanes=False,
+    ),
 }
 ACTIVATIONS: Mapping[str, Entry] = {
     name: Entry(f"torch.nn.functional:{name}") for name in ("elu", "relu", "leaky_relu", "selu", "gelu", "silu", "mish")
@@ -142,11 +197,16 @@ OBJECTIVES: Mapping[str, ObjectiveEntry] = {
     "iwae": ObjectiveEntry("harness.models.objectives:iwae", weighs_kl=False),
     "dreg": ObjectiveEntry("harness.models.objectives:dreg", weighs_kl=False),
 }
-DATASETS: Mapping[str, Entry] = {
-    "mnist": Entry("harness.data.mnist:mnist_family", {"folder": "MNIST"}),
-    "fashion_mnist": Entry("harness.data.mnist:mnist_family", {"folder": "FashionMNIST"}),
-    "kmnist": Entry("harness.data.mnist:mnist_family", {"folder": "KMNIST"}),
-    "digits": Entry("harness.data.digits:digits"),
+DATASETS: Mapping[str, DatasetEntry] = {
+    "mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "MNIST"}),
+    "fashion_mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "FashionMNIST"}),
+    "kmnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "KMNIST"}),
+    "cifar10": DatasetEntry("harness.data.colour:cifar10", {"folder": "CIFAR10"}),
+    "svhn": DatasetEntry("harness.data.colour:svhn", {"folder": "SVHN"}),
+    "digits": DatasetEntry("harness.data.digits:digits", packaged="sklearn/datasets/data/digits.csv.gz"),
+    "shapes": DatasetEntry(
+        "harness.data.shapes:shapes", arguments={"channels": Argument(1, (1, 3)), "size": Argument(64, (32, 64))}
+    ),
 }
 OPTIMIZERS: Mapping[str, Entry] = {
     "adam": Entry("harness.training.optimizers:Adam"),

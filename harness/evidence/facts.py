@@ -93,7 +93,7 @@ def data(dataset: "Data", name: str, classifier: str) -> dict[str, Any]:
         "name": name,
         "digest": dataset.digest,
         "files": {file: sha256_of(path) for file, path in raw_files(name).items()}
-        or "not known: a function of the user's own gave the images, which the digests of the splits cover",
+        or "none: a function gave the images, which the digests of the splits cover",
         "counts": {part: len(split) for part, split in splits.items()},
         "splits": {part: split_digest(split) for part, split in splits.items()},
         "classifier": classifier or "none: the images are too few",
@@ -107,15 +107,17 @@ def split_digest(split: "Split") -> str:
 
 
 def raw_files(name: str) -> dict[str, Path]:
-    """Return the raw files of a data set of the catalog, by their path in the data folder; none of one of the user's own."""
+    """Return the raw files of a data set of the catalog, by their path in the data folder; none of one that a function makes."""
     known = catalog.DATASETS.get(name)
     if known is None:
         return {}
     if folder := known.fixed.get("folder"):
-        found = sorted((paths.data() / folder / "raw").glob("*-ubyte"))
-        return {file.relative_to(paths.data()).as_posix(): file for file in found}
-    name = f"{PACKAGED}sklearn/datasets/data/digits.csv.gz"
-    return {name: located(name)}
+        from harness.data.published import DIGESTS, folder_of  # with torch
+
+        found = [folder_of(folder) / file for file in sorted(DIGESTS[folder])]
+        return {file.relative_to(paths.data()).as_posix(): file for file in found if file.exists()}
+    packaged = [f"{PACKAGED}{known.packaged}"] if known.packaged else []
+    return {name: located(name) for name in packaged}
 
 
 def located(name: str) -> Path:

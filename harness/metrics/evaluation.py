@@ -134,6 +134,28 @@ def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
         return finite(scores | own_scores(Trained(spec, vae, data), ("train", "validation")))
 
 
+def averaged(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
+    """Return the scores of a model with a trial's averaged weights: those of selection, and their twins on test images.
+
+    The keys are those of the weights themselves behind `ema/`. Draws of z are the same too, so the two may be subtracted.
+
+    Raises:
+        NotFiniteError: A score or a weight is not finite.
+    """
+    scores: dict[str, float] = {}
+    with Inference():
+        _check_weights(vae)
+        head = _common_head(spec, vae, data, _codes_of(spec, vae, data))
+        for images, draws in {"validation": 1, "test": SAMPLES}.items():
+            if spec.fit_on != "train" if images == "validation" else spec.evaluation == "validation":
+                continue
+            split = getattr(data, images)
+            x = model_inputs(spec, split)
+            own = {f"{images}/elbo": estimate_elbo(vae, native(vae, x), draws).elbo}
+            scores |= {f"ema/{key}": value for key, value in (own | _selecting(vae, x, split.levels, head, images)).items()}
+    return finite(scores)
+
+
 def _check_weights(vae: VAE) -> None:
     """Raise an error if a weight is not finite, which no loss has shown if it was the last update that ruined them.
 
@@ -157,15 +179,15 @@ def _codes_of(spec: TrialSpec, vae: VAE, data: Data) -> tuple[Tensor, Tensor]:
     return mean, log_var
 
 
-def _selecting(vae: VAE, x: Tensor, levels: Tensor, head: CommonHead) -> dict[str, float]:
-    """Return the scores of validation images, by which a winner may be selected.
+def _selecting(vae: VAE, x: Tensor, levels: Tensor, head: CommonHead, images: str = "validation") -> dict[str, float]:
+    """Return the scores of validation images, by which a winner may be selected; of other `images` for their keys.
 
     x is the encoder's input, (N, P), and `levels` their grey levels, uint8 (N, P).
     """
     common = head.view(vae, x, levels.float())
     return {
-        "validation/squared_error": _mean(squared_error(encodings(vae, x).image, _grey(levels))),
-        "validation/common_bits": bits_per_dimension(estimate_elbo(vae, common, 1).elbo, x.shape[1]),
+        f"{images}/squared_error": _mean(squared_error(encodings(vae, x).image, _grey(levels))),
+        f"{images}/common_bits": bits_per_dimension(estimate_elbo(vae, common, 1).elbo, x.shape[1]),
     }
 
 

@@ -38,6 +38,8 @@ NEEDS: Mapping[str, str] = {
     "noise_scale": "a likelihood with a scale of pixel noise",
     "scale_floor": "a learned scale of pixel noise that has a lower bound",
     "epochs": "two epochs",
+    "average": "an average of the weights (ema_decay)",
+    "patience": "early stopping (patience)",
 }
 
 

@@ -28,6 +28,8 @@ MEETS: Mapping[str, Callable[[TrialSpec], bool]] = {
     "deep": lambda spec: spec.evaluation in ("full", "thorough"),
     "held_out": lambda spec: spec.fit_on == "train",
     "epochs": lambda spec: spec.epochs > 1,
+    "average": lambda spec: spec.ema_decay > 0,
+    "patience": lambda spec: spec.patience > 0,
 }
 
 

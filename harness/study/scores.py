@@ -109,14 +109,20 @@ def comparable(score: Score, specs: Mapping[str, TrialSpec], ranking: str, score
         scores: the study's, of which the message names those that would do.
 
     Raises:
-        UserError: the specs are on different scales, have no pmf of grey levels, or have too many latents for the score.
+        UserError: the specs are on different scales, have no pmf of grey levels or no average, or have too many latents for the
+            score.
     """
     scales = {arm: str(spec.scale) for arm, spec in specs.items()}
     scales_in_words = ", ".join(f"{arm} is a {scale}" for arm, scale in scales.items())
     latents = max(spec.latent for spec in specs.values())
     rows = [row for section in compared(scores).values() for row in section]
     always_comparable = [
-        row for row in rows if row.better and row.images == "test" and (latents <= EXACT_LATENTS or "exact" not in row.needs)
+        row
+        for row in rows
+        if row.better
+        and row.images == "test"
+        and "average" not in row.needs
+        and (latents <= EXACT_LATENTS or "exact" not in row.needs)
     ]
     alternatives = {tier: ", ".join(row.key for row in always_comparable if row.tier == tier) for tier in "CD"}
     if all(spec.has_grey_pmf for spec in specs.values()):
@@ -129,5 +135,8 @@ def comparable(score: Score, specs: Mapping[str, TrialSpec], ranking: str, score
         raise UserError(
             f"{ranking}: {score.key!r} (tier B) takes a pmf of grey levels, {' and '.join(without_pmf)} has none\n{advice}"
         )
+    without_average = [arm for arm, spec in specs.items() if not MEETS["average"](spec)]
+    if "average" in score.needs and without_average:
+        raise UserError(f"{ranking}: {score.key!r} takes {NEEDS['average']}, {' and '.join(without_average)} has none\n{advice}")
     if "exact" in score.needs and latents > EXACT_LATENTS:
         raise UserError(f"{ranking}: {score.key!r} exists up to {EXACT_LATENTS} latents, got {latents}\n{advice}")
