@@ -20,7 +20,7 @@ from harness import Ablation, Budget, Hypothesis, Score, Search, TrialSpec
 from harness.study import Real, SearchBudget
 
 def of(train, labels):
-    images = np.random.default_rng(0).integers(256, size=(train + 40, 8, 7), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(256, size=(train + 40, 8, 8), dtype=np.uint8)
     index = np.arange(len(images))
     splits = {"train": index[:train], "validation": index[train : train + 20], "test": index[train + 20 :]}
     return {"images": images, "labels": labels(index), **splits}
@@ -76,7 +76,7 @@ def test_a_hundred_images_end_in_scores_and_what_is_left_out_is_said_before_trai
     said = run(write(tmp_path, "few"))
     features = "left out: Fréchet distance, precision, recall, which take at least 128 training and 65 test images (got 100 and 20)"
     assert features in said
-    assert "the common head counts 16,384 cells on 5,600 training values" in said
+    assert "the common head counts 16,384 cells on 6,400 training values" in said
     assert said.index(features) < said.index("trials to run")
     assert said.count("left out:") == 1  # once, and nothing else
     assert "training the feature" not in said
@@ -88,9 +88,9 @@ def test_a_hundred_images_end_in_scores_and_what_is_left_out_is_said_before_trai
     [
         ("few", "test/frechet", r"takes at least 128 training and 65 test images \(got 100 and 20\)"),
         ("tiny", "test/knn15_accuracy", r"takes at least 15 training images \(got 12\)"),
-        ("unlabelled", "test/probe_accuracy", r"takes classes of the images, from 2 to 1,000 \(got no labels\)"),
-        ("one_class", "test/knn15_accuracy", r"takes classes of the images, from 2 to 1,000 \(got one class\)"),
-        ("ids", "test/probe_accuracy", r"takes classes of the images, from 2 to 1,000 \(got 1,100\)"),
+        ("unlabelled", "test/probe_accuracy", r"takes labels of 2 to 1,000 classes \(got no labels\)"),
+        ("one_class", "test/knn15_accuracy", r"takes labels of 2 to 1,000 classes \(got one class\)"),
+        ("ids", "test/probe_accuracy", r"takes labels of 2 to 1,000 classes \(got 1,100\)"),
     ],
 )
 def test_a_claim_by_a_score_that_the_images_do_not_give_is_refused(tmp_path: Path, data: str, metric: str, why: str) -> None:
@@ -100,9 +100,7 @@ def test_a_claim_by_a_score_that_the_images_do_not_give_is_refused(tmp_path: Pat
 
 
 def test_a_search_by_a_score_of_classes_is_refused_where_there_are_none(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"objective 'validation/purity': 'validation/purity' takes classes of .* \(got no labels\)"
-    ):
+    with pytest.raises(UserError, match=r"objective 'validation/purity': 'validation/purity' takes labels of .* \(got no labels\)"):
         run(write(tmp_path, "unlabelled", study=SEARCH))
 
 
