@@ -5,7 +5,7 @@ package a reference does (`harness.references`), and an installed package may of
 """
 
 import importlib
-import math
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from harness import references
+from harness.arguments import Argument
 from harness.errors import UserError, unknown
 
 KINDS = ("pseudo", "pmf", "density")
@@ -49,21 +50,6 @@ class Scale(NamedTuple):
             case ("pseudo" | "pmf" | "density") as kind, _, of if of:
                 return cls(kind, of)
         raise UserError(f"scale must be written as 'density on v/255', of the kinds {', '.join(KINDS)}; got {text!r}")
-
-
-@dataclass(frozen=True)
-class Argument:
-    """An argument of a named thing that a study may set: one of `choices`, or else a finite number above 0."""
-
-    default: Any
-    choices: tuple[Any, ...] = ()
-
-    def fault(self, name: str, value: object) -> str:
-        """Return what is wrong with a value, or an empty text."""
-        if self.choices:
-            return "" if value in self.choices else str(unknown(name, value, map(str, self.choices)))
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-        return "" if number else f"{name} must be a finite number above 0, got {value!r}"
 
 
 @dataclass(frozen=True)
@@ -148,6 +134,12 @@ DATASETS: Mapping[str, Entry] = {
     "kmnist": Entry("harness.data.mnist:mnist_family", {"folder": "KMNIST"}),
     "digits": Entry("harness.data.digits:digits"),
 }
+# Data files of the user's own, by the word before the colon of `npz:faces.npz` (`harness.references.files`).
+DATA_FILES: Mapping[str, Entry] = {
+    "npz": Entry("harness.data.arrays:from_npz"),
+    "images": Entry("harness.data.pictures:from_pictures", arguments={"resize": Argument(None, kind="size")}),
+    "idx": Entry("harness.data.idx:from_idx"),
+}
 OPTIMIZERS: Mapping[str, Entry] = {
     "adam": Entry("harness.training.optimizers:Adam"),
     "adamw": Entry("harness.training.optimizers:Adam", {"decoupled": True}),
@@ -180,7 +172,8 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "precision": ("fp32", "tf32", "bf16"),
     "evaluation": ("validation", *EVALUATIONS),
 }
-ARGUMENTS = {"likelihood_args": "likelihood", "network_args": "network"}  # fields that hold the arguments of another's
+FILES: Mapping[str, Mapping[str, Entry]] = {"dataset": DATA_FILES}  # the fields that take data files
+ARGUMENTS = {"dataset_args": "dataset", "likelihood_args": "likelihood", "network_args": "network"}  # fields that hold the arguments of another's
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -194,10 +187,14 @@ def names(kind: str) -> tuple[str, ...]:
 def pinned(kind: str, given: Any) -> str:
     """Return a name as a spec keeps it: that of an entry as it is, a reference (or a class, or an offered name) with its digest.
 
+    The name of data files has the digest of their bytes.
+
     Raises:
-        UserError: neither an entry nor a reference that can be found.
+        UserError: neither an entry nor a reference nor a file that can be found.
     """
     table, open_ = TABLES[kind]
+    if isinstance(given, str) and takes_file(kind, given):
+        return given if references.is_pinned(given) else references.pin_file(given)
     if isinstance(given, str) and (given in table or (open_ and references.is_pinned(given))):
         return given
     if open_ and isinstance(given, str) and not references.is_reference(given):
@@ -205,9 +202,15 @@ def pinned(kind: str, given: Any) -> str:
     if open_ and (callable(given) or (isinstance(given, str) and references.is_reference(given))):
         return references.pin(given)
     fault = unknown(kind, given, names(kind))
-    if open_ and "." in str(given):
-        raise UserError(f"{fault}\none of your own is named as 'file.py:Name'")
+    if open_ and re.search(r"[./]", str(given)):
+        forms = "".join(f", {what} as '{form}:...'" for form, what in references.FORMS_IN_WORDS.items()) if kind in FILES else ""
+        raise UserError(f"{fault}\none of your own is named as 'file.py:Name'{forms}")
     raise fault
+
+
+def takes_file(kind: str, name: str) -> bool:
+    """Return whether a name is that of data files, and for a field that takes them."""
+    return kind in FILES and references.is_file(name)
 
 
 def pinned_in(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,8 +223,8 @@ def pinned_in(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def entry(kind: str, name: str) -> Entry | None:
-    """Return the entry of a name; None if it is a reference."""
-    return TABLES[kind][0].get(name)
+    """Return the entry of a name; None if it is a reference. That of data files is the one of their form."""
+    return FILES[kind][name.partition(":")[0]] if takes_file(kind, name) else TABLES[kind][0].get(name)
 
 
 def load(entry: Entry) -> Any:

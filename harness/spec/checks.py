@@ -91,8 +91,9 @@ def arguments_of(spec: "TrialSpec", name: str) -> tuple[Arguments, list[str]]:
         if key not in known
     ]
     values: dict[str, Any] = {key: given.get(key, argument.default) for key, argument in known.items()}
+    values = {key: value for key, value in values.items() if value is not None}
     faults += filter(None, (known[key].fault(f"{name}.{key}", value) for key, value in values.items()))
-    return Arguments({k: float(v) if type(v) is int else v for k, v in values.items()}), faults
+    return Arguments({key: known[key].in_one_form(value) for key, value in values.items()}), faults
 
 
 def _is_plain(value: object, *, finite: bool) -> bool:
