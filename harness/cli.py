@@ -170,7 +170,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             dataset = data.load_dataset(options.dataset, say=console.print)
             counts = ", ".join(f"{s.name} {len(s):,}" for s in (dataset.train, dataset.validation, dataset.test))
             console.print(
-                f"{dataset.name}: {counts} images of {dataset.side}x{dataset.side}; digest {dataset.digest[:12]}",
+                f"{dataset.name}: {counts} images of {' x '.join(map(str, dataset.image_shape))}; digest {dataset.digest[:12]}",
                 highlight=False,
             )
         case "ui":

@@ -1,5 +1,6 @@
-"""Images and latents that a user gives, checked. Shapes: N images, H by W pixels, P = H W, Z latents."""
+"""Images and latents that a user gives, checked. Shapes: N images, C channels, H by W pixels, P = C H W, Z latents."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,22 +12,24 @@ from harness.errors import UserError
 from harness.models.likelihoods import MAX_LEVEL
 
 
-def split_of(images: Any, side: int) -> Split:
-    """Return images of `side` by `side` pixels as a split without labels.
+def split_of(images: Any, image_shape: tuple[int, int, int]) -> Split:
+    """Return images as a split without labels.
 
     Args:
-        images: A NumPy array or a tensor, (N, H, W), (N, 1, H, W) or (N, P): grey levels as uint8, or floats in [0, 1], which are
-            rounded to the 256 levels.
-        side: Width and height of an image.
+        images: A NumPy array or a tensor, (N, C, H, W) or (N, P), of one channel also (N, H, W): levels as uint8, or floats
+            in [0, 1], which are rounded to the 256 levels.
+        image_shape: Channels, height and width of an image.
 
     Raises:
         UserError: Another type, shape or number type, or a value out of range; the message shows the first one.
     """
     values = _tensor(images, "images")
     n = len(values) if values.dim() else 0
-    shapes = ((n, side, side), (n, 1, side, side), (n, side * side))
+    channels, *area = image_shape
+    forms = (*([tuple(area)] if channels == 1 else []), image_shape, (math.prod(image_shape),))
+    shapes = [(n, *form) for form in forms]
     if not n or tuple(values.shape) not in shapes:
-        single = "\none image is images[None]" if tuple(values.shape) in ((side, side), (side * side,)) else ""
+        single = "\none image is images[None]" if tuple(values.shape) in forms else ""
         wanted = " or ".join(map(_shape, shapes))
         raise UserError(f"images must be {wanted} with N of at least 1, got {_seen(values)}{single}")
     flat = values.reshape(n, -1)

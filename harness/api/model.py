@@ -1,4 +1,7 @@
-"""A trained VAE as a single model, without lanes. Shapes: N images, H by W pixels, Z latents; results are tensors on the CPU."""
+"""A trained VAE as a single model, without lanes, whose results are on the CPU.
+
+Shapes: N images, C channels, H by W pixels, Z latents.
+"""
 
 import json
 import pickle
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from harness import references
 from harness.api.inputs import latents_of, split_of
+from harness.data import as_images
 from harness.errors import UserError
 from harness.kernels.matmul import Inference
 from harness.metrics import encodings, model_inputs, native, prior_samples
@@ -31,8 +35,8 @@ class Model:
     """A trained VAE.
 
     Images are taken as uint8 grey levels or as floats in [0, 1], which are rounded to 256 levels: NumPy arrays or tensors of shape
-    (N, H, W), (N, 1, H, W) or (N, H W). Images are returned as floats on [0, 1], (N, H, W). A likelihood that binarises or
-    dequantises its data gets the noise of one fixed seed.
+    (N, C, H, W), (N, C H W) or, of one channel, (N, H, W). Images are returned as floats on [0, 1]: (N, H, W), or (N, C, H, W) of
+    more than one channel. A likelihood that binarises or dequantises its data gets the noise of one fixed seed.
 
     Attributes:
         spec: The trial that was trained.
@@ -40,7 +44,7 @@ class Model:
             otherwise.
         history: The metrics of every epoch: a row an epoch, counted from 1, a column a key.
         vae: The network, in a single lane.
-        side: Width and height of an image in pixels.
+        image_shape: Channels, height and width of an image, (C, H, W).
 
     >>> import harness, torch
     >>> model = harness.train(harness.TrialSpec(dataset="digits", latent=3, epochs=1), device="cpu", progress=False)
@@ -53,7 +57,7 @@ class Model:
     scores: Mapping[str, float]
     history: pd.DataFrame
     vae: VAE
-    side: int
+    image_shape: tuple[int, int, int]
 
     def __repr__(self) -> str:
         defaults = vars(TrialSpec())
@@ -67,7 +71,7 @@ class Model:
             UserError: The images have another shape, number type or range.
         """
         with Inference():
-            mean, log_var = encode(self.spec, self.vae, split_of(images, self.side).to(self._device))
+            mean, log_var = encode(self.spec, self.vae, split_of(images, self.image_shape).to(self._device))
         return mean.cpu(), log_var.cpu()
 
     @torch.no_grad()
@@ -130,7 +134,7 @@ class Model:
             (path / references.FILE).write_text(references.to_record(self.spec.references), encoding="utf-8")
         torch.save({name: tensor.cpu() for name, tensor in self.vae.state_dict().items()}, path / WEIGHTS)
         rows = self.history.to_dict("records")
-        record = {"side": self.side, "scores": dict(self.scores), "history": rows}
+        record = {"image_shape": self.image_shape, "scores": dict(self.scores), "history": rows}
         (path / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
     @property
@@ -140,11 +144,11 @@ class Model:
 
     def _inputs(self, images: Any) -> Tensor:
         """Return images as the network's inputs, (N, P), on its device."""
-        return model_inputs(self.spec, split_of(images, self.side).to(self._device))
+        return model_inputs(self.spec, split_of(images, self.image_shape).to(self._device))
 
     def _images(self, flat: Tensor) -> Tensor:
-        """Return images (N, P) as (N, H, W) on the CPU."""
-        return flat.clamp(0, 1).view(-1, self.side, self.side).cpu()
+        """Return images (N, P) with their pixels in rows and columns, on the CPU."""
+        return as_images(flat.clamp(0, 1), self.image_shape).cpu()
 
 
 def read(folder: Path) -> Model:
@@ -158,20 +162,21 @@ def read(folder: Path) -> Model:
         if spec.references:
             references.from_record((folder / references.FILE).read_text(encoding="utf-8"))
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        rows, scores, side = record["history"], record["scores"], record["side"]
-        vae = read_network(spec, side, folder / WEIGHTS)
+        rows, scores, (channels, height, width) = record["history"], record["scores"], record["image_shape"]
+        image_shape = (channels, height, width)
+        vae = read_network(spec, image_shape, folder / WEIGHTS)
     except (OSError, KeyError, TypeError, ValueError) as fault:
         raise UserError(f"{folder} holds no model of Model.save, or not all of it: {type(fault).__name__}: {fault}") from fault
-    return Model(spec=spec, scores=scores, history=table(rows), vae=vae, side=side)
+    return Model(spec=spec, scores=scores, history=table(rows), vae=vae, image_shape=image_shape)
 
 
-def read_network(spec: TrialSpec, side: int, weights: Path) -> VAE:
+def read_network(spec: TrialSpec, image_shape: tuple[int, int, int], weights: Path) -> VAE:
     """Return the network of a trial on the CPU, with the weights in a file.
 
     Raises:
         UserError: The file is not there or broken, or its weights are those of another network.
     """
-    vae = build(spec, side * side)
+    vae = build(spec, image_shape)
     try:
         vae.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as fault:

@@ -101,7 +101,8 @@ def _from_run(trial: TrialRun) -> Model:
     if spec.references:
         with trial.file(references.FILE) as code:
             references.from_record(code.read_text(encoding="utf-8"))
-    side = load_dataset(spec.dataset, say=lambda _: None).side
+    image_shape = load_dataset(spec.dataset, say=lambda _: None).image_shape
     with trial.file(WEIGHTS) as weights:
-        vae = read_network(spec, side, weights)
-    return Model(spec=spec, scores=dict(trial.record.metrics), history=table(trial.history()), vae=vae, side=side)
+        vae = read_network(spec, image_shape, weights)
+    scores, history = dict(trial.record.metrics), table(trial.history())
+    return Model(spec=spec, scores=scores, history=history, vae=vae, image_shape=image_shape)

@@ -81,10 +81,10 @@ def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
                 case Failed(why=why):
                     raise HarnessError(why)
                 case Finished(result=result, files=files):
-                    vae = read_network(spec, data.side, files / WEIGHTS).to(torch_device)
+                    vae = read_network(spec, data.image_shape, files / WEIGHTS).to(torch_device)
                     line.show(f"trained in {result.metrics[TRAIN_S.key]:,.1f} s: {elbo}")
                     scores = dict(rows[-1]) | dict(result.metrics)
-                    return Model(spec=spec, scores=scores, history=table(rows), vae=vae, side=data.side)
+                    return Model(spec=spec, scores=scores, history=table(rows), vae=vae, image_shape=data.image_shape)
     raise HarnessError(f"the training of {spec.id} ended without a result")
 
 

@@ -127,7 +127,7 @@ def _noise() -> Data:
     images = STEPS * TrialSpec().batch_size
     levels = torch.randint(0, 256, (images, 784), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     train, validation, test = (Split(n, levels, torch.zeros(images).long()) for n in ("train", "validation", "test"))
-    return Data(name="noise", side=28, train=train, validation=validation, test=test, digest="")
+    return Data(name="noise", image_shape=(1, 28, 28), train=train, validation=validation, test=test, digest="")
 
 
 # -------------------------------------------------------------------------------- the file

@@ -6,6 +6,6 @@ function that returns images (own.py).
 """
 
 from harness.data.datasets import load_dataset
-from harness.data.splits import Data, Say, Split, frozen_noise
+from harness.data.splits import Data, Say, Split, as_images, frozen_noise
 
-__all__ = ["Data", "Say", "Split", "frozen_noise", "load_dataset"]
+__all__ = ["Data", "Say", "Split", "as_images", "frozen_noise", "load_dataset"]

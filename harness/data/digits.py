@@ -22,4 +22,4 @@ def digits(say: Say) -> Data:
     parts = {"train": order[:1197], "validation": order[1197:1497], "test": order[1497:]}
     train, validation, test = (Split(name, levels[i], labels[i]) for name, i in parts.items())
     content = hashlib.sha256(levels.numpy().tobytes() + order.numpy().tobytes()).hexdigest()
-    return Data(name="digits", side=8, train=train, validation=validation, test=test, digest=content)
+    return Data(name="digits", image_shape=(1, 8, 8), train=train, validation=validation, test=test, digest=content)

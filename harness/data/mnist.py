@@ -48,7 +48,7 @@ def mnist_family(folder: str, say: Say) -> Data:
     left_out = [f"without {s.part}{list(s.rows)}" for s in twice]
     splits = {part.name: without(part, twice) for part in parts}
     digest = _digest(*sums, f"train[:{n}] train[{n}:] test", *left_out)
-    return Data(name=_name_of(folder), side=28, digest=digest, disjoint=True, **splits)
+    return Data(name=_name_of(folder), image_shape=(1, 28, 28), digest=digest, disjoint=True, **splits)
 
 
 def _read_pair(images: Path, labels: Path) -> tuple[Tensor, Tensor]:

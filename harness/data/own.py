@@ -62,7 +62,7 @@ def from_function(name: str, function: Callable[[], Any]) -> Data:
     content = [images, *([] if labels is None else [labels]), *chosen.values()]
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in content)).hexdigest()
     plain = re.sub(r"\W+", "_", name.rpartition(":")[2])
-    return Data(name=plain, side=images.shape[1], digest=digest, disjoint=True, **splits)
+    return Data(name=plain, image_shape=(1, *images.shape[1:]), digest=digest, disjoint=True, **splits)
 
 
 def _images(name: str, given: Any) -> npt.NDArray[np.uint8]:

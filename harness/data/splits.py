@@ -1,4 +1,4 @@
-"""Data sets as uint8 images in three fixed splits. Shapes: N images, P pixels."""
+"""Data sets as uint8 images in three fixed splits. Shapes: N images, C channels, H rows, W columns, P = C H W values."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,7 +16,7 @@ class Split:
 
     Attributes:
         name: train, validation, test or train+validation.
-        levels: Images as grey levels 0..255, uint8 (N, P).
+        levels: Images as levels 0..255, one channel after another, uint8 (N, P).
         labels: Their classes, int64 (N,); None if there are none.
     """
 
@@ -43,7 +43,7 @@ class Data:
 
     Attributes:
         name: Of the data set.
-        side: Width and height of an image in pixels, so P = side^2.
+        image_shape: Channels, height and width of an image, (C, H, W).
         train: Images to train on.
         validation: Images by which settings are chosen.
         test: Images for final scores.
@@ -52,7 +52,7 @@ class Data:
     """
 
     name: str
-    side: int
+    image_shape: tuple[int, int, int]
     train: Split
     validation: Split
     test: Split
@@ -71,6 +71,12 @@ class Data:
         """Return the same data set with the tensors of all splits on this device."""
         train, validation, test = (s.to(device) for s in (self.train, self.validation, self.test))
         return replace(self, train=train, validation=validation, test=test)
+
+
+def as_images(flat: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+    """Return flat images (N, P) as (N, H, W) if they have one channel, else as (N, C, H, W)."""
+    channels, height, width = image_shape
+    return flat.view(-1, height, width) if channels == 1 else flat.view(-1, channels, height, width)
 
 
 def frozen_noise(split: Split) -> Tensor:

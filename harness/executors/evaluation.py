@@ -68,7 +68,7 @@ def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str
 
 def _untrained(spec: TrialSpec, data: Data) -> VAE:
     """Return a trial's model as it was before its training, on the data's device."""
-    vae = build(spec, data.train.levels.shape[1])
+    vae = build(spec, data.image_shape)
     vae.reset(0, generator(spec.seed, "weights", 0))
     return vae.to(data.train.levels.device)
 
@@ -89,20 +89,20 @@ def _late_gain(history: Sequence[Row]) -> dict[str, float]:
 def _pictures(subject: figures.Subject) -> dict[str, np.ndarray]:
     """Return the arrays that a study's report shows of a trial, by name.
 
-    They are one test image of each class and its reconstruction, the latents and labels of some test images, and 16 samples.
+    They are one test image of each class, its reconstruction, and 16 samples, uint8 (n, C, H, W) each, and the latents of some
+    test images, with their labels if they have any.
     """
-    test, labels = subject.evaluation.test, subject.data.test.classes
-    examples = figures.examples(labels)
-    points = figures.scatter_points(labels)
+    test, split, shape = subject.evaluation.test, subject.data.test, subject.data.image_shape
+    examples, points = figures.examples(split), figures.scatter_points(split)
     z = torch.randn(16, subject.spec.latent, generator=torch.Generator().manual_seed(0))
     i, j = figures.axes_to_show(subject.evaluation)
-    return {
-        "original": subject.data.test.levels[examples].cpu().numpy(),
-        "reconstruction": _bytes(test.image[examples].cpu().numpy()),
-        "samples": _bytes(figures.decode(subject.vae, z, subject.data.side)),
+    arrays = {
+        "original": split.levels[examples].cpu().unflatten(-1, shape).numpy(),
+        "reconstruction": _bytes(test.image[examples].cpu().unflatten(-1, shape).numpy()),
+        "samples": _bytes(figures.decode(subject.vae, z, shape)),
         "latents": test.mean.cpu()[points][:, [i, j]].numpy(),
-        "labels": labels[points].numpy().astype(np.uint8),
     }
+    return arrays if split.labels is None else arrays | {"labels": split.labels.cpu()[points].numpy()}
 
 
 def _bytes(image: np.ndarray) -> np.ndarray:

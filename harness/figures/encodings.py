@@ -17,16 +17,14 @@ LABELLED = 50  # most latents that have their names on the axis
 
 
 def latents(s: Subject) -> Figure:
-    """Draw the posterior means of test images, coloured by class, on the two latents with the largest KL."""
+    """Draw the posterior means of test images, coloured by class if they have any, on the two latents with the largest KL."""
     figure = new_figure(5, 4.3)
     ax = figure.subplots()
     i, j = axes_to_show(s.evaluation)
-    labels = s.data.test.classes.cpu()
-    points = scatter_points(labels)
+    labels, points = s.data.test.labels, scatter_points(s.data.test)
     mean = s.evaluation.test.mean[points.to(s.evaluation.test.mean.device)].cpu().numpy()
-    dots = scatter(ax, mean[:, [i, j]], labels[points].numpy())
+    scatter(figure, ax, mean[:, [i, j]], None if labels is None else labels.cpu()[points].numpy(), "class")
     ax.set(title="posterior means of test images", xlabel=f"E q(z{i + 1} | x)", ylabel=f"E q(z{j + 1} | x)")
-    figure.colorbar(dots, ax=ax, label="class", ticks=range(int(labels.max()) + 1))
     return figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Patch
 
-from harness.figures.canvas import Subject, examples, new_figure, show_images
+from harness.figures.canvas import Subject, examples, new_figure, show_images, tile
 from harness.metrics import model_inputs, native
 from harness.metrics.bounds import View
 from harness.models.vae import VAE
@@ -103,7 +103,7 @@ def _log_joint(vae: VAE, view: View, nodes: np.ndarray) -> np.ndarray:
 
 def posteriors(s: Subject) -> Figure:
     """Draw the true posterior of six test images as filled contours, q's ellipses over it, and their KL (two latents)."""
-    firsts = examples(s.data.test.classes)
+    firsts = examples(s.data.test)
     device = next(s.vae.parameters()).device
     x = model_inputs(s.spec, s.data.test)
     figure = new_figure(11, 6.6)
@@ -113,7 +113,7 @@ def posteriors(s: Subject) -> Figure:
         row, column = divmod(i, 3)
         left, right = (figure.add_subplot(grid[row, 2 * column + c]) for c in range(2))
         result = posterior(s.vae, native(s.vae, x[[image]].to(device)))
-        show_images(left, x[image].cpu().view(s.data.side, s.data.side).numpy())
+        show_images(left, tile(x[[image]].cpu().unflatten(-1, s.data.image_shape).numpy(), 1))
         left.set_anchor("N")
         left.set_xlabel(f"KL(q || p)\n{result.kl:.2f} nats")
         _contours(right, result, s.evaluation.test.mean[image].tolist(), s.evaluation.test.log_var[image].exp().sqrt().tolist())

@@ -254,7 +254,7 @@ def _pictures(spec: TrialSpec, vae: VAE, data: Data, test: Encodings) -> dict[st
     scores = {
         "test/squared_error": _mean(squared_error(test.image, grey)),
         "test/psnr": _mean(psnr(test.image, grey)),
-        "test/ssim": _mean(ssim(test.image, grey, data.side)),
+        "test/ssim": _mean(ssim(test.image, grey, data.image_shape)),
     }
     if data.train.labels is None:
         return scores

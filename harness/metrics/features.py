@@ -89,21 +89,21 @@ def classifier(data: Data, say: Say, *, version: int = VERSION, train: Callable[
     return saved
 
 
-def _network(side: int, classes: int) -> nn.Sequential:
+def _network(image_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """Return an untrained classifier: two strided convolutions, 64 features, one affine map to the classes.
 
     The activation is SiLU, because on MNIST ReLU left 11 of the 64 features dead and ELU doubled the Frechet distance between two
     halves of the training set.
     """
-    across = math.ceil(side / 4)
+    channels, height, width = image_shape
     return nn.Sequential(
-        nn.Unflatten(1, (1, side, side)),
-        nn.Conv2d(1, 16, 5, stride=2, padding=2),
+        nn.Unflatten(1, image_shape),
+        nn.Conv2d(channels, 16, 5, stride=2, padding=2),
         nn.SiLU(),
         nn.Conv2d(16, 32, 5, stride=2, padding=2),
         nn.SiLU(),
         nn.Flatten(),
-        nn.Linear(32 * across**2, FEATURES),
+        nn.Linear(32 * math.ceil(height / 4) * math.ceil(width / 4), FEATURES),
         nn.SiLU(),
         nn.Linear(FEATURES, classes),
     )
@@ -132,7 +132,7 @@ def _train(data: Data) -> Classifier:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = _network(data.side, _classes(data))
+            network = _network(data.image_shape, _classes(data))
             adam = torch.optim.Adam(network.parameters())
             rate = torch.optim.lr_scheduler.OneCycleLR(adam, LEARNING_RATE, total_steps=epochs * steps)
             for _ in range(epochs):
@@ -168,7 +168,7 @@ def _save(classifier: Classifier, file: Path) -> None:
 def _load(file: Path, data: Data) -> Classifier | None:
     """Return the classifier in a file, or None if it is missing, cannot be read or has weights of another digest."""
     with torch.device("meta"):  # weights drawn here would change the state of the process's random numbers
-        network = _network(data.side, _classes(data)).requires_grad_(False)
+        network = _network(data.image_shape, _classes(data)).requires_grad_(False)
     try:
         content = torch.load(file, weights_only=True)
         network.load_state_dict(content["weights"], assign=True)

@@ -1,4 +1,4 @@
-"""Scores of images against target images. Shapes: N images, P pixels; pixels on [0, 1]."""
+"""Scores of images against target images. Shapes: N images, C channels, H rows, W columns, P = C H W; values on [0, 1]."""
 
 import torch
 from torch import Tensor
@@ -17,32 +17,40 @@ def psnr(image: Tensor, target: Tensor) -> Tensor:
     return -10 * (image - target).square().mean(-1).clamp_min(1e-10).log10()
 
 
-def ssim(image: Tensor, target: Tensor, side: int) -> Tensor:
+def ssim(image: Tensor, target: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
     """Return the structural similarity of each image: (N, P) twice to (N,).
 
     From Wang et al., 2004 (https://doi.org/10.1109/TIP.2003.819861), with a Gaussian window of 11 pixels and sigma 1.5, K1 = 0.01,
-    K2 = 0.03 and range 1, averaged over the positions where the window fits. For images smaller than the window it is the largest
-    odd window that fits. `side` is an image's width, so P = side^2.
+    K2 = 0.03 and range 1, averaged over the positions where the window fits and over the channels. For images that are smaller
+    than the window in height or width it is the largest odd window that fits.
     """
-    size = min(SSIM_WINDOW, side - 1 + side % 2)
+    channels, height, width = image_shape
+    shortest = min(height, width)
+    size = min(SSIM_WINDOW, shortest - 1 + shortest % 2)
     offset = torch.arange(size, device=image.device, dtype=image.dtype) - size // 2
     weight = torch.exp(-offset.square() / (2 * SSIM_SIGMA**2))
-    band = image.new_zeros(side, side - size + 1)  # column j holds the window that starts at pixel j
-    for j in range(band.shape[1]):
-        band[j : j + size, j] = weight / weight.sum()
+
+    def band(length: int) -> Tensor:
+        """Return the window at all its positions along so many pixels, (length, length - size + 1): one per column."""
+        columns = image.new_zeros(length, length - size + 1)
+        for j in range(columns.shape[1]):
+            columns[j : j + size, j] = weight / weight.sum()
+        return columns
+
+    down, along = band(height).T, band(width)
 
     def blur(x: Tensor) -> Tensor:
-        """Return the window's means at all its positions: (N, side, side) to (N, side - size + 1, side - size + 1)."""
-        return band.T @ x @ band  # two small products, ten times faster than a convolution with one channel
+        """Return the window's means at all its positions: (N C, H, W) to (N C, H - size + 1, W - size + 1)."""
+        return down @ x @ along  # two small products, ten times faster than a convolution with one channel
 
     scores = []
     for batch in zip(torch.split(image, BATCH), torch.split(target, BATCH), strict=True):
-        a, b = (t.view(-1, side, side) for t in batch)
+        a, b = (t.reshape(-1, height, width) for t in batch)
         mean_a, mean_b = blur(a), blur(b)
         var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
         cov = blur(a * b) - mean_a * mean_b
         c1, c2 = 0.01**2, 0.03**2
         score = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
         score /= (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
-        scores.append(score.mean((1, 2)))
+        scores.append(score.mean((1, 2)).view(-1, channels).mean(1))
     return torch.cat(scores)

@@ -1,4 +1,4 @@
-"""Scores of the user's own, computed from a trained trial. Shapes: N images, H by W pixels, Z latents."""
+"""Scores of the user's own, computed from a trained trial. Shapes: N images, C channels, H by W pixels, Z latents."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness import references
-from harness.data import Data, Split
+from harness.data import Data, Split, as_images
 from harness.errors import UserError
 from harness.metrics.bounds import batches
 from harness.metrics.inputs import encode, encodings, model_inputs, prior_samples
@@ -19,13 +19,16 @@ from harness.spec import MEETS, TrialSpec
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained trial, as a score of the user's own gets it. All images are floats on [0, 1], on the model's device.
+    """A trained trial, as a score of the user's own gets it.
+
+    All images are floats on [0, 1], on the model's device; where they are said to be (N, H, W), they are (N, C, H, W) if they have
+    more than one channel.
 
     Attributes:
         spec: The trial.
         vae: Its model, in a single lane.
-        data: Its data set, on the model's device: `data.train`, `data.validation`, `data.test`, each with `levels`, uint8 (N, H W),
-            and `labels`, int64 (N,) or None.
+        data: Its data set, on the model's device: `data.train`, `data.validation`, `data.test`, each with `levels`, uint8
+            (N, C H W), and `labels`, int64 (N,) or None.
     """
 
     spec: TrialSpec
@@ -34,7 +37,7 @@ class Trained:
 
     def images(self, split: Split) -> Tensor:
         """Return the images of a split, (N, H, W)."""
-        return self._as_images(split.levels.float() / 255)
+        return as_images(split.levels.float() / 255, self.data.image_shape)
 
     def encode(self, split: Split) -> tuple[Tensor, Tensor]:
         """Return the mean and the log variance of q(z|x) for the images of a split, (N, Z) each."""
@@ -42,21 +45,17 @@ class Trained:
 
     def reconstruct(self, split: Split) -> Tensor:
         """Return the mean images decoded at the means of q, (N, H, W)."""
-        return self._as_images(encodings(self.vae, model_inputs(self.spec, split)).image)
+        return as_images(encodings(self.vae, model_inputs(self.spec, split)).image, self.data.image_shape)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """Return the mean images of latents z (N, Z), (N, H, W)."""
         parts = [self.vae.likelihood.mean(*self.vae.decode(z[None, batch]))[0] for batch in batches(len(z))]
-        return self._as_images(torch.cat(parts).clamp(0, 1))
+        return as_images(torch.cat(parts).clamp(0, 1), self.data.image_shape)
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Return the mean images of n draws from the prior, (n, H, W); the same for every trial of equal Z."""
-        return self._as_images(prior_samples(self.vae, n, self.spec.latent, seed))
-
-    def _as_images(self, flat: Tensor) -> Tensor:
-        """Return flat images (N, H W) as (N, H, W)."""
-        return flat.view(-1, self.data.side, self.data.side)
+        return as_images(prior_samples(self.vae, n, self.spec.latent, seed), self.data.image_shape)
 
 
 def own_scores(trained: Trained, images: tuple[str, ...]) -> dict[str, float]:

@@ -1,4 +1,6 @@
-"""The VAE: from images x and noise eps to the terms of a bound. Shapes: S lanes, L draws, B images, P pixels, Z latents.
+"""The VAE: from images x and noise eps to the terms of a bound.
+
+Shapes: S lanes, L draws, B images, P = C H W values of an image, Z latents.
 
 The bound is log p(x) >= E_q[log p(x|z)] - KL(q(z|x) || p(z)), q(z|x) = N(mean, diag(exp(log_var))), p(z) = N(0, I)
 (Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114).
@@ -83,23 +85,34 @@ class VAE(nn.Module):
                 module.reset(lane, generator)
 
 
-def build(spec: TrialSpec, pixels: int, lanes: int = 1) -> VAE:
-    """Return the VAE that spec describes, for images of so many pixels and for so many lanes; its weights are not drawn yet."""
-    return side_by_side([spec] * lanes, pixels)
+def build(spec: TrialSpec, image_shape: tuple[int, int, int], lanes: int = 1) -> VAE:
+    """Return the VAE that spec describes for images (C, H, W), with so many lanes; its weights are not drawn yet."""
+    return side_by_side([spec] * lanes, image_shape)
 
 
-def side_by_side(specs: Sequence[TrialSpec], pixels: int) -> VAE:
-    """Return one VAE with a lane for each of these specs, which must be `mixable`; its weights are not drawn yet."""
+def side_by_side(specs: Sequence[TrialSpec], image_shape: tuple[int, int, int]) -> VAE:
+    """Return one VAE with a lane for each of these specs, which must be `mixable`; its weights are not drawn yet.
+
+    `image_shape` is channels, height and width of an image.
+    """
     likelihoods = [likelihood_of(s) for s in specs]
     likelihood = likelihoods[0] if len(set(likelihoods)) == 1 else cast(Likelihood, Lanewise(tuple(likelihoods)))
     shape, network = specs[0], catalog.find("network", specs[0].network)
     if catalog.entry("network", shape.network) is not None:
-        sizes = Sizes(pixels, shape.latent, likelihood.outputs, shape.hidden or (), tuple(s.activation for s in specs))
+        sizes = Sizes(
+            image_shape,
+            shape.latent,
+            likelihood.outputs,
+            shape.hidden or (),
+            tuple(s.activation for s in specs),
+            shape.network_args,
+        )
         encoder, decoder = network(sizes)
         return VAE(encoder, decoder, likelihood, len(specs))
     activation = catalog.find("activation", shape.activation)
-    make = maker(network, pixels, shape.latent, likelihood.outputs, shape.network_args, activation=activation, hidden=shape.hidden)
-    own_encoder, own_decoder = stacked(make, len(specs))
+    offered = {"activation": activation, "hidden": shape.hidden}
+    make = maker(network, image_shape, shape.latent, likelihood.outputs, shape.network_args, **offered)
+    own_encoder, own_decoder = stacked(make, len(specs), image_shape)
     return VAE(own_encoder, own_decoder, likelihood, len(specs))
 
 

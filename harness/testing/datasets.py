@@ -1,5 +1,6 @@
-"""The contract of a data set. Shapes: N images, P pixels."""
+"""The contract of a data set. Shapes: N images, P values."""
 
+import math
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def check_data(contract: Contract, data: Data) -> None:
     """Check the splits of a data set that is loaded."""
     for split in (data.train, data.validation, data.test):
         levels, labels = split.levels, split.labels
-        contract.shape(f"the {split.name} images", levels, (len(split), data.side**2), "(N, P)")
+        contract.shape(f"the {split.name} images", levels, (len(split), math.prod(data.image_shape)), "(N, P)")
         if levels.dtype != torch.uint8:
             contract.broken("images must be uint8", levels.dtype, "give grey levels 0..255")
         if labels is not None and (labels.shape != (len(split),) or labels.dtype != torch.int64 or labels.min() < 0):

@@ -66,7 +66,7 @@ def check_network(
         if catalog.entry("network", spec.network) is not None:
 
             def make(name: str = name) -> tuple[nn.Module, nn.Module]:
-                vae = build(spec.derive(likelihood=name), math.prod(image_shape))
+                vae = build(spec.derive(likelihood=name), image_shape)
                 vae.reset(0, torch.Generator().manual_seed(int(torch.randint(2**31, ()))))
                 return _Alone(vae, 0, image_shape), _Alone(vae, 1, image_shape)
 
@@ -74,7 +74,7 @@ def check_network(
             continue
         function = catalog.find("network", spec.network)
         offered = {"activation": catalog.find("activation", spec.activation), "hidden": spec.hidden}
-        make_own = maker(function, math.prod(image_shape), latent, outputs, spec.network_args, **offered)
+        make_own = maker(function, image_shape, latent, outputs, spec.network_args, **offered)
         _check(contract, make_own, image_shape, latent, outputs, own=True)
 
 
@@ -148,7 +148,7 @@ def _check_apart(contract: Contract, encoder: nn.Module, decoder: nn.Module) -> 
 
 def _check_lanes(contract: Contract, make: Any, image_shape: tuple[int, int, int]) -> None:
     """Check that several models side by side give what each gives alone."""
-    encoder, decoder = stacked(make, LANES)
+    encoder, decoder = stacked(make, LANES, image_shape)
     for lane in range(LANES):
         for module in (encoder, decoder):
             module.reset(lane, torch.Generator().manual_seed(lane))

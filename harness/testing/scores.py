@@ -1,5 +1,6 @@
 """The contract of a score."""
 
+import math
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ UNTRAINED = TrialSpec(dataset="digits", network="mlp", hidden=(16,))
 IMAGES = 60  # of each split
 
 
-def check_score(given: Any, /, *, side: int = 8, latent: int = 2, labelled: bool = True) -> None:
+def check_score(given: Any, /, *, image_shape: tuple[int, int, int] = (1, 8, 8), latent: int = 2, labelled: bool = True) -> None:
     """Raise an error if a score breaks its contract.
 
     It is a `harness.Score` whose `compute` takes a `harness.Trained` and returns finite numbers by key, its own key among them, the
@@ -24,7 +25,7 @@ def check_score(given: Any, /, *, side: int = 8, latent: int = 2, labelled: bool
 
     Args:
         given: A reference, or the score.
-        side: Width and height of the images.
+        image_shape: Channels, height and width of the images.
         latent: The latents of the model.
         labelled: Whether the images have labels.
 
@@ -38,8 +39,8 @@ def check_score(given: Any, /, *, side: int = 8, latent: int = 2, labelled: bool
     contract = Contract(name, "score")
     if not isinstance(row, Score) or row.compute is None:
         contract.broken("it must be a harness.Score with compute=", repr(row), "Score(key=..., label=..., compute=function)")
-    spec, data = UNTRAINED.derive(latent=latent), _made_up(side, labelled=labelled)
-    vae = build(spec, side**2)
+    spec, data = UNTRAINED.derive(latent=latent), _made_up(image_shape, labelled=labelled)
+    vae = build(spec, image_shape)
     vae.reset(0, torch.Generator().manual_seed(0))
     before = [p.detach().clone() for p in vae.parameters()]
     trained = Trained(spec, vae, data)
@@ -53,13 +54,13 @@ def check_score(given: Any, /, *, side: int = 8, latent: int = 2, labelled: bool
         contract.broken("compute must leave the model as it is", "changed weights", "train nothing in it, or a copy")
 
 
-def _made_up(side: int, *, labelled: bool) -> Data:
+def _made_up(image_shape: tuple[int, int, int], *, labelled: bool) -> Data:
     """Return a data set of random images, in ten classes if they have labels."""
     generator = torch.Generator().manual_seed(0)
 
     def split(name: str) -> Split:
-        levels = torch.randint(256, (IMAGES, side * side), generator=generator, dtype=torch.uint8)
+        levels = torch.randint(256, (IMAGES, math.prod(image_shape)), generator=generator, dtype=torch.uint8)
         return Split(name, levels, torch.arange(IMAGES) % 10 if labelled else None)
 
     train, validation, test = map(split, ("train", "validation", "test"))
-    return Data(name="made_up", side=side, train=train, validation=validation, test=test, digest="")
+    return Data(name="made_up", image_shape=image_shape, train=train, validation=validation, test=test, digest="")

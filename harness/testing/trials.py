@@ -47,10 +47,11 @@ def check_trials(specs: Iterable[TrialSpec], data: Data, say: Callable[[str], No
             if references.is_reference(name):
                 arguments = dict(getattr(spec, ARGUMENTS[kind])) if kind in ARGUMENTS else {}
                 if kind == "network":
-                    shape = (1, data.side, data.side)
-                    arguments |= {"image_shape": shape, "latent": spec.latent, "hidden": spec.hidden, "activation": spec.activation}
+                    arguments |= {"image_shape": data.image_shape, "latent": spec.latent}
+                    arguments |= {"hidden": spec.hidden, "activation": spec.activation}
                 if kind == "metrics":
-                    arguments |= {"side": data.side, "latent": spec.latent, "labelled": data.train.labels is not None}
+                    labelled = data.train.labels is not None
+                    arguments |= {"image_shape": data.image_shape, "latent": spec.latent, "labelled": labelled}
                 things[kind, name, json.dumps(arguments, sort_keys=True, default=dict)] = arguments
     for (kind, name, words), arguments in things.items():
         key = hashlib.sha256(f"{kind} {name} {words} {provenance.code()}".encode()).hexdigest()[:16]

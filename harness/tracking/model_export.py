@@ -43,8 +43,8 @@ def export(spec: TrialSpec, weights: Path, folder: Path) -> Tensor:
 
     Return two images of the test set as an example, floats on [0, 1], (2, P).
     """
-    levels = load_dataset(spec.dataset, say=lambda _: None).test.levels[:2].float()
-    vae = build(spec, levels.shape[1])
+    data = load_dataset(spec.dataset, say=lambda _: None)
+    levels, vae = data.test.levels[:2].float(), build(spec, data.image_shape)
     vae.load_state_dict(torch.load(weights, weights_only=True))
     _write(Encoder(vae), levels, folder / "encoder.pt2")
     del vae.encoder  # a program keeps all weights of its module, used or not

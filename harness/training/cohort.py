@@ -96,7 +96,7 @@ class Cohort:
         self.gradient_norm: Tensor = torch.zeros(len(specs))
         filled_up = execution == "compiled" and devices.can_capture(device)
         lanes = [*specs, *[specs[-1]] * (bucket(len(specs)) - len(specs) if filled_up else 0)]
-        vae = side_by_side(lanes, self.levels.shape[1])
+        vae = side_by_side(lanes, self.data.image_shape)
         for lane, spec in enumerate(lanes):
             vae.reset(lane, generator(spec.seed, "weights", 0))
         self._adopt(vae, lanes)
@@ -310,7 +310,7 @@ class Cohort:
 
     def training_state(self) -> TrainingState:
         """Return a copy of all that the trials need to go on from the end of the newest epoch. Call it between two epochs."""
-        return TrainingState.of(self.epoch, self.lanes, self.levels.shape[1], self.vae, self.state)
+        return TrainingState.of(self.epoch, self.lanes, self.data.image_shape, self.vae, self.state)
 
     def restore(self, snapshots: Sequence[Snapshot]) -> None:
         """Go on from these snapshots, one per lane and all of one epoch.
@@ -330,7 +330,7 @@ class Cohort:
 
     def _extract(self, lanes: Sequence[int]) -> VAE:
         """Return a copy of these lanes as a model of its own."""
-        return state.extract(self.vae, lanes, [self.lanes[i] for i in lanes], self.levels.shape[1])
+        return state.extract(self.vae, lanes, [self.lanes[i] for i in lanes], self.data.image_shape)
 
     def _rows(self, terms: Tensor, step_seconds: list[float], seconds: float) -> dict[str, Row]:
         """Return the rows of an epoch by spec id.

@@ -23,9 +23,9 @@ def groups(vae: VAE, state: OptimizerState) -> dict[str, dict[str, Tensor]]:
 
 
 @torch.no_grad()
-def extract(vae: VAE, lanes: Sequence[int], specs: Sequence[TrialSpec], pixels: int) -> VAE:
-    """Return a copy of these lanes of a model as a model of its own. `specs` are the trials in them, `pixels` those of an image."""
-    alone = side_by_side(specs, pixels).to(next(vae.parameters()).device)
+def extract(vae: VAE, lanes: Sequence[int], specs: Sequence[TrialSpec], image_shape: tuple[int, int, int]) -> VAE:
+    """Return a copy of these lanes of a model as a model of its own. `specs` are the trials in them."""
+    alone = side_by_side(specs, image_shape).to(next(vae.parameters()).device)
     parameters = dict(vae.named_parameters())
     for name, new in alone.named_parameters():
         new.copy_(parameters[name][list(lanes)][..., : new.shape[-1]])
@@ -39,25 +39,27 @@ class TrainingState:
     Attributes:
         epoch: the number of epochs done.
         lanes: the trials in the lanes.
-        pixels: the number of pixels of an image.
+        image_shape: channels, height and width of an image.
         groups: the tensors by group and parameter's name (see `groups`), with the lanes as first dimension.
     """
 
     epoch: int
     lanes: tuple[TrialSpec, ...]
-    pixels: int
+    image_shape: tuple[int, int, int]
     groups: dict[str, dict[str, Tensor]]
 
     @classmethod
-    def of(cls, epoch: int, lanes: Sequence[TrialSpec], pixels: int, vae: VAE, state: OptimizerState) -> "TrainingState":
+    def of(
+        cls, epoch: int, lanes: Sequence[TrialSpec], image_shape: tuple[int, int, int], vae: VAE, state: OptimizerState
+    ) -> "TrainingState":
         """Return a copy of the state of these lanes, with the trials `lanes`, after `epoch` epochs."""
         copies = {g: {name: t.detach().clone() for name, t in tensors.items()} for g, tensors in groups(vae, state).items()}
-        return cls(epoch, tuple(lanes), pixels, copies)
+        return cls(epoch, tuple(lanes), image_shape, copies)
 
     def snapshot(self, spec: TrialSpec) -> Snapshot:
         """Return the state of one trial as if it had trained alone: tensors of one lane on the CPU, and primitives."""
         lane = self.lanes.index(spec)
-        names = [name for name, _ in build(spec, self.pixels).named_parameters()]  # a mixed model may have more parameters
+        names = [name for name, _ in build(spec, self.image_shape).named_parameters()]  # a mixed model may have more parameters
         own = slice(lane, lane + 1)
         return {"epoch": self.epoch} | {g: {n: t[n][own].to("cpu", copy=True) for n in names} for g, t in self.groups.items()}
 

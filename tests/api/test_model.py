@@ -87,11 +87,11 @@ def test_all_forms_of_an_image_are_one(model: harness.Model, levels: torch.Tenso
         np.flip(np.flip(array, 0).copy(), 0),
     ]
     for form in forms:
-        assert torch.equal(split_of(form, 8).levels, levels)
+        assert torch.equal(split_of(form, (1, 8, 8)).levels, levels)
 
 
 def test_floats_are_rounded_to_levels() -> None:
-    assert split_of(np.full((1, 8, 8), 100.4 / 255), 8).levels.unique().tolist() == [100]
+    assert split_of(np.full((1, 8, 8), 100.4 / 255), (1, 8, 8)).levels.unique().tolist() == [100]
 
 
 BAD = np.zeros((3, 8, 8), dtype=np.float32)

@@ -59,7 +59,7 @@ def test_flop_are_those_that_torch_counts(logits: bool) -> None:
 
 
 def test_layers_are_those_of_the_reference_model() -> None:
-    assert machine.parameters() == parameters_of_one(build(TrialSpec(), 784)) == 439_956
+    assert machine.parameters() == parameters_of_one(build(TrialSpec(), (1, 28, 28))) == 439_956
     assert [tuple(m.weight.shape[::-1]) for m in ReferenceModel().modules() if isinstance(m, torch.nn.Linear)] == list(LAYERS)
 
 

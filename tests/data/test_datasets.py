@@ -42,7 +42,7 @@ def test_mnist_is_split_50k_10k_10k() -> None:
         ("validation", 10_000, (10_000, 784), torch.uint8),
         ("test", 10_000, (10_000, 784), torch.uint8),
     ]
-    assert mnist.side == 28
+    assert mnist.image_shape == (1, 28, 28)
     assert mnist.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert mnist.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
 
@@ -179,7 +179,7 @@ def test_digits_need_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
     digits = load_dataset("digits")
     assert [len(s) for s in (digits.train, digits.validation, digits.test)] == [1197, 300, 300]
-    assert digits.side == 8
+    assert digits.image_shape == (1, 8, 8)
     assert (digits.train.levels.min(), digits.train.levels.max()) == (0, 255)
     assert digits.train.labels.unique().tolist() == list(range(10))
     assert digits.digest == load_dataset("digits").digest

@@ -33,7 +33,7 @@ from harness.training.batches import CHUNK, noisy
 from harness.training.step import Chunk, LaneConstants, StepConfig, flat, trace
 
 GPU = "gpu"  # the name of the pretended device
-IMAGES, PIXELS = 50_000, 784
+IMAGES, PIXELS = 50_000, 784  # of (1, 28, 28)
 LANES = (1, 4)
 FORBIDDEN = ("_local_scalar_dense", "nonzero", "lift_fresh")  # operators that read a value back, or copy one from the host
 PRODUCTS = ("mm", "bmm", "addmm", "baddbmm")  # operators that autocast computes in bfloat16
@@ -140,7 +140,7 @@ def traced(specs: Sequence[TrialSpec], objective: Objective | None = None) -> tu
     shape, lanes = specs[0], len(specs)
     optimizer = OPTIMIZERS[shape.optimizer]
     with FakeTensorMode() as mode, torch.device(GPU):
-        vae = side_by_side(specs, PIXELS)
+        vae = side_by_side(specs, (1, 28, 28))
         params = list(vae.parameters())
         state = (params, *optimizers.start(optimizer, params).slots.values())
         rates = torch.zeros(CHUNK, lanes)

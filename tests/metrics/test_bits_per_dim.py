@@ -15,7 +15,7 @@ from harness.spec import TrialSpec
 
 
 def fresh(likelihood: str, pixels: int = 12) -> VAE:
-    vae = build(TrialSpec(likelihood=likelihood, latent=3), pixels)
+    vae = build(TrialSpec(likelihood=likelihood, latent=3), (1, 1, pixels))
     vae.reset(0, torch.Generator().manual_seed(0))
     return vae
 

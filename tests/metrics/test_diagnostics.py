@@ -11,7 +11,7 @@ from harness.spec import TrialSpec
 def model(likelihood: str = "bce", activation: str = "relu", network: str = "mlp") -> tuple[TrialSpec, VAE, torch.Tensor]:
     fields = {"hidden": (20, 10)} if network == "mlp" else {}
     spec = TrialSpec(network=network, activation=activation, likelihood=likelihood, latent=3, **fields)
-    vae = build(spec, pixels=16)
+    vae = build(spec, image_shape=(1, 4, 4))
     vae.reset(0, torch.Generator().manual_seed(0))
     return spec, vae, torch.rand(300, 16, generator=torch.Generator().manual_seed(1))
 
@@ -80,7 +80,7 @@ def test_effective_beta_is_one_where_sigma_fits() -> None:
     assert wide["test/noise_scale"] == 1
     assert "diagnostics/scale_at_floor" not in wide
     fitted = spec.derive(likelihood_args={"sigma": residual**0.5})
-    same = build(fitted, pixels=16)
+    same = build(fitted, image_shape=(1, 4, 4))
     same.load_state_dict(vae.state_dict())
     assert noise(fitted, same, x)["diagnostics/effective_beta"] == pytest.approx(1, rel=1e-5)
     assert noise(fitted.derive(beta=4.0), same, x)["diagnostics/effective_beta"] == pytest.approx(4, rel=1e-5)

@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_written_is_told(digits: Data, tmp_path: Path, m
 
 
 def test_the_network_fits_mnist() -> None:
-    network = features._network(28, 10)
+    network = features._network((1, 28, 28), 10)
     assert network(torch.zeros(2, 784)).shape == (2, 10)
     assert network[:-1](torch.zeros(2, 784)).shape == (2, 64)
 

@@ -38,9 +38,9 @@ def naive_ssim(a: np.ndarray, b: np.ndarray, size: int) -> float:
 def test_ssim_is_the_naive_one(side: int, window: int) -> None:
     a, b = pair(side)
     want = [naive_ssim(p.view(side, side).numpy(), q.view(side, side).numpy(), window) for p, q in zip(a, b, strict=True)]
-    assert images.ssim(a, b, side).tolist() == pytest.approx(want, abs=1e-9)
+    assert images.ssim(a, b, (1, side, side)).tolist() == pytest.approx(want, abs=1e-9)
 
 
 def test_an_image_is_like_itself() -> None:
     a, _ = pair(28)
-    torch.testing.assert_close(images.ssim(a, a, 28), torch.ones(4, dtype=torch.float64))
+    torch.testing.assert_close(images.ssim(a, a, (1, 28, 28)), torch.ones(4, dtype=torch.float64))

@@ -69,7 +69,7 @@ def test_evaluation_noise_is_frozen(trained: tuple[TrialSpec, Cohort]) -> None:
 def test_an_evaluation_scores_what_has_a_row_and_nothing_else(trained: tuple[TrialSpec, Cohort]) -> None:
     _, cohort = trained
     spec = TrialSpec(dataset="digits", likelihood="gaussian_shared", evaluation="full")
-    vae = build(spec, cohort.data.train.levels.shape[1])
+    vae = build(spec, cohort.data.image_shape)
     vae.reset(0, torch.Generator().manual_seed(0))
     result = metrics.evaluate(spec, vae, cohort.data, depths=SHALLOW)
     brought = {row.key for key in result.scores if (row := row_of(key, SCORES))}

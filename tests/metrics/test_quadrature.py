@@ -78,7 +78,7 @@ def test_products_and_pairs_agree() -> None:
 
 @pytest.mark.parametrize("name", ["bce", "bernoulli", "mse", "gaussian_shared", "continuous_bernoulli", "gaussian_per_pixel"])
 def test_products_pairs_and_importance_agree_on_decoders_in_use(name: str) -> None:
-    vae = build(TrialSpec(likelihood=name, latent=1), pixels=12).double()
+    vae = build(TrialSpec(likelihood=name, latent=1), image_shape=(1, 3, 4)).double()
     vae.reset(0, torch.Generator().manual_seed(0))
     x = torch.rand(6, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     view = bounds.native(vae, x.round() if name == "bernoulli" else x)

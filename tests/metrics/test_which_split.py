@@ -47,7 +47,7 @@ def apart() -> Data:
         "test": digits.test.levels[:150].flip(1),
     }
     splits = {name: Split(name, images, getattr(digits, name).labels[: len(images)]) for name, images in levels.items()}
-    return Data(name="apart", side=8, digest="apart", **splits)
+    return Data(name="apart", image_shape=(1, 8, 8), digest="apart", **splits)
 
 
 def exchanged(data: Data, name: str) -> Data:
@@ -130,7 +130,7 @@ def test_training_never_looks_at_the_test_split_and_learns_nothing_from_validati
 
 def constant(spec: TrialSpec) -> VAE:
     """A model that knows nothing of an image: q is the prior, and every logit is 1."""
-    vae = build(spec, 64)
+    vae = build(spec, (1, 8, 8))
     with torch.no_grad():
         for name, parameter in vae.named_parameters():
             parameter.fill_(float(name.startswith("decoder") and name.endswith("bias")))

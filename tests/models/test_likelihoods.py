@@ -203,7 +203,7 @@ def test_product_is_log_prob_of_all_pairs(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_objective_at_beta_one_is_a_hand_written_elbo(name: str) -> None:
-    vae = build(TrialSpec(likelihood=name, network="mlp", hidden=(6,)), pixels=9).double()
+    vae = build(TrialSpec(likelihood=name, network="mlp", hidden=(6,)), image_shape=(1, 3, 3)).double()
     vae.reset(0, torch.Generator().manual_seed(0))
     x, g = model_inputs(vae.likelihood, levels_of(1, 5, 9)), torch.Generator().manual_seed(1)
     eps = torch.randn(1, 3, 5, 2, generator=g, dtype=torch.float64)

@@ -26,12 +26,12 @@ TORCH = {
 
 
 def test_the_reference_has_its_published_size() -> None:
-    assert parameters_of_one(build(TrialSpec(network="reference", latent=2, likelihood="bce"), pixels=784)) == 439_956
-    assert parameters_of_one(build(TrialSpec(network="reference", latent=2, likelihood="bce"), pixels=784, lanes=3)) == 439_956
+    spec = TrialSpec(network="reference", latent=2, likelihood="bce")
+    assert [parameters_of_one(build(spec, (1, 28, 28), lanes)) for lanes in (1, 3)] == [439_956] * 2
 
 
 def test_the_reference_has_no_activation_after_the_decoders_first_layer() -> None:
-    sizes = Sizes(pixels=20, latent=2, outputs=1, hidden=(64, 32), activations=("relu",))
+    sizes = Sizes(image_shape=(1, 4, 5), latent=2, outputs=1, hidden=(64, 32), activations=("relu",))
     reference, mlp = NETWORKS["reference"](sizes)[1], NETWORKS["mlp"](sizes)[1]
     after = [[f is identity for f in decoder.body.activations] for decoder in (reference, mlp)]
     assert after == [[True, False, False, True], [False, False, True]]
@@ -39,7 +39,7 @@ def test_the_reference_has_no_activation_after_the_decoders_first_layer() -> Non
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_shapes_of_encoder_and_decoder(name: str) -> None:
-    encoder, decoder = NETWORKS[name](Sizes(pixels=20, latent=4, outputs=2, hidden=(16, 8), activations=("elu",) * 3))
+    encoder, decoder = NETWORKS[name](Sizes(image_shape=(1, 4, 5), latent=4, outputs=2, hidden=(16, 8), activations=("elu",) * 3))
     for module in (*encoder.modules(), *decoder.modules()):
         if isinstance(module, LaneLinear):
             for lane in range(3):

@@ -19,7 +19,9 @@ ONE, NONE = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float
 
 def small(draws: int, seed: int = 0) -> tuple[VAE, Tensor, Tensor]:
     """A tiny VAE in float64, four images and draws of eps."""
-    vae = build(TrialSpec(network="mlp", hidden=(7,), activation="tanh", latent=3, likelihood="mse"), pixels=9).double()
+    vae = build(
+        TrialSpec(network="mlp", hidden=(7,), activation="tanh", latent=3, likelihood="mse"), image_shape=(1, 3, 3)
+    ).double()
     g = torch.Generator().manual_seed(seed)
     vae.reset(0, torch.Generator().manual_seed(0))
     x = torch.rand(1, 4, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -50,7 +50,7 @@ def test_kl_is_the_mean_log_ratio_of_samples() -> None:
 def test_lanes_are_independent() -> None:
     for likelihood in ("bce", "gaussian_shared", "discretized_logistic"):
         spec = TrialSpec(likelihood=likelihood, latent=3)
-        vae = build(spec, pixels=30, lanes=3)
+        vae = build(spec, image_shape=(1, 5, 6), lanes=3)
         for lane in range(3):
             vae.reset(lane, torch.Generator().manual_seed(lane))
         x, eps = torch.rand(3, 5, 30), torch.randn(3, 4, 5, 3)
@@ -68,7 +68,7 @@ def test_lanes_are_independent() -> None:
 
 
 def test_a_pass_comes_per_image_and_draw() -> None:
-    vae = build(TrialSpec(latent=3), pixels=30, lanes=2)
+    vae = build(TrialSpec(latent=3), image_shape=(1, 5, 6), lanes=2)
     for lane in range(2):
         vae.reset(lane, torch.Generator().manual_seed(lane))
     x, eps = torch.rand(2, 5, 30), torch.randn(2, 4, 5, 3)

@@ -50,9 +50,9 @@ np.savez(
 
 def model_of(spec: TrialSpec) -> Model:
     """An untrained model."""
-    vae = build(spec, 64)
+    vae = build(spec, (1, 8, 8))
     vae.reset(0, torch.Generator().manual_seed(0))
-    return Model(spec=spec, scores={}, history=pd.DataFrame(), vae=vae, side=8)
+    return Model(spec=spec, scores={}, history=pd.DataFrame(), vae=vae, image_shape=(1, 8, 8))
 
 
 @pytest.mark.parametrize("likelihood", ["bce", "gaussian_shared", "bernoulli", "continuous_bernoulli", "categorical"])

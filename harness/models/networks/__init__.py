@@ -7,7 +7,7 @@ user's own is a function that makes one model (stacked.py).
 
 from harness.models.networks.layers import MLP, Decoder, Encoder, LaneLinear
 from harness.models.networks.mlp import Sizes, mlp, reference
-from harness.models.networks.stacked import StackedDecoder, StackedEncoder, image_shape, maker, stacked
+from harness.models.networks.stacked import StackedDecoder, StackedEncoder, maker, stacked
 
 __all__ = [
     "MLP",
@@ -17,7 +17,6 @@ __all__ = [
     "Sizes",
     "StackedDecoder",
     "StackedEncoder",
-    "image_shape",
     "maker",
     "mlp",
     "reference",

@@ -1,7 +1,8 @@
 """Fully connected encoders and decoders: of any hidden widths, and those of the reference model."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from harness.models.networks.layers import MLP, Decoder, Encoder
 
@@ -10,18 +11,25 @@ class Sizes(NamedTuple):
     """The sizes that a network must fit.
 
     Attributes:
-        pixels: Pixels per image.
+        image_shape: Channels, height and width of an image, (C, H, W).
         latent: Latents.
-        outputs: Decoder outputs per pixel.
+        outputs: Decoder outputs per value.
         hidden: Widths of the encoder's hidden layers, from the image on.
         activations: The activation's name in every lane.
+        arguments: The network's own arguments.
     """
 
-    pixels: int
+    image_shape: tuple[int, int, int]
     latent: int
     outputs: int
     hidden: tuple[int, ...]
     activations: tuple[str, ...]
+    arguments: Mapping[str, Any] = {}
+
+    @property
+    def pixels(self) -> int:
+        """The values of an image, P = C H W."""
+        return math.prod(self.image_shape)
 
 
 def mlp(sizes: Sizes) -> tuple[Encoder, Decoder]:

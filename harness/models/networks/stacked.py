@@ -1,7 +1,9 @@
-"""Lanes of a network of the user's own, which is ordinary modules for one model. Shapes: S lanes, B images, P pixels, Z latents."""
+"""Lanes of a network of the user's own, which is ordinary modules for one model.
+
+Shapes: S lanes, B images, C channels, H rows, W columns, P = C H W values, K outputs per value, Z latents.
+"""
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -14,32 +16,27 @@ Pair = tuple[nn.Module, nn.Module]
 Make = Callable[[], Pair]  # a network's function with all its arguments: a new encoder and decoder, with random weights
 
 
-def image_shape(pixels: int) -> tuple[int, int, int]:
-    """Return channels, height and width of a square grey image of so many pixels.
-
-    >>> image_shape(784)
-    (1, 28, 28)
-    """
-    side = math.isqrt(pixels)
-    return 1, side, side
-
-
 def maker(
-    function: Callable[..., Pair], pixels: int, latent: int, outputs: int, arguments: Mapping[str, Any], **offered: Any
+    function: Callable[..., Pair],
+    image_shape: tuple[int, int, int],
+    latent: int,
+    outputs: int,
+    arguments: Mapping[str, Any],
+    **offered: Any,
 ) -> Make:
     """Return the function that makes one model of a network.
 
     Args:
         function: The user's, `(image_shape, latent, outputs, **arguments)`.
-        pixels: Pixels of an image.
+        image_shape: Channels, height and width of an image.
         latent: Latents.
-        outputs: Decoder outputs per pixel.
+        outputs: Decoder outputs per value.
         arguments: Those that the trial gives.
         offered: Further ones, which are given if the function takes an argument of the name: `activation`, `hidden`.
     """
     taken = inspect.signature(function).parameters
     more = {name: value for name, value in offered.items() if name in taken and value is not None}
-    return partial(function, image_shape(pixels), latent, outputs, **(more | dict(arguments)))
+    return partial(function, image_shape, latent, outputs, **(more | dict(arguments)))
 
 
 class _Stacked(nn.Module):
@@ -87,16 +84,24 @@ class _Stacked(nn.Module):
 
 
 class StackedEncoder(_Stacked):
-    """S encoders of a user's network, each from images (B, C, H, W) to mean and log variance, (B, Z) each."""
+    """S encoders of a user's network, each from images (B, C, H, W) to mean and log variance, (B, Z) each.
+
+    Attributes:
+        image_shape: Channels, height and width of an image.
+    """
+
+    def __init__(self, make: Make, lanes: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__(make, 0, lanes)
+        self.image_shape = image_shape
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean and the log variance of q(z|x), (S, B, Z) each, for x (S, B, P)."""
-        mean, log_var = self.run(x.unflatten(-1, image_shape(x.shape[-1])))
+        mean, log_var = self.run(x.unflatten(-1, self.image_shape))
         return mean, log_var
 
 
 class StackedDecoder(_Stacked):
-    """S decoders of a user's network, each from z (B, Z) to K outputs per pixel, (B, K, C, H, W)."""
+    """S decoders of a user's network, each from z (B, Z) to K outputs per value, (B, K, C, H, W)."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, ...]:
         """Return the K parameters of p(x|z), (S, B, P) each, for z (S, B, Z)."""
@@ -104,6 +109,6 @@ class StackedDecoder(_Stacked):
         return out.flatten(3).unbind(2)
 
 
-def stacked(make: Make, lanes: int) -> tuple[StackedEncoder, StackedDecoder]:
+def stacked(make: Make, lanes: int, image_shape: tuple[int, int, int]) -> tuple[StackedEncoder, StackedDecoder]:
     """Return encoder and decoder of a user's network for so many lanes; their weights are not drawn yet."""
-    return StackedEncoder(make, 0, lanes), StackedDecoder(make, 1, lanes)
+    return StackedEncoder(make, lanes, image_shape), StackedDecoder(make, 1, lanes)

@@ -1,5 +1,6 @@
 """The figures of an ablation: scores by arm and seed, rate against distortion, and the pictures of all arms side by side."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -133,24 +134,31 @@ def label(ax: Axes, texts: Sequence[str], colours: Sequence[tuple[float, float, 
 def gallery(files: Mapping[str, Path], path: Path) -> None:
     """Draw a row per arm, of its first seed, from its pictures.npz in `files`.
 
-    It has test images and below them as decoded, decoded draws from the prior, and latents by class.
+    It has test images and below them as decoded, decoded draws from the prior, and latents, by class if the images have labels.
     """
     figure = new_figure(12, 2.3 * len(files) + 0.4)
     grid = figure.add_gridspec(len(files), 3, width_ratios=(2.5, 1.15, 1.6))
     for row, (arm, file) in enumerate(files.items()):
         with np.load(file, allow_pickle=False) as arrays:
-            side = round(arrays["original"].shape[-1] ** 0.5)
-            pair = np.concatenate([arrays["original"], arrays["reconstruction"]]).reshape(-1, side, side) / 255
-            draws, latents, labels = arrays["samples"] / 255, arrays["latents"], arrays["labels"]
+            pair = np.concatenate([_images(arrays["original"]), _images(arrays["reconstruction"])])
+            draws = _images(arrays["samples"])
+            latents, labels = arrays["latents"], arrays.get("labels")
         left, middle, right = (figure.add_subplot(grid[row, c]) for c in range(3))
         figures.show_images(left, figures.tile(pair, len(pair) // 2))
         left.set_ylabel(arm.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=11)
         figures.show_images(middle, figures.tile(draws, 4))
-        dots = figures.scatter(right, latents, labels)
         right.tick_params(labelsize=8)
-        figure.colorbar(dots, ax=right, ticks=range(int(labels.max()) + 1)).ax.tick_params(labelsize=8)
+        figures.scatter(figure, right, latents, labels)
         if row == 0:
             left.set_title("test images and their reconstructions")
             middle.set_title("decoded prior draws")
-            right.set_title("posterior means by class (z1, z2)")
+            right.set_title(f"posterior means{'' if labels is None else ' by class'} (z1, z2)")
     figure.savefig(path, dpi=110)
+
+
+def _images(levels: np.ndarray) -> np.ndarray:
+    """Return levels as images on [0, 1], (N, C, H, W); runs of earlier versions kept square grey ones, (N, P) or (N, H, W)."""
+    if levels.ndim < 4:
+        side = math.isqrt(levels[0].size)
+        levels = levels.reshape(-1, 1, side, side)
+    return levels / 255
