@@ -173,7 +173,8 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "evaluation": ("validation", *EVALUATIONS),
 }
 FILES: Mapping[str, Mapping[str, Entry]] = {"dataset": DATA_FILES}  # the fields that take data files
-ARGUMENTS = {"dataset_args": "dataset", "likelihood_args": "likelihood", "network_args": "network"}  # fields that hold the arguments of another's
+# The fields that hold the arguments of what another field names.
+ARGUMENTS = {"dataset_args": "dataset", "likelihood_args": "likelihood", "network_args": "network"}
 
 
 def names(kind: str) -> tuple[str, ...]:

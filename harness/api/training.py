@@ -61,7 +61,7 @@ def train(spec: TrialSpec, *, device: str = "auto", progress: bool = True) -> Mo
 def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
     """Return the trained model, with progress shown on a line."""
     torch_device = devices.named(device)
-    data = load_dataset(spec.dataset, say=line.show)
+    data = load_dataset(spec.dataset, line.show, spec.dataset_args)
     check_trials([spec], data, say=line.show)
     if spec.evaluation != "validation" and data.train.labels is not None:
         features.classifier(data, say=line.show)  # made now, so that a first time is announced

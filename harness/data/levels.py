@@ -29,6 +29,9 @@ def as_levels(name: str, given: Any, say: Say) -> npt.NDArray[np.uint8]:
     if images.dtype == object:
         raise UserError(f"{name}: images must be one array of numbers, got {images.shape} objects: are they of several shapes?")
     what = f"{images.dtype} {images.shape}"
+    if not np.issubdtype(images.dtype, np.integer) and not np.issubdtype(images.dtype, np.floating):
+        hint = "\nof masks: 255 * images.astype('uint8')" if images.dtype == bool else ""
+        raise UserError(f"{name}: images must be uint8 levels or floats in [0, 1], got {what}{hint}")
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise UserError(f"{name}: images must be (N, H, W), (N, C, H, W) or (N, H, W, C) with at least one of them, got {what}")
     levels = _rounded(name, images, what, say)
@@ -52,9 +55,6 @@ def _rounded(name: str, images: npt.NDArray[Any], what: str, say: Say) -> npt.ND
             )
         levels: npt.NDArray[np.uint8] = images
         return levels
-    if not np.issubdtype(images.dtype, np.number) or np.issubdtype(images.dtype, np.complexfloating):
-        hint = "\nof masks: 255 * images.astype('uint8')" if images.dtype == bool else ""
-        raise UserError(f"{name}: images must be uint8 levels or floats in [0, 1], got {what}{hint}")
     floats = np.issubdtype(images.dtype, np.floating)
     low, high = float(images.min()), float(images.max())
     if not floats or not (low >= 0 and high <= 1):  # false of NaN too

@@ -63,7 +63,7 @@ def run_study(
     with stops.listening():
         try:
             with stops.allowed():
-                dataset = data.load_dataset(study.base.dataset, say=console.print)
+                dataset = data.load_dataset(study.base.dataset, console.print, study.base.dataset_args)
                 check_trials(study.trials(budget), dataset, say=console.print)
                 classifier = features.classifier(dataset, say=console.print) if dataset.train.labels is not None else None
             origin = {"device": devices.describe(torch_device), "dataset.digest": dataset.digest}
