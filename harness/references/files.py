@@ -40,7 +40,7 @@ def _idx(folder: Path) -> list[Path]:
 FORMS: Mapping[str, tuple[str, bool, Callable[[Path], list[Path]]]] = {
     "npz": ("an .npz file", False, _itself),
     "images": ("a folder of .png or .jpeg pictures", True, _pictures),
-    "idx": ("a folder of IDX files, such as train-images-idx3-ubyte.gz", True, _idx),
+    "idx": ("a folder of IDX files", True, _idx),
 }
 FORMS_IN_WORDS: Mapping[str, str] = {form: what for form, (what, _, _) in FORMS.items()}
 

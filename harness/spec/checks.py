@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness import catalog
+from harness import catalog, references
 from harness.errors import unknown
 from harness.spec.arguments import Arguments
 
@@ -86,7 +86,7 @@ def arguments_of(spec: "TrialSpec", name: str) -> tuple[Arguments, list[str]]:
         return Arguments(given), []
     known = entry.arguments
     faults = [
-        f"{of} {thing!r} takes no argument {key!r}" + f"; it takes: {', '.join(known) or 'none'}"
+        f"{of} {references.label(thing)!r} takes no argument {key!r}" + f"; it takes: {', '.join(known) or 'none'}"
         for key in given
         if key not in known
     ]
