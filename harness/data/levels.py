@@ -62,8 +62,8 @@ def _rounded(name: str, images: npt.NDArray[Any], what: str, say: Say) -> npt.ND
             f"{name}: images must be uint8 levels 0..{TOP} or floats in [0, 1], got {what}, "
             f"values {low:g} to {high:g}{_first_beyond(images, 1 if floats else TOP)}{_mended(images, low, high)}"
         )
-    if 0 < high <= 1 / TOP:
-        raise UserError(f"{name}: images must be floats in [0, 1], got {what}, values {low:g} to {high:g}: divided by 255 twice?")
+    if 0 < high * TOP < 1.5:
+        raise UserError(f"{name}: images must be floats in [0, 1], got {what}, values {low:g} to {high:g}: divided by {TOP} twice?")
     levels = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), AT_A_TIME):
         levels[start : start + AT_A_TIME] = np.rint(images[start : start + AT_A_TIME].astype(np.float64) * TOP)
