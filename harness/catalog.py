@@ -79,9 +79,16 @@ class LikelihoodEntry(Entry):
 
 @dataclass(frozen=True)
 class NetworkEntry(Entry):
-    """A network. `hidden` is the widths that it has by default; None if widths cannot be chosen."""
+    """A network.
+
+    Attributes:
+        hidden: The widths that it has by default; None if the field cannot be given.
+        of_lanes: True for a function of `Sizes` that makes all lanes; False for one that makes ordinary modules for one model, as a
+            user's does, which are stacked.
+    """
 
     hidden: tuple[int, ...] | None = None
+    of_lanes: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,16 @@ class ObjectiveEntry(Entry):
     weighs_kl: bool = True
 
 
-_BINARY, _LEVELS, _LOCATION = (f"harness.models.likelihoods.{module}" for module in ("binary", "levels", "location"))
+@dataclass(frozen=True)
+class DatasetEntry(Entry):
+    """A data set. `packaged` is the file of an installed package that holds it, if one does."""
+
+    packaged: str = ""
+
+
+_BINARY, _LEVELS, _LOCATION, _LOGISTIC, _MIXTURE = (
+    f"harness.models.likelihoods.{module}" for module in ("binary", "levels", "location", "logistic", "mixture")
+)
 _ACTIVATIONS = "harness.models.activations"
 
 LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
@@ -107,13 +123,23 @@ LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
     "gaussian_per_pixel": LikelihoodEntry(f"{_LOCATION}:Gaussian", {"learned": "pixel"}),
     "continuous_bernoulli": LikelihoodEntry(f"{_BINARY}:ContinuousBernoulli", scale=Scale("density", "(v+u)/256")),
     "laplace": LikelihoodEntry(f"{_LOCATION}:Laplace"),
-    "discretized_logistic": LikelihoodEntry(f"{_LOCATION}:DiscretizedLogistic", scale=Scale("pmf", "0..255")),
+    "discretized_logistic": LikelihoodEntry(f"{_LOGISTIC}:DiscretizedLogistic", scale=Scale("pmf", "0..255")),
+    "logistic_mixture": LikelihoodEntry(
+        f"{_MIXTURE}:LogisticMixture",
+        arguments={"channels": Argument(1, (1, 3)), "components": Argument(5)},
+        scale=Scale("pmf", "0..255"),
+    ),
     "beta_binomial": LikelihoodEntry(f"{_LEVELS}:BetaBinomial", scale=Scale("pmf", "0..255")),
     "categorical": LikelihoodEntry(f"{_LEVELS}:Categorical", scale=Scale("pmf", "0..255")),
 }
 NETWORKS: Mapping[str, NetworkEntry] = {
     "reference": NetworkEntry("harness.models.networks.mlp:reference"),
     "mlp": NetworkEntry("harness.models.networks.mlp:mlp", hidden=(256, 128)),
+    "conv": NetworkEntry(
+        "harness.models.networks.convolutions:conv",
+        arguments={"widths": Argument((32, 64)), "kernel": Argument(3, least=2)},
+        of_lanes=False,
+    ),
 }
 ACTIVATIONS: Mapping[str, Entry] = {
     name: Entry(f"torch.nn.functional:{name}") for name in ("elu", "relu", "leaky_relu", "selu", "gelu", "silu", "mish")
@@ -128,16 +154,21 @@ OBJECTIVES: Mapping[str, ObjectiveEntry] = {
     "iwae": ObjectiveEntry("harness.models.objectives:iwae", weighs_kl=False),
     "dreg": ObjectiveEntry("harness.models.objectives:dreg", weighs_kl=False),
 }
-DATASETS: Mapping[str, Entry] = {
-    "mnist": Entry("harness.data.mnist:mnist_family", {"folder": "MNIST"}),
-    "fashion_mnist": Entry("harness.data.mnist:mnist_family", {"folder": "FashionMNIST"}),
-    "kmnist": Entry("harness.data.mnist:mnist_family", {"folder": "KMNIST"}),
-    "digits": Entry("harness.data.digits:digits"),
+DATASETS: Mapping[str, DatasetEntry] = {
+    "mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "MNIST"}),
+    "fashion_mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "FashionMNIST"}),
+    "kmnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "KMNIST"}),
+    "cifar10": DatasetEntry("harness.data.colour:cifar10", {"folder": "CIFAR10"}),
+    "svhn": DatasetEntry("harness.data.colour:svhn", {"folder": "SVHN"}),
+    "digits": DatasetEntry("harness.data.digits:digits", packaged="sklearn/datasets/data/digits.csv.gz"),
+    "shapes": DatasetEntry(
+        "harness.data.shapes:shapes", arguments={"channels": Argument(1, (1, 3)), "size": Argument(64, (32, 64))}
+    ),
 }
 # Data files of the user's own, by the word before the colon of `npz:faces.npz` (`harness.references.files`).
 DATA_FILES: Mapping[str, Entry] = {
     "npz": Entry("harness.data.arrays:from_npz"),
-    "images": Entry("harness.data.pictures:from_pictures", arguments={"resize": Argument(None, kind="size")}),
+    "images": Entry("harness.data.pictures:from_pictures", arguments={"resize": Argument(None)}),
     "idx": Entry("harness.data.idx:from_idx"),
 }
 OPTIMIZERS: Mapping[str, Entry] = {

@@ -20,6 +20,9 @@ LANE_FIELDS = {
     "learning_rate_decay",
     "learning_rate_schedule",
     "learning_rate_warmup",
+    "clip_norm",
+    "ema_decay",
+    "patience",
 }
 
 # A spec and one other value for every field.
@@ -48,6 +51,9 @@ OTHERS = {
     "learning_rate_decay": (TrialSpec(), 0.1),
     "learning_rate_schedule": (TrialSpec(), "constant"),
     "learning_rate_warmup": (TrialSpec(), 1.5),
+    "clip_norm": (TrialSpec(), 0.5),
+    "ema_decay": (TrialSpec(), 0.999),
+    "patience": (TrialSpec(), 3),
     "objective": (TrialSpec(), "iwae"),
     "num_samples": (TrialSpec(), 5),
     "precision": (TrialSpec(), "bf16"),
@@ -86,6 +92,13 @@ BAD = [
     ({"num_samples": 0}, "num_samples"),
     ({"evaluation": "deep"}, "evaluation"),
     ({"free_bits": -1}, "free_bits"),
+    ({"clip_norm": -1}, "clip_norm"),
+    ({"clip_norm": None}, "clip_norm"),
+    ({"ema_decay": 1.5}, "ema_decay"),
+    ({"ema_decay": float("nan")}, "ema_decay"),
+    ({"patience": 1.5}, "patience"),
+    ({"patience": -1}, "patience"),
+    ({"patience": 3, "fit_on": "train+validation"}, "patience"),
     ({"learning_rate_decay": 0}, "learning_rate_decay"),
     ({"kl_cycle": 5.0}, "kl_cycle"),
     ({"kl_cycle": 5.0, "kl_warmup": 6.0}, "kl_cycle"),

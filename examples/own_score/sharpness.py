@@ -6,8 +6,8 @@ from harness import Score, Trained
 
 
 def edges(images: Tensor) -> float:
-    """Return the mean absolute difference of neighbouring pixels of images (N, H, W) on [0, 1]."""
-    return ((images.diff(dim=1).abs().mean() + images.diff(dim=2).abs().mean()) / 2).item()
+    """Return the mean absolute difference of neighbouring pixels of images (N, H, W) or (N, C, H, W) on [0, 1]."""
+    return ((images.diff(dim=-2).abs().mean() + images.diff(dim=-1).abs().mean()) / 2).item()
 
 
 def measure(trained: Trained) -> dict[str, float]:

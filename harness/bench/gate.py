@@ -26,7 +26,7 @@ from rich.console import Console
 
 from harness import data, devices, paths, stats
 from harness.bench import counts
-from harness.data import download
+from harness.data import published
 from harness.errors import MachineError, UserError
 from harness.runner.progress import PLAIN_EVERY_S, clock
 
@@ -175,7 +175,7 @@ def pair(seconds: np.ndarray, heads: tuple[int, int] = (1, 2)) -> tuple[float, f
 def _images() -> np.ndarray:
     """Return grey levels for both sides, uint8 (N, 784): MNIST's first images if they are on this machine, else noise."""
     raw = paths.data() / "MNIST" / "raw"
-    if all((raw / f).exists() for f in download.FILES):
+    if all((raw / f).exists() for f in published.FILES):
         return data.load_dataset("mnist").train.levels[:IMAGES].numpy()
     return np.random.default_rng(0).integers(0, 256, (IMAGES, 784), dtype=np.uint8)
 

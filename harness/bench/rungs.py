@@ -15,7 +15,7 @@ from harness.bench import machine
 from harness.bench.jax_peer import Peer
 from harness.bench.machine import BATCH, LAYERS, Spent
 from harness.data import Data, load_dataset
-from harness.data.download import FILES
+from harness.data.published import FILES
 from harness.data.torchvision_door import torchvision
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK

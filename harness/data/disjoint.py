@@ -1,11 +1,15 @@
 """Equal images in two splits of a data set: found, told, left out. Shapes: N images, P pixels."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from harness.data.splits import Split
+from harness.data.splits import Data, Say, Split
+
+VALIDATION = 10_000  # the last so many published training images
 
 
 class Shared(NamedTuple):
@@ -54,3 +58,41 @@ def without(split: Split, found: Sequence[Shared]) -> Split:
     kept = torch.ones(len(split), dtype=torch.bool)
     kept[rows] = False
     return Split(split.name, split.levels[kept], None if split.labels is None else split.labels[kept])
+
+
+def three_splits(
+    name: str,
+    image_shape: tuple[int, int, int],
+    *,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    files: Sequence[bytes],
+    say: Say,
+) -> Data:
+    """Return a data set that is published in two splits, of which the last 10,000 training images become the validation split.
+
+    What is in the test split is left out of validation and training, and what is in validation out of training; that is said, and
+    makes another digest.
+
+    Args:
+        name: Of the data set.
+        image_shape: (C, H, W) of an image, so P = C H W.
+        train: The published training images in their order, uint8 (N, P), and their classes, int64 (N,).
+        test: The published test images, likewise.
+        files: The bytes of the published files, for the digest.
+        say: Takes a message about images that are left out.
+    """
+    n = len(train[0]) - VALIDATION
+    parts = [
+        Split("train", train[0][:n], train[1][:n]),
+        Split("validation", train[0][n:], train[1][n:]),
+        Split("test", *test),
+    ]
+    twice = shared(parts)
+    if twice:
+        say(f"{name}: left out of the first split of each pair:\n{in_words(twice)}")
+    left_out = [f"without {s.part}{list(s.rows)}" for s in twice]
+    lines = [*(hashlib.sha256(file).hexdigest() for file in files), f"train[:{n}] train[{n}:] test", *left_out]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    splits = {part.name: without(part, twice) for part in parts}
+    return Data(name=name, image_shape=image_shape, digest=digest, disjoint=True, **splits)

@@ -88,16 +88,16 @@ def environment() -> Mapping[str, Any]:
 
 
 def data(dataset: "Data", name: str, classifier: str) -> dict[str, Any]:
-    """Return the group `data`: of a data set, the name by which the spec calls it, and the digest of its feature classifier."""
+    """Return the group `data`: of a data set, the name by which the spec calls it, and the name of its feature network."""
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {
         "name": name,
         "digest": dataset.digest,
         "files": {file: sha256_of(path) for file, path in raw_files(name).items()}
-        or "not listed: many pictures, or what a function of the user's own gave; the digests of the splits cover them",
+        or "not listed: many pictures, or what a function made; the digests of the splits cover them",
         "counts": {part: len(split) for part, split in splits.items()},
         "splits": {part: split_digest(split) for part, split in splits.items()},
-        "classifier": classifier or "none: the images have no labels",
+        "classifier": classifier or "none: the images are too few",
     }
 
 
@@ -119,10 +119,12 @@ def raw_files(name: str) -> dict[str, Path]:
     if known is None:
         return {}
     if folder := known.fixed.get("folder"):
-        found = sorted((paths.data() / folder / "raw").glob("*-ubyte"))
-        return {file.relative_to(paths.data()).as_posix(): file for file in found}
-    name = f"{PACKAGED}sklearn/datasets/data/digits.csv.gz"
-    return {name: located(name)}
+        from harness.data.published import DIGESTS, folder_of  # with torch
+
+        found = [folder_of(folder) / file for file in sorted(DIGESTS[folder])]
+        return {file.relative_to(paths.data()).as_posix(): file for file in found if file.exists()}
+    packaged = [f"{PACKAGED}{known.packaged}"] if known.packaged else []
+    return {name: located(name) for name in packaged}
 
 
 def located(name: str) -> Path:

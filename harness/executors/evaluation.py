@@ -24,12 +24,14 @@ class Subject(NamedTuple):
         vae: its model, of one lane.
         data: the data set, on the model's device.
         history: the rows of all its epochs.
+        average: the model of its averaged weights, if it keeps an average.
     """
 
     spec: TrialSpec
     vae: VAE
     data: Data
     history: Sequence[Row]
+    average: VAE | None = None
 
 
 @cache
@@ -46,7 +48,7 @@ def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str
     Raises:
         NotFiniteError: a score or a weight is not finite.
     """
-    spec, vae, data, history = trial
+    spec, vae, data, history, average = trial
     files.mkdir(parents=True, exist_ok=True)
     if spec.evaluation == "validation":
         scores = metrics.validate(spec, vae, data)
@@ -62,6 +64,9 @@ def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str
     if spec.references:
         (files / references.FILE).write_text(references.to_record(spec.references), encoding="utf-8")
     torch.save({k: v.cpu() for k, v in vae.state_dict().items()}, files / "state_dict.pt")
+    if average is not None:
+        scores |= metrics.averaged(spec, average, data)
+        torch.save({k: v.cpu() for k, v in average.state_dict().items()}, files / "averaged_state_dict.pt")
     divergence = metrics.divergence(spec, vae, _untrained(spec, data), data, common_bits)
     return scores | divergence | _late_gain(history)
 

@@ -16,8 +16,19 @@ from torch import Tensor, nn
 
 from harness import catalog, references
 from harness.errors import UserError
+from harness.models.activations import gain
 from harness.models.likelihoods import Lanewise, Likelihood, OwnLikelihood
-from harness.models.networks import Decoder, Encoder, LaneLinear, Sizes, StackedDecoder, StackedEncoder, maker, stacked
+from harness.models.networks import (
+    Decoder,
+    Encoder,
+    LaneLinear,
+    Make,
+    Sizes,
+    StackedDecoder,
+    StackedEncoder,
+    maker,
+    stacked,
+)
 from harness.spec import Arguments, TrialSpec
 
 
@@ -98,7 +109,7 @@ def side_by_side(specs: Sequence[TrialSpec], image_shape: tuple[int, int, int]) 
     likelihoods = [likelihood_of(s) for s in specs]
     likelihood = likelihoods[0] if len(set(likelihoods)) == 1 else cast(Likelihood, Lanewise(tuple(likelihoods)))
     shape, network = specs[0], catalog.find("network", specs[0].network)
-    if catalog.entry("network", shape.network) is not None:
+    if makes_lanes(shape):
         sizes = Sizes(
             image_shape,
             shape.latent,
@@ -109,11 +120,25 @@ def side_by_side(specs: Sequence[TrialSpec], image_shape: tuple[int, int, int]) 
         )
         encoder, decoder = network(sizes)
         return VAE(encoder, decoder, likelihood, len(specs))
-    activation = catalog.find("activation", shape.activation)
-    offered = {"activation": activation, "hidden": shape.hidden}
-    make = maker(network, image_shape, shape.latent, likelihood.outputs, shape.network_args, **offered)
+    make = maker_of(shape, image_shape, likelihood.outputs)
     own_encoder, own_decoder = stacked(make, len(specs), image_shape)
     return VAE(own_encoder, own_decoder, likelihood, len(specs))
+
+
+def maker_of(spec: TrialSpec, image_shape: tuple[int, int, int], outputs: int) -> Make:
+    """Return the function that makes one model of the trial's network, which is one of ordinary modules."""
+    offered = {
+        "activation": catalog.find("activation", spec.activation),
+        "gain": gain(spec.activation),
+        "hidden": spec.hidden,
+    }
+    return maker(catalog.find("network", spec.network), image_shape, spec.latent, outputs, spec.network_args, **offered)
+
+
+def makes_lanes(spec: TrialSpec) -> bool:
+    """Return whether the trial's network makes all lanes itself; otherwise it makes ordinary modules for one model, as a user's."""
+    entry = catalog.entry("network", spec.network)
+    return isinstance(entry, catalog.NetworkEntry) and entry.of_lanes
 
 
 def likelihood_of(spec: TrialSpec) -> Likelihood:
@@ -141,15 +166,15 @@ def _likelihood(name: str, arguments: Arguments) -> Likelihood:
 def mixing_group(spec: TrialSpec) -> str:
     """Return the name of the group of a trial, of which one program can train any: see `mixable`."""
     likelihood = likelihood_of(spec)
-    own = catalog.entry("network", spec.network) is None  # its modules have one activation in all lanes
-    return f"{spec.mixed.id}-{likelihood.outputs}-{likelihood.noise == 'frozen'}-{spec.activation if own else ''}"
+    activation = "" if makes_lanes(spec) else spec.activation  # stacked modules have one activation in all lanes
+    return f"{spec.mixed.id}-{likelihood.outputs}-{likelihood.noise == 'frozen'}-{activation}"
 
 
 def mixable(specs: Iterable[TrialSpec]) -> bool:
     """Return whether one program can train trials of these specs.
 
     It can if they differ in lane fields, activation and likelihood only, their likelihoods take equally many decoder outputs, and
-    all or none of them have frozen noise; with a network of the user's own they must have one activation too.
+    all or none of them have frozen noise; with a network of ordinary modules they must have one activation too.
     """
     return len(set(map(mixing_group, specs))) == 1
 

@@ -60,6 +60,12 @@ class TrialSpec:
         kl_cycle: epochs after which that rise starts again (Fu et al., 2019, https://arxiv.org/abs/1903.10145); 0 for never.
         free_bits: nats per latent below which its KL, averaged over the batch, costs nothing more (Kingma et al., 2016,
             https://arxiv.org/abs/1606.04934).
+        clip_norm: the norm of all gradients together to which larger ones are scaled down (Pascanu et al., 2013,
+            https://arxiv.org/abs/1211.5063); 0 for never.
+        ema_decay: per step, of an exponential moving average of the weights, which is scored beside them (`ema/...`): 0.999 for a
+            mean over about 1,000 steps, 1 for that of all (Polyak & Juditsky, 1992, https://doi.org/10.1137/0330046), 0 for none.
+        patience: epochs without a better ELBO of the validation images (beta = 1) after which a trial ends; its model is that of
+            the best epoch. 0 for never, and the model of the last epoch. `epochs` is then the most that a trial takes.
 
     Raises:
         UserError: a name that no table holds, or a value out of range. The message lists all errors at once.
@@ -101,6 +107,9 @@ class TrialSpec:
     kl_warmup: float = field(default=0.0, metadata=LANE)
     kl_cycle: float = field(default=0.0, metadata=LANE)
     free_bits: float = field(default=0.0, metadata=LANE)
+    clip_norm: float = field(default=0.0, metadata=LANE | LATER)
+    ema_decay: float = field(default=0.0, metadata=LANE | LATER)
+    patience: int = field(default=0, metadata=LANE | LATER)
 
     def __post_init__(self) -> None:
         faults = []

@@ -137,15 +137,13 @@ class Search:
         if len(quality) != 1 or len(set(self.objectives)) < len(self.objectives):
             names_known = ", ".join(qualities_by_key)
             raise UserError(f"objectives: one of {names_known}, and beside it scores of cost; got {list(self.objectives)}")
-        if quality[0].tier == "A":
-            names = {", ".join((spec.likelihood, *map(str, spec.likelihood_args.values()))): spec for spec in points}
-            try:
-                comparable(quality[0], names, f"objective {quality[0].key!r}", self.scores)
-            except UserError as fault:
-                alternatives = [key for key, score in qualities_by_key.items() if score.tier != "A"]
-                raise UserError(
-                    f"{str(fault).splitlines()[0]}\nany likelihood can be ranked by {' or '.join(alternatives)}"
-                ) from None
+        by_average = sorted(points, key=lambda spec: -spec.ema_decay)  # of equal likelihoods one without an average counts
+        names = {", ".join((spec.likelihood, *map(str, spec.likelihood_args.values()))): spec for spec in by_average}
+        try:
+            comparable(quality[0], names, f"objective {quality[0].key!r}", self.scores)
+        except UserError as fault:
+            others = [key for key, score in qualities_by_key.items() if score.tier != "A" and "average" not in score.needs]
+            raise UserError(f"{str(fault).splitlines()[0]}\nany likelihood can be ranked by {' or '.join(others)}") from None
 
     def _check_sampler(self) -> None:
         """Raise an error if the sampler or the batch is wrong.

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness import catalog
-from harness.models.networks import maker, stacked
-from harness.models.vae import VAE, build
+from harness.models.networks import stacked
+from harness.models.vae import VAE, build, maker_of, makes_lanes
 from harness.spec import TrialSpec
 from harness.testing.rules import Contract, normal
 
@@ -63,7 +62,7 @@ def check_network(
     contract = Contract(given, "network")
     spec = TrialSpec(network=given, latent=latent, hidden=hidden, activation=activation, network_args=arguments)
     for outputs, name in enumerate(OUTPUTS, start=1):
-        if catalog.entry("network", spec.network) is not None:
+        if makes_lanes(spec):
 
             def make(name: str = name) -> tuple[nn.Module, nn.Module]:
                 vae = build(spec.derive(likelihood=name), image_shape)
@@ -72,10 +71,7 @@ def check_network(
 
             _check(contract, make, image_shape, latent, outputs, own=False)
             continue
-        function = catalog.find("network", spec.network)
-        offered = {"activation": catalog.find("activation", spec.activation), "hidden": spec.hidden}
-        make_own = maker(function, image_shape, latent, outputs, spec.network_args, **offered)
-        _check(contract, make_own, image_shape, latent, outputs, own=True)
+        _check(contract, maker_of(spec, image_shape, outputs), image_shape, latent, outputs, own=True)
 
 
 def _check(contract: Contract, make: Any, image_shape: tuple[int, int, int], latent: int, outputs: int, *, own: bool) -> None:

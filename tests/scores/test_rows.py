@@ -12,7 +12,7 @@ from harness.metrics.bounds import LADDER
 from harness.scores import CODES, IMAGES, NEEDS, SAMPLES, SCORES, Score, compared, costs, in_groups, on_test, qualities, row_of
 from harness.scores.rows import ROWS
 from harness.spec import MEETS, TrialSpec
-from harness.study import Ablation, Budget, Constraint, Hypothesis, Real, Search, SearchBudget
+from harness.study import Ablation, Budget, Constraint, Hypothesis, OneOf, Real, Search, SearchBudget
 from harness.study.scores import lacking
 
 
@@ -50,13 +50,19 @@ def test_every_score_stands_in_the_page_on_scores() -> None:
 
 
 def test_a_search_selects_by_validation_and_weighs_costs() -> None:
-    assert [row.key for row in qualities(SCORES)] == ["elbo/validation", "validation/squared_error", "validation/common_bits"]
+    assert [row.key for row in qualities(SCORES)] == [
+        *("elbo/validation", "validation/squared_error", "validation/common_bits"),
+        *("ema/validation/elbo", "ema/validation/squared_error", "ema/validation/common_bits"),
+    ]
     assert [row.key for row in costs(SCORES)] == ["perf/throughput", "perf/step_ms", "model/parameters"]
     tested = {row.key: on_test(row, SCORES).key for row in qualities(SCORES)}
     assert tested == {
         "elbo/validation": "test/elbo",
         "validation/squared_error": "test/squared_error",
         "validation/common_bits": "test/common_bits",
+        "ema/validation/elbo": "ema/test/elbo",
+        "ema/validation/squared_error": "ema/test/squared_error",
+        "ema/validation/common_bits": "ema/test/common_bits",
     }
 
 
@@ -118,3 +124,18 @@ def test_what_a_study_varies() -> None:
         budgets={"default": Budget(epochs=1, seeds=[0])},
     )
     assert study.varied == ("latent", "beta")
+
+
+def test_the_score_of_an_average_takes_one_in_every_arm() -> None:
+    values: dict = {
+        "base": TrialSpec(dataset="digits", ema_decay=0.99),
+        "arms": {"both": {}, "none": {"ema_decay": 0}},
+        "budgets": {"default": Budget(epochs=1, seeds=[0])},
+    }
+    with pytest.raises(UserError, match=r"takes an average of the weights \(ema_decay\), none has none"):
+        Ablation(**values, hypotheses=(Hypothesis(better="both", worse="none", metric="ema/test/squared_error"),))
+    space: dict = {"space": {"ema_decay": OneOf((0.0, 0.99))}, "budgets": {"default": SearchBudget(trials=2, epochs=1)}}
+    with pytest.raises(UserError, match=r"takes an average of the weights \(ema_decay\)"):
+        Search(base=values["base"], objectives=("ema/validation/squared_error",), **space)
+    space["space"] = {"ema_decay": OneOf((0.9, 0.99))}
+    assert Search(base=values["base"], objectives=("ema/validation/elbo",), **space).quality.images == "validation"

@@ -1,4 +1,4 @@
-"""Lanes of a network of the user's own, which is ordinary modules for one model.
+"""Lanes of a network that is ordinary modules for one model: the user's own and the convolutional ones.
 
 Shapes: S lanes, B images, C channels, H rows, W columns, P = C H W values, K outputs per value, Z latents.
 """
@@ -27,12 +27,13 @@ def maker(
     """Return the function that makes one model of a network.
 
     Args:
-        function: The user's, `(image_shape, latent, outputs, **arguments)`.
+        function: Of a network, `(image_shape, latent, outputs, **arguments)`.
         image_shape: Channels, height and width of an image.
         latent: Latents.
         outputs: Decoder outputs per value.
         arguments: Those that the trial gives.
-        offered: Further ones, which are given if the function takes an argument of the name: `activation`, `hidden`.
+        offered: Further ones, which are given if the function takes an argument of the name: `activation`,
+            `gain`, `hidden`.
     """
     taken = inspect.signature(function).parameters
     more = {name: value for name, value in offered.items() if name in taken and value is not None}
@@ -66,7 +67,7 @@ class _Stacked(nn.Module):
 
     @torch.no_grad()
     def reset(self, lane: int, generator: torch.Generator) -> None:
-        """Draw one lane's weights as the user's modules do, from the generator's seed, on the CPU whatever the device."""
+        """Draw one lane's weights as its modules do, from the generator's seed, on the CPU whatever the device."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.initial_seed())
             module = self.make()[self.part]
@@ -84,7 +85,7 @@ class _Stacked(nn.Module):
 
 
 class StackedEncoder(_Stacked):
-    """S encoders of a user's network, each from images (B, C, H, W) to mean and log variance, (B, Z) each.
+    """S encoders of a network of ordinary modules, each from images (B, C, H, W) to mean and log variance, (B, Z) each.
 
     Attributes:
         image_shape: Channels, height and width of an image.
@@ -101,7 +102,7 @@ class StackedEncoder(_Stacked):
 
 
 class StackedDecoder(_Stacked):
-    """S decoders of a user's network, each from z (B, Z) to K outputs per value, (B, K, C, H, W)."""
+    """S decoders of a network of ordinary modules, each from z (B, Z) to K outputs per value, (B, K, C, H, W)."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, ...]:
         """Return the K parameters of p(x|z), (S, B, P) each, for z (S, B, Z)."""
@@ -110,5 +111,5 @@ class StackedDecoder(_Stacked):
 
 
 def stacked(make: Make, lanes: int, image_shape: tuple[int, int, int]) -> tuple[StackedEncoder, StackedDecoder]:
-    """Return encoder and decoder of a user's network for so many lanes; their weights are not drawn yet."""
+    """Return encoder and decoder of a network of ordinary modules for so many lanes; their weights are not drawn yet."""
     return StackedEncoder(make, lanes, image_shape), StackedDecoder(make, 1, lanes)
