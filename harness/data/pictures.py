@@ -135,6 +135,10 @@ def _plain(picture: Image.Image, name: str) -> Image.Image:
     elif mode not in ("1", "L", "P", "RGB"):
         raise UserError(f"{name}: must be grey or red, green and blue, of 8 bits a value, got Pillow's mode {mode}")
     picture = picture.convert("RGB")
+    return picture.getchannel("R") if mode in ("1", "L", "LA") or (mode[0] == "P" and _is_grey(picture)) else picture
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    """Return whether the three channels of a picture in colour are equal."""
     red, green, blue = (np.asarray(picture.getchannel(channel)) for channel in "RGB")
-    palette_of_greys = mode.startswith("P") and np.array_equal(red, green) and np.array_equal(green, blue)
-    return picture.getchannel("R") if mode in ("1", "L", "LA") or palette_of_greys else picture
+    return np.array_equal(red, green) and np.array_equal(green, blue)

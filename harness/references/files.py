@@ -16,28 +16,30 @@ _PLACES: dict[str, Path] = {}  # where this process has found what a pinned name
 _DIGESTS: dict[tuple[object, ...], str] = {}  # of bytes that were read, by path, sizes and times of change
 
 
-def _itself(path: Path) -> list[Path]:
-    """Return the one file that is read."""
-    return [path]
+def _itself(path: Path) -> list[str]:
+    """Return the name of the one file that is read."""
+    return [path.name]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """Return the pictures in a folder and all folders below it, hidden ones left out."""
+def _pictures(folder: Path) -> list[str]:
+    """Return the names of the pictures in a folder and all folders below it, hidden ones left out."""
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if name.lower().endswith(PICTURES) and not name.startswith(".")]
+        below = Path(place).relative_to(folder).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        found += [f"{prefix}{name}" for name in names if name.lower().endswith(PICTURES) and not name.startswith(".")]
     return found
 
 
-def _idx(folder: Path) -> list[Path]:
-    """Return the IDX files of a folder; of one that is there raw and packed, the raw one."""
-    found = {p.name: p for p in folder.iterdir() if p.is_file() and ("idx" in p.name or "ubyte" in p.name) and p.name[0] != "."}
-    return [path for name, path in found.items() if name.removesuffix(".gz") == name or name.removesuffix(".gz") not in found]
+def _idx(folder: Path) -> list[str]:
+    """Return the names of the IDX files of a folder; of one that is there raw and packed, that of the raw one."""
+    found = {p.name for p in folder.iterdir() if p.is_file() and ("idx" in p.name or "ubyte" in p.name) and p.name[0] != "."}
+    return [name for name in found if not name.endswith(".gz") or name.removesuffix(".gz") not in found]
 
 
 # The word before the colon: what it is for, whether it names a folder, and which files are read.
-FORMS: Mapping[str, tuple[str, bool, Callable[[Path], list[Path]]]] = {
+FORMS: Mapping[str, tuple[str, bool, Callable[[Path], list[str]]]] = {
     "npz": ("an .npz file", False, _itself),
     "images": ("a folder of .png or .jpeg pictures", True, _pictures),
     "idx": ("a folder of IDX files", True, _idx),
@@ -59,16 +61,18 @@ def files_of(form: str, path: Path) -> dict[str, Path]:
     """Return the files that are read of a path by their names below it, sorted; a file alone has its own name."""
     _, folder, listed = FORMS[form]
     base = path if folder else path.parent
-    return dict(sorted((file.relative_to(base).as_posix(), file) for file in listed(path)))
+    return {name: base / name for name in sorted(listed(path))}
 
 
 def digest_of(form: str, path: Path, *, anew: bool = False) -> str:
-    """Return the first hexadecimal digits of the sha256 of a file's bytes; of a folder, of all names and bytes.
+    """Return the first hexadecimal digits of the sha256 of a file's bytes; of a folder, of all names and bytes; empty without any.
 
     What was read before is not read again while paths, sizes and times of change are the same, unless `anew`.
     """
     files = files_of(form, path)
-    stats = [file.stat() for file in files.values()]
+    if not files:
+        return ""
+    stats = [os.stat(file) for file in files.values()]
     key = (path, tuple((name, s.st_size, s.st_mtime_ns) for name, s in zip(files, stats, strict=True)))
     if anew or key not in _DIGESTS:
         sums = {}
@@ -98,11 +102,12 @@ def pin_file(words: str) -> str:
     if path.is_dir() != folder:
         raise UserError(f"{words!r}: {form}: takes {what}, {path} is a {'folder' if path.is_dir() else 'file'}")
     try:
-        if not files_of(form, path):
-            raise UserError(f"{words!r}: {path} holds none: {form}: takes {what}")
-        pinned = f"{form}:{path.name}@{digest_of(form, path)}"
+        digest = digest_of(form, path)
     except OSError as fault:
         raise UserError(f"{words!r}: cannot be read: {fault}") from None
+    if not digest:
+        raise UserError(f"{words!r}: {path} holds none: {form}: takes {what}")
+    pinned = f"{form}:{path.name}@{digest}"
     _PLACES[pinned] = path
     return pinned
 
