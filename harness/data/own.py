@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness import references
 from harness.data.disjoint import in_words, shared
 from harness.data.levels import as_levels
 from harness.data.splits import Data, Say, Split
@@ -96,8 +97,16 @@ def from_given(name: str, given: Mapping[str, Any], say: Say) -> Data:
     # Square grey images came first, so that digests on record are without their shape.
     shape = [] if channels == 1 and height == width else [np.array((channels, height, width))]
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in [*shape, *content])).hexdigest()
-    plain = re.sub(r"\W+", "_", name.rpartition(":")[2])
-    return Data(name=plain, image_shape=(channels, height, width), digest=digest, disjoint=True, **splits)
+    return Data(name=plain_name(name), image_shape=(channels, height, width), digest=digest, disjoint=True, **splits)
+
+
+def plain_name(name: str) -> str:
+    """Return what a data set is called in the names of files.
+
+    >>> plain_name("npz:faces.npz@1f2e3d4c5b6a"), plain_name("data.py:faces"), plain_name("mnist")
+    ('faces_npz', 'faces', 'mnist')
+    """
+    return re.sub(r"\W+", "_", references.label(name).rpartition(":")[2])
 
 
 def _labels(name: str, given: Any, images: int) -> npt.NDArray[np.int64]:
