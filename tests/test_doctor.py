@@ -78,6 +78,7 @@ def test_healthy_runs_get_no_complaint() -> None:
         ("diagnostics/effective_beta", 0.7, 0.5, "careful", "3 of 6 seeds: effective beta away from 1: 0.5"),
         ("test/iw_effective_samples", 10, 9, "careful", "3 of 6 seeds: few effective importance samples: 9"),
         ("diagnostics/late_gain", 0.5, 0.6, "careful", "not converged, ELBO gained over the last fifth of the epochs (nats): 0.6"),
+        ("diagnostics/late_gain", -0.5, -0.6, "careful", "overfitting, ELBO of validation lost over the last fifth"),
         ("test/exact_resolved", 1, 0, "careful", "3 of 6 seeds: exact likelihood not resolved and left out"),
         (
             "diagnostics/lost_elbo",

@@ -59,10 +59,23 @@ def test_a_search_on_record_keeps_its_trials(name: str) -> None:
 
 def test_what_came_later_counts_once_it_is_set() -> None:
     later = [f for f in TrialSpec.__dataclass_fields__.values() if f.metadata.get("later")]
-    assert {f.name for f in later} == {"learning_rate_schedule", "learning_rate_warmup"}
+    assert {f.name for f in later} == {
+        "dataset_args",
+        "learning_rate_schedule",
+        "learning_rate_warmup",
+        "clip_norm",
+        "ema_decay",
+        "patience",
+    }
     assert LATER == {"later": True}
     plain = TrialSpec()
     assert set(plain.identity) == set(FIELDS) - {f.name for f in later}
-    for change in ({"learning_rate_schedule": "constant"}, {"learning_rate_warmup": 1.0}):
+    for change in (
+        {"learning_rate_schedule": "constant"},
+        {"learning_rate_warmup": 1.0},
+        {"clip_norm": 1.0},
+        {"ema_decay": 0.999},
+        {"patience": 5},
+    ):
         assert plain.derive(**change).id != plain.id
         assert set(plain.derive(**change).identity) == set(plain.identity) | set(change)

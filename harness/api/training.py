@@ -15,9 +15,10 @@ from harness.data import load_dataset
 from harness.errors import HarnessError, UserError
 from harness.executors import Epoch, Failed, Finished, Job, Saving
 from harness.executors import train as events_of
-from harness.metrics import features
+from harness.metrics.features import feature_net
 from harness.scores.rows import ELBO_TRAIN, ELBO_VALIDATION, TRAIN_S
-from harness.spec import TrialSpec, unfinished
+from harness.spec import TrialSpec, unfinished, unmet
+from harness.study.scores import left_out, rows_with
 from harness.testing import check_trials
 from harness.training.checkpoints import CheckpointError
 from harness.training.planner import execution_alone
@@ -61,10 +62,13 @@ def train(spec: TrialSpec, *, device: str = "auto", progress: bool = True) -> Mo
 def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
     """Return the trained model, with progress shown on a line."""
     torch_device = devices.named(device)
-    data = load_dataset(spec.dataset, say=line.show)
+    data = load_dataset(spec.dataset, line.show, spec.dataset_args)
     check_trials([spec], data, say=line.show)
-    if spec.evaluation != "validation" and data.train.labels is not None:
-        features.classifier(data, say=line.show)  # made now, so that a first time is announced
+    if spec.evaluation != "validation":
+        for words in left_out(rows_with(spec.metrics), data.counts):
+            line.keep(words)
+        if not unmet(("features",), data.counts):
+            feature_net(data, say=line.show)  # made now, so that a first time is announced
     execution = execution_alone(spec, data, torch_device)
     rows: list[Mapping[str, float]] = []
     elbo = ""
@@ -110,6 +114,11 @@ class _Line:
         self.text = text
         if self.wanted and sys.stderr.isatty():
             print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+    def keep(self, text: str) -> None:
+        """Print a line that stays."""
+        if self.wanted:
+            print(text, file=sys.stderr, flush=True)
 
     def end(self) -> None:
         """End the line."""

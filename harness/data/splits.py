@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from harness.spec import Counts
+
 Say = Callable[[str], None]
 
 
@@ -58,6 +60,12 @@ class Data:
     test: Split
     digest: str
     disjoint: bool = False
+
+    @property
+    def counts(self) -> Counts:
+        """How many images and classes there are, by which some scores are left out."""
+        classes = 0 if self.train.labels is None else len(self.train.labels.unique())
+        return Counts(len(self.train), len(self.test), classes)
 
     def fit_on(self, which: str) -> Split:
         """Return the images to train on: those of "train", or those of "train+validation" joined in this order."""

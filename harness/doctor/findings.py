@@ -18,7 +18,10 @@ MORE_SEEDS = (
 )
 LONGEST_REASON = 160  # characters of a failure's reason that are shown
 SEVERITIES = ("wrong", "careful")
-DIVERGED = "discard these scores, all of them: lower the learning rate or warm it up (learning_rate_warmup), and train the arm anew"
+DIVERGED = (
+    "discard these scores, all of them: lower the learning rate, warm it up (learning_rate_warmup) or clip the gradients "
+    "(clip_norm), and train the arm anew"
+)
 UNFINISHED = "these scores are of a model on its way: take a budget with more epochs, or less of it"
 
 

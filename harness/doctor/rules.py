@@ -110,6 +110,14 @@ RULES = (
         "train for more epochs, or claim a speed of learning instead of an end result",
     ),
     Rule(
+        rows.LATE_GAIN,
+        lambda nats: nats < -0.5,
+        "careful",
+        "overfitting, ELBO of validation lost over the last fifth of the epochs (nats)",
+        "end with the best epoch instead of the last (patience)",
+        applies=lambda spec: spec.fit_on == "train",
+    ),
+    Rule(
         rows.DEAD_UNITS,
         lambda share: share > 0.05,
         "careful",

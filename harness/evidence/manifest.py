@@ -90,7 +90,7 @@ class Witness:
 
     @classmethod
     def of(cls, loaded: LoadedStudy, budget: str, data: "Data", classifier: str, executor: str) -> "Witness":
-        """Return the witness of a study's trials; `classifier` is the digest of the data's feature classifier, or empty."""
+        """Return the witness of a study's trials; `classifier` is the name of the data's feature network, or empty."""
         study = {
             "name": loaded.name,
             "budget": budget,

@@ -1,6 +1,6 @@
 """The evaluation of a trained trial: its scores, and the files that its run keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,18 +24,20 @@ class Subject(NamedTuple):
         vae: its model, of one lane.
         data: the data set, on the model's device.
         history: the rows of all its epochs.
+        average: the model of its averaged weights, if it keeps an average.
     """
 
     spec: TrialSpec
     vae: VAE
     data: Data
     history: Sequence[Row]
+    average: VAE | None = None
 
 
 @cache
-def dataset(name: str) -> Data:
+def dataset(name: str, arguments: Mapping[str, Any]) -> Data:
     """Return a data set on the CPU, loaded once per process."""
-    return load_dataset(name, say=lambda _: None)
+    return load_dataset(name, lambda _: None, arguments)
 
 
 def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str, float]:
@@ -46,7 +48,7 @@ def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str
     Raises:
         NotFiniteError: a score or a weight is not finite.
     """
-    spec, vae, data, history = trial
+    spec, vae, data, history, average = trial
     files.mkdir(parents=True, exist_ok=True)
     if spec.evaluation == "validation":
         scores = metrics.validate(spec, vae, data)
@@ -55,13 +57,16 @@ def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str
         evaluation = metrics.evaluate(spec, vae, data)
         scores = evaluation.scores
         common_bits = scores[COMMON_BITS.key]
-        subject = figures.Subject(spec, vae, dataset(spec.dataset), evaluation, history)
+        subject = figures.Subject(spec, vae, dataset(spec.dataset, spec.dataset_args), evaluation, history)
         list(figures.draw(subject, files / "figures", tuple(figures.FIGURES) if draw_all_figures else figures.AT_A_GLANCE))
         arrays: dict[str, Any] = _pictures(subject)
         np.savez_compressed(files / "pictures.npz", **arrays)
     if spec.references:
         (files / references.FILE).write_text(references.to_record(spec.references), encoding="utf-8")
     torch.save({k: v.cpu() for k, v in vae.state_dict().items()}, files / "state_dict.pt")
+    if average is not None:
+        scores |= metrics.averaged(spec, average, data)
+        torch.save({k: v.cpu() for k, v in average.state_dict().items()}, files / "averaged_state_dict.pt")
     divergence = metrics.divergence(spec, vae, _untrained(spec, data), data, common_bits)
     return scores | divergence | _late_gain(history)
 

@@ -23,6 +23,7 @@ from harness.scores.rows import IMAGES_PER_S, STEP_MS_P50, TRAIN_S
 from harness.spec import EXECUTION, Result, TrialSpec
 from harness.training.batches import Row, likely_cause
 from harness.training.cohort import Cohort
+from harness.training.extras import AVERAGE
 
 WRITERS = 8  # threads: 32 lanes take 0.8 s on two cores, one after another 1.7 s
 
@@ -107,7 +108,7 @@ class PartTraining:
         self.part, self.job, self.device, self.checkpoints, self.saving = part, part.job, device, checkpoints, saving
         job = part.job
         devices.reset_peak_memory(device)
-        self.cohort = Cohort(job.specs, dataset(job.specs[0].dataset), device, job.execution)
+        self.cohort = Cohort(job.specs, dataset(job.specs[0].dataset, job.specs[0].dataset_args), device, job.execution)
         self.history: dict[str, list[Row]] = {s.id: [] for s in job.specs}
         self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
         self.trained_s = dict.fromkeys(self.history, 0.0)
@@ -128,8 +129,9 @@ class PartTraining:
     def events(self, scratch: Path, pruned: Collection[str]) -> Iterator[Event]:
         """Yield the rows of the epochs before, train the epochs that are left, then evaluate the trials one after another."""
         for epoch in range(1, self.job.start + 1) if self.part.again and self.job.part != "evaluate" else ():
-            yield from _rows(epoch, {trial: history[epoch - 1] for trial, history in self.history.items()})
+            yield from _rows(epoch, {trial: rows[epoch - 1] for trial, rows in self.history.items() if epoch <= len(rows)})
         yield from self._prune(pruned)
+        yield from self._end_stopped(scratch)
         told = False
         while self.cohort.specs and self.cohort.epoch < self.job.specs[0].epochs:
             failed = set(self.cohort.failures)
@@ -140,14 +142,31 @@ class PartTraining:
             yield from (Failed(t, why, final=True) for t, why in self.cohort.failures.items() if t not in failed)
             yield from _rows(self.cohort.epoch, rows)
             yield from self._prune(pruned)
+            yield from self._end_stopped(scratch)
             if time.monotonic() >= self.next_save:
                 self.save(self.cohort.specs)
         if self.job.part == "train":
             with INTERRUPTS.cutting_short():
                 self.save(self.cohort.specs)
             yield from (Trained(spec.id) for spec in self.cohort.specs)
-            return
-        for spec in self.cohort.specs:
+        else:
+            yield from self._evaluate(self.cohort.specs, scratch)
+
+    def _end_stopped(self, scratch: Path) -> Iterator[Event]:
+        """Evaluate the trials that have stopped early, or save them as after their last epoch for whoever evaluates them."""
+        while self.cohort.patience.stopped:
+            spec = self.cohort.patience.stopped[0]
+            if self.job.part == "train":
+                with INTERRUPTS.cutting_short():
+                    self.checkpoints.save(spec, spec.epochs, self._state(spec, spec.epochs))
+                yield Trained(spec.id)
+            else:
+                yield from self._evaluate([spec], scratch)
+            self.cohort.patience.stopped.remove(spec)
+
+    def _evaluate(self, specs: Sequence[TrialSpec], scratch: Path) -> Iterator[Event]:
+        """Evaluate trials one after another and yield their results."""
+        for spec in specs:
             try:
                 with INTERRUPTS.cutting_short():
                     result = self._result(spec, scratch / spec.id)
@@ -160,7 +179,7 @@ class PartTraining:
 
     def _prune(self, pruned: Collection[str]) -> Iterator[Pruned]:
         """Give up the trials whose ids are in `pruned`, and return their events."""
-        ids = [s.id for s in self.cohort.specs if s.id in pruned]
+        ids = [s.id for s in (*self.cohort.specs, *self.cohort.patience.stopped) if s.id in pruned]
         self.cohort.prune(ids)
         return map(Pruned, ids)
 
@@ -191,10 +210,10 @@ class PartTraining:
         """Return the states of these trials at the end of the newest epoch by spec id, on the CPU; none before the first epoch."""
         return {s.id: self._state(s) for s in specs} if self.newest.epoch else {}
 
-    def _state(self, spec: TrialSpec) -> dict[str, Any]:
-        """Return the state of one trial at the end of the newest epoch: what a checkpoint keeps."""
+    def _state(self, spec: TrialSpec, epoch: int | None = None) -> dict[str, Any]:
+        """Return the state of one trial at the end of the newest epoch, which a checkpoint keeps: as that of `epoch`, if given."""
         return {
-            "state": self.newest.snapshot(spec),
+            "state": self.newest.snapshot(spec) | ({"epoch": epoch} if epoch else {}),
             "history": self.history[spec.id][: self.newest.epoch],
             "throughput": self.throughput[spec.id][: self.newest.epoch],
             "trained_s": self.trained_s[spec.id],
@@ -225,9 +244,10 @@ class PartTraining:
             NotFiniteError: one of its scores is not finite. Nothing that is not leaves a worker.
         """
         vae, history = self.cohort.trained(spec), self.history[spec.id]
+        average = self.cohort.trained(spec, AVERAGE) if spec.ema_decay else None
         trained, watch = self._stints(spec), stints.Stopwatch()
         scores = evaluate(
-            Subject(spec, vae, self.cohort.data, history), files, draw_all_figures=spec.id in self.job.draw_all_figures
+            Subject(spec, vae, self.cohort.data, history, average), files, draw_all_figures=spec.id in self.job.draw_all_figures
         )
         times = {
             TRAIN_S.key: self.trained_s[spec.id],

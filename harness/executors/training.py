@@ -97,7 +97,9 @@ def train(
     except BaseException:  # the reader closed the generator, or a signal ends the process
         with suppress(OSError):  # a full disk must not keep the process from ending; the checkpoint before stays
             if training is not None:
-                training.save([s for s in training.cohort.specs if s.id in left and s.id not in pruned])
+                cohort = training.cohort
+                unfinished = (*cohort.specs, *cohort.patience.stopped)
+                training.save([s for s in unfinished if s.id in left and s.id not in pruned])
             for part in parts[1 if training else 0 :]:
                 for trial, state in part.states.items():
                     if trial in left and trial not in pruned:

@@ -6,7 +6,7 @@ Pictures and comparisons between trials must not enter here.
 
 from harness.metrics.bounds import estimate_elbo, native
 from harness.metrics.divergence import divergence
-from harness.metrics.evaluation import DEPTHS, Depth, Evaluation, evaluate, validate
+from harness.metrics.evaluation import DEPTHS, Depth, Evaluation, averaged, evaluate, validate
 from harness.metrics.inputs import encodings, model_inputs, prior_samples
 from harness.metrics.own import Trained
 
@@ -15,6 +15,7 @@ __all__ = [
     "Depth",
     "Evaluation",
     "Trained",
+    "averaged",
     "divergence",
     "encodings",
     "estimate_elbo",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.metrics.bounds import BATCH, LogProb, View, batches
+from harness.metrics.memory import parts
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
 
@@ -61,7 +62,7 @@ class CommonHead:
             log_var: Log variance of q for each image, (N, Z).
             levels: Grey levels of the images, uint8 (N, P).
             seed: Of the draws of z.
-            batch_size: Images at a time.
+            batch_size: Images that are drawn for at a time.
         """
         generator = torch.Generator().manual_seed(seed)
         counts = torch.zeros(BINS * LEVELS, dtype=torch.int64)
@@ -69,8 +70,10 @@ class CommonHead:
             for batch in batches(len(levels), batch_size):
                 center, spread = mean[None, batch], (log_var[None, batch] / 2).exp()
                 eps = torch.randn(center.shape, generator=generator, dtype=center.dtype).to(center.device)
-                image = vae.likelihood.mean(*vae.decode(center + spread * eps))[0]
-                counts += torch.bincount(_cell(image, levels[batch]).flatten(), minlength=BINS * LEVELS).cpu()
+                z, v = center + spread * eps, levels[batch]
+                for part in parts(vae.decoder, z):
+                    image = vae.likelihood.mean(*vae.decode(z[:, part]))[0]
+                    counts += torch.bincount(_cell(image, v[part]).flatten(), minlength=BINS * LEVELS).cpu()
         table = counts.view(BINS, LEVELS).double() + PSEUDO_COUNT
         return cls((table / table.sum(1, keepdim=True)).log().flatten().to(mean))
 

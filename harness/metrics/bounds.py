@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from harness.metrics.memory import encoded, parts
 from harness.models.likelihoods import ExponentialFamily
 from harness.models.objectives import log_weights
 from harness.models.vae import VAE, Pass, kl_per_dimension
@@ -88,7 +89,7 @@ def batches(n: int, size: int = BATCH) -> Iterator[slice]:
 
 
 def score_draws(vae: VAE, view: View, batch: slice, mean: Tensor, log_var: Tensor, eps: Tensor) -> Pass:
-    """Decode draws of z for an encoded batch and score them by a view.
+    """Decode draws of z for an encoded batch and score them by a view, as many at a time as memory allows.
 
     Args:
         vae: The model, of one lane.
@@ -103,9 +104,10 @@ def score_draws(vae: VAE, view: View, batch: slice, mean: Tensor, log_var: Tenso
     """
     _, draws, images, latents = eps.shape
     z = mean[:, None] + (log_var / 2).exp()[:, None] * eps
-    target = view.target[None, batch].repeat(1, draws, 1)
-    log_px = view.log_prob(target, *vae.decode(z.view(1, draws * images, latents)))
-    return Pass(mean, log_var, eps, z, log_px.view(1, draws, images))
+    target, rows = view.target[batch], z.view(1, draws * images, latents)
+    image = torch.arange(images, device=target.device).repeat(draws)  # of each row
+    scored = [view.log_prob(target[None, image[part]], *vae.decode(rows[:, part])) for part in parts(vae.decoder, rows)]
+    return Pass(mean, log_var, eps, z, torch.cat(scored, 1).view(1, draws, images))
 
 
 @torch.no_grad()
@@ -114,7 +116,7 @@ def estimate_elbo(vae: VAE, view: View, samples: int, seed: int = 0, *, batch_si
     generator = torch.Generator().manual_seed(seed)
     recon, kl, variance = (torch.zeros((), dtype=torch.float64) for _ in range(3))
     for batch in batches(len(view), batch_size):
-        mean, log_var = vae.encoder(view.x[None, batch])
+        mean, log_var = encoded(vae, view.x[None, batch])
         kl += kl_per_dimension(mean, log_var).sum(dtype=torch.float64).cpu()
         draws = []
         for _ in range(samples):
@@ -159,7 +161,7 @@ def importance(
     bounds: dict[int, list[Tensor]] = {k: [] for k in ks}
     effective = []
     for batch in batches(len(view), max(1, rows // chunk)):
-        mean, log_var = vae.encoder(view.x[None, batch])
+        mean, log_var = encoded(vae, view.x[None, batch])
         groups, squares = [], []
         small: dict[int, list[Tensor]] = {k: [] for k in ks if k < chunk}
         for _ in range(most // chunk):
@@ -167,15 +169,15 @@ def importance(
             log_w = log_weights(score_draws(vae, view, batch, mean, log_var, eps))[0].double()
             groups.append(_log_mean(log_w, chunk)[0])
             squares.append(torch.logsumexp(2 * log_w, 0))
-            for k, parts in small.items():
-                parts.append(_log_mean(log_w, k).mean(0))
+            for k, means in small.items():
+                means.append(_log_mean(log_w, k).mean(0))
         by_chunk = torch.stack(groups)
         for k in ks:
             per_image = torch.stack(small[k]) if k < chunk else _log_mean(by_chunk, k // chunk)
             bounds[k].append(per_image.mean(0).cpu())
         log_sum = torch.logsumexp(by_chunk, 0) + math.log(chunk)
         effective.append((2 * log_sum - torch.logsumexp(torch.stack(squares), 0)).exp().cpu())
-    return Importance({k: torch.cat(parts) for k, parts in bounds.items()}, torch.cat(effective))
+    return Importance({k: torch.cat(found) for k, found in bounds.items()}, torch.cat(effective))
 
 
 def _log_mean(log_w: Tensor, k: int) -> Tensor:

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from harness.metrics.bounds import batches
+from harness.metrics.memory import at_once, encoded, parts
 from harness.models.networks import LaneLinear
 from harness.models.vae import VAE, kl_per_dimension
 from harness.scores.rows import EFFECTIVE_BETA
 from harness.spec import TrialSpec
+
+KEPT = 4  # tensors of a decoder's outputs that a gradient keeps
 
 
 def dead_units(vae: VAE, x: Tensor, latent: int, seed: int = 0) -> dict[str, Tensor]:
@@ -30,6 +33,7 @@ def dead_units(vae: VAE, x: Tensor, latent: int, seed: int = 0) -> dict[str, Ten
         for name, body in {"encoder": vae.encoder, "decoder": vae.decoder}.items()
         for i, pair in enumerate(_hidden(body))
     }
+    size = max(1, at_once(vae.decoder, x.new_zeros(1, 1, latent)) // KEPT)
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
     hooks = [
@@ -48,17 +52,17 @@ def dead_units(vae: VAE, x: Tensor, latent: int, seed: int = 0) -> dict[str, Ten
     largest_gradient: dict[str, Tensor] = {}
     try:
         for batch in batches(len(x)):
-            inputs = x[None, batch]
-            eps = torch.randn(1, 1, inputs.shape[1], latent, generator=generator, dtype=x.dtype).to(x.device)
-            p = vae(inputs, eps)
-            elbo = p.log_px.sum() - kl_per_dimension(p.mean, p.log_var).sum()
-            gradients = torch.autograd.grad(elbo, list(before.values()))
-            for name, gradient in zip(before, gradients, strict=True):
-                least, most = after[name].aminmax(dim=1)
-                magnitude = gradient.abs().amax(1)
-                low[name] = torch.minimum(low.get(name, least), least)
-                high[name] = torch.maximum(high.get(name, most), most)
-                largest_gradient[name] = torch.maximum(largest_gradient.get(name, magnitude), magnitude)
+            drawn = torch.randn(1, 1, batch.stop - batch.start, latent, generator=generator, dtype=x.dtype).to(x.device)
+            for inputs, eps in zip(torch.split(x[None, batch], size, 1), torch.split(drawn, size, 2), strict=True):
+                p = vae(inputs, eps)
+                elbo = p.log_px.sum() - kl_per_dimension(p.mean, p.log_var).sum()
+                gradients = torch.autograd.grad(elbo, list(before.values()))
+                for name, gradient in zip(before, gradients, strict=True):
+                    least, most = after[name].aminmax(dim=1)
+                    magnitude = gradient.abs().amax(1)
+                    low[name] = torch.minimum(low.get(name, least), least)
+                    high[name] = torch.maximum(high.get(name, most), most)
+                    largest_gradient[name] = torch.maximum(largest_gradient.get(name, magnitude), magnitude)
     finally:
         for hook in hooks:
             hook.remove()
@@ -84,24 +88,28 @@ def noise(spec: TrialSpec, vae: VAE, x: Tensor, seed: int = 0) -> dict[str, floa
       both are beta if the scale fits. For other likelihoods it is beta itself. It is left out if there is no residual.
     """
     generator = torch.Generator().manual_seed(seed)
-    scales, floored, misfits = [], [], []
+    images, scales, floored, misfits = [], [], [], []
     for batch in batches(len(x)):
-        mean, log_var = vae.encoder(x[None, batch])
+        mean, log_var = encoded(vae, x[None, batch])
         eps = torch.randn(mean.shape, generator=generator, dtype=x.dtype).to(x.device)
-        out = vae.decode(mean + (log_var / 2).exp() * eps)
-        scale = vae.likelihood.noise_scale(*out)
-        if scale is None:
-            return {EFFECTIVE_BETA.key: spec.beta}
-        scales.append(scale.double().mean())
-        if vae.likelihood.scale_floor is not None:
-            floored.append((scale <= 1.05 * vae.likelihood.scale_floor).double().mean())
-        errors = vae.likelihood.misfit(x[None, batch], *out)
-        if errors is not None:
-            misfits.append(errors.double().mean())
-    scores = {"test/noise_scale": torch.stack(scales).mean().item()}
+        z = mean + (log_var / 2).exp() * eps
+        for part in parts(vae.decoder, z):
+            out = vae.decode(z[:, part])
+            scale = vae.likelihood.noise_scale(*out)
+            if scale is None:
+                return {EFFECTIVE_BETA.key: spec.beta}
+            images.append(part.stop - part.start)
+            scales.append(scale.double().mean())
+            if vae.likelihood.scale_floor is not None:
+                floored.append((scale <= 1.05 * vae.likelihood.scale_floor).double().mean())
+            errors = vae.likelihood.misfit(x[None, batch][:, part], *out)
+            if errors is not None:
+                misfits.append(errors.double().mean())
+    share = torch.tensor(images, dtype=torch.float64, device=x.device) / sum(images)
+    scores = {"test/noise_scale": (share @ torch.stack(scales)).item()}
     if floored:
-        scores["diagnostics/scale_at_floor"] = torch.stack(floored).mean().item()
-    misfit = torch.stack(misfits).mean().item() if misfits else 1.0
+        scores["diagnostics/scale_at_floor"] = (share @ torch.stack(floored)).item()
+    misfit = (share @ torch.stack(misfits)).item() if misfits else 1.0
     if misfit:  # else every pixel is met exactly, and no finite weight says so
         scores[EFFECTIVE_BETA.key] = spec.beta / misfit
     return scores

@@ -1,13 +1,12 @@
-"""Signs that training made a model worse than none. Shapes: N images, P pixels; VAEs here have one lane."""
-
-import torch
+"""Signs that training made a model worse than none. Shapes: N images, P values of an image; VAEs here have one lane."""
 
 from harness import catalog
 from harness.data import Data
 from harness.kernels.matmul import Inference
-from harness.metrics.bits_per_dim import LEVELS, PSEUDO_COUNT, bits_per_dimension
+from harness.metrics.bits_per_dim import bits_per_dimension
 from harness.metrics.bounds import estimate_elbo, native
 from harness.metrics.diagnostics import noise
+from harness.metrics.histogram import level_bits
 from harness.metrics.inputs import model_inputs
 from harness.models.vae import VAE
 from harness.scores.rows import EFFECTIVE_BETA, LOST_ELBO, OVER_HISTOGRAM
@@ -24,8 +23,9 @@ def divergence(spec: TrialSpec, vae: VAE, untrained: VAE, data: Data, common_bit
 
     - `diagnostics/lost_elbo`: max(0, ELBO of the untrained model - ELBO) / (|ELBO of the untrained model| + P), in nats by nats and
       pixels.
-    - `diagnostics/over_histogram`: the common head's bits/dim above those of one histogram of levels, counted on training images,
-      which takes no code at all. The KL counts by the effective beta too, where that is lower.
+    - `diagnostics/over_histogram`: the common head's bits/dim above those of one histogram of levels, all pixels and channels
+      together, counted on training images, which takes no code at all. The KL counts by the effective beta too, where that is
+      lower.
 
     Args:
         spec: The trial.
@@ -44,12 +44,6 @@ def divergence(spec: TrialSpec, vae: VAE, untrained: VAE, data: Data, common_bit
         lost = max(0.0, before.elbo - (after.recon - weight * paid))
         effective = noise(spec, vae, x).get(EFFECTIVE_BETA.key, weight)
         cheap = after.kl - paid * min(weight, effective)  # nats of the KL that cost the trial nothing
-        over = common_bits + bits_per_dimension(cheap, pixels) - _histogram_bits(data.fit_on(spec.fit_on).levels, split.levels)
+        histogram = level_bits(data.fit_on(spec.fit_on).levels[:IMAGES], split.levels[:IMAGES])
+        over = common_bits + bits_per_dimension(cheap, pixels) - histogram
     return {LOST_ELBO.key: lost / (abs(before.elbo) + pixels), OVER_HISTOGRAM.key: over}
-
-
-def _histogram_bits(train: torch.Tensor, levels: torch.Tensor) -> float:
-    """Return the bits/dim of levels under one histogram of training levels, each of the first images, uint8 (N, P)."""
-    counts, wanted = (torch.bincount(v[:IMAGES].flatten().long(), minlength=LEVELS).double() for v in (train, levels))
-    p = (counts + PSEUDO_COUNT) / (counts + PSEUDO_COUNT).sum()
-    return -(wanted * p.log2()).sum().item() / wanted.sum().item()

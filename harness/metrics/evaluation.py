@@ -12,18 +12,20 @@ from torch import Tensor
 from harness import catalog
 from harness.data import Data
 from harness.kernels.matmul import Inference
-from harness.metrics import diagnostics, features
+from harness.metrics import diagnostics
 from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, own_levels
 from harness.metrics.bounds import LADDER, View, estimate_elbo, importance, native
+from harness.metrics.features import feature_net
 from harness.metrics.images import psnr, squared_error, ssim
 from harness.metrics.inputs import Encodings, encode, encodings, model_inputs, prior_samples
 from harness.metrics.latents import active_units, knn_accuracy, linear_probe, mutual_information
 from harness.metrics.own import Trained, own_scores
 from harness.metrics.quadrature import exact
+from harness.metrics.samples import frechet, precision_recall
 from harness.models.vae import VAE, kl_per_dimension
 from harness.scores import EXACT_LATENTS, NotFiniteError, finite
 from harness.scores.rows import EXACT_RESOLVED
-from harness.spec import TrialSpec
+from harness.spec import TrialSpec, unmet
 
 SAMPLES = 8  # draws of z per image in a final score
 YARDSTICK_DRAWS = 100  # importance draws under tiers B and C
@@ -106,7 +108,7 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
     kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()
     scores |= _levels(spec, vae, head, x, levels, depth)
     scores |= _pictures(spec, vae, data, test)
-    scores |= _codes(train[0], data.fit_on(spec.fit_on).labels, test, data.test.labels)
+    scores |= _codes(spec, data, train[0], test)
     scores |= own_scores(Trained(spec, vae, data), ("train", "validation", "test", ""))
     scores |= diagnostics.noise(spec, vae, x)
     scores["diagnostics/nan_count"] = diagnostics.nan_count(vae)
@@ -132,6 +134,28 @@ def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
         return finite(scores | own_scores(Trained(spec, vae, data), ("train", "validation")))
 
 
+def averaged(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
+    """Return the scores of a model with a trial's averaged weights: those of selection, and their twins on test images.
+
+    The keys are those of the weights themselves behind `ema/`. Draws of z are the same too, so the two may be subtracted.
+
+    Raises:
+        NotFiniteError: A score or a weight is not finite.
+    """
+    scores: dict[str, float] = {}
+    with Inference():
+        _check_weights(vae)
+        head = _common_head(spec, vae, data, _codes_of(spec, vae, data))
+        for images, draws in {"validation": 1, "test": SAMPLES}.items():
+            if spec.fit_on != "train" if images == "validation" else spec.evaluation == "validation":
+                continue
+            split = getattr(data, images)
+            x = model_inputs(spec, split)
+            own = {f"{images}/elbo": estimate_elbo(vae, native(vae, x), draws).elbo}
+            scores |= {f"ema/{key}": value for key, value in (own | _selecting(vae, x, split.levels, head, images)).items()}
+    return finite(scores)
+
+
 def _check_weights(vae: VAE) -> None:
     """Raise an error if a weight is not finite, which no loss has shown if it was the last update that ruined them.
 
@@ -155,15 +179,15 @@ def _codes_of(spec: TrialSpec, vae: VAE, data: Data) -> tuple[Tensor, Tensor]:
     return mean, log_var
 
 
-def _selecting(vae: VAE, x: Tensor, levels: Tensor, head: CommonHead) -> dict[str, float]:
-    """Return the scores of validation images, by which a winner may be selected.
+def _selecting(vae: VAE, x: Tensor, levels: Tensor, head: CommonHead, images: str = "validation") -> dict[str, float]:
+    """Return the scores of validation images, by which a winner may be selected; of other `images` for their keys.
 
     x is the encoder's input, (N, P), and `levels` their grey levels, uint8 (N, P).
     """
     common = head.view(vae, x, levels.float())
     return {
-        "validation/squared_error": _mean(squared_error(encodings(vae, x).image, _grey(levels))),
-        "validation/common_bits": bits_per_dimension(estimate_elbo(vae, common, 1).elbo, x.shape[1]),
+        f"{images}/squared_error": _mean(squared_error(encodings(vae, x).image, _grey(levels))),
+        f"{images}/common_bits": bits_per_dimension(estimate_elbo(vae, common, 1).elbo, x.shape[1]),
     }
 
 
@@ -248,7 +272,7 @@ def _levels(spec: TrialSpec, vae: VAE, head: CommonHead, x: Tensor, levels: Tens
 def _pictures(spec: TrialSpec, vae: VAE, data: Data, test: Encodings) -> dict[str, float]:
     """Return the scores of decoded test images against the originals and of decoded prior draws against the test set.
 
-    The latter are left out for images without labels, on which no classifier can be trained.
+    The latter are left out for images that are too few to train a network on, or to fit a Gaussian to.
     """
     grey = _grey(data.test.levels)
     scores = {
@@ -256,18 +280,18 @@ def _pictures(spec: TrialSpec, vae: VAE, data: Data, test: Encodings) -> dict[st
         "test/psnr": _mean(psnr(test.image, grey)),
         "test/ssim": _mean(ssim(test.image, grey, data.image_shape)),
     }
-    if data.train.labels is None:
+    if unmet(("features",), data.counts):
         return scores
-    classifier = features.classifier(data, say=lambda _: None)
-    real, fake = classifier.test_features(data), classifier.features(prior_samples(vae, len(grey), spec.latent))
-    precision, recall = features.precision_recall(real[:NEIGHBOURHOODS], fake[:NEIGHBOURHOODS])
-    return scores | {"test/frechet": features.frechet(real, fake), "test/precision": precision, "test/recall": recall}
+    net = feature_net(data, say=lambda _: None)
+    real, fake = net.test_features(data), net.features(prior_samples(vae, len(grey), spec.latent))
+    precision, recall = precision_recall(real[:NEIGHBOURHOODS], fake[:NEIGHBOURHOODS])
+    return scores | {"test/frechet": frechet(real, fake), "test/precision": precision, "test/recall": recall}
 
 
-def _codes(train: Tensor, train_labels: Tensor | None, test: Encodings, labels: Tensor | None) -> dict[str, float]:
-    """Return the scores of how well codes predict the classes, if there are labels, and of how they use the latent space.
+def _codes(spec: TrialSpec, data: Data, train: Tensor, test: Encodings) -> dict[str, float]:
+    """Return the scores of how well codes predict the classes, if there are any, and of how they use the latent space.
 
-    `train` is q's mean of the training images, (N, Z); labels are (N,) each.
+    `train` is q's mean of the images that the trial was trained on, (N, Z).
     """
     information = mutual_information(test.mean, test.log_var)
     scores = {
@@ -275,9 +299,9 @@ def _codes(train: Tensor, train_labels: Tensor | None, test: Encodings, labels: 
         "test/mutual_information": information.mutual_information,
         "test/marginal_kl": information.marginal_kl,
     }
-    if train_labels is None or labels is None:
-        return scores
-    return scores | {
-        "test/knn15_accuracy": knn_accuracy(train, train_labels, test.mean, labels),
-        "test/probe_accuracy": linear_probe(train, train_labels, test.mean, labels),
-    }
+    if not unmet(("labels",), data.counts):
+        known, labels = data.fit_on(spec.fit_on).classes, data.test.classes
+        scores["test/probe_accuracy"] = linear_probe(train, known, test.mean, labels)
+        if not unmet(("neighbours",), data.counts):
+            scores["test/knn15_accuracy"] = knn_accuracy(train, known, test.mean, labels)
+    return scores

@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
+from harness.metrics.memory import VALUES
+
 BATCH = 1_000
+HELD = 12  # tensors as large as the images at a time
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 
 
@@ -43,8 +46,8 @@ def ssim(image: Tensor, target: Tensor, image_shape: tuple[int, int, int]) -> Te
         """Return the window's means at all its positions: (N C, H, W) to (N C, H - size + 1, W - size + 1)."""
         return down @ x @ along  # two small products, ten times faster than a convolution with one channel
 
-    scores = []
-    for batch in zip(torch.split(image, BATCH), torch.split(target, BATCH), strict=True):
+    scores, at_once = [], max(1, min(BATCH, VALUES // (HELD * image.shape[1])))
+    for batch in zip(torch.split(image, at_once), torch.split(target, at_once), strict=True):
         a, b = (t.reshape(-1, height, width) for t in batch)
         mean_a, mean_b = blur(a), blur(b)
         var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2

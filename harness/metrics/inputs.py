@@ -8,6 +8,7 @@ from torch import Tensor
 
 from harness.data import Split, frozen_noise
 from harness.metrics.bounds import BATCH, batches
+from harness.metrics.memory import encoded, mean_images
 from harness.models.vae import VAE, likelihood_of
 from harness.spec import TrialSpec
 
@@ -49,15 +50,15 @@ def encodings(vae: VAE, x: Tensor, *, batch_size: int = BATCH) -> Encodings:
     """Encode x (N, P), decode the mean of q, and return both; so many images at a time."""
     parts = []
     for batch in batches(len(x), batch_size):
-        mean, log_var = vae.encoder(x[None, batch])
-        parts.append((mean[0], log_var[0], vae.likelihood.mean(*vae.decode(mean))[0]))
+        mean, log_var = encoded(vae, x[None, batch])
+        parts.append((mean[0], log_var[0], mean_images(vae, mean)))
     return Encodings(*(torch.cat(p) for p in zip(*parts, strict=True)))
 
 
 @torch.no_grad()
 def encode(spec: TrialSpec, vae: VAE, split: Split) -> tuple[Tensor, Tensor]:
     """Return mean and log variance of q for a split, (N, Z) each, without holding the model's inputs for all of it."""
-    parts = [vae.encoder(x[None]) for x in by_batch(spec, split)]
+    parts = [encoded(vae, x[None]) for x in by_batch(spec, split)]
     mean, log_var = (torch.cat([p[i][0] for p in parts]) for i in range(2))
     return mean, log_var
 
@@ -67,4 +68,4 @@ def prior_samples(vae: VAE, n: int, latent: int, seed: int = 0) -> Tensor:
     """Return the mean images of n draws from the prior, (n, P) on [0, 1]; the draws are the same for every trial of equal Z."""
     like = next(vae.parameters())
     z = torch.randn(n, latent, generator=torch.Generator().manual_seed(seed), dtype=like.dtype).to(like.device)
-    return torch.cat([vae.likelihood.mean(*vae.decode(z[None, batch]))[0] for batch in batches(n)]).clamp(0, 1)
+    return torch.cat([mean_images(vae, z[None, batch]) for batch in batches(n)]).clamp(0, 1)

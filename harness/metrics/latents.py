@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-NEIGHBOURS = 15
+from harness.scores import NEIGHBOURS
+
 ACTIVE_VARIANCE = 0.01
 PROBE_STEPS = 500
 DRAWS_AT_ONCE = 200  # draws at a time against all images: 16 MB at 10,000 of them

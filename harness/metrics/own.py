@@ -10,11 +10,11 @@ from torch import Tensor
 from harness import references
 from harness.data import Data, Split, as_images
 from harness.errors import UserError
-from harness.metrics.bounds import batches
 from harness.metrics.inputs import encode, encodings, model_inputs, prior_samples
+from harness.metrics.memory import mean_images
 from harness.models.vae import VAE
 from harness.scores import Score
-from harness.spec import MEETS, TrialSpec
+from harness.spec import MEETS, TrialSpec, unmet
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Trained:
     """A trained trial, as a score of the user's own gets it.
 
     All images are floats on [0, 1], on the model's device; where they are said to be (N, H, W), they are (N, C, H, W) if they have
-    more than one channel.
+    more than one channel. Rows and columns are the last two dimensions of either, so what counts from the end takes both.
 
     Attributes:
         spec: The trial.
@@ -50,8 +50,7 @@ class Trained:
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """Return the mean images of latents z (N, Z), (N, H, W)."""
-        parts = [self.vae.likelihood.mean(*self.vae.decode(z[None, batch]))[0] for batch in batches(len(z))]
-        return as_images(torch.cat(parts).clamp(0, 1), self.data.image_shape)
+        return as_images(mean_images(self.vae, z[None]).clamp(0, 1), self.data.image_shape)
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Return the mean images of n draws from the prior, (n, H, W); the same for every trial of equal Z."""
@@ -74,8 +73,8 @@ def own_scores(trained: Trained, images: tuple[str, ...]) -> dict[str, float]:
 
 def meets(row: Score, trained: Trained) -> bool:
     """Return whether a trial has what a score needs, as far as that is known before it is computed."""
-    labelled = trained.data.train.labels is not None
-    return all(labelled if need == "labels" else need not in MEETS or MEETS[need](trained.spec) for need in row.needs)
+    by_spec = all(MEETS[need](trained.spec) for need in row.needs if need in MEETS)
+    return by_spec and not unmet(row.needs, trained.data.counts)
 
 
 def measured(row: Score, name: str, trained: Trained) -> dict[str, float]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from harness.metrics.bounds import View, batches
+from harness.metrics.memory import at_once, encoded
 from harness.models.vae import VAE
 
 ORDER = 4  # nodes along a cell's side
@@ -33,7 +34,7 @@ NEAR, RESOLVED = 6.0, 8.0
 # Cells so many nats below an image's total are not divided, by level; the margin is wide while peaks are unresolved.
 MARGINS = (40.0, 25.0, 18.0)
 CELLS_AT_ONCE = 128
-ELEMENTS = 20_000_000  # of a block of images x nodes x pixels
+ELEMENTS = 20_000_000  # of a block of images x nodes x pixels x outputs of a pixel
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class _Spending:
 
 def _encode(vae: VAE, view: View) -> tuple[np.ndarray, np.ndarray]:
     """Return q's mean and standard deviation of every image, (N, Z) each, in float64."""
-    parts = [vae.encoder(view.x[None, b]) for b in batches(len(view))]
+    parts = [encoded(vae, view.x[None, b]) for b in batches(len(view))]
     mean, log_var = (torch.cat([p[i][0] for p in parts]).double().cpu() for i in range(2))
     return mean.numpy(), (log_var / 2).exp().numpy()
 
@@ -197,8 +198,10 @@ def _masses(vae: VAE, view: View, image: np.ndarray, groups: _Groups, low: np.nd
     offset = torch.tensor(list(product((nodes + 1) / 2, repeat=latents))) * side
     log_weight = torch.tensor(list(product(weights / 2, repeat=latents))).log().sum(1) + latents * np.log(side)
     masses, scores = np.empty(len(image)), _pairs(vae, view)
-    for start in range(0, len(cells), CELLS_AT_ONCE):
-        stop = min(start + CELLS_AT_ONCE, len(cells))
+    fitting = at_once(vae.decoder, view.x.new_zeros(1, 1, latents)) // len(offset)
+    at_a_time = max(1, min(CELLS_AT_ONCE, fitting))
+    for start in range(0, len(cells), at_a_time):
+        stop = min(start + at_a_time, len(cells))
         z = torch.from_numpy(low + cells[start:stop] * side)[:, None] + offset
         log_prior = -0.5 * (z.square() + np.log(2 * np.pi)).sum(-1) + log_weight
         score = scores(z)
@@ -239,7 +242,7 @@ def _pairs(vae: VAE, view: View) -> Callable[[Tensor], Callable[[Tensor, int], T
         def direct(image: Tensor, c: int) -> Tensor:
             """Score images under the nodes of cell c pair by pair, a block of images at a time."""
             outputs = [o if o.shape[1] == 1 and o.shape[0] == 1 else o[c][None] for o in by_cell]
-            step = max(1, ELEMENTS // (nodes * target.shape[1]))
+            step = max(1, ELEMENTS // (nodes * target.shape[1] * len(out)))
             parts = [view.log_prob(target[image[i : i + step]][:, None], *outputs) for i in range(0, len(image), step)]
             return torch.cat(parts).double()
 

@@ -10,13 +10,16 @@ from rich.console import Console
 from harness import data, devices, paths, report, resources
 from harness.errors import MachineError, UserError
 from harness.evidence import Witness
-from harness.metrics import features
+from harness.metrics import histogram
+from harness.metrics.features import feature_net
 from harness.queue import completed_runs, database, driver_lock
 from harness.runner.progress import clock
 from harness.runner.session import Session, run, winners
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
+from harness.spec import unmet
 from harness.study import Ablation, LoadedStudy, load
+from harness.study.scores import check_data, left_out
 from harness.testing import check_trials
 from harness.tracking import MlflowTracker, store_uri
 
@@ -63,12 +66,16 @@ def run_study(
     with stops.listening():
         try:
             with stops.allowed():
-                dataset = data.load_dataset(study.base.dataset, say=console.print)
+                dataset = data.load_dataset(study.base.dataset, console.print, study.base.dataset_args)
+                check_data(study, budget, dataset.counts)
+                for line in (*left_out(study.scores, dataset.counts), *histogram.notes(dataset)):
+                    console.print(line, highlight=False, markup=False)
                 check_trials(study.trials(budget), dataset, say=console.print)
-                classifier = features.classifier(dataset, say=console.print) if dataset.train.labels is not None else None
+                net = None if unmet(("features",), dataset.counts) else feature_net(dataset, say=console.print)
             origin = {"device": devices.describe(torch_device), "dataset.digest": dataset.digest}
-            if classifier is not None:
-                origin["features.sha256"] = classifier.digest
+            if net is not None:
+                origin["features.sha256"] = net.digest
+                console.print(f"samples are scored on features of {net.in_words}", highlight=False)
             with _driver_lock(name, budget, storage):
                 session = Session(
                     store=_store(loaded, budget, storage),
@@ -80,7 +87,7 @@ def run_study(
                     executor=executor,
                     origin=origin,
                     stops=stops,
-                    witness=Witness.of(loaded, budget, dataset, classifier.digest if classifier else "", executor),
+                    witness=Witness.of(loaded, budget, dataset, net.name if net else "", executor),
                 )
                 failures = _train_and_report(loaded, session, started)
         except Stopped as stopped:

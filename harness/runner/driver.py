@@ -253,7 +253,10 @@ class Driver:
                 shutil.rmtree(files)
                 self._end(event.spec)
                 if outcome.counted:
-                    display.trial(name, f"{self.headline} {scores[self.headline]:.2f} in {clock(scores[TRAIN_S.key])}")
+                    unspent = cell.spec.epochs - trial.epoch
+                    early = f", stopped after {trial.epoch} of {cell.spec.epochs} epochs" if unspent else ""
+                    said = f"{self.headline} {scores[self.headline]:.2f} in {clock(scores[TRAIN_S.key])}{early}"
+                    display.trial(name, said, unspent)
                 else:
                     self.tracker.fail(assignment.run, FENCED, killed=True)
                     display.trial(name, f"dropped: {FENCED}", over=False)

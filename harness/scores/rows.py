@@ -19,10 +19,10 @@ from harness.scores.score import (
 ROWS = (
     Score(key="test/common_bits", label="common head (bits/dim)", better="lower", tier="C", group=IMAGES),
     Score(key="test/squared_error", label="squared error", better="lower", digits=2, group=IMAGES),
-    Score(key="test/knn15_accuracy", label="15-NN accuracy", better="higher", group=CODES, needs=("labels",)),
+    Score(key="test/knn15_accuracy", label="15-NN accuracy", better="higher", group=CODES, needs=("labels", "neighbours")),
     Score(key="test/kl", label="KL (nats)", digits=2, group=CODES),
     Score(key="test/ssim", label="SSIM", better="higher", group=IMAGES),
-    Score(key="test/frechet", label="Fréchet distance", better="lower", digits=1, group=SAMPLES, needs=("labels",)),
+    Score(key="test/frechet", label="Fréchet distance", better="lower", digits=1, group=SAMPLES, needs=("features",)),
     Score(key="validation/dead_units", label="dead hidden units (share)", better="lower", group=CODES, needs=("held_out",)),
     Score(
         key="test/common_bits_iw",
@@ -41,9 +41,27 @@ ROWS = (
         headline=False,
         needs=("exact", "deep"),
     ),
+    Score(
+        key="ema/test/common_bits",
+        label="common head, averaged weights (bits/dim)",
+        better="lower",
+        tier="C",
+        group=IMAGES,
+        headline=False,
+        needs=("average",),
+    ),
+    Score(
+        key="ema/test/squared_error",
+        label="squared error, averaged weights",
+        better="lower",
+        digits=2,
+        group=IMAGES,
+        headline=False,
+        needs=("average",),
+    ),
     Score(key="test/psnr", label="PSNR (dB)", better="higher", digits=2, group=IMAGES, headline=False),
-    Score(key="test/precision", label="precision", better="higher", group=SAMPLES, headline=False, needs=("labels",)),
-    Score(key="test/recall", label="recall", better="higher", group=SAMPLES, headline=False, needs=("labels",)),
+    Score(key="test/precision", label="precision", better="higher", group=SAMPLES, headline=False, needs=("features",)),
+    Score(key="test/recall", label="recall", better="higher", group=SAMPLES, headline=False, needs=("features",)),
     Score(
         key="test/probe_accuracy",
         label="linear probe accuracy",
@@ -72,6 +90,16 @@ ROWS = (
         needs=("grey_pmf",),
     ),
     Score(key="test/elbo", label="ELBO (nats)", better="higher", digits=2, tier="A", group=NATIVE),
+    Score(
+        key="ema/test/elbo",
+        label="ELBO, averaged weights (nats)",
+        better="higher",
+        digits=2,
+        tier="A",
+        group=NATIVE,
+        headline=False,
+        needs=("average",),
+    ),
     Score(key="test/recon", label="reconstruction (nats)", better="higher", digits=2, tier="A", group=NATIVE),
     Score(key="test/iw_10", label="IW-10 (nats)", better="higher", digits=2, tier="A", group=NATIVE, headline=False),
     Score(key="test/iw_100", label="IW-100 (nats)", better="higher", digits=2, tier="A", group=NATIVE),
@@ -165,6 +193,34 @@ ROWS = (
         needs=("held_out",),
     ),
     Score(
+        key="ema/validation/elbo",
+        label="validation ELBO, averaged weights (nats)",
+        better="higher",
+        digits=2,
+        tier="A",
+        group=SELECTION,
+        headline=False,
+        needs=("held_out", "average"),
+    ),
+    Score(
+        key="ema/validation/squared_error",
+        label="validation squared error, averaged weights",
+        better="lower",
+        digits=2,
+        group=SELECTION,
+        headline=False,
+        needs=("held_out", "average"),
+    ),
+    Score(
+        key="ema/validation/common_bits",
+        label="validation common head, averaged weights (bits/dim)",
+        better="lower",
+        tier="C",
+        group=SELECTION,
+        headline=False,
+        needs=("held_out", "average"),
+    ),
+    Score(
         key="test/exact_resolved",
         label="quadrature within its budget (1 or 0)",
         digits=0,
@@ -186,6 +242,7 @@ ROWS = (
         headline=False,
     ),
     Score(key="diagnostics/late_gain", label="late gain in ELBO (nats)", tier="A", group=DIAGNOSTICS, needs=("epochs",)),
+    Score(key="train/best_epoch", label="epoch that was kept", digits=0, group=DIAGNOSTICS, headline=False, needs=("patience",)),
     Score(key="diagnostics/scale_at_floor", label="sigma on its floor (share)", group=DIAGNOSTICS, needs=("scale_floor",)),
     Score(key="diagnostics/nan_count", label="weights that are not finite", digits=0, group=DIAGNOSTICS),
     Score(key="diagnostics/gradient_norm", label="norm of the gradient", group=DIAGNOSTICS),
@@ -234,6 +291,7 @@ EXACT_RESOLUTION = SCORES["test/exact_resolution"]
 EXACT_RESOLVED = SCORES["test/exact_resolved"]
 EFFECTIVE_BETA = SCORES["diagnostics/effective_beta"]
 LATE_GAIN = SCORES["diagnostics/late_gain"]
+BEST_EPOCH = SCORES["train/best_epoch"]
 LOST_ELBO = SCORES["diagnostics/lost_elbo"]
 OVER_HISTOGRAM = SCORES["diagnostics/over_histogram"]
 SCALE_AT_FLOOR = SCORES["diagnostics/scale_at_floor"]

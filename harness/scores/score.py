@@ -8,6 +8,10 @@ from typing import Any, Literal
 from harness.errors import UserError, unknown
 
 EXACT_LATENTS = 2  # quadrature over z takes at most as many
+MOST_CLASSES = 1_000  # a linear probe takes minutes for them
+NEIGHBOURS = 15  # training codes that a code's class is taken from
+FEATURES = 64  # of an image, by a network that is trained on the same data
+FEATURE_BATCH = 128  # images of a step of that training
 
 # The sections that scores are shown in. One of any other name is a table of its own that compares arms, after the first three.
 IMAGES = "Images: one scale for every arm"
@@ -24,7 +28,9 @@ COST = "Cost"
 APART = (OWN_PMF, NATIVE, TRUST, KL_CURVES, ELBO_CURVES, SELECTION, DIAGNOSTICS, COST)  # sections that do not compare any arms
 
 NEEDS: Mapping[str, str] = {
-    "labels": "classes of the images",
+    "labels": f"labels of 2 to {MOST_CLASSES:,} classes",
+    "features": f"at least {FEATURE_BATCH} training and {FEATURES + 1} test images",
+    "neighbours": f"at least {NEIGHBOURS} training images",
     "grey_pmf": "a likelihood that gives the grey levels probabilities",
     "exact": f"at most {EXACT_LATENTS} latents",
     "deep": "an evaluation that is full or thorough",
@@ -32,7 +38,11 @@ NEEDS: Mapping[str, str] = {
     "noise_scale": "a likelihood with a scale of pixel noise",
     "scale_floor": "a learned scale of pixel noise that has a lower bound",
     "epochs": "two epochs",
+    "average": "an average of the weights (ema_decay)",
+    "patience": "early stopping (patience)",
 }
+
+ASKED_FOR = frozenset({"average", "patience"})  # needs that a trial has only if it asks: where none does, nothing is missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +96,11 @@ class Score:
     def name(self) -> str:
         """The key without the images, such as `elbo` for `elbo/validation` and `test/elbo`."""
         return "/".join(part for part in self.key.split("/") if part != self.images)
+
+    @property
+    def asked_for(self) -> bool:
+        """True if only a trial has it that asks for what it needs."""
+        return bool(ASKED_FOR & set(self.needs))
 
     @property
     def curve(self) -> bool:

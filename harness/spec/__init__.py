@@ -6,8 +6,22 @@ digest of its content. It must not import torch, so that a typo is reported at o
 
 from harness.spec.arguments import Arguments, flattened
 from harness.spec.checks import REAL_FIELDS, unfinished
-from harness.spec.needs import MEETS
+from harness.spec.needs import DATA_NEEDS, MEETS, Counts, unmet
 from harness.spec.result import EXECUTION, Result
 from harness.spec.trial import FIELDS, LATER, TrialSpec
 
-__all__ = ["EXECUTION", "FIELDS", "LATER", "MEETS", "REAL_FIELDS", "Arguments", "Result", "TrialSpec", "flattened", "unfinished"]
+__all__ = [
+    "DATA_NEEDS",
+    "EXECUTION",
+    "FIELDS",
+    "LATER",
+    "MEETS",
+    "REAL_FIELDS",
+    "Arguments",
+    "Counts",
+    "Result",
+    "TrialSpec",
+    "flattened",
+    "unfinished",
+    "unmet",
+]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness import catalog
+from harness import catalog, references
 from harness.errors import unknown
 from harness.spec.arguments import Arguments
 
@@ -20,6 +20,8 @@ REAL_FIELDS = (
     "free_bits",
     "learning_rate_decay",
     "learning_rate_warmup",
+    "clip_norm",
+    "ema_decay",
 )
 
 
@@ -30,7 +32,7 @@ def faults_of(spec: "TrialSpec") -> list[str]:
         value = getattr(spec, name)
         if value not in words:
             faults.append(str(unknown(name, value, words)))
-    for name, low in {"latent": 1, "batch_size": 1, "epochs": 1, "seed": 0, "num_samples": 1}.items():
+    for name, low in {"latent": 1, "batch_size": 1, "epochs": 1, "seed": 0, "num_samples": 1, "patience": 0}.items():
         value = getattr(spec, name)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
             faults.append(f"{name} must be a whole number from {low} to 2**31 - 1, got {value!r}")
@@ -39,6 +41,10 @@ def faults_of(spec: "TrialSpec") -> list[str]:
         positive = name in ("learning_rate", "learning_rate_decay")
         if not _is_number(value) or value < 0 or (positive and value == 0):
             faults.append(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value!r}")
+    if _is_number(spec.ema_decay) and spec.ema_decay > 1:
+        faults.append(f"ema_decay must be at most 1, the plain mean of the weights after all steps, got {spec.ema_decay!r}")
+    if spec.patience and spec.fit_on != "train":
+        faults.append(f"patience={spec.patience!r} takes fit_on='train', or there is no validation to stop by; got {spec.fit_on!r}")
     if spec.evaluation == "validation" and spec.fit_on != "train":
         faults.append(f"evaluation='validation' takes fit_on='train', or nothing is left to validate on; got {spec.fit_on!r}")
     network = catalog.NETWORKS.get(spec.network) if isinstance(spec.network, str) else None
@@ -86,11 +92,12 @@ def arguments_of(spec: "TrialSpec", name: str) -> tuple[Arguments, list[str]]:
         return Arguments(given), []
     known = entry.arguments
     faults = [
-        f"{of} {thing!r} takes no argument {key!r}" + f"; it takes: {', '.join(known) or 'none'}"
+        f"{of} {references.label(thing)!r} takes no argument {key!r}" + f"; it takes: {', '.join(known) or 'none'}"
         for key in given
         if key not in known
     ]
     values: dict[str, Any] = {key: given.get(key, argument.default) for key, argument in known.items()}
+    values = {key: value for key, value in values.items() if value is not None}
     faults += filter(None, (known[key].fault(f"{name}.{key}", value) for key, value in values.items()))
     return Arguments({key: known[key].one_form(value) for key, value in values.items()}), faults
 

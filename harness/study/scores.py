@@ -8,7 +8,7 @@ from harness import references
 from harness.errors import UserError
 from harness.scores import EXACT_LATENTS, NEEDS, SCORES, Score, Scores, compared
 from harness.scores.rows import OWN_BITS
-from harness.spec import MEETS, TrialSpec
+from harness.spec import MEETS, Counts, TrialSpec, unmet
 
 
 def take_metrics(study: Any) -> None:
@@ -63,6 +63,37 @@ def impossible(score: Score, spec: TrialSpec) -> str:
     return _takes([need for need in score.needs if need in MEETS and not MEETS[need](spec)])
 
 
+def left_out(scores: Scores, counts: Counts) -> list[str]:
+    """Return a line for each reason why a data set gives some scores to no trial, with the scores and what they take.
+
+    >>> from harness.scores import SCORES
+    >>> left_out({"test/frechet": SCORES["test/frechet"]}, Counts(train=100, test=20, classes=0))
+    ['left out: Fréchet distance, which takes at least 128 training and 65 test images (got 100 and 20)']
+    """
+    labels: dict[str, list[str]] = {}
+    for score in scores.values():
+        reason = " and ".join(unmet(score.needs, counts))
+        if reason:
+            labels.setdefault(reason, []).append(score.label)
+    return [f"left out: {', '.join(of)}, which take{'s' * (len(of) == 1)} {reason}" for reason, of in labels.items()]
+
+
+def check_data(study: Any, budget: str, counts: Counts) -> None:
+    """Raise an error if a study ranks or claims by a score that no trial on its data set can have.
+
+    Raises:
+        UserError: it does; the message names what ranks, and what the score takes.
+    """
+    judged = study.judged(budget, {})
+    ranking = {f"objective {judged.objective!r}": judged.objective} if judged.objective is not None else {}
+    ranking |= {f"objective {key!r}": key for key in (study.search.objectives if study.search else ())}
+    ranking |= {f"hypothesis '{h.in_words(judged.scores)}'": h.metric for h in judged.hypotheses}
+    reasons = {words: unmet(study.scores[key].needs, counts) for words, key in ranking.items()}
+    faults = [f"{words}: {ranking[words]!r} takes {' and '.join(of)}" for words, of in reasons.items() if of]
+    if faults:
+        raise UserError("\n".join([*faults, f"name another score, or other images than those of {study.base.dataset!r}"]))
+
+
 def _takes(needs: Sequence[str]) -> str:
     """Return in words what is needed; empty if nothing is."""
     return f"takes {' and '.join(NEEDS[need] for need in needs)}" if needs else ""
@@ -78,14 +109,20 @@ def comparable(score: Score, specs: Mapping[str, TrialSpec], ranking: str, score
         scores: the study's, of which the message names those that would do.
 
     Raises:
-        UserError: the specs are on different scales, have no pmf of grey levels, or have too many latents for the score.
+        UserError: the specs are on different scales, have no pmf of grey levels or no average, or have too many latents for the
+            score.
     """
     scales = {arm: str(spec.scale) for arm, spec in specs.items()}
     scales_in_words = ", ".join(f"{arm} is a {scale}" for arm, scale in scales.items())
     latents = max(spec.latent for spec in specs.values())
     rows = [row for section in compared(scores).values() for row in section]
     always_comparable = [
-        row for row in rows if row.better and row.images == "test" and (latents <= EXACT_LATENTS or "exact" not in row.needs)
+        row
+        for row in rows
+        if row.better
+        and row.images == "test"
+        and "average" not in row.needs
+        and (latents <= EXACT_LATENTS or "exact" not in row.needs)
     ]
     alternatives = {tier: ", ".join(row.key for row in always_comparable if row.tier == tier) for tier in "CD"}
     if all(spec.has_grey_pmf for spec in specs.values()):
@@ -98,5 +135,8 @@ def comparable(score: Score, specs: Mapping[str, TrialSpec], ranking: str, score
         raise UserError(
             f"{ranking}: {score.key!r} (tier B) takes a pmf of grey levels, {' and '.join(without_pmf)} has none\n{advice}"
         )
+    without_average = [arm for arm, spec in specs.items() if not MEETS["average"](spec)]
+    if "average" in score.needs and without_average:
+        raise UserError(f"{ranking}: {score.key!r} takes {NEEDS['average']}, {' and '.join(without_average)} has none\n{advice}")
     if "exact" in score.needs and latents > EXACT_LATENTS:
         raise UserError(f"{ranking}: {score.key!r} exists up to {EXACT_LATENTS} latents, got {latents}\n{advice}")

@@ -14,7 +14,8 @@ from harness.study.scores import comparable, rows_with, take_metrics
 from harness.study.space import OneOf, Real, Space, Suggest, Whole, Widths, check, conditional, corners, fields
 from harness.study.strategy import MODEL_BASED, PRUNERS, SAMPLERS, Constraint, Pruner, SearchBudget
 
-FIXED = ("dataset", "fit_on", "seed", "epochs", "evaluation")  # fields that define the comparison and so cannot be searched
+# Fields that define the comparison and so cannot be searched.
+FIXED = ("dataset", "dataset_args", "fit_on", "seed", "epochs", "evaluation")
 GP_TRIALS = 200  # with more trials a Gaussian process takes seconds to fit
 BATCH = 8  # the most trials that a model-based sampler suggests at once
 MOST_REFITS = 3
@@ -63,7 +64,7 @@ class Search:
             raise UserError(f"fit_on={self.base.fit_on!r}: nothing is left to select on")
         for name in self.space:
             look_up(dict.fromkeys(FIELDS), name.partition(".")[0], "field of a trial")
-            if name in FIXED:
+            if name.partition(".")[0] in FIXED:
                 raise UserError(f"space {name!r}: it says what is compared and cannot be searched")
         if not self.space:
             raise UserError("a search needs a space")
@@ -136,15 +137,13 @@ class Search:
         if len(quality) != 1 or len(set(self.objectives)) < len(self.objectives):
             names_known = ", ".join(qualities_by_key)
             raise UserError(f"objectives: one of {names_known}, and beside it scores of cost; got {list(self.objectives)}")
-        if quality[0].tier == "A":
-            names = {", ".join((spec.likelihood, *map(str, spec.likelihood_args.values()))): spec for spec in points}
-            try:
-                comparable(quality[0], names, f"objective {quality[0].key!r}", self.scores)
-            except UserError as fault:
-                alternatives = [key for key, score in qualities_by_key.items() if score.tier != "A"]
-                raise UserError(
-                    f"{str(fault).splitlines()[0]}\nany likelihood can be ranked by {' or '.join(alternatives)}"
-                ) from None
+        by_average = sorted(points, key=lambda spec: -spec.ema_decay)  # of equal likelihoods one without an average counts
+        names = {", ".join((spec.likelihood, *map(str, spec.likelihood_args.values()))): spec for spec in by_average}
+        try:
+            comparable(quality[0], names, f"objective {quality[0].key!r}", self.scores)
+        except UserError as fault:
+            others = [key for key, score in qualities_by_key.items() if score.tier != "A" and "average" not in score.needs]
+            raise UserError(f"{str(fault).splitlines()[0]}\nany likelihood can be ranked by {' or '.join(others)}") from None
 
     def _check_sampler(self) -> None:
         """Raise an error if the sampler or the batch is wrong.

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harness.models.vae import likelihood_of
 from harness.spec import TrialSpec
+from harness.training.extras import Extras
 from harness.training.optimizers import Optimizer
 from harness.training.schedules import learning_rates
 from harness.training.step import Chunk
@@ -71,7 +72,7 @@ class BatchStream:
         order: the indices of the images in each lane's order, padded with zeros to whole batches, (S, batches * B).
         weight: the weight of the KL at every step of the epoch, (steps, S).
         rates: the learning rates, (steps, S).
-        factors: the optimizer's factors, (steps, F, S).
+        factors: the optimizer's factors, then those of `Extras`, (steps, F, S).
         latent: the generator of each lane's draws of z.
         pixels: the generator of each lane's pixel noise.
     """
@@ -85,7 +86,8 @@ class BatchStream:
         numbers = torch.arange(epoch * per_epoch + 1, (epoch + 1) * per_epoch + 1)
         rates = learning_rates(lanes, steps, per_epoch, epoch)
         self.weight = beta(lanes, steps, per_epoch, epoch).to(self.device)
-        self.rates, self.factors = rates.to(self.device), optimizer.factors(numbers, rates).to(self.device)
+        extras = Extras.of(lanes).factors(lanes, numbers)
+        self.rates, self.factors = rates.to(self.device), torch.cat((optimizer.factors(numbers, rates), extras), 1).to(self.device)
         self.latent = [generator(s.seed, "latent", epoch, self.device) for s in lanes]
         self.pixels = [generator(s.seed, "pixels", epoch, self.device) for s in lanes]
 
@@ -184,4 +186,5 @@ def not_finite(terms: Tensor) -> dict[int, tuple[int, str]]:
 
 def likely_cause(spec: TrialSpec) -> str:
     """Return in words why the numbers of a trial are most likely not finite."""
-    return f"likely cause: learning_rate={spec.learning_rate:g} is too high"
+    clip = "" if spec.clip_norm else "; lower it, warm it up (learning_rate_warmup) or clip the gradients (clip_norm)"
+    return f"likely cause: learning_rate={spec.learning_rate:g} is too high{clip}"

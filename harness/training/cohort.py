@@ -6,6 +6,7 @@ Shapes: S lanes, L draws, B images, P pixels, Z latents, T steps of a chunk.
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,13 +22,15 @@ from harness.scores import not_finite
 from harness.spec import TrialSpec
 from harness.training import batches, optimizers, state
 from harness.training.batches import CHUNK, BatchStream, Row, generator
+from harness.training.extras import AVERAGE, Extras, clipped, follow, norms
 from harness.training.optimizers import Rates
 from harness.training.state import Snapshot, TrainingState
 from harness.training.step import BoundStep, Chunk, Execution, LaneConstants, StepConfig, StepInputs, TracedStep, gradients
+from harness.training.stopping import Groups, Patience
 from harness.training.validation import Validation
 
-# The traced steps of this process, by the cohorts of their lanes, the number of images, the device, whether they are compiled, and
-# whether they use our own kernel.
+# The traced steps of this process, by the cohorts of their lanes, the number of images and their shape, the device, whether they
+# are compiled, and whether they use our own kernel.
 _PROGRAMS: dict[tuple[Any, ...], TracedStep] = {}
 
 
@@ -61,6 +64,7 @@ class Cohort:
         step_s: the seconds of a step in the newest epoch.
         gradient_norm: the norm of each lane's gradient at the newest epoch's last step, (S,).
         failures: the reason by spec id, for trials that met a value that is not finite.
+        patience: the best epochs of the trials with patience, and those that have stopped.
         validation: the scoring of the trials after every epoch; None if the validation images are trained on too.
         vae: the model of all lanes.
         params: the model's parameters.
@@ -87,6 +91,7 @@ class Cohort:
         self.step_compile_s = self.step_s = 0.0
         self.traced: TracedStep | None = None
         self.failures: dict[str, str] = {}
+        self.patience = Patience()
         fit = self.data.fit_on(self.shape.fit_on)
         self.levels = fit.levels
         likelihood = likelihood_of(self.shape)
@@ -100,7 +105,7 @@ class Cohort:
         for lane, spec in enumerate(lanes):
             vae.reset(lane, generator(spec.seed, "weights", 0))
         self._adopt(vae, lanes)
-        self.state = optimizers.start(self.config.optimizer, self.params)
+        self.state = optimizers.start(self.config.optimizer, self.params, self.config.extras.slots)
         # On a CPU, where calls cost time; on a GPU a program of its own would take longer to compile than all epochs' scores.
         alone = execution == "compiled" and len(specs) == 1 and not devices.can_capture(device)
         self.validation = Validation(self.data.validation, alone) if self.shape.fit_on == "train" else None
@@ -112,7 +117,7 @@ class Cohort:
         self.params: list[Tensor] = list(self.vae.parameters())
         objective = catalog.find("objective", self.shape.objective)
         optimizer = catalog.find("optimizer", self.shape.optimizer)()
-        self.config = StepConfig(self.vae, objective, optimizer, self.shape.precision)
+        self.config = StepConfig(self.vae, objective, optimizer, self.shape.precision, Extras.of(lanes))
         self.weight_decay = self._lanes("weight_decay")
         self.free_bits = self._lanes("free_bits")
         self.bound: BoundStep | None = None
@@ -147,7 +152,8 @@ class Cohort:
 
         It counts parameters and optimizer slots twice (`training_state` copies them), gradients, and the inputs of chunks.
         """
-        state = 3 * (1 + len(self.state.slots)) * sum(p[0].numel() for p in self.params) * 4
+        kept = 2 * (1 + self.config.extras.averages) * any(s.patience for s in self.lanes)  # the best epoch's, and the one before
+        state = (3 * (1 + len(self.state.slots)) + kept) * sum(p[0].numel() for p in self.params) * 4
         batch = self.shape.batch_size * self.levels.shape[1] * 4 * self.shape.num_samples * self.vae.likelihood.outputs
         return state + batch * (12 + 3 * CHUNK * any(self.noisy)) + 8 * len(self.levels)  # a chunk in use, and two being made
 
@@ -181,9 +187,12 @@ class Cohort:
             for spec in self.specs:
                 rows[spec.id] |= scores[self.lanes.index(spec)]
         self._give_up(rows)
+        finite = self.specs
+        if validation is not None:
+            self.specs = self.patience.watch(finite, self.epoch, rows, self._weights)
         if self.specs:
             self._compact()
-        return {spec.id: rows[spec.id] for spec in self.specs}
+        return {spec.id: rows[spec.id] for spec in finite}
 
     def _give_up(self, rows: Mapping[str, Row]) -> None:
         """Give up every trial with a number in its row that is not finite, and note in `failures` which."""
@@ -235,12 +244,14 @@ class Cohort:
             images = min(size, len(self.levels) - steps[t] * size)
             inputs = StepInputs(chunk.batch[t, :, :images], chunk.eps[t, :, :, :images], chunk.u[t, :, :images], chunk.beta[t])
             grads, terms = gradients(self.config, self.vae, self.params, self._constants(), inputs)
-            rates = Rates(chunk.learning_rate[t], self.weight_decay, chunk.factors[t].unbind(0))
-            self.config.optimizer.update(self.params, grads, self.state, rates)
+            factors, limit, share = self.config.extras.split(chunk.factors[t].unbind(0))
+            rates = Rates(chunk.learning_rate[t], self.weight_decay, factors)
+            self.config.optimizer.update(self.params, clipped(grads, limit), self.state, rates)
+            follow(self.state.slots.get(AVERAGE, ()), self.params, share)
             chunk.history[t].copy_(terms)
             timer.mark()
             if steps[t] == last:
-                self.gradient_norm = torch.stack([g.flatten(1).square().sum(1) for g in grads]).sum(0).sqrt()
+                self.gradient_norm = norms(grads)
 
     def _constants(self) -> LaneConstants:
         """Return the tensors that stay the same over a chunk."""
@@ -251,7 +262,8 @@ class Cohort:
         tensors = (self.params, *self.state.slots.values())
         lanes = tuple(s.cohort.derive(epochs=1, evaluation="quick") for s in self.lanes)
         compiled = self.execution == "compiled"
-        key = (lanes, len(self.levels), self.device, compiled, matmul.worthwhile(self.device))
+        images = (len(self.levels), self.data.image_shape)
+        key = (lanes, self.config.extras, images, self.device, compiled, matmul.worthwhile(self.device))
         if key not in _PROGRAMS:
             _PROGRAMS[key] = TracedStep(self.config, tensors, self._constants(), chunk, compiled=compiled)
             self.step_compile_s += _PROGRAMS[key].seconds
@@ -297,20 +309,23 @@ class Cohort:
         trials = [self.lanes[i] for i in lanes]
         self.specs = [s for s in trials if s in self.specs]
         before = state.groups(self.vae, self.state)
-        vae = self._extract(lanes)
+        vae = state.extract(self.vae, lanes, trials, self.data.image_shape)
         names = [name for name, _ in vae.named_parameters()]
         self._adopt(vae, trials)
-        self.state.slots = {slot: [before[slot][name][lanes] for name in names] for slot in self.state.slots}
+        slots = (*self.config.optimizer.slots, *self.config.extras.slots)
+        self.state.slots = {slot: [before[slot][name][lanes] for name in names] for slot in slots}
 
     def prune(self, ids: Collection[str]) -> None:
         """Give up these trials, by spec id, so that their lanes take no time any more. Call it between two epochs."""
         self.specs = [s for s in self.specs if s.id not in ids]
+        self.patience.stopped = [s for s in self.patience.stopped if s.id not in ids]
         if self.specs:
             self._compact()
 
     def training_state(self) -> TrainingState:
         """Return a copy of all that the trials need to go on from the end of the newest epoch. Call it between two epochs."""
-        return TrainingState.of(self.epoch, self.lanes, self.data.image_shape, self.vae, self.state)
+        state = TrainingState.of(self.epoch, self.lanes, self.data.image_shape, self.vae, self.state)
+        return replace(state, best=dict(self.patience.best), stopped=frozenset(s.id for s in self.patience.stopped))
 
     def restore(self, snapshots: Sequence[Snapshot]) -> None:
         """Go on from these snapshots, one per lane and all of one epoch.
@@ -323,14 +338,23 @@ class Cohort:
         filling = [snapshots[-1]] * (len(self.lanes) - len(snapshots))
         self.epoch = state.restore(self.vae, self.state, [*snapshots, *filling])
         self.state.step.fill_(self.epoch * self.steps_per_epoch)
+        self.patience.restore(self.specs, snapshots, self.device)
+        self.specs = [s for s in self.specs if s not in self.patience.stopped]
 
-    def trained(self, spec: TrialSpec) -> VAE:
-        """Return a copy of one trial's model, alone in a single lane."""
-        return self._extract([self.lanes.index(spec)])
+    def trained(self, spec: TrialSpec, group: str = "parameters") -> VAE:
+        """Return a copy of one trial's model, alone in a single lane: of its best epoch if it has patience.
 
-    def _extract(self, lanes: Sequence[int]) -> VAE:
-        """Return a copy of these lanes as a model of its own."""
-        return state.extract(self.vae, lanes, [self.lanes[i] for i in lanes], self.data.image_shape)
+        The group `average` gives that of its averaged weights.
+        """
+        best = self.patience.best.get(spec.id)
+        return state.model_of(spec, self.data.image_shape, (best.groups if best else self._weights(spec))[group])
+
+    def _weights(self, spec: TrialSpec) -> Groups:
+        """Return copies of one trial's weights, and of their average if it keeps one."""
+        lane = self.lanes.index(spec)
+        groups = state.groups(self.vae, self.state)
+        kept = ("parameters", *((AVERAGE,) if spec.ema_decay else ()))
+        return {g: {name: t[lane : lane + 1].detach().clone() for name, t in groups[g].items()} for g in kept}
 
     def _rows(self, terms: Tensor, step_seconds: list[float], seconds: float) -> dict[str, Row]:
         """Return the rows of an epoch by spec id.

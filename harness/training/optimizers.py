@@ -35,12 +35,17 @@ class OptimizerState:
     """The state of an optimizer between steps.
 
     Attributes:
-        slots: lists of tensors by the optimizer's name for them, one tensor per parameter and shaped like it.
+        slots: lists of tensors by the optimizer's name for them, one tensor per parameter and shaped like it; behind them those of
+            `harness.training.extras`.
         step: the number of steps taken, a scalar on the parameters' device.
     """
 
     slots: dict[str, list[Tensor]]
     step: Tensor
+
+    def of(self, optimizer: "Optimizer") -> list[list[Tensor]]:
+        """Return the slots that are the optimizer's own, in its order."""
+        return [self.slots[name] for name in optimizer.slots]
 
 
 class Optimizer(Protocol):
@@ -72,9 +77,9 @@ class Optimizer(Protocol):
         """Take one step, outside of a trace, of all parameters in place, and count it."""
 
 
-def start(optimizer: Optimizer, params: Sequence[Tensor]) -> OptimizerState:
-    """Return an optimizer's state before the first step: zero slots for every parameter."""
-    zeros = {name: [torch.zeros_like(p) for p in params] for name in optimizer.slots}
+def start(optimizer: Optimizer, params: Sequence[Tensor], more: Sequence[str] = ()) -> OptimizerState:
+    """Return an optimizer's state before the first step: zero slots for every parameter, those of the names `more` too."""
+    zeros = {name: [torch.zeros_like(p) for p in params] for name in (*optimizer.slots, *more)}
     return OptimizerState(zeros, torch.zeros((), device=params[0].device))
 
 
@@ -161,9 +166,10 @@ class Adam:
         """Take one step, outside of a trace, of all parameters in place, and count it."""
         state.step += 1
         if state.step.device.type != "cpu":
-            _apply_each(self, params, grads, list(state.slots.values()), rates)
+            _apply_each(self, params, grads, state.of(self), rates)
             return
-        tensors = (params, grads, *state.slots.values())
+        # That kernel reads gradients as they lie in memory, whatever their strides: those of stacked linear layers are transposed.
+        tensors = (params, [g.contiguous() for g in grads], *state.of(self))
         for lane, (rate, decay) in enumerate(zip(rates.learning_rate.tolist(), rates.weight_decay.tolist(), strict=True)):
             of_lane = [[t[lane] for t in group] for group in tensors]
             fused_adam(*of_lane, step=state.step, settings=self.kernel, learning_rate=rate, weight_decay=decay)
@@ -200,4 +206,4 @@ class SGD:
     def update(self, params: Sequence[Tensor], grads: Sequence[Tensor], state: OptimizerState, rates: Rates) -> None:
         """Take one step, outside of a trace, of all parameters in place, and count it."""
         state.step += 1
-        _apply_each(self, params, grads, list(state.slots.values()), rates)
+        _apply_each(self, params, grads, state.of(self), rates)

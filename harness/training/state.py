@@ -1,7 +1,7 @@
 """The state of trials between two epochs: all that each needs to go on from there, whichever trials train beside it then."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,9 +9,12 @@ from torch import Tensor
 
 from harness.models.vae import VAE, build, side_by_side
 from harness.spec import TrialSpec
+from harness.training.extras import AVERAGE
 from harness.training.optimizers import OptimizerState
+from harness.training.stopping import Best
 
-# The state of one trial: "epoch", and "parameters" and every slot of the optimizer as tensors by the parameter's name.
+# The state of one trial: "epoch", "parameters" and every slot of the optimizer as tensors by the parameter's name, and "best" of a
+# trial with patience. One that has stopped has the best alone.
 Snapshot = dict[str, Any]
 
 
@@ -32,6 +35,15 @@ def extract(vae: VAE, lanes: Sequence[int], specs: Sequence[TrialSpec], image_sh
     return alone
 
 
+@torch.no_grad()
+def model_of(spec: TrialSpec, image_shape: tuple[int, int, int], tensors: Mapping[str, Tensor]) -> VAE:
+    """Return the model of one trial, of one lane, with copies of these weights by name, (1, ...) each, on their device."""
+    vae = build(spec, image_shape)
+    for name, parameter in vae.named_parameters():
+        parameter.copy_(tensors[name][..., : parameter.shape[-1]])
+    return vae.to(next(iter(tensors.values())).device)
+
+
 @dataclass(frozen=True)
 class TrainingState:
     """The state of a cohort's lanes after some epochs: copies on the cohort's device, which further training does not change.
@@ -41,12 +53,16 @@ class TrainingState:
         lanes: the trials in the lanes.
         image_shape: channels, height and width of an image.
         groups: the tensors by group and parameter's name (see `groups`), with the lanes as first dimension.
+        best: the best epochs of the trials with patience by spec id.
+        stopped: the ids of those that have ended.
     """
 
     epoch: int
     lanes: tuple[TrialSpec, ...]
     image_shape: tuple[int, int, int]
     groups: dict[str, dict[str, Tensor]]
+    best: Mapping[str, Best] = field(default_factory=dict)
+    stopped: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -58,10 +74,14 @@ class TrainingState:
 
     def snapshot(self, spec: TrialSpec) -> Snapshot:
         """Return the state of one trial as if it had trained alone: tensors of one lane on the CPU, and primitives."""
-        lane = self.lanes.index(spec)
         names = [name for name, _ in build(spec, self.image_shape).named_parameters()]  # a mixed model may have more parameters
+        best = {"best": self.best[spec.id].snapshot(names)} if spec.id in self.best else {}
+        if spec.id in self.stopped:
+            return {"epoch": self.epoch} | best
+        lane = self.lanes.index(spec)
         own = slice(lane, lane + 1)
-        return {"epoch": self.epoch} | {g: {n: t[n][own].to("cpu", copy=True) for n in names} for g, t in self.groups.items()}
+        kept = {g: t for g, t in self.groups.items() if g != AVERAGE or spec.ema_decay}  # that of others is for company only
+        return {"epoch": self.epoch} | best | {g: {n: t[n][own].to("cpu", copy=True) for n in names} for g, t in kept.items()}
 
 
 @torch.no_grad()
@@ -77,6 +97,6 @@ def restore(vae: VAE, state: OptimizerState, snapshots: Sequence[Snapshot]) -> i
     for group, tensors in groups(vae, state).items():
         for name, tensor in tensors.items():
             for lane, snapshot in enumerate(snapshots):
-                if name in snapshot[group]:
+                if name in snapshot.get(group, {}):
                     tensor[lane] = snapshot[group][name][0]
     return epochs[0]

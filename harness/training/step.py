@@ -22,6 +22,7 @@ from harness.kernels.matmul import Matmuls
 from harness.kernels.torch_internals import compile_graph
 from harness.models.objectives import Objective
 from harness.models.vae import VAE, Pass, kl_per_dimension
+from harness.training.extras import Extras, clipped, follow
 from harness.training.optimizers import Optimizer, Rates
 
 # How steps are taken: operation by operation; as one traced graph, which a GPU captures and launches as a whole; or as that graph
@@ -36,6 +37,7 @@ class StepConfig(NamedTuple):
     objective: Objective
     optimizer: Optimizer
     precision: str
+    extras: Extras = Extras()
 
 
 class LaneConstants(NamedTuple):
@@ -61,7 +63,7 @@ class Chunk(NamedTuple):
         u: the pixel noise, (T, S, B, P), or (T, S, 1, 1) if no lane draws any.
         beta: the weight of the KL, (T, S).
         learning_rate: (T, S).
-        factors: the optimizer's factors, (T, F, S).
+        factors: the optimizer's factors, then those of `Extras`, (T, F, S).
         history: log p(x|z), KL and objective of each step, (T, 3, S).
     """
 
@@ -143,6 +145,8 @@ def trace(
     def step(*tensors: Tensor) -> None:
         """Take one step on tensors in the order of `flat`, in place."""
         params, *slots = (tensors[i * n : (i + 1) * n] for i in range(groups))
+        own = len(optimizer.slots)
+        slots, averages = slots[:own], list(chain(*slots[own:]))
         rest = tensors[groups * n :]
         constants = LaneConstants(*rest[: len(LaneConstants._fields)])
         *rows, history, row = rest[len(LaneConstants._fields) :]
@@ -157,8 +161,10 @@ def trace(
         with torch.enable_grad():
             grads, terms = gradients(config, model, leaves, constants, StepInputs(batch, eps, u, beta))
         with torch.no_grad():
-            rates = Rates(learning_rate, constants.weight_decay, factors.unbind(0))
-            update(params, grads, slots, rates)
+            own_factors, limit, share = config.extras.split(factors.unbind(0))
+            rates = Rates(learning_rate, constants.weight_decay, own_factors)
+            update(params, clipped(grads, limit), slots, rates)
+            follow(averages, params, share)
             history.index_copy_(0, row, terms[None])
             row += 1
 

@@ -18,11 +18,10 @@ from harness.data import Split
 from harness.kernels.matmul import Inference
 from harness.kernels.torch_internals import compile_graph
 from harness.metrics.bounds import BATCH, batches
+from harness.metrics.memory import at_once
 from harness.models.likelihoods import Likelihood
 from harness.models.vae import VAE, Pass, kl_per_dimension, likelihood_of
 from harness.spec import TrialSpec
-
-ELEMENTS = 2**26  # of the decoder's outputs for a batch of all lanes, where there are several: 256 MiB
 
 # The compiled programs of this process, by cohort, shape of the batch and device.
 _PROGRAMS: dict[tuple[Any, ...], Callable[..., Tensor]] = {}
@@ -69,10 +68,9 @@ class Validation:
         alike = all(x is inputs[0] for x in inputs)
         eps = self._eps(lanes[0].latent, inputs[0])
         sums = torch.zeros(2, len(lanes), dtype=torch.float64, device=eps.device)
-        size = self.batch_size
-        if len(lanes) > 1:
-            size = max(1, min(size, ELEMENTS // (len(lanes) * inputs[0].shape[1] * vae.likelihood.outputs)))
         with torch.no_grad(), Inference():
+            first = [x[None, :1].expand(len(lanes), -1, -1) for x in (eps, inputs[0])]
+            size = min(self.batch_size, *map(at_once, (vae.decoder, vae.encoder), first))
             for rows in batches(len(eps), size):
                 x = inputs[0][None, rows].expand(len(lanes), -1, -1) if alike else torch.stack([x[rows] for x in inputs])
                 batch = (x, eps[None, None, rows].expand(len(lanes), -1, -1, -1))

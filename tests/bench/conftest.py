@@ -131,7 +131,7 @@ def trained(mnist: data.Data, where: torch.device, tmp_path_factory: pytest.Temp
     Alone and not compiled, as that budget trains on a CPU. What only a worker's first trial pays (imports, fonts) is paid before.
     """
     spec = study.load_study("loss_ablation").cells("default")[0].spec
-    features.classifier(mnist, say=print)
+    features.feature_net(mnist, say=print)
     found: dict[str, Any] = {}
     rows: list[Mapping[str, float]] = []
     parts: dict[str, Spent] = {}

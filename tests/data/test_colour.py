@@ -83,10 +83,12 @@ def test_what_cifar10_fails_with_is_said_in_a_line_each() -> None:
     archive({name: BATCHES[name] for name in list(BATCHES)[:4]})
     with pytest.raises(DataError) as fault:
         load_dataset("cifar10")
-    assert str(fault.value).splitlines()[:3] == [
+    assert str(fault.value).splitlines()[:5] == [
         "no way to get CIFAR10; tried",
         "  from cifar-10-python.tar.gz in the data folder: cifar-10-python.tar.gz holds no data_batch_5",
         "  from torchvision's mirrors: no route to host",
+        f"put cifar-10-python.tar.gz into {paths.data()}, or these files, or .gz of them, into {folder_of('CIFAR10')}:",
+        f"  data_batch_1  {published.DIGESTS['CIFAR10']['data_batch_1']}",
     ]
 
 

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from harness import data
-from harness.data import Data
+from harness.data import Data, Split
 from harness.errors import DataError
 from harness.metrics import features
-from harness.metrics.features import VERSION, Classifier, classifier, frechet, precision_recall
+from harness.metrics.feature_kinds import network_of
+from harness.metrics.features import VERSION, FeatureNet, feature_net
+from harness.metrics.samples import frechet, precision_recall
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +23,31 @@ def digits() -> Data:
 
 
 @pytest.fixture(scope="module")
-def template(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Classifier]:
+def template(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FeatureNet]:
     """A folder with the classifier of digits, trained once for all tests, and the classifier."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_DATA", str(folder))
-        return folder, classifier(digits, lambda line: None)
+        return folder, feature_net(digits, lambda line: None)
+
+
+def made_up(image_shape: tuple[int, int, int], classes: int, images: int = 200) -> Data:
+    """Images of a spot whose place and colour depend on the class, where there are any, and on chance."""
+    g = torch.Generator().manual_seed(0)
+    channels, height, width = image_shape
+
+    def split(name: str) -> Split:
+        kind = torch.randint(max(classes, 4), (images,), generator=g)
+        row, column, colour = (torch.rand(images, 1, 1, generator=g) for _ in range(3))
+        y, x = torch.arange(height)[:, None], torch.arange(width)
+        away = (y - height * (0.2 + 0.6 * (kind % 2)[:, None, None]) - row).square() + (x - width * column).square()
+        spot = 255 * torch.exp(-away / (1 + kind // 2)[:, None, None]) * (0.5 + colour / 2)
+        levels = torch.stack([spot * (1 - c / (2 * channels)) for c in range(channels)], 1).to(torch.uint8)
+        return Split(name, levels.flatten(1), kind.clamp_max(classes - 1) if classes else None)
+
+    train, validation, test = map(split, ("train", "validation", "test"))
+    digest = f"{image_shape}, {classes}"
+    return Data(name="made_up", image_shape=image_shape, train=train, validation=validation, test=test, digest=digest)
 
 
 def only_file(folder: Path) -> Path:
@@ -37,41 +58,41 @@ def only_file(folder: Path) -> Path:
 # -------------------------------------------------------------------------------- the classifier
 
 
-def test_it_knows_the_digits(template: tuple[Path, Classifier], digits: Data) -> None:
+def test_it_knows_the_digits(template: tuple[Path, FeatureNet], digits: Data) -> None:
     found = template[1]
-    assert found.accuracy > 0.9
+    assert found.quality > 0.9
     seen = found.features(digits.test.levels / 255)
     assert seen.shape == (len(digits.test), 64)
     assert (seen.std(0) > 1e-3).all(), "a feature that never changes"
     guess = found.network[-1](seen).argmax(1)
-    assert (guess == digits.test.labels).double().mean().item() == pytest.approx(found.accuracy)
+    assert (guess == digits.test.labels).double().mean().item() == pytest.approx(found.quality)
 
 
-def test_features_do_not_depend_on_batches(template: tuple[Path, Classifier], digits: Data) -> None:
+def test_features_do_not_depend_on_batches(template: tuple[Path, FeatureNet], digits: Data) -> None:
     images = digits.test.levels / 255
     torch.testing.assert_close(template[1].features(images, batch_size=7), template[1].features(images))
 
 
-def test_the_second_call_does_not_train(template: tuple[Path, Classifier], digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_call_does_not_train(template: tuple[Path, FeatureNet], digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, trained = template
     monkeypatch.setenv("HARNESS_DATA", str(folder))
     state = torch.get_rng_state()
-    again = classifier(digits, pytest.fail)
+    again = feature_net(digits, pytest.fail)
     assert torch.equal(torch.get_rng_state(), state)
-    assert (again.digest, again.accuracy) == (trained.digest, trained.accuracy)
+    assert (again.digest, again.quality) == (trained.digest, trained.quality)
     images = digits.test.levels / 255
     assert torch.equal(again.features(images), trained.features(images))
 
 
 def test_a_second_training_gives_the_same_weights_and_leaves_the_process_as_it_was(
-    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: tuple[Path, FeatureNet], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     torch.manual_seed(99)
     before, threads, said = torch.get_rng_state(), torch.get_num_threads(), list[str]()
     torch.set_num_threads(2)
     try:
-        again = classifier(digits, said.append)
+        again = feature_net(digits, said.append)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -104,7 +125,7 @@ def empty(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut_short, of_other_weights, of_another_shape, no_archive, empty])
 def test_a_damaged_file_is_not_loaded(
-    template: tuple[Path, Classifier],
+    template: tuple[Path, FeatureNet],
     digits: Data,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -115,38 +136,38 @@ def test_a_damaged_file_is_not_loaded(
     file.parent.mkdir()
     file.write_bytes(only_file(template[0]).read_bytes())
     said: list[str] = []
-    classifier(digits, pytest.fail)
+    feature_net(digits, pytest.fail)
     damage(file)
-    classifier(digits, said.append, train=lambda _: template[1])
+    feature_net(digits, said.append, train=lambda _: template[1])
     assert said[0] == "training the feature classifier for digits, for its file is damaged ..."
 
 
 def test_a_damaged_file_is_trained_again(
-    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: tuple[Path, FeatureNet], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     file = tmp_path / "features" / only_file(template[0]).name
     file.parent.mkdir()
     file.write_bytes(b"PK")
     said: list[str] = []
-    assert classifier(digits, said.append).digest == template[1].digest
+    assert feature_net(digits, said.append).digest == template[1].digest
     assert "damaged" in said[0]
-    assert classifier(digits, pytest.fail).digest == template[1].digest
+    assert feature_net(digits, pytest.fail).digest == template[1].digest
 
 
 def test_who_meets_at_an_empty_folder_trains_once(
-    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: tuple[Path, FeatureNet], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     trainings: list[str] = []
     digests: list[str] = []
 
-    def train(data: Data) -> Classifier:
+    def train(data: Data) -> FeatureNet:
         trainings.append(data.name)
         return template[1]
 
     def meet() -> None:
-        digests.append(classifier(digits, lambda line: None, train=train).digest)
+        digests.append(feature_net(digits, lambda line: None, train=train).digest)
 
     threads = [threading.Thread(target=meet) for _ in range(4)]
     for t in threads:
@@ -158,11 +179,11 @@ def test_who_meets_at_an_empty_folder_trains_once(
 
 
 def test_another_recipe_or_other_bytes_are_another_file(
-    template: tuple[Path, Classifier], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: tuple[Path, FeatureNet], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     for images, version in ((digits, VERSION), (replace(digits, digest="0" * 64), VERSION), (digits, 999)):
-        classifier(images, lambda line: None, version=version, train=lambda _: template[1])
+        feature_net(images, lambda line: None, version=version, train=lambda _: template[1])
     assert len(list(tmp_path.glob("features/*.pt"))) == 3
 
 
@@ -170,13 +191,105 @@ def test_a_folder_that_cannot_be_written_is_told(digits: Data, tmp_path: Path, m
     (tmp_path / "features").write_text("a file where the folder should be")
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     with pytest.raises(DataError, match="HARNESS_DATA"):
-        classifier(digits, lambda line: None)
+        feature_net(digits, lambda line: None)
 
 
-def test_the_network_fits_mnist() -> None:
-    network = features._network((1, 28, 28), 10)
-    assert network(torch.zeros(2, 784)).shape == (2, 10)
-    assert network[:-1](torch.zeros(2, 784)).shape == (2, 64)
+@pytest.mark.parametrize(("image_shape", "classes"), [((1, 28, 28), 10), ((3, 9, 6), 5), ((1, 1, 3), 0), ((2, 16, 11), 1)])
+def test_the_network_fits_images_of_any_shape(image_shape: tuple[int, int, int], classes: int) -> None:
+    images = made_up(image_shape, classes)
+    network, x = network_of(images), images.train.levels[:2] / 255
+    assert network[:-1](x).shape == (2, 64)
+    assert network(x).shape == (2, classes) if classes > 1 else network(x).shape == x.shape
+
+
+def test_the_classifier_of_mnist_is_the_one_of_old() -> None:
+    """Files of earlier versions stay valid; the weights are those that results on record were scored with."""
+    network = network_of(data.load_dataset("mnist"))
+    shapes = [tuple(p.shape) for p in network.state_dict().values()]
+    assert list(network.state_dict()) == [f"{i}.{name}" for i in (1, 3, 6, 8) for name in ("weight", "bias")]
+    assert shapes == [(16, 1, 5, 5), (16,), (32, 16, 5, 5), (32,), (64, 32 * 49), (64,), (10, 64), (10,)]
+
+
+def test_labels_may_be_any_numbers_and_those_of_test_images_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of classes only name them; a test image of a class that was not trained on is not classified correctly."""
+    monkeypatch.setattr(features, "STEPS", 40)
+    plain = made_up((3, 8, 6), 4)
+    named = replace(plain, train=replace(plain.train, labels=plain.train.classes * 1_000 - 7))
+    named = replace(named, test=replace(plain.test, labels=plain.test.classes * 1_000 - 7))
+    net, other = features._train(plain), features._train(named)
+    assert net.digest == other.digest
+    assert net.quality == other.quality > 0.35
+    strange = replace(named, test=replace(plain.test, labels=torch.full_like(plain.test.classes, 5)))
+    assert features._train(strange).quality == 0
+
+
+# -------------------------------------------------------------------------------- the autoencoder
+
+
+COLOUR = (3, 8, 6)
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Data, FeatureNet, list[str]]:
+    """A folder with the network of colour images without labels, the images, the network, and what was said of its training."""
+    folder, images, said = tmp_path_factory.mktemp("unlabelled"), made_up(COLOUR, 0), list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_DATA", str(folder))
+        patch.setattr(features, "STEPS", 60)
+        return folder, images, feature_net(images, said.append), said
+
+
+def test_images_without_classes_have_an_autoencoder(autoencoder: tuple[Path, Data, FeatureNet, list[str]]) -> None:
+    """It shows images better than their mean does."""
+    _, images, net, said = autoencoder
+    x, test = (split.levels / 255 for split in (images.train, images.test))
+    assert net.quality == pytest.approx((net.network(test) - test).square().mean().item(), rel=1e-5)
+    assert net.quality < 0.5 * (test - x.mean(0)).square().mean()
+    assert said[0] == "training the feature autoencoder for made_up ..."
+    assert said[1].startswith(f"trained it to a test error of {net.quality:.4f}: ")
+    assert net.in_words == f"an autoencoder (test error {net.quality:.4f})"
+    assert net.name == f"{net.digest}-autoencoder"
+
+
+def test_an_autoencoder_is_the_same_each_time_and_kept_beside_a_classifier(
+    autoencoder: tuple[Path, Data, FeatureNet, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, images, net, _ = autoencoder
+    monkeypatch.setenv("HARNESS_DATA", str(folder))
+    monkeypatch.setattr(features, "STEPS", 60)
+    test = images.test.levels / 255
+    assert net.features(test).shape == (len(test), 64)
+    assert torch.equal(feature_net(images, pytest.fail).features(test), net.features(test))
+    assert features._train(images).digest == net.digest
+    one_class = replace(images.train, labels=torch.zeros(len(images.train), dtype=torch.int64))
+    assert feature_net(replace(images, train=one_class), pytest.fail).digest == net.digest  # there is nothing to tell apart
+    labelled = made_up(COLOUR, 4)
+    trained = feature_net(
+        replace(labelled, digest=images.digest), lambda line: None, train=lambda _: replace(net, kind="classifier")
+    )
+    assert trained.kind == "classifier"
+    assert feature_net(images, pytest.fail).kind == "autoencoder"
+
+
+def test_distances_on_an_autoencoder_tell_images_from_noise(autoencoder: tuple[Path, Data, FeatureNet, list[str]]) -> None:
+    _, images, net, _ = autoencoder
+    real, validation = net.test_features(images), net.features(images.validation.levels / 255)
+    noise = net.features(torch.rand(images.test.levels.shape, generator=torch.Generator().manual_seed(0)))
+    assert frechet(real, validation) < 0.1 * frechet(real, noise)
+
+
+def test_features_of_large_images_take_fewer_at_a_time(
+    autoencoder: tuple[Path, Data, FeatureNet, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, data, net, _ = autoencoder
+    images = data.test.levels / 255
+    whole = net.features(images)
+    monkeypatch.setattr(features, "VALUES", features.HELD * 16 * 4 * 3 * 5)  # what the first layer gives for five images
+    rows: list[int] = []
+    hook = net.network[2].register_forward_pre_hook(lambda _, x: rows.append(len(x[0])))
+    torch.testing.assert_close(net.features(images), whole)
+    hook.remove()
+    assert max(rows) == 5
 
 
 # -------------------------------------------------------------------------------- Frechet distance

@@ -11,8 +11,8 @@ from harness.errors import UserError
 from harness.metrics.bounds import LADDER
 from harness.scores import CODES, IMAGES, NEEDS, SAMPLES, SCORES, Score, compared, costs, in_groups, on_test, qualities, row_of
 from harness.scores.rows import ROWS
-from harness.spec import MEETS, TrialSpec
-from harness.study import Ablation, Budget, Constraint, Hypothesis, Real, Search, SearchBudget
+from harness.spec import DATA_NEEDS, MEETS, TrialSpec
+from harness.study import Ablation, Budget, Constraint, Hypothesis, OneOf, Real, Search, SearchBudget
 from harness.study.scores import lacking
 
 
@@ -29,7 +29,8 @@ OWN = SCORES | {row.key: row for row in (FID, SMOOTH, ENERGY)}
 def test_a_key_has_one_row_and_its_needs_are_known() -> None:
     assert len(SCORES) == len(ROWS)
     assert {need for row in ROWS for need in row.needs} == NEEDS.keys()
-    assert NEEDS.keys() > MEETS.keys()
+    assert NEEDS.keys() > MEETS.keys() | DATA_NEEDS.keys()
+    assert not MEETS.keys() & DATA_NEEDS.keys()
     assert all(row.label and row.better in ("lower", "higher", "") and row.tier in "ABCD" for row in ROWS)
     assert len({row.label for row in ROWS}) == len(ROWS)
 
@@ -50,13 +51,19 @@ def test_every_score_stands_in_the_page_on_scores() -> None:
 
 
 def test_a_search_selects_by_validation_and_weighs_costs() -> None:
-    assert [row.key for row in qualities(SCORES)] == ["elbo/validation", "validation/squared_error", "validation/common_bits"]
+    assert [row.key for row in qualities(SCORES)] == [
+        *("elbo/validation", "validation/squared_error", "validation/common_bits"),
+        *("ema/validation/elbo", "ema/validation/squared_error", "ema/validation/common_bits"),
+    ]
     assert [row.key for row in costs(SCORES)] == ["perf/throughput", "perf/step_ms", "model/parameters"]
     tested = {row.key: on_test(row, SCORES).key for row in qualities(SCORES)}
     assert tested == {
         "elbo/validation": "test/elbo",
         "validation/squared_error": "test/squared_error",
         "validation/common_bits": "test/common_bits",
+        "ema/validation/elbo": "ema/test/elbo",
+        "ema/validation/squared_error": "ema/test/squared_error",
+        "ema/validation/common_bits": "ema/test/common_bits",
     }
 
 
@@ -64,7 +71,7 @@ def test_a_reason_names_what_a_trial_does_not_meet() -> None:
     spec = TrialSpec(latent=3, fit_on="train+validation")
     assert lacking(SCORES["test/exact_log_px"], spec) == "takes at most 2 latents"
     assert "fit_on='train'" in lacking(SCORES["validation/dead_units"], spec)
-    assert lacking(SCORES["test/knn15_accuracy"], spec) == "takes classes of the images"
+    assert lacking(SCORES["test/knn15_accuracy"], spec) == "takes labels of 2 to 1,000 classes and at least 15 training images"
     assert lacking(SCORES["test/common_bits_exact"], TrialSpec(evaluation="full")) == ""
     assert lacking(SCORES["test/squared_error"], spec) == ""
 
@@ -118,3 +125,18 @@ def test_what_a_study_varies() -> None:
         budgets={"default": Budget(epochs=1, seeds=[0])},
     )
     assert study.varied == ("latent", "beta")
+
+
+def test_the_score_of_an_average_takes_one_in_every_arm() -> None:
+    values: dict = {
+        "base": TrialSpec(dataset="digits", ema_decay=0.99),
+        "arms": {"both": {}, "none": {"ema_decay": 0}},
+        "budgets": {"default": Budget(epochs=1, seeds=[0])},
+    }
+    with pytest.raises(UserError, match=r"takes an average of the weights \(ema_decay\), none has none"):
+        Ablation(**values, hypotheses=(Hypothesis(better="both", worse="none", metric="ema/test/squared_error"),))
+    space: dict = {"space": {"ema_decay": OneOf((0.0, 0.99))}, "budgets": {"default": SearchBudget(trials=2, epochs=1)}}
+    with pytest.raises(UserError, match=r"takes an average of the weights \(ema_decay\)"):
+        Search(base=values["base"], objectives=("ema/validation/squared_error",), **space)
+    space["space"] = {"ema_decay": OneOf((0.9, 0.99))}
+    assert Search(base=values["base"], objectives=("ema/validation/elbo",), **space).quality.images == "validation"

@@ -7,9 +7,9 @@ from tables import LIKELIHOODS
 from harness import metrics
 from harness.data import Data, load_dataset
 from harness.kernels import matmul
+from harness.metrics import memory
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
-from harness.training import validation
 from harness.training.cohort import Cohort
 from harness.training.validation import Validation
 
@@ -71,7 +71,7 @@ def test_all_lanes_are_scored_together_as_each_alone(digits: Data) -> None:
 def test_batches_of_many_lanes_are_smaller_and_the_score_is_the_same(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = Cohort([SMALL.derive(seed=s) for s in range(3)], digits, CPU)
     whole = Validation(digits.validation, compiled=False).score(cohort.lanes, cohort.vae)
-    monkeypatch.setattr(validation, "ELEMENTS", 3 * 64 * 7)  # seven images at a time
+    monkeypatch.setattr(memory, "VALUES", 3 * 256 * 7)  # seven images at a time
     rows: list[int] = []
     cohort.vae.encoder.register_forward_pre_hook(lambda _, x: rows.append(x[0].shape[1]))
     split = Validation(digits.validation, compiled=False).score(cohort.lanes, cohort.vae)

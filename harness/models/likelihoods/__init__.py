@@ -9,7 +9,9 @@ with the attributes and methods of `Likelihood` (protocol.py) and a line in cata
 from harness.models.likelihoods.binary import Bernoulli, ContinuousBernoulli
 from harness.models.likelihoods.lanewise import Lanewise
 from harness.models.likelihoods.levels import BetaBinomial, Categorical
-from harness.models.likelihoods.location import LOG_SCALE_FLOOR, SIGMA_FLOOR, DiscretizedLogistic, Gaussian, Laplace
+from harness.models.likelihoods.location import SIGMA_FLOOR, Gaussian, Laplace
+from harness.models.likelihoods.logistic import LOG_SCALE_FLOOR, DiscretizedLogistic
+from harness.models.likelihoods.mixture import LogisticMixture
 from harness.models.likelihoods.own import OwnLikelihood
 from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, Likelihood, Noise
 
@@ -27,6 +29,7 @@ __all__ = [
     "Lanewise",
     "Laplace",
     "Likelihood",
+    "LogisticMixture",
     "Noise",
     "OwnLikelihood",
 ]

@@ -33,6 +33,7 @@ class Bernoulli:
     outputs: int = 1
     shared: int = 0
     scale_floor: float | None = None
+    channels: int | None = None
 
     @property
     def noise(self) -> Noise:
@@ -89,6 +90,7 @@ class ContinuousBernoulli:
     shared: int = 0
     noise: Noise = "fresh"
     scale_floor: float | None = None
+    channels: int | None = None
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return the dequantised pixels x = (v + u) / 256, (..., P) on [0, 1)."""

@@ -27,6 +27,7 @@ class BetaBinomial:
     shared: int = 0
     noise: Noise = "none"
     scale_floor: float | None = None
+    channels: int | None = None
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""
@@ -97,6 +98,7 @@ class Categorical:
     shared: int = 0
     noise: Noise = "none"
     scale_floor: float | None = None
+    channels: int | None = None
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""

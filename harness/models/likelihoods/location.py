@@ -1,4 +1,4 @@
-"""Likelihoods with a centre and a scale: Gaussian and Laplace densities on v/255, a discretized logistic pmf on 0..255."""
+"""Likelihoods with a centre and a scale: Gaussian and Laplace densities on v/255."""
 
 import math
 from collections.abc import Callable
@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, Noise, uniform
+from harness.models.likelihoods.protocol import MAX_LEVEL, SATURATED, ExponentialFamily, Noise, uniform
 
 LOG_2PI = math.log(2 * math.pi)
 SIGMA_FLOOR = 1 / 510  # half a grey level: on lattice data a learned sigma has no other bound
 LOG_SIGMA_START = math.log(0.25)  # about the error of the pixel-mean image on MNIST, 0.26: lr 3e-4 moves it 0.3 per 1k steps
 LOG_B_START = math.log(0.15)  # the mean absolute deviation from that image, 0.15
 LOG_SIGMA_CEILING = 7.0
-LOG_SCALE_FLOOR, LOG_SCALE_CEILING = -7.0, 7.0
-LOG_SCALE_START = -2.0
-SATURATED = 1e9  # sigmoid is exactly 1 here and its gradient exactly 0, in any float
 
 
 def learned_scale(raw: Tensor, log_start: float) -> Tensor:
@@ -62,6 +59,7 @@ class Gaussian:
     learned: Literal["nothing", "shared", "pixel"]
     sigma: float = 1.0
     noise: Noise = "none"
+    channels: int | None = None
 
     @property
     def outputs(self) -> int:
@@ -147,6 +145,7 @@ class Laplace:
     shared: int = 1
     noise: Noise = "none"
     scale_floor: float | None = SIGMA_FLOOR
+    channels: int | None = None
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""
@@ -190,75 +189,3 @@ class Laplace:
     def misfit(self, x: Tensor, *out: Tensor) -> Tensor:
         """Return |x - m| / b, (..., P)."""
         return ((x - self.mean(*out)) / self.noise_scale(*out)).abs()
-
-
-@dataclass(frozen=True)
-class DiscretizedLogistic:
-    """A pmf on 0..255: differences of the logistic CDF over each level, open-ended at 0 and 255.
-
-    P(v) = F((v + 1/2)/255) - F((v - 1/2)/255) with F(t) = sigmoid((t - m)/s), F = 0 below level 0 and 1 above level 255 (Kingma et
-    al., 2016, https://arxiv.org/abs/1606.04934; Salimans et al., 2017, https://arxiv.org/abs/1701.05517). m = a + 1/2 is unbounded,
-    as in those papers: with open ends the best m of a black pixel is below 0, where a sigmoid cannot be (docs/log.md). log s is a
-    decoder output minus 2, clamped to [-7, 7]. By sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)) the
-    log-probability is a sum of stable terms.
-    """
-
-    outputs: int = 2
-    shared: int = 0
-    noise: Noise = "none"
-    scale_floor: float | None = math.exp(LOG_SCALE_FLOOR)
-
-    def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
-        """Return x = v / 255, (..., P); u is not used."""
-        return v / MAX_LEVEL
-
-    def log_scale(self, *out: Tensor) -> Tensor:
-        """Return log s, (..., P), with s in units of the [0, 1] axis."""
-        return (out[1] + LOG_SCALE_START).clamp(LOG_SCALE_FLOOR, LOG_SCALE_CEILING)
-
-    @staticmethod
-    def centre(*out: Tensor) -> Tensor:
-        """Return m, (..., P), in units of the [0, 1] axis; it may be outside of it."""
-        return out[0] + 0.5
-
-    def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
-        """Return sum_p log P(255 x) in nats: (..., P) to (...)."""
-        inverse = (-self.log_scale(*out)).exp()
-        offset = (x - self.centre(*out)) * inverse
-        half = inverse * (0.5 / MAX_LEVEL)
-        first = (x < 0.5 / MAX_LEVEL).to(x.dtype) * SATURATED  # added, not masked: several times faster on a CPU
-        last = (x > 1 - 0.5 / MAX_LEVEL).to(x.dtype) * SATURATED
-        below_upper = F.logsigmoid(offset + half + last)
-        above_lower = F.logsigmoid(half - offset + first)
-        width = torch.expm1(-2 * half - first - last).neg().log()
-        return (below_upper + above_lower + width).sum(-1)
-
-    def log_pmf(self, v: Tensor, *out: Tensor) -> Tensor:
-        """Return sum_p log P(v) in nats: (..., P) to (...)."""
-        return self.log_prob(v / MAX_LEVEL, *out)
-
-    def exponential_family(self, *out: Tensor) -> None:
-        """Return None: log p(x|z) is not affine in x and x^2."""
-        return None
-
-    def mean(self, *out: Tensor) -> Tensor:
-        """Return s (softplus(m/s) - softplus((m-1)/s)), (..., P): the mean of the logistic clipped to [0, 1].
-
-        It is the pmf's mean to within half a level.
-        """
-        m, s = self.centre(*out), self.log_scale(*out).exp()
-        return s * (F.softplus(m / s) - F.softplus((m - 1) / s))
-
-    def sample(self, generator: torch.Generator, *out: Tensor) -> Tensor:
-        """Return a draw of v / 255, (..., P): m + s logit(u) rounded to the nearest level and clipped to 0..255."""
-        m, s = self.centre(*out), self.log_scale(*out).exp()
-        x = m + s * torch.logit(uniform(m, generator))
-        return (x * MAX_LEVEL).round().clamp(0, MAX_LEVEL) / MAX_LEVEL
-
-    def noise_scale(self, *out: Tensor) -> Tensor:
-        """Return s, (..., P), in units of the [0, 1] axis."""
-        return self.log_scale(*out).exp()
-
-    def misfit(self, x: Tensor, *out: Tensor) -> None:
-        """Return None: with open ends the best scale of a black pixel is no scale of its errors."""
-        return None

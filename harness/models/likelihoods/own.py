@@ -44,6 +44,12 @@ class OwnLikelihood:
         floor: float | None = getattr(self.own, "scale_floor", None)
         return floor
 
+    @property
+    def channels(self) -> int | None:
+        """The number of channels of the images that it is for; any unless the object says otherwise."""
+        channels: int | None = getattr(self.own, "channels", None)
+        return channels
+
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x (..., P) from grey levels and noise; v / 255 unless the object says otherwise."""
         observe = getattr(self.own, "observe", None)

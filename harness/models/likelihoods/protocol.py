@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 MAX_LEVEL = 255  # of grey levels 0..255
+SATURATED = 1e9  # sigmoid is exactly 1 here and its gradient exactly 0, in any float
 Noise = Literal["none", "fresh", "frozen"]
 
 
@@ -46,6 +47,10 @@ class Likelihood(Protocol):
     @property
     def scale_floor(self) -> float | None:
         """The lower bound of a learned `noise_scale`; None without one."""
+
+    @property
+    def channels(self) -> int | None:
+        """The number of channels of the images that it is for; None if values depend on no other, whatever the channels."""
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x (..., P), the data as the model sees and scores it, from grey levels v (..., P) in 0..255 and noise u."""

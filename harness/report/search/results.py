@@ -87,9 +87,9 @@ class SearchResults:
         return len(self.search.seeds) > 1
 
     def epochs(self, trial: SearchTrial) -> int:
-        """Return the epochs that a trial which has ended took, as far as it reported them."""
+        """Return the epochs that a trial which has ended took, as far as it reported them; else the most that it may have."""
         epochs, seeds = self.search.budgets[self.budget].epochs, len(self.search.seeds)
-        if trial.state == "COMPLETE":
+        if trial.state == "COMPLETE" and (self.over_seeds or not trial.reports):
             return epochs * seeds
         last_report = max(trial.reports, default=-1 if self.over_seeds else 0)
         return epochs * (last_report + 1) if self.over_seeds else last_report
