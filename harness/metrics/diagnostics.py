@@ -1,13 +1,11 @@
 """Signs that a trial went wrong. Shapes: N images, B a batch of them, P pixels, H units of a layer, Z latents."""
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 
 from harness.metrics.bounds import batches
 from harness.metrics.memory import at_once, encoded, parts
-from harness.models.networks import LaneLinear
+from harness.models.networks import MLP
 from harness.models.vae import VAE, kl_per_dimension
 from harness.scores.rows import EFFECTIVE_BETA
 from harness.spec import TrialSpec
@@ -69,10 +67,9 @@ def dead_units(vae: VAE, x: Tensor, latent: int, seed: int = 0) -> dict[str, Ten
     return {name: ((low[name] == high[name]) | (largest_gradient[name] == 0))[0].cpu() for name in layers}
 
 
-def _hidden(body: nn.Module) -> list[tuple[LaneLinear, LaneLinear]]:
-    """Return each affine map with the next one; the hidden units of a layer are between the two."""
-    maps = [m for m in body.modules() if isinstance(m, LaneLinear)]
-    return list(pairwise(maps))
+def _hidden(body: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+    """Return what is in front of each activation, and the affine map behind it; the hidden units of a layer are between the two."""
+    return [pair for mlp in body.modules() if isinstance(mlp, MLP) for pair in zip(mlp.norms, mlp.layers[1:], strict=True)]
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ The bound is log p(x) >= E_q[log p(x|z)] - KL(q(z|x) || p(z)), q(z|x) = N(mean, 
 """
 
 import inspect
+import math
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import NamedTuple, cast
@@ -177,6 +178,23 @@ def mixable(specs: Iterable[TrialSpec]) -> bool:
     all or none of them have frozen noise; with a network of ordinary modules they must have one activation too.
     """
     return len(set(map(mixing_group, specs))) == 1
+
+
+def kept_floats(vae: VAE, image_shape: tuple[int, int, int], latent: int) -> int:
+    """Return how many floats a step keeps for the gradients, per lane, image and draw: what autograd saves, without parameters."""
+    device, lanes = next(vae.parameters()).device, len(next(vae.parameters()))
+    known = {p.untyped_storage().data_ptr() for p in vae.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(t: Tensor) -> Tensor:
+        """Note a tensor that autograd saves, by its memory, which several may share."""
+        if t.untyped_storage().data_ptr() not in known:
+            kept[t.untyped_storage().data_ptr()] = t
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        vae(torch.zeros(lanes, 1, math.prod(image_shape), device=device), torch.zeros(lanes, 1, 1, latent, device=device))
+    return sum(t.untyped_storage().nbytes() for t in kept.values()) // 4 // lanes
 
 
 def parameters_of_one(vae: VAE) -> int:

@@ -17,7 +17,7 @@ from harness.data import Data, frozen_noise
 from harness.kernels import matmul
 from harness.models.lanes import bucket
 from harness.models.likelihoods import MAX_LEVEL
-from harness.models.vae import VAE, likelihood_of, mixable, side_by_side
+from harness.models.vae import VAE, kept_floats, likelihood_of, mixable, side_by_side
 from harness.scores import not_finite
 from harness.spec import TrialSpec
 from harness.training import batches, optimizers, state
@@ -150,12 +150,15 @@ class Cohort:
     def bytes_per_lane(self) -> int:
         """An upper estimate of a lane's memory on the device, in bytes.
 
-        It counts parameters and optimizer slots twice (`training_state` copies them), gradients, and the inputs of chunks.
+        It counts parameters and optimizer slots twice (`training_state` copies them), gradients, what a step keeps of its layers,
+        with gradients of that, and the inputs of chunks.
         """
+        kept_by_layers = 2 * 4 * kept_floats(self.vae, self.data.image_shape, self.shape.latent) * self.shape.num_samples
         kept = 2 * (1 + self.config.extras.averages) * any(s.patience for s in self.lanes)  # the best epoch's, and the one before
         state = (3 * (1 + len(self.state.slots)) + kept) * sum(p[0].numel() for p in self.params) * 4
         batch = self.shape.batch_size * self.levels.shape[1] * 4 * self.shape.num_samples * self.vae.likelihood.outputs
-        return state + batch * (12 + 3 * CHUNK * any(self.noisy)) + 8 * len(self.levels)  # a chunk in use, and two being made
+        chunks = batch * (12 + 3 * CHUNK * any(self.noisy))  # one in use, and two being made
+        return state + kept_by_layers * self.shape.batch_size + chunks + 8 * len(self.levels)
 
     def run_epoch(self) -> dict[str, Row]:
         """Train every lane for one epoch and score it on validation. Return a row per trial that is still finite, by spec id."""

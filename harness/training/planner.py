@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from harness import devices
+from harness import catalog, devices
 from harness.data import Data, load_dataset
 from harness.errors import MachineError
 from harness.models.lanes import bucket
@@ -21,8 +21,6 @@ from harness.training.children import end_with_parent, no_interrupts
 from harness.training.cohort import Cohort
 from harness.training.step import Execution
 
-# Measured on the reference model on a CPU, one thread (docs/log.md): a cold compile takes about 35 s and saves 2.5 ms a step.
-BREAK_EVEN_STEPS = 15_000
 MOST_LANES = 128
 KNEE = 0.9  # twice the lanes must cost at most this much per trial to be worth their memory
 WARM_S, PROBE_S = 0.3, 1.0  # of steps before a measurement, and of the measurement
@@ -94,7 +92,7 @@ def plan(
     at_a_time = f"{workers} at a time, one thread and one trial each"
     if devices.compiler(device) is None:
         return Plan(workers, 1, frozenset(), frozenset(), f"{at_a_time}; not compiled: no C++ compiler here")
-    compiled = frozenset(c.id for c, n in counts.items() if _steps(c, data, n, workers) >= BREAK_EVEN_STEPS)
+    compiled = frozenset(c.id for c, n in counts.items() if _steps(c, data, n, workers) >= _break_even_steps(c))
     compilation = f"{len(compiled)} of {len(counts)} programs compiled" if compiled else "not compiled, too short to pay for it"
     return Plan(workers, 1, compiled, frozenset(), f"{at_a_time}; {compilation}")
 
@@ -109,10 +107,16 @@ def execution_alone(spec: TrialSpec, data: Data, device: torch.device) -> Execut
     """
     devices.check_precision(spec.precision, device)
     steps, on_cpu = _steps(spec, data, 1), device.type == "cpu"
-    pays = steps >= BREAK_EVEN_STEPS if on_cpu else steps * STEP_S * SAVED > COMPILE_S
+    pays = steps >= _break_even_steps(spec) if on_cpu else steps * STEP_S * SAVED > COMPILE_S
     if pays and devices.compiler(device) is not None:
         return "compiled"
     return "eager" if on_cpu else "graph"
+
+
+def _break_even_steps(spec: TrialSpec) -> int:
+    """Return the steps from which compiling a trial's step pays on a CPU."""
+    entry = catalog.entry("network", spec.network)
+    return (entry if isinstance(entry, catalog.NetworkEntry) else catalog.NetworkEntry).break_even_steps
 
 
 def _steps(cohort: TrialSpec, data: Data, programs: int, workers: int = 1) -> int:

@@ -51,6 +51,17 @@ def test_networks_keep_their_contract(name: str) -> None:
     check_network(name, image_shape=(1, 12, 12), latent=5)
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 7), (3, 32, 32), (1, 25, 25), (3, 12, 16)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("conv", {"widths": (4, 6)}), ("resnet", {"widths": (4, 6), "kernel": 3}), ("mlp", {"norm": True, "residual": True})],
+    ids=str,
+)
+def test_networks_keep_their_contract_for_any_image(name: str, arguments: dict, shape: tuple[int, int, int]) -> None:
+    hidden = (16, 16, 8) if name == "mlp" else None
+    check_network(name, image_shape=shape, hidden=hidden, **arguments)
+
+
 @pytest.mark.parametrize("name", catalog.ACTIVATIONS)
 def test_activations_keep_their_contract(name: str) -> None:
     check_activation(name)
