@@ -81,6 +81,14 @@ BAD = [
     ({"likelihood_args": 3}, "likelihood_args"),
     ({"likelihood_args": {"df": object()}}, "likelihood_args"),
     ({"network_args": {"depth": 3}}, "depth"),
+    ({"network": "conv", "network_args": {"widths": (8, 0)}}, "widths"),
+    ({"network": "conv", "network_args": {"widths": 8}}, "widths"),
+    ({"network": "conv", "network_args": {"widths": ()}}, "widths"),
+    ({"network": "conv", "network_args": {"kernel": 1}}, "kernel"),
+    ({"network": "conv", "network_args": {"kernel": 3.0}}, "kernel"),
+    ({"network": "conv", "network_args": {"kernel": True}}, "kernel"),
+    ({"network": "resnet", "network_args": {"blocks": 0}}, "blocks"),
+    ({"network": "mlp", "network_args": {"norm": 1}}, "norm"),
     ({"metrics": "psnr"}, "metrics"),
     ({"hidden": (10,)}, "hidden"),
     ({"network": "mlp", "hidden": (0,)}, "hidden"),
@@ -110,6 +118,12 @@ BAD = [
 
 MESSAGES = [
     ({"likelihood_args": {"sigma": 0.5}}, "likelihood 'bce' takes no argument 'sigma'; it takes: none"),
+    (
+        {"network": "conv", "network_args": {"widths": (16, 2.5)}},
+        "network_args.widths must be a tuple of one or more whole numbers of at least 1, such as (16, 32), got (16, 2.5)",
+    ),
+    ({"network": "conv", "network_args": {"kernel": 1}}, "network_args.kernel must be a whole number of at least 2, got 1"),
+    ({"network": "mlp", "network_args": {"residual": "yes"}}, "network_args.residual must be True or False, got 'yes'"),
     (
         {"likelihood_args": {"sgima": 2}, "likelihood": "mse"},
         "likelihood 'mse' takes no argument 'sgima'; it takes: sigma",

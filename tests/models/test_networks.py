@@ -109,3 +109,43 @@ def test_activations_are_torchs_with_finite_gradients(name: str) -> None:
     assert y.shape == x.shape
     assert gradient.isfinite().all()
     torch.testing.assert_close(y, TORCH[name](x))
+
+
+def test_an_mlp_with_layer_normalisation_starts_with_units_of_size_one() -> None:
+    spec = TrialSpec(network="mlp", hidden=(64, 48), latent=4, network_args={"norm": True})
+    vae = build(spec, (1, 6, 5), lanes=2)
+    for lane in range(2):
+        vae.reset(lane, torch.Generator().manual_seed(lane))
+    seen: list[torch.Tensor] = []
+    for norm in (*vae.encoder.body.norms, *vae.decoder.body.norms):
+        norm.register_forward_hook(lambda _, __, output: seen.append(output))
+    vae.decoder(vae.encoder(100 * torch.rand(2, 7, 30))[0])
+    assert len(seen) == 4
+    for units in seen:
+        torch.testing.assert_close(units.mean(-1), torch.zeros(2, 7), atol=1e-5, rtol=0)
+        assert units.square().mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_a_residual_mlp_adds_to_each_layer_what_came_into_it() -> None:
+    spec = TrialSpec(network="mlp", hidden=(16, 16, 8), latent=4, activation="relu")
+    plain = build(spec, (1, 3, 4))
+    vae = build(spec.derive(network_args={"residual": True}), (1, 3, 4))
+    maps = [(12, 16), (16, 8), (4, 8), (8, 16)]  # where widths change, in encoder and decoder
+    assert parameters_of_one(vae) - parameters_of_one(plain) == sum(a * b + b for a, b in maps)
+    vae.reset(0, torch.Generator().manual_seed(0))
+    body, x = vae.encoder.body, torch.rand(1, 5, 12)
+    with torch.no_grad():
+        for layer in body.layers[:-1]:
+            layer.weight.zero_()
+            layer.bias.fill_(-1.0)  # so that relu gives 0
+        want = body.layers[-1](body.skips[2](body.skips[0](x)))
+        torch.testing.assert_close(body(x), want)
+    assert isinstance(body.skips[1], nn.Identity)
+
+
+def test_arguments_that_came_later_are_part_of_an_id_once_they_are_set() -> None:
+    plain = TrialSpec(network="mlp")
+    assert plain.identity["network_args"] == {}
+    assert plain.derive(network_args={"norm": False}).id == plain.id
+    assert plain.derive(network_args={"norm": True}).identity["network_args"] == {"norm": True}
+    assert plain.derive(network_args={"norm": True}).id != plain.id

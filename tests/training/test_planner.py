@@ -9,6 +9,7 @@ from harness.models.vae import mixing_group
 from harness.spec import TrialSpec
 from harness.study import load_study
 from harness.training import planner
+from harness.training.cohort import Cohort
 from harness.training.planner import Probe, Probed
 
 CPU = torch.device("cpu")
@@ -202,3 +203,19 @@ def test_the_probe_runs_in_a_process_of_its_own() -> None:
     assert step_s > 0
     with pytest.raises(MachineError, match=r"the probe of cuda:99 failed: MachineError: DEVICE=cuda:99"):
         planner._probe_elsewhere(Probe(SMALL, 2, "cuda:99"))
+
+
+def test_a_network_says_itself_from_how_many_steps_compiling_pays(digits: Data) -> None:
+    """1197 images in steps of 32: 38 steps an epoch, so 200 epochs are 7,600, more than 4,000 and less than 15,000."""
+    mlp, conv = (SMALL.derive(network=n, batch_size=32, epochs=200) for n in ("mlp", "conv"))
+    plan = planner.plan([mlp, conv], digits, CPU, workers=1)
+    if devices.compiler(CPU) is not None:
+        assert (plan.execution(mlp), plan.execution(conv)) == ("eager", "compiled")
+
+
+def test_memory_counts_what_a_network_keeps_of_its_layers(digits: Data) -> None:
+    """At least what its layers give: for conv on 8x8 with widths 16 and 32, (4 x 4 x 16 + 2 x 2 x 32) values each way."""
+    conv = Cohort([SMALL.derive(network="conv")], digits, CPU).bytes_per_lane
+    wide = Cohort([SMALL.derive(network="conv", batch_size=2 * SMALL.batch_size)], digits, CPU).bytes_per_lane
+    inputs = 64 * 4 * 12  # of an image
+    assert wide - conv >= SMALL.batch_size * (inputs + 4 * 2 * (4 * 4 * 16 + 2 * 2 * 32))

@@ -1,0 +1,65 @@
+"""How much faster than the same modules in a loop of plain PyTorch: interleaved in one run, one thread, median of the ratios."""
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from harness import devices
+from harness.bench import ladder, machine
+from harness.bench.machine import BATCH
+from harness.bench.rungs import Rung, mnist
+from harness.models.vae import kl_per_dimension, maker_of
+from harness.spec import TrialSpec
+from harness.training.cohort import Cohort
+
+pytestmark = pytest.mark.usefixtures("provenance")
+
+OURS, PLAIN = "our step, one graph", "plain PyTorch"
+STEPS, ROUNDS = 65, 8  # 64 in the program and the last one, which is taken by operations
+CPU = torch.device("cpu")
+FASTER_AT_LEAST = {"conv": 1.5, "resnet": 1.3}  # measured 1.6 and 1.4 on two busy cores
+
+
+def plain_loop(spec: TrialSpec) -> Callable[[], None]:
+    """Return a function that trains the network's own modules operation by operation: resident images, logits, torch's Adam."""
+    encoder, decoder = maker_of(spec, (1, 28, 28), 1)()
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], spec.learning_rate)
+    images = mnist().train.levels.float().view(-1, 1, 28, 28) / 255
+
+    def run() -> None:
+        for index in torch.randperm(len(images)).split(BATCH)[:STEPS]:
+            x = torch.bernoulli(images[index])
+            mean, log_var = encoder(x)
+            logits = decoder(mean + torch.exp(log_var / 2) * torch.randn_like(mean))[:, 0]
+            loss = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl_per_dimension(mean, log_var).sum()
+            optimizer.zero_grad()
+            (loss / BATCH).backward()
+            optimizer.step()
+
+    return run
+
+
+@pytest.mark.parametrize("network", FASTER_AT_LEAST)
+def test_a_network_of_convolutions(benchmark, network):
+    """By CPU time, which does not count what else runs on the machine."""
+    if devices.compiler(CPU) is None:
+        pytest.skip("no compiler here")
+    spec = TrialSpec(network=network, latent=20, likelihood="bernoulli", learning_rate=1e-3)
+    cohort = Cohort([spec], mnist(), CPU, "compiled")
+
+    def ours() -> None:
+        assert cohort.run_steps(STEPS)
+
+    contenders = [Rung(name, partial(machine.timed, CPU, run), STEPS) for name, run in ((OURS, ours), (PLAIN, plain_loop(spec)))]
+    for contender in contenders:
+        contender.call()
+    times = benchmark.pedantic(ladder.race, args=(contenders, ROUNDS), rounds=1)
+    ms = {name: 1e3 * statistics.median(t.cpu for t in spent) for name, spent in times.items()}
+    ratio = statistics.median(b.cpu / a.cpu for a, b in zip(times[OURS], times[PLAIN], strict=True))
+    benchmark.extra_info.update(ms=ms, ratio=ratio)
+    print(f"\n{network}: {ms[OURS]:.1f} ms a step, {ms[PLAIN]:.1f} by plain PyTorch, {ratio:.2f} times faster")
+    assert ratio >= FASTER_AT_LEAST[network]
