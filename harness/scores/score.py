@@ -28,7 +28,7 @@ COST = "Cost"
 APART = (OWN_PMF, NATIVE, TRUST, KL_CURVES, ELBO_CURVES, SELECTION, DIAGNOSTICS, COST)  # sections that do not compare any arms
 
 NEEDS: Mapping[str, str] = {
-    "labels": f"classes of the images, from 2 to {MOST_CLASSES:,}",
+    "labels": f"labels of 2 to {MOST_CLASSES:,} classes",
     "features": f"at least {FEATURE_BATCH} training and {FEATURES + 1} test images",
     "neighbours": f"at least {NEIGHBOURS} training images",
     "grey_pmf": "a likelihood that gives the grey levels probabilities",
@@ -41,6 +41,8 @@ NEEDS: Mapping[str, str] = {
     "average": "an average of the weights (ema_decay)",
     "patience": "early stopping (patience)",
 }
+
+ASKED_FOR = frozenset({"average", "patience"})  # needs that a trial has only if it asks: where none does, nothing is missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,11 @@ class Score:
     def name(self) -> str:
         """The key without the images, such as `elbo` for `elbo/validation` and `test/elbo`."""
         return "/".join(part for part in self.key.split("/") if part != self.images)
+
+    @property
+    def asked_for(self) -> bool:
+        """True if only a trial has it that asks for what it needs."""
+        return bool(ASKED_FOR & set(self.needs))
 
     @property
     def curve(self) -> bool:

@@ -62,10 +62,22 @@ def test_a_study_may_go_by_a_score_of_its_own() -> None:
 def test_what_no_trial_has_is_left_out_with_the_reason() -> None:
     shown = [score for scores in compared(STUDY.scores).values() for score in scores]
     left_out = tables.left_out(results_of(without=("test/knn15_accuracy", "test/common_bits_exact")), shown)
-    assert "15-NN accuracy takes classes of the images: none for any arm." in left_out
+    assert "15-NN accuracy takes labels of 2 to 1,000 classes and at least 15 training images: none for any arm." in left_out
     assert "common head, exact (bits/dim) takes an evaluation that is full or thorough: none for any arm." in left_out
     assert len(left_out) == 2
     assert tables.left_out(results_of(), shown) == []
+
+
+def test_what_no_arm_asked_for_is_not_missed_and_what_one_has_is_shown() -> None:
+    asked = tuple(key for key, row in SCORES.items() if row.asked_for)
+    assert {"ema/test/elbo", "ema/test/common_bits", "train/best_epoch"} < set(asked)
+    shown = [score for scores in compared(STUDY.scores).values() for score in scores]
+    none = results_of(without=asked)
+    assert tables.left_out(none, shown) == []
+    assert not any("averaged" in heading for heading in tables.native_headings(none))
+    headings, (rows, *_) = tables.native_headings(results_of()), tables.native_rows(results_of())
+    assert "ELBO, averaged weights (nats) ↑" in headings
+    assert all(len(row) == len(headings) for row in rows[1])
 
 
 def test_tier_b_says_which_likelihood_has_none() -> None:
