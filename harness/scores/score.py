@@ -28,7 +28,7 @@ COST = "Cost"
 APART = (OWN_PMF, NATIVE, TRUST, KL_CURVES, ELBO_CURVES, SELECTION, DIAGNOSTICS, COST)  # sections that do not compare any arms
 
 NEEDS: Mapping[str, str] = {
-    "labels": f"classes of the images, from 2 to {MOST_CLASSES:,}",
+    "labels": f"labels of 2 to {MOST_CLASSES:,} classes",
     "features": f"at least {FEATURE_BATCH} training and {FEATURES + 1} test images",
     "neighbours": f"at least {NEIGHBOURS} training images",
     "grey_pmf": "a likelihood that gives the grey levels probabilities",

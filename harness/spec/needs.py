@@ -62,7 +62,7 @@ def unmet(needs: Iterable[str], counts: Counts) -> list[str]:
     """Return in words which of these needs a data set does not meet, and what it has instead.
 
     >>> unmet(("labels", "exact"), Counts(train=100, test=20, classes=1))
-    ['classes of the images, from 2 to 1,000 (got one class)']
+    ['labels of 2 to 1,000 classes (got one class)']
     """
     return [
         f"{NEEDS[need]} (got {DATA_NEEDS[need].got(counts)})"

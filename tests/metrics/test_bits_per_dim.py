@@ -1,15 +1,10 @@
 """Tiers B and C: pmfs of grey levels, and what any model must beat."""
 
-import math
-
 import pytest
 import torch
 from tables import SCALES
-from torch import Tensor
 
-from harness import data
-from harness.metrics import bits_per_dim
-from harness.metrics.bits_per_dim import LEVELS, CommonHead, bits_per_dimension, own_levels
+from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, own_levels
 from harness.models.vae import VAE, build
 from harness.spec import TrialSpec
 
@@ -71,33 +66,3 @@ def test_tier_b_is_there_where_grey_levels_have_a_pmf(name: str) -> None:
 
 def test_bits_per_dimension() -> None:
     assert bits_per_dimension(-784 * torch.tensor(256.0).log().item(), 784) == pytest.approx(8)
-
-
-def histogram_bits(train: Tensor, test: Tensor) -> float:
-    """Return the bits per dimension of test images under a histogram of levels per pixel, the score that any model must beat.
-
-    Args:
-        train: Grey levels to count, uint8 (N, P); 1 is added to each count.
-        test: Grey levels to score, uint8 (M, P).
-    """
-    pixels = train.shape[1]
-    offset = torch.arange(pixels, device=train.device) * LEVELS
-    counts = torch.bincount((train.long() + offset).flatten(), minlength=pixels * LEVELS).view(pixels, LEVELS).double() + 1
-    log_p = (counts / counts.sum(1, keepdim=True)).log().flatten()
-    return bits_per_dimension(log_p[test.long() + offset].sum(1).mean().item(), pixels)
-
-
-def test_the_histogram_is_counted_by_hand() -> None:
-    train, test = levels(30, 3).byte() // 64, levels(7, 3).byte() // 50
-    bits = [
-        -math.log2(((train[:, pixel] == level).sum().item() + 1) / (30 + 256))
-        for row in test.tolist()
-        for pixel, level in enumerate(row)
-    ]
-    assert histogram_bits(train, test) == pytest.approx(sum(bits) / len(bits), rel=1e-12)
-
-
-def test_the_histogram_baseline_of_mnist() -> None:
-    mnist = data.load_dataset("mnist")
-    assert histogram_bits(mnist.fit_on("train+validation").levels, mnist.test.levels) == pytest.approx(1.690, abs=0.001)
-    assert bits_per_dim.BINS * 4 == bits_per_dim.LEVELS

@@ -1,11 +1,15 @@
 """Exact log p(x), held to closed forms, to a dense grid, and to the bounds below it."""
 
+import math
+from pathlib import Path
+
 import linear_gaussian
+import own_file
 import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.metrics import bounds, quadrature
+from harness.metrics import bounds, memory, quadrature
 from harness.models.vae import VAE, build
 from harness.spec import TrialSpec
 
@@ -144,6 +148,39 @@ def test_three_latents_are_refused() -> None:
     vae, x, _ = linear_gaussian.model(latents=3)
     with pytest.raises(ValueError, match="one or two latents, got 3"):
         quadrature.exact(vae, bounds.native(vae, x))
+
+
+@pytest.mark.parametrize(
+    ("network", "likelihood", "image_shape"),
+    [
+        ("conv", "bce", (3, 32, 32)),
+        ("conv", "logistic_mixture", (3, 12, 10)),
+        ("conv", "gaussian_per_pixel", (1, 9, 6)),
+        ("mlp", "logistic_mixture", (3, 5, 7)),
+        ("mine.py:small", "bernoulli", (3, 5, 7)),
+    ],
+)
+def test_any_network_and_size_is_integrated(
+    network: str, likelihood: str, image_shape: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the sum over a dense line, within the budget in use, and whatever fits in memory."""
+    own_file.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = {"channels": 3} if likelihood == "logistic_mixture" else {}
+    vae = build(TrialSpec(network=network, likelihood=likelihood, likelihood_args=arguments, latent=1), image_shape)
+    vae.reset(0, torch.Generator().manual_seed(0))
+    x = (torch.rand(3, math.prod(image_shape), generator=torch.Generator().manual_seed(1)) * 255).round() / 255
+    view = bounds.native(vae, x.round() if likelihood == "bernoulli" else x)
+    z = torch.linspace(-7, 7, 1_401)[:, None]
+    out = vae.decode(z[None])
+    log_p = torch.stack([vae.likelihood.log_prob(image.expand(1, len(z), -1), *out)[0] for image in view.target]).double()
+    dense = torch.logsumexp(log_p + torch.distributions.Normal(0.0, 1.0).log_prob(z[:, 0]), 1) + math.log(0.01)
+    found = quadrature.exact(vae, view)
+    assert found.resolved
+    torch.testing.assert_close(found.log_px, dense, rtol=2e-7, atol=2e-3)  # float32's, of thousands of nats
+    monkeypatch.setattr(memory, "VALUES", 1)
+    monkeypatch.setattr(quadrature, "ELEMENTS", 1)
+    torch.testing.assert_close(quadrature.exact(vae, view).log_px, found.log_px, rtol=2e-7, atol=2e-3)
 
 
 # -------------------------------------------------------------------------------- what it may take

@@ -137,6 +137,7 @@ def constant(spec: TrialSpec) -> VAE:
     return vae
 
 
+@pytest.mark.usefixtures("quick_features")
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_evaluation_reads_each_split_by_its_own_frozen_noise(apart: Data, seed: int) -> None:
     """By hand: log p of binarised pixels whose logit is 1, whatever the trial's seed and torch's generator."""

@@ -62,7 +62,7 @@ def test_a_study_may_go_by_a_score_of_its_own() -> None:
 def test_what_no_trial_has_is_left_out_with_the_reason() -> None:
     shown = [score for scores in compared(STUDY.scores).values() for score in scores]
     left_out = tables.left_out(results_of(without=("test/knn15_accuracy", "test/common_bits_exact")), shown)
-    assert "15-NN accuracy takes classes of the images: none for any arm." in left_out
+    assert "15-NN accuracy takes labels of 2 to 1,000 classes and at least 15 training images: none for any arm." in left_out
     assert "common head, exact (bits/dim) takes an evaluation that is full or thorough: none for any arm." in left_out
     assert len(left_out) == 2
     assert tables.left_out(results_of(), shown) == []

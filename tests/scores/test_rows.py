@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.metrics.bounds import LADDER
 from harness.scores import CODES, IMAGES, NEEDS, SAMPLES, SCORES, Score, compared, costs, in_groups, on_test, qualities, row_of
 from harness.scores.rows import ROWS
-from harness.spec import MEETS, TrialSpec
+from harness.spec import DATA_NEEDS, MEETS, TrialSpec
 from harness.study import Ablation, Budget, Constraint, Hypothesis, OneOf, Real, Search, SearchBudget
 from harness.study.scores import lacking
 
@@ -29,7 +29,8 @@ OWN = SCORES | {row.key: row for row in (FID, SMOOTH, ENERGY)}
 def test_a_key_has_one_row_and_its_needs_are_known() -> None:
     assert len(SCORES) == len(ROWS)
     assert {need for row in ROWS for need in row.needs} == NEEDS.keys()
-    assert NEEDS.keys() > MEETS.keys()
+    assert NEEDS.keys() > MEETS.keys() | DATA_NEEDS.keys()
+    assert not MEETS.keys() & DATA_NEEDS.keys()
     assert all(row.label and row.better in ("lower", "higher", "") and row.tier in "ABCD" for row in ROWS)
     assert len({row.label for row in ROWS}) == len(ROWS)
 
@@ -70,7 +71,7 @@ def test_a_reason_names_what_a_trial_does_not_meet() -> None:
     spec = TrialSpec(latent=3, fit_on="train+validation")
     assert lacking(SCORES["test/exact_log_px"], spec) == "takes at most 2 latents"
     assert "fit_on='train'" in lacking(SCORES["validation/dead_units"], spec)
-    assert lacking(SCORES["test/knn15_accuracy"], spec) == "takes classes of the images"
+    assert lacking(SCORES["test/knn15_accuracy"], spec) == "takes labels of 2 to 1,000 classes and at least 15 training images"
     assert lacking(SCORES["test/common_bits_exact"], TrialSpec(evaluation="full")) == ""
     assert lacking(SCORES["test/squared_error"], spec) == ""
 
