@@ -1,5 +1,7 @@
 """The built-in scores, a row each, in the order in which they are shown. What they measure: docs/science.md."""
 
+from dataclasses import replace
+
 from harness.scores.score import (
     CODES,
     COST,
@@ -16,7 +18,7 @@ from harness.scores.score import (
     Scores,
 )
 
-ROWS = (
+ROWS: tuple[Score, ...] = (
     Score(key="test/common_bits", label="common head (bits/dim)", better="lower", tier="C", group=IMAGES),
     Score(key="test/squared_error", label="squared error", better="lower", digits=2, group=IMAGES),
     Score(key="test/knn15_accuracy", label="15-NN accuracy", better="higher", group=CODES, needs=("labels", "neighbours")),
@@ -40,24 +42,6 @@ ROWS = (
         group=IMAGES,
         headline=False,
         needs=("exact", "deep"),
-    ),
-    Score(
-        key="ema/test/common_bits",
-        label="common head, averaged weights (bits/dim)",
-        better="lower",
-        tier="C",
-        group=IMAGES,
-        headline=False,
-        needs=("average",),
-    ),
-    Score(
-        key="ema/test/squared_error",
-        label="squared error, averaged weights",
-        better="lower",
-        digits=2,
-        group=IMAGES,
-        headline=False,
-        needs=("average",),
     ),
     Score(key="test/psnr", label="PSNR (dB)", better="higher", digits=2, group=IMAGES, headline=False),
     Score(key="test/precision", label="precision", better="higher", group=SAMPLES, headline=False, needs=("features",)),
@@ -90,16 +74,6 @@ ROWS = (
         needs=("grey_pmf",),
     ),
     Score(key="test/elbo", label="ELBO (nats)", better="higher", digits=2, tier="A", group=NATIVE),
-    Score(
-        key="ema/test/elbo",
-        label="ELBO, averaged weights (nats)",
-        better="higher",
-        digits=2,
-        tier="A",
-        group=NATIVE,
-        headline=False,
-        needs=("average",),
-    ),
     Score(key="test/recon", label="reconstruction (nats)", better="higher", digits=2, tier="A", group=NATIVE),
     Score(key="test/iw_10", label="IW-10 (nats)", better="higher", digits=2, tier="A", group=NATIVE, headline=False),
     Score(key="test/iw_100", label="IW-100 (nats)", better="higher", digits=2, tier="A", group=NATIVE),
@@ -193,34 +167,6 @@ ROWS = (
         needs=("held_out",),
     ),
     Score(
-        key="ema/validation/elbo",
-        label="validation ELBO, averaged weights (nats)",
-        better="higher",
-        digits=2,
-        tier="A",
-        group=SELECTION,
-        headline=False,
-        needs=("held_out", "average"),
-    ),
-    Score(
-        key="ema/validation/squared_error",
-        label="validation squared error, averaged weights",
-        better="lower",
-        digits=2,
-        group=SELECTION,
-        headline=False,
-        needs=("held_out", "average"),
-    ),
-    Score(
-        key="ema/validation/common_bits",
-        label="validation common head, averaged weights (bits/dim)",
-        better="lower",
-        tier="C",
-        group=SELECTION,
-        headline=False,
-        needs=("held_out", "average"),
-    ),
-    Score(
         key="test/exact_resolved",
         label="quadrature within its budget (1 or 0)",
         digits=0,
@@ -272,6 +218,24 @@ ROWS = (
     Score(key="perf/compile_s", label="compilation (s)", digits=1, group=COST, headline=False),
     Score(key="perf/peak_memory_mib", label="peak memory (MiB)", digits=0, group=COST, headline=False),
 )
+
+
+def _averaged(row: Score) -> Score:
+    """Return the row of the same score of a trial's averaged weights."""
+    group = SELECTION if row.images == "validation" else row.group
+    label, needs = f"{row.label}, averaged weights", (*row.needs, "average")
+    return replace(row, key=f"ema/{row.images}/{row.name}", label=label, group=group, needs=needs, headline=False)
+
+
+TWICE = (
+    "test/common_bits",
+    "test/squared_error",
+    "test/elbo",
+    "elbo/validation",
+    "validation/squared_error",
+    "validation/common_bits",
+)
+ROWS = (*ROWS, *(_averaged(row) for row in ROWS if row.key in TWICE))
 SCORES: Scores = {row.key: row for row in ROWS}
 
 # Those that code asks for one by one.
