@@ -85,8 +85,8 @@ list: $(READY) ## all studies with their questions
 ui: $(READY) ## browse all runs in MLflow: PORT=5000
 	@$(BIN)/harness ui --port $(call quoted,$(PORT))
 
-data: $(READY) ## fetch and check a data set: DATASET=mnist
-	@$(BIN)/harness data $(call quoted,$(DATASET))
+data: $(READY) ## fetch, check and show a data set: DATASET=mnist, npz:faces.npz, images:folder/, SET="dataset_args.resize=32"
+	@$(BIN)/harness data $(call quoted,$(DATASET)) $(foreach s,$(SET),--set $(call quoted,$s))
 
 check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check .

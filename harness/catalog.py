@@ -5,7 +5,7 @@ package a reference does (`harness.references`), and an installed package may of
 """
 
 import importlib
-import math
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from harness import references
+from harness.arguments import Argument
 from harness.errors import UserError, unknown
 
 KINDS = ("pseudo", "pmf", "density")
@@ -49,50 +50,6 @@ class Scale(NamedTuple):
             case ("pseudo" | "pmf" | "density") as kind, _, of if of:
                 return cls(kind, of)
         raise UserError(f"scale must be written as 'density on v/255', of the kinds {', '.join(KINDS)}; got {text!r}")
-
-
-@dataclass(frozen=True)
-class Argument:
-    """An argument of a named thing that a study may set: one of `choices`, or else of the kind that its default is of.
-
-    Attributes:
-        default: True or False; a whole number; a tuple of one or more of them; or a real number, for a finite one above 0.
-        choices: The only values that it takes; any of the kind if there are none.
-        least: The smallest whole number that it takes.
-        later: True if it was added when ids of its thing were in use: it is part of an id only where it is not the default.
-    """
-
-    default: Any
-    choices: tuple[Any, ...] = ()
-    least: int = 1
-    later: bool = False
-
-    def fault(self, name: str, value: object) -> str:
-        """Return what is wrong with a value, or an empty text."""
-        if self.choices:
-            return "" if value in self.choices else str(unknown(name, value, map(str, self.choices)))
-        match self.default:
-            case bool():
-                right, kind = isinstance(value, bool), "True or False"
-            case int():
-                right, kind = self._is_whole(value), f"a whole number of at least {self.least}"
-            case tuple():
-                right = isinstance(value, tuple | list) and len(value) > 0 and all(map(self._is_whole, value))
-                kind = f"a tuple of one or more whole numbers of at least {self.least}, such as {self.default}"
-            case _:
-                right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-                kind = "a finite number above 0"
-        return "" if right else f"{name} must be {kind}, got {value!r}"
-
-    def one_form(self, value: Any) -> Any:
-        """Return a value as ids have it: 1 and 1.0 are the same real number, but their JSON texts differ."""
-        if value in self.choices:
-            return self.choices[self.choices.index(value)]
-        return float(value) if isinstance(self.default, float) and type(value) is int else value
-
-    def _is_whole(self, value: object) -> bool:
-        """Return whether this is a whole number that the argument takes."""
-        return isinstance(value, int) and not isinstance(value, bool) and self.least <= value < 2**31
 
 
 @dataclass(frozen=True)
@@ -208,6 +165,12 @@ DATASETS: Mapping[str, DatasetEntry] = {
         "harness.data.shapes:shapes", arguments={"channels": Argument(1, (1, 3)), "size": Argument(64, (32, 64))}
     ),
 }
+# Data files of the user's own, by the word before the colon of `npz:faces.npz` (`harness.references.files`).
+DATA_FILES: Mapping[str, Entry] = {
+    "npz": Entry("harness.data.arrays:from_npz"),
+    "images": Entry("harness.data.pictures:from_pictures", arguments={"resize": Argument(None)}),
+    "idx": Entry("harness.data.idx:from_idx"),
+}
 OPTIMIZERS: Mapping[str, Entry] = {
     "adam": Entry("harness.training.optimizers:Adam"),
     "adamw": Entry("harness.training.optimizers:Adam", {"decoupled": True}),
@@ -240,7 +203,9 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "precision": ("fp32", "tf32", "bf16"),
     "evaluation": ("validation", *EVALUATIONS),
 }
-ARGUMENTS = {"likelihood_args": "likelihood", "network_args": "network"}  # fields that hold the arguments of another's
+FILES: Mapping[str, Mapping[str, Entry]] = {"dataset": DATA_FILES}  # the fields that take data files
+# The fields that hold the arguments of what another field names.
+ARGUMENTS = {"dataset_args": "dataset", "likelihood_args": "likelihood", "network_args": "network"}
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -254,10 +219,14 @@ def names(kind: str) -> tuple[str, ...]:
 def pinned(kind: str, given: Any) -> str:
     """Return a name as a spec keeps it: that of an entry as it is, a reference (or a class, or an offered name) with its digest.
 
+    The name of data files has the digest of their bytes.
+
     Raises:
-        UserError: neither an entry nor a reference that can be found.
+        UserError: neither an entry nor a reference nor a file that can be found.
     """
     table, open_ = TABLES[kind]
+    if isinstance(given, str) and takes_file(kind, given):
+        return given if references.is_pinned(given) else references.pin_file(given)
     if isinstance(given, str) and (given in table or (open_ and references.is_pinned(given))):
         return given
     if open_ and isinstance(given, str) and not references.is_reference(given):
@@ -265,9 +234,15 @@ def pinned(kind: str, given: Any) -> str:
     if open_ and (callable(given) or (isinstance(given, str) and references.is_reference(given))):
         return references.pin(given)
     fault = unknown(kind, given, names(kind))
-    if open_ and "." in str(given):
-        raise UserError(f"{fault}\none of your own is named as 'file.py:Name'")
+    if open_ and re.search(r"[./]", str(given)):
+        forms = "".join(f", {what} as '{form}:...'" for form, what in references.FORMS_IN_WORDS.items()) if kind in FILES else ""
+        raise UserError(f"{fault}\none of your own is named as 'file.py:Name'{forms}")
     raise fault
+
+
+def takes_file(kind: str, name: str) -> bool:
+    """Return whether a name is that of data files, and for a field that takes them."""
+    return kind in FILES and references.is_file(name)
 
 
 def pinned_in(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,8 +255,8 @@ def pinned_in(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def entry(kind: str, name: str) -> Entry | None:
-    """Return the entry of a name; None if it is a reference."""
-    return TABLES[kind][0].get(name)
+    """Return the entry of a name; None if it is a reference. That of data files is the one of their form."""
+    return FILES[kind][name.partition(":")[0]] if takes_file(kind, name) else TABLES[kind][0].get(name)
 
 
 def load(entry: Entry) -> Any:

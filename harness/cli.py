@@ -63,8 +63,9 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="all studies with their questions")
     init_command = commands.add_parser("init", help="write a first study of your own into this folder")
     init_command.add_argument("name", nargs="?", default="first_study", help="of the study; first_study unless said")
-    data_command = commands.add_parser("data", help="fetch and check a data set")
-    data_command.add_argument("dataset", nargs="?", default="mnist")
+    data_command = commands.add_parser("data", help="fetch, check and show a data set")
+    data_command.add_argument("dataset", nargs="?", default="mnist", help="mnist, npz:faces.npz, images:folder/, file.py:name, ...")
+    data_command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="dataset_args.resize=32")
     ui_command = commands.add_parser("ui", help="browse all runs in MLflow, on this machine only")
     ui_command.add_argument("--port", type=int, default=5000)
     _bench(commands.add_parser("bench", help="how fast a training step is here, and whether it became slower"))
@@ -165,14 +166,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         case "init":
             console.print(study.write_first(options.name), soft_wrap=True, highlight=False, markup=False)
         case "data":
-            from harness import data
+            from harness import data, figures
 
-            dataset = data.load_dataset(options.dataset, say=console.print)
-            counts = ", ".join(f"{s.name} {len(s):,}" for s in (dataset.train, dataset.validation, dataset.test))
-            console.print(
-                f"{dataset.name}: {counts} images of {' x '.join(map(str, dataset.image_shape))}; digest {dataset.digest[:12]}",
-                highlight=False,
-            )
+            spec = study.data_set(options.dataset, options.set)
+            dataset = data.load_dataset(spec.dataset, console.print, spec.dataset_args)
+            for line in data.in_words(dataset):
+                console.print(line, soft_wrap=True, highlight=False, markup=False)
+            console.print(f"some of them: {figures.write_contact_sheet(dataset)}", soft_wrap=True, highlight=False, markup=False)
         case "ui":
             from harness.tracking import server
 

@@ -17,7 +17,7 @@ HARNESS = paths.PROJECT / "harness"
 # From the cellar up. A room imports from lower steps only.
 STAIRS = (
     {"errors", "paths"},
-    {"provenance", "resources", "stats", "stores", "references", "scores"},
+    {"provenance", "resources", "stats", "stores", "references", "scores", "arguments"},
     {"devices", "catalog"},
     {"spec", "kernels"},
     {"models", "data"},
@@ -38,6 +38,7 @@ DOORS = {
     "mlflow": {"tracking"},
     "scipy": {"stats"},
     "torchvision": {"data"},
+    "PIL": {"data"},
     "ray": {"executors"},
     "submitit": {"executors"},
     "sqlalchemy": {"stores"},

@@ -77,7 +77,13 @@ def test_as_a_process() -> None:
 
 def test_digits_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data", "digits"]) == 0
-    assert "train 1,197, validation 300, test 300 images of 8x8" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "digits: train 1,197, validation 300, test 300 images, grey, 8 x 8 (height x width)" in said
+    assert "levels: 0 to 255, 17 of 256 occur; 48." in said
+    assert "classes: 10 (0: 178, 1: 182" in said
+    assert "equal images: none" in said
+    sheet = Path(said.splitlines()[-1].removeprefix("some of them: "))
+    assert sheet.read_bytes().startswith(b"\x89PNG")
 
 
 def test_commands_and_options_are_frozen() -> None:
@@ -96,7 +102,7 @@ def test_commands_and_options_are_frozen() -> None:
         "doctor": ["--arms", "--budget", "--set", "name"],
         "list": [],
         "init": ["name"],
-        "data": ["dataset"],
+        "data": ["--set", "dataset"],
         "ui": ["--port"],
         "bench": ["kind"],
     }

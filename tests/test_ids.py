@@ -59,7 +59,14 @@ def test_a_search_on_record_keeps_its_trials(name: str) -> None:
 
 def test_what_came_later_counts_once_it_is_set() -> None:
     later = [f for f in TrialSpec.__dataclass_fields__.values() if f.metadata.get("later")]
-    assert {f.name for f in later} == {"learning_rate_schedule", "learning_rate_warmup", "clip_norm", "ema_decay", "patience"}
+    assert {f.name for f in later} == {
+        "dataset_args",
+        "learning_rate_schedule",
+        "learning_rate_warmup",
+        "clip_norm",
+        "ema_decay",
+        "patience",
+    }
     assert LATER == {"later": True}
     plain = TrialSpec()
     assert set(plain.identity) == set(FIELDS) - {f.name for f in later}

@@ -28,6 +28,7 @@ LANE_FIELDS = {
 # A spec and one other value for every field.
 OTHERS = {
     "dataset": (TrialSpec(), "digits"),
+    "dataset_args": (TrialSpec(dataset=f"{EXAMPLES}/own_data/shapes.py:shapes"), {"side": 12}),
     "fit_on": (TrialSpec(), "train+validation"),
     "likelihood": (TrialSpec(), "mse"),
     "likelihood_args": (TrialSpec(likelihood="bernoulli"), {"binarisation": "static"}),

@@ -101,7 +101,7 @@ def _from_run(trial: TrialRun) -> Model:
     if spec.references:
         with trial.file(references.FILE) as code:
             references.from_record(code.read_text(encoding="utf-8"))
-    image_shape = load_dataset(spec.dataset, say=lambda _: None).image_shape
+    image_shape = load_dataset(spec.dataset, lambda _: None, spec.dataset_args).image_shape
     with trial.file(WEIGHTS) as weights:
         vae = read_network(spec, image_shape, weights)
     scores, history = dict(trial.record.metrics), table(trial.history())

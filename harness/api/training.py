@@ -62,7 +62,7 @@ def train(spec: TrialSpec, *, device: str = "auto", progress: bool = True) -> Mo
 def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
     """Return the trained model, with progress shown on a line."""
     torch_device = devices.named(device)
-    data = load_dataset(spec.dataset, say=line.show)
+    data = load_dataset(spec.dataset, line.show, spec.dataset_args)
     check_trials([spec], data, say=line.show)
     if spec.evaluation != "validation":
         for words in left_out(rows_with(spec.metrics), data.counts):

@@ -41,7 +41,8 @@ def compare(console: Console, name: str = STUDY, budget: str = BUDGET, interleav
     plan = study.load_study(name)
     assert isinstance(plan, Ablation)
     trials, epochs = len(plan.cells(budget)), plan.budgets[budget].epochs
-    steps = epochs * -(-len(load_dataset(plan.base.dataset).fit_on(plan.base.fit_on)) // plan.base.batch_size)
+    images = load_dataset(plan.base.dataset, arguments=plan.base.dataset_args).fit_on(plan.base.fit_on)
+    steps = epochs * -(-len(images) // plan.base.batch_size)
     threads = devices.cores()
     console.print(
         f"{name}, {budget} budget; every {EVERY_S:g} s it stands still for {REFERENCE}, {threads} threads",

@@ -1,6 +1,10 @@
-"""Data sets of the user's own: what a function returns, checked and split. Shapes: N images, H rows, W columns."""
+"""Data sets of the user's own: what a function or files give, checked and split.
+
+Shapes: N images, C channels, H rows, W columns.
+"""
 
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,83 +13,113 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness import references
 from harness.data.disjoint import in_words, shared
-from harness.data.splits import Data, Split
-from harness.errors import UserError
+from harness.data.levels import as_levels
+from harness.data.splits import Data, Say, Split
+from harness.errors import HarnessError, UserError
 
 PARTS = ("train", "validation", "test")
-TENTHS = (8, 1, 1)  # of the images, by part, where the function names no splits
+TENTHS = (8, 1, 1)  # of the images, by part, where no splits are given
 FEWEST = 10  # images of a part
 FORM = "images, or (images, labels), or a mapping of images and, if there are any, labels, train, validation, test"
 
 
-def from_function(name: str, function: Callable[[], Any]) -> Data:
+def from_function(name: str, function: Callable[..., Any], arguments: Mapping[str, Any], say: Say) -> Data:
     """Return the data set that a user's function gives.
 
     Args:
         name: Of the function, for messages.
-        function: Takes nothing. It returns images, or (images, labels), or a mapping with `images` and, if there are any, `labels`
-            and the indices `train`, `validation` and `test` of each split. Images are uint8, (N, H, W) or (N, 1, H, W); labels are
-            whole numbers, (N,). Without splits an image goes where the digest of its bytes sends it, 80 of 100 to train and 10 to
-            each of the others, so equal images go to one split.
+        function: Takes the arguments as keywords. It returns images, or (images, labels), or a mapping, as `from_given` takes it.
+        arguments: The trial's `dataset_args`.
+        say: Takes what is said of the images.
 
     Raises:
-        UserError: It raises an error, or returns something else; the message says what came.
+        UserError: It takes no such arguments, raises an error, or returns something else; the message says what came.
     """
+    takes = inspect.signature(function)
     try:
-        given = function()
+        takes.bind(**arguments)
+    except TypeError as fault:
+        known = ", ".join(takes.parameters) or "none"
+        raise UserError(f"{name} does not take dataset_args={dict(arguments)}: {fault}\nit takes: {known}") from None
+    try:
+        given = function(**arguments)
+    except HarnessError:
+        raise
     except Exception as fault:  # it is the user's code, which may raise anything
         raise UserError(f"{name}: {type(fault).__name__}: {fault}") from fault
     if given is None:
         raise UserError(f"{name} must return {FORM}; got None: is a return missing?")
-    parts: Mapping[str, Any] = given if isinstance(given, Mapping) else {"images": given}
     if isinstance(given, tuple) and len(given) == 2:
-        parts = dict(zip(("images", "labels"), given, strict=True))
-    strange = parts.keys() - {"images", "labels", *PARTS}
-    if "images" not in parts or strange:
-        came = f"a mapping of {', '.join(map(str, parts))}" if isinstance(given, Mapping) else type(given).__name__
-        raise UserError(f"{name} must return {FORM}; got {came}")
-    images = _images(name, parts["images"])
-    labels = None if parts.get("labels") is None else _labels(name, parts["labels"], len(images))
-    chosen = {part: _indices(name, part, parts[part], len(images)) for part in PARTS if part in parts}
+        given = dict(zip(("images", "labels"), given, strict=True))
+    return from_given(name, given if isinstance(given, Mapping) else {"images": given}, say)
+
+
+def from_given(name: str, given: Mapping[str, Any], say: Say) -> Data:
+    """Return the data set of a mapping.
+
+    Args:
+        name: Of what gave it, for messages; its last part becomes the data set's.
+        given: `images` as `as_levels` takes them and, if there are any, `labels`, whole numbers of at least 0, (N,), and the
+            indices `train`, `validation` and `test` of each split, (n,). Without splits an image goes where the digest of its bytes
+            sends it, 80 of 100 to train and 10 to each of the others, so equal images go to one split.
+        say: Takes a line about equal images, images in no split, and images that are taken in another form.
+
+    Raises:
+        UserError: Something else is in it; the message says what came.
+    """
+    strange = given.keys() - {"images", "labels", *PARTS}
+    if "images" not in given or strange:
+        raise UserError(f"{name} must give {FORM}; got a mapping of {', '.join(map(str, given)) or 'nothing'}")
+    images = as_levels(name, given["images"], say)
+    labels = None if given.get("labels") is None else _labels(name, given["labels"], len(images))
+    chosen = {part: _indices(name, part, given[part], len(images)) for part in PARTS if part in given}
     if chosen and len(chosen) < len(PARTS):
         raise UserError(f"{name} names the splits {', '.join(chosen)}: give all of {', '.join(PARTS)}, or none")
-    chosen = chosen or _by_content(images)
+    digests = digests_of(images)
+    _say_equal(name, digests, say)
+    unused = len(images) - len(set(np.concatenate(list(chosen.values())).tolist())) if chosen else 0
+    if unused:
+        say(f"{name}: {unused:,} of {len(images):,} images are in no split")
+    hint = "" if chosen else f"; of {len(images)} images a tenth is in the smaller splits: give more, or splits of your own"
+    chosen = chosen or by_content(digests)
     for part, indices in chosen.items():
         if len(indices) < FEWEST:
-            raise UserError(f"{name}: the {part} split has {len(indices)} images, at least {FEWEST} are needed")
+            raise UserError(f"{name}: the {part} split has {len(indices)} images, at least {FEWEST} are needed{hint}")
     splits = {
         part: Split(part, torch.from_numpy(images[own]).flatten(1), None if labels is None else torch.from_numpy(labels[own]))
         for part, own in chosen.items()
     }
     _check_apart(name, splits)
+    _, channels, height, width = images.shape
     content = [images, *([] if labels is None else [labels]), *chosen.values()]
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in content)).hexdigest()
-    plain = re.sub(r"\W+", "_", name.rpartition(":")[2])
-    return Data(name=plain, image_shape=(1, *images.shape[1:]), digest=digest, disjoint=True, **splits)
+    # Square grey images came first, so that digests on record are without their shape.
+    shape = [] if channels == 1 and height == width else [np.array((channels, height, width))]
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in [*shape, *content])).hexdigest()
+    return Data(name=plain_name(name), image_shape=(channels, height, width), digest=digest, disjoint=True, **splits)
 
 
-def _images(name: str, given: Any) -> npt.NDArray[np.uint8]:
-    """Return images as an array, uint8 (N, H, W)."""
-    images = np.asarray(given)
-    if images.ndim == 4 and images.shape[1] == 1:
-        images = images[:, 0]
-    if images.dtype != np.uint8 or images.ndim != 3:
-        shown = f"{images.dtype} {images.shape}"
-        if images.size and np.issubdtype(images.dtype, np.number):
-            shown += f", values {images.min():g} to {images.max():g}"
-        hint = "\nfloats in [0, 1]: (255 * images).round().astype('uint8')" if np.issubdtype(images.dtype, np.floating) else ""
-        raise UserError(f"{name} must give grey images as uint8 (N, H, W) with levels 0..255, got {shown}{hint}")
-    if images.shape[1] != images.shape[2]:
-        raise UserError(f"{name}: images must be square, got {images.shape[1]} x {images.shape[2]} pixels")
-    return images
+def plain_name(name: str) -> str:
+    """Return what a data set is called in the names of files.
+
+    >>> plain_name("npz:faces.npz@1f2e3d4c5b6a"), plain_name("data.py:faces"), plain_name("mnist")
+    ('faces_npz', 'faces', 'mnist')
+    """
+    return re.sub(r"\W+", "_", references.label(name).rpartition(":")[2])
 
 
 def _labels(name: str, given: Any, images: int) -> npt.NDArray[np.int64]:
     """Return labels as an array, int64 (N,)."""
     labels = np.asarray(given)
     if labels.shape != (images,) or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{name}: labels must be whole numbers, one per image, ({images},); got {labels.dtype} {labels.shape}")
+        named = "\nof names: np.unique(labels, return_inverse=True)[1]" if labels.dtype.kind in "US" else ""
+        raise UserError(
+            f"{name}: labels must be whole numbers, one per image, ({images},); got {labels.dtype} {labels.shape}{named}"
+        )
+    if labels.min() < 0:
+        first = int(np.flatnonzero(labels < 0)[0])
+        raise UserError(f"{name}: labels must be at least 0, got labels[{first}] = {labels[first]}")
     return labels.astype(np.int64)
 
 
@@ -93,19 +127,44 @@ def _indices(name: str, part: str, given: Any, images: int) -> npt.NDArray[np.in
     """Return the indices of a split's images."""
     indices = np.asarray(given)
     if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
-        raise UserError(f"{name}: {part} must be indices of images, (n,); got {indices.dtype} {indices.shape}")
+        mask = f"\nof a mask: np.flatnonzero({part})" if indices.dtype == bool else ""
+        raise UserError(f"{name}: {part} must be indices of images, (n,); got {indices.dtype} {indices.shape}{mask}")
     if indices.size and not (indices.min() >= 0 and indices.max() < images):
         raise UserError(f"{name}: {part} has indices {indices.min()} to {indices.max()}, there are {images} images")
+    rows, counts = np.unique(indices, return_counts=True)
+    if (counts > 1).any():
+        raise UserError(f"{name}: {part} must have each index once, got {rows[counts > 1][0]} {counts[counts > 1][0]} times")
     return indices.astype(np.int64)
 
 
-def _by_content(images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.int64]]:
+def digests_of(images: npt.NDArray[np.uint8]) -> list[bytes]:
+    """Return the sha256 of each image's bytes."""
+    return [hashlib.sha256(image.tobytes()).digest() for image in images]
+
+
+def tenths_of(digests: list[bytes]) -> npt.NDArray[np.int64]:
+    """Return which tenth of all images, 0..9, each belongs to by its digest, (N,)."""
+    return np.array([int.from_bytes(digest[:8]) % 10 for digest in digests], dtype=np.int64)
+
+
+def by_content(digests: list[bytes]) -> dict[str, npt.NDArray[np.int64]]:
     """Return the indices of each split's images, by the digest of each image."""
-    tenth = np.array([int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8]) % 10 for image in images])
-    ends = np.cumsum(TENTHS)
+    tenths, ends = tenths_of(digests), np.cumsum(TENTHS)
     return {
-        part: np.flatnonzero((tenth >= end - width) & (tenth < end)) for part, width, end in zip(PARTS, TENTHS, ends, strict=True)
+        part: np.flatnonzero((tenths >= end - width) & (tenths < end)) for part, width, end in zip(PARTS, TENTHS, ends, strict=True)
     }
+
+
+def _say_equal(name: str, digests: list[bytes], say: Say) -> None:
+    """Say how many images equal an earlier one, and the first that does."""
+    first: dict[bytes, int] = {}
+    equal = [(row, twin) for row, digest in enumerate(digests) if (twin := first.setdefault(digest, row)) != row]
+    if equal:
+        row, twin = equal[0]
+        say(
+            f"{name}: {len(equal):,} of {len(digests):,} images equal an earlier one, the first: images[{row}] = images[{twin}]; "
+            "equal images are in one split"
+        )
 
 
 def _check_apart(name: str, splits: Mapping[str, Split]) -> None:

@@ -10,13 +10,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import catalog, paths, provenance
+from harness import catalog, paths, provenance, references
 from harness.evidence.schema import canonical, sha256_of
 
 if TYPE_CHECKING:
     from harness.data import Data, Split
 
 DIFF = "code.diff"  # the file that holds what the commit does not
+MOST_FILES = 16  # of the user's own whose digests stand in each manifest
 PACKAGED = "package:"  # begins the name of a raw file that an installed package brings
 
 
@@ -93,7 +94,7 @@ def data(dataset: "Data", name: str, classifier: str) -> dict[str, Any]:
         "name": name,
         "digest": dataset.digest,
         "files": {file: sha256_of(path) for file, path in raw_files(name).items()}
-        or "none: a function gave the images, which the digests of the splits cover",
+        or "not listed: many pictures, or what a function made; the digests of the splits cover them",
         "counts": {part: len(split) for part, split in splits.items()},
         "splits": {part: split_digest(split) for part, split in splits.items()},
         "classifier": classifier or "none: the images are too few",
@@ -107,7 +108,13 @@ def split_digest(split: "Split") -> str:
 
 
 def raw_files(name: str) -> dict[str, Path]:
-    """Return the raw files of a data set of the catalog, by their path in the data folder; none of one that a function makes."""
+    """Return the raw files of a data set by their names in a manifest.
+
+    Those of the catalog's are paths in the data folder, those of the user's own absolute ones, unless more than `MOST_FILES`.
+    """
+    if references.is_file(name):
+        own = references.files_of(name.partition(":")[0], references.find_file(name))
+        return {path.as_posix(): path for path in own.values()} if len(own) <= MOST_FILES else {}
     known = catalog.DATASETS.get(name)
     if known is None:
         return {}

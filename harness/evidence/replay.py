@@ -231,7 +231,7 @@ def _data_differences(manifest: Mapping[str, Any], spec: TrialSpec) -> list[str]
     """Return the splits of the data that are not those of the record."""
     from harness.executors.evaluation import dataset
 
-    kept, here = manifest["data"]["splits"], dataset(spec.dataset)
+    kept, here = manifest["data"]["splits"], dataset(spec.dataset, spec.dataset_args)
     if not isinstance(kept, Mapping):
         return []
     return [f"data: the {part} split is another" for part, digest in kept.items() if split_digest(getattr(here, part)) != digest]

@@ -1,6 +1,6 @@
 """The evaluation of a trained trial: its scores, and the files that its run keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,9 +35,9 @@ class Subject(NamedTuple):
 
 
 @cache
-def dataset(name: str) -> Data:
+def dataset(name: str, arguments: Mapping[str, Any]) -> Data:
     """Return a data set on the CPU, loaded once per process."""
-    return load_dataset(name, say=lambda _: None)
+    return load_dataset(name, lambda _: None, arguments)
 
 
 def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str, float]:
@@ -57,7 +57,7 @@ def evaluate(trial: Subject, files: Path, *, draw_all_figures: bool) -> dict[str
         evaluation = metrics.evaluate(spec, vae, data)
         scores = evaluation.scores
         common_bits = scores[COMMON_BITS.key]
-        subject = figures.Subject(spec, vae, dataset(spec.dataset), evaluation, history)
+        subject = figures.Subject(spec, vae, dataset(spec.dataset, spec.dataset_args), evaluation, history)
         list(figures.draw(subject, files / "figures", tuple(figures.FIGURES) if draw_all_figures else figures.AT_A_GLANCE))
         arrays: dict[str, Any] = _pictures(subject)
         np.savez_compressed(files / "pictures.npz", **arrays)

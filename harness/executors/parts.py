@@ -108,7 +108,7 @@ class PartTraining:
         self.part, self.job, self.device, self.checkpoints, self.saving = part, part.job, device, checkpoints, saving
         job = part.job
         devices.reset_peak_memory(device)
-        self.cohort = Cohort(job.specs, dataset(job.specs[0].dataset), device, job.execution)
+        self.cohort = Cohort(job.specs, dataset(job.specs[0].dataset, job.specs[0].dataset_args), device, job.execution)
         self.history: dict[str, list[Row]] = {s.id: [] for s in job.specs}
         self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
         self.trained_s = dict.fromkeys(self.history, 0.0)

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness import paths
 from harness.errors import UserError, unknown
+from harness.references.files import is_file, places_of
 from harness.references.sources import Source
 
 # What this process knows of the user's code: references are words, so what they stand for is kept beside them.
@@ -25,8 +26,8 @@ _IMPORTING = threading.RLock()  # sys.path and sys.modules are one per process
 
 
 def at_hand(pinned: str) -> bool:
-    """Return whether this process has the code behind a pinned reference."""
-    return pinned.partition("@")[2] in _SOURCES
+    """Return whether this process has the code behind a pinned reference, or knows where data files lie."""
+    return bool(places_of([pinned])) if is_file(pinned) else pinned.partition("@")[2] in _SOURCES
 
 
 def keep(source: Source) -> None:

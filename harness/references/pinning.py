@@ -15,6 +15,7 @@ from typing import Any
 
 from harness import paths
 from harness.errors import UserError, unknown
+from harness.references.files import is_file
 from harness.references.importing import keep, keep_object
 from harness.references.sources import DIGITS, Source, read_source
 
@@ -23,21 +24,21 @@ ENTRY_POINTS = "vae_harness"  # by which installed packages offer names: `"likel
 
 
 def is_reference(name: str) -> bool:
-    """Return whether a name is that of code of the user's own, not of a catalog's entry.
+    """Return whether a name is that of code of the user's own, not of a catalog's entry, nor of data files.
 
-    >>> is_reference("losses.py:StudentT"), is_reference("bce")
-    (True, False)
+    >>> is_reference("losses.py:StudentT"), is_reference("bce"), is_reference("npz:faces.npz")
+    (True, False, False)
     """
-    return ":" in name
+    return ":" in name and not is_file(name)
 
 
 def is_pinned(name: str) -> bool:
-    """Return whether a name is a reference that has the digest of its code.
+    """Return whether a name is a reference that has the digest of its code, or one of data files that has that of their bytes.
 
     >>> is_pinned("losses.py:StudentT@1f2e3d4c5b6a"), is_pinned("losses.py:StudentT"), is_pinned("adam@1f2e3d4c5b6a")
     (True, False, False)
     """
-    return re.fullmatch(rf"[^@]+:[^@]+@[0-9a-f]{{{DIGITS}}}", name) is not None
+    return re.fullmatch(rf"[^@]+:.+@[0-9a-f]{{{DIGITS}}}", name) is not None
 
 
 def label(name: str) -> str:
@@ -46,7 +47,7 @@ def label(name: str) -> str:
     >>> label("losses.py:StudentT@1f2e3d4c5b6a")
     'losses.py:StudentT'
     """
-    return name.partition("@")[0]
+    return re.sub(rf"@[0-9a-f]{{{DIGITS}}}$", "", name)
 
 
 def offered(kind: str) -> Mapping[str, str]:

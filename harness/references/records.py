@@ -1,10 +1,12 @@
-"""The code behind references as a text, to be kept with what was made by it."""
+"""The code behind references as a text, to be kept with what was made by it, and where data files lay."""
 
 import json
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from harness.errors import UserError
+from harness.references.files import adopt_places, places_of
 from harness.references.importing import adopt, sources_of
 from harness.references.sources import Source
 
@@ -12,19 +14,27 @@ FILE = "code.json"  # beside the weights of a trial
 
 
 def to_record(names: Iterable[str]) -> str:
-    """Return the code behind these references as JSON."""
-    sources = [{"module": s.module, "files": {n: c.decode() for n, c in s.files.items()}} for s in sources_of(names)]
-    return json.dumps(sources, indent=1)
+    """Return the code behind these references as JSON, and the places of those that are data files."""
+    names = tuple(names)
+    sources: list[dict[str, Any]] = [
+        {"module": s.module, "files": {n: c.decode() for n, c in s.files.items()}} for s in sources_of(names)
+    ]
+    places = [{"data": name, "path": path} for name, path in places_of(names).items()]
+    return json.dumps([*sources, *places], indent=1)
 
 
 def from_record(text: str) -> None:
-    """Take in the code of a record, so that references to it can be resolved here.
+    """Take in the code of a record, so that references to it can be resolved here, and where its data files lay.
 
     Raises:
         UserError: a file's name that is no path of a module.
     """
-    sources = [Source("", s["module"], {name: content.encode() for name, content in s["files"].items()}) for s in json.loads(text)]
+    entries = json.loads(text)
+    sources = [
+        Source("", s["module"], {name: content.encode() for name, content in s["files"].items()}) for s in entries if "module" in s
+    ]
     for name in (name for source in sources for name in source.files):
         if not re.fullmatch(r"(\w+/)*\w+\.py", name):
             raise UserError(f"{name!r} in {FILE} is no path of a module")
     adopt(sources)
+    adopt_places({entry["data"]: entry["path"] for entry in entries if "data" in entry})

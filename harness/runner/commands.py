@@ -66,7 +66,7 @@ def run_study(
     with stops.listening():
         try:
             with stops.allowed():
-                dataset = data.load_dataset(study.base.dataset, say=console.print)
+                dataset = data.load_dataset(study.base.dataset, console.print, study.base.dataset_args)
                 check_data(study, budget, dataset.counts)
                 for line in (*left_out(study.scores, dataset.counts), *histogram.notes(dataset)):
                     console.print(line, highlight=False, markup=False)

@@ -14,7 +14,7 @@ from harness.data import Data
 from harness.evidence import Witness
 from harness.executors import OutputDirs
 from harness.plans import PLAN_TAG
-from harness.queue import SearchTrial, TrialQueue
+from harness.queue import SearchTrial, TrialQueue, completed_runs
 from harness.report import AblationResults, SearchResults
 from harness.runner.driver import Driver
 from harness.runner.signals import Stopped, Stops
@@ -64,6 +64,12 @@ class Session:
         except Stopped:
             self.store.tracker.stop_study()
             raise
+
+    def say_other_images(self, runs: Mapping[str, str]) -> None:
+        """Say how many of these runs, by cell id, are of other images than today's, if any is."""
+        words = self.store.other_images(runs, self.origin["dataset.digest"])
+        if words:
+            self.console.print(words, highlight=False, markup=False)
 
     def train(
         self,
@@ -129,6 +135,7 @@ def _run_search(session: Session, search: Search) -> tuple[SearchResults, bool]:
     budget = session.store.budget
     plan = session.plan(likely(search, budget), alone=search.timed)
     with session.store.search_queue(search, search.batch_of(budget, plan.workers * plan.lanes)) as queue:
+        session.say_other_images(completed_runs(queue.store))
         trained = session.train(queue, plan, search.quality.key)
         return SearchResults.of(search, budget, queue), trained
 
@@ -167,6 +174,7 @@ def _run_look(session: Session, study: Ablation, part: str, seeds: int) -> tuple
         def keep_plan() -> str:
             return session.store.keep_plan(study, queue.store, data).head
 
+        session.say_other_images(queue.done())
         trained = session.train(queue, plan, SQUARED_ERROR.key, draw_all_figures, keep_plan)
         return session.store.results(study, queue, seeds), trained
 

@@ -113,6 +113,23 @@ class StudyStore:
             self.tracker.supersede(store.name, present, version)
         return record
 
+    def other_images(self, runs: Mapping[str, str], digest: str) -> str:
+        """Return in words how many of these runs, by cell id, are of other images than those of a digest; empty if none is.
+
+        The bytes of files and the code of a function are part of a trial's id, but what a function returns or a decoder makes of a
+        picture is not.
+        """
+        known = {cell: record.tags.get("dataset.digest", digest) for cell, record in self.tracker.results(runs).items()}
+        others = sorted({other[:12] for other in known.values() if other != digest})
+        count = sum(other != digest for other in known.values())
+        if not others:
+            return ""
+        return (
+            f"careful: {count} of {len(known)} trials on record had other images, of the digest {' or '.join(others)}; "
+            f"today's have {digest[:12]}\n"
+            "they are not trained again: for that, change the code that gives the images, if only a version number"
+        )
+
     def results(self, study: Ablation, queue: AblationQueue, seeds: int | None = None) -> AblationResults:
         """Return what is on record of an ablation, and count the look if verdicts come of it.
 

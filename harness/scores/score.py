@@ -42,6 +42,8 @@ NEEDS: Mapping[str, str] = {
     "patience": "early stopping (patience)",
 }
 
+ASKED_FOR = frozenset({"average", "patience"})  # needs that a trial has only if it asks: where none does, nothing is missing
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -94,6 +96,11 @@ class Score:
     def name(self) -> str:
         """The key without the images, such as `elbo` for `elbo/validation` and `test/elbo`."""
         return "/".join(part for part in self.key.split("/") if part != self.images)
+
+    @property
+    def asked_for(self) -> bool:
+        """True if only a trial has it that asks for what it needs."""
+        return bool(ASKED_FOR & set(self.needs))
 
     @property
     def curve(self) -> bool:

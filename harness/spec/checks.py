@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness import catalog
+from harness import catalog, references
 from harness.errors import unknown
 from harness.spec.arguments import Arguments
 
@@ -92,11 +92,12 @@ def arguments_of(spec: "TrialSpec", name: str) -> tuple[Arguments, list[str]]:
         return Arguments(given), []
     known = entry.arguments
     faults = [
-        f"{of} {thing!r} takes no argument {key!r}" + f"; it takes: {', '.join(known) or 'none'}"
+        f"{of} {references.label(thing)!r} takes no argument {key!r}" + f"; it takes: {', '.join(known) or 'none'}"
         for key in given
         if key not in known
     ]
     values: dict[str, Any] = {key: given.get(key, argument.default) for key, argument in known.items()}
+    values = {key: value for key, value in values.items() if value is not None}
     faults += filter(None, (known[key].fault(f"{name}.{key}", value) for key, value in values.items()))
     return Arguments({key: known[key].one_form(value) for key, value in values.items()}), faults
 

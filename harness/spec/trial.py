@@ -24,8 +24,9 @@ class TrialSpec:
     value per lane, so that trials which differ only in them train together.
 
     Structure:
-        dataset, fit_on: which images, and whether to fit on the 50k training images or on them and the 10k validation
-            images (to compare with published numbers; nothing may then be selected on validation).
+        dataset, dataset_args, fit_on: which images, with the arguments of a data set that takes some, and whether to fit on the
+            training images (MNIST: 50k) or on them and the validation images (10k; to compare with published numbers; nothing may
+            then be selected on validation).
         likelihood, likelihood_args: the reconstruction loss, and its arguments: `sigma` of `mse` (1 by default), `binarisation` of
             `bernoulli` (`dynamic`, `static` or `threshold`).
         network, network_args, hidden, activation, latent: `hidden` gives the encoder's widths (the decoder mirrors them), of
@@ -42,7 +43,8 @@ class TrialSpec:
 
     dataset, likelihood, network, activation and objective are names of the package (`harness.catalog`) or references to code of
     the user's own (`harness.references`): `losses.py:StudentT`, `my_package.losses:StudentT`, or the class or function itself. A
-    reference is kept with the digest of its code, so other code is another trial.
+    reference is kept with the digest of its code, so other code is another trial. A data set may also be files, `npz:faces.npz`,
+    `images:folder/` or `idx:folder/`, which are kept with the digest of their bytes.
 
     Lane:
         seed: the only source of randomness: initial weights, order, noise.
@@ -78,6 +80,7 @@ class TrialSpec:
     """
 
     dataset: str = "mnist"
+    dataset_args: Mapping[str, Any] = field(default=NO_ARGUMENTS, metadata=LATER)
     fit_on: str = "train"
     likelihood: str = "bce"
     likelihood_args: Mapping[str, Any] = NO_ARGUMENTS
@@ -172,9 +175,9 @@ class TrialSpec:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The references to code of the user's own, in all fields."""
+        """The references to code and data files of the user's own, in all fields."""
         named = [getattr(self, name) for name in catalog.TABLES]
-        return tuple(name for name in (*named, *self.metrics) if references.is_reference(name))
+        return tuple(name for name in (*named, *self.metrics) if references.is_reference(name) or references.is_file(name))
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
@@ -182,8 +185,9 @@ class TrialSpec:
         return values
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the spec with the code that it refers to, so that another process or machine has both."""
-        return _restored, ({name: getattr(self, name) for name in FIELDS}, references.sources_of(self.references))
+        """Pickle the spec with the code that it refers to, so that another process or machine has both, and where its data lie."""
+        values, named = {name: getattr(self, name) for name in FIELDS}, self.references
+        return _restored, (values, references.sources_of(named), references.places_of(named))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrialSpec":
@@ -253,9 +257,10 @@ class TrialSpec:
         return replace(self.cohort, activation="identity", likelihood="bce", likelihood_args=NO_ARGUMENTS)
 
 
-def _restored(values: Mapping[str, Any], sources: tuple[references.Source, ...]) -> TrialSpec:
-    """Return a spec that was pickled, and take in the code that came with it."""
+def _restored(values: Mapping[str, Any], sources: tuple[references.Source, ...], places: Mapping[str, str]) -> TrialSpec:
+    """Return a spec that was pickled, and take in the code and the places of data that came with it."""
     references.adopt(sources)
+    references.adopt_places(places)
     return TrialSpec(**values)
 
 

@@ -8,7 +8,7 @@ from harness.scores import SCORES, Score
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
 from harness.study.files import names, questions, write_first
 from harness.study.loading import LoadedStudy, check, load, load_study
-from harness.study.overrides import Overrides
+from harness.study.overrides import Overrides, data_set
 from harness.study.protocol import Study
 from harness.study.search import Search
 from harness.study.space import OneOf, Real, Whole, Widths
@@ -33,6 +33,7 @@ __all__ = [
     "Whole",
     "Widths",
     "check",
+    "data_set",
     "load",
     "load_study",
     "names",

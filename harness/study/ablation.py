@@ -121,6 +121,9 @@ class Ablation:
         datasets = sorted({spec.dataset for spec in specs.values()})
         if len(datasets) > 1:
             raise UserError(f"arms are compared on one data set, got {', '.join(datasets)}")
+        arguments = {repr(spec.dataset_args): None for spec in specs.values()}
+        if len(arguments) > 1:
+            raise UserError(f"arms are compared on one data set, got dataset_args {' and '.join(arguments)}")
         if self.objective is not None:
             objective = look_up(self.scores, self.objective, "score")
             comparable(objective, specs, f"objective {self.objective!r} ranks all arms", self.scores)

@@ -94,6 +94,20 @@ def apply(study: Ablation | Search, overrides: Overrides) -> tuple[Ablation | Se
     return changed, _suffix([*texts, _arms_text(arms)] if overrides.arms else texts)
 
 
+def data_set(name: str, settings: Sequence[str]) -> TrialSpec:
+    """Return a trial of a data set, with the arguments of it that settings such as `dataset_args.resize=32` give.
+
+    Raises:
+        UserError: there is no such data set, it takes no such argument, or a setting is about something else.
+    """
+    others = [setting for setting in settings if not setting.strip().startswith("dataset_args.")]
+    faults = [f"--set {setting}: a data set takes its own arguments alone, such as dataset_args.resize=32" for setting in others]
+    values = {} if faults else _values(settings, (), faults)
+    if faults:
+        raise UserError("\n".join(faults))
+    return TrialSpec(dataset=name).derive(**values)
+
+
 def _parts(text: str) -> list[str]:
     """Return a text cut at its commas, except those within brackets or quotes."""
     parts, depth, quote = [""], 0, ""

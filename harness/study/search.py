@@ -14,7 +14,8 @@ from harness.study.scores import comparable, rows_with, take_metrics
 from harness.study.space import OneOf, Real, Space, Suggest, Whole, Widths, check, conditional, corners, fields
 from harness.study.strategy import MODEL_BASED, PRUNERS, SAMPLERS, Constraint, Pruner, SearchBudget
 
-FIXED = ("dataset", "fit_on", "seed", "epochs", "evaluation")  # fields that define the comparison and so cannot be searched
+# Fields that define the comparison and so cannot be searched.
+FIXED = ("dataset", "dataset_args", "fit_on", "seed", "epochs", "evaluation")
 GP_TRIALS = 200  # with more trials a Gaussian process takes seconds to fit
 BATCH = 8  # the most trials that a model-based sampler suggests at once
 MOST_REFITS = 3
@@ -63,7 +64,7 @@ class Search:
             raise UserError(f"fit_on={self.base.fit_on!r}: nothing is left to select on")
         for name in self.space:
             look_up(dict.fromkeys(FIELDS), name.partition(".")[0], "field of a trial")
-            if name in FIXED:
+            if name.partition(".")[0] in FIXED:
                 raise UserError(f"space {name!r}: it says what is compared and cannot be searched")
         if not self.space:
             raise UserError("a search needs a space")

@@ -7,17 +7,20 @@ import torch
 
 from harness import catalog
 from harness.data import Data, load_dataset
+from harness.data.disjoint import in_words, shared
 from harness.testing.rules import Contract
 
 
-def check_dataset(given: Any) -> None:
+def check_dataset(given: Any, **arguments: Any) -> None:
     """Raise an error if a data set breaks its contract.
 
     A function of the user's own returns images, or (images, labels), or a mapping of `images`, `labels`, `train`, `validation` and
-    `test` (`harness.data.own`), and the same each time it is called.
+    `test` (`harness.data.own`), and the same each time it is called. No image is in two splits, byte for byte, and each split has
+    labels or none has.
 
     Args:
-        given: A name of the catalog, a reference, or the function.
+        given: A name of the catalog, data files such as `npz:faces.npz`, a reference, or the function.
+        arguments: Those of the data set, a trial's `dataset_args`.
 
     Raises:
         ContractError: The rule that it breaks first.
@@ -26,7 +29,7 @@ def check_dataset(given: Any) -> None:
     """
     contract, name = Contract(given, "dataset"), catalog.pinned("dataset", given)
     with contract.calling("it"):
-        data, again = (load_dataset(name, say=lambda _: None) for _ in range(2))
+        data, again = (load_dataset(name, lambda _: None, arguments) for _ in range(2))
     check_data(contract, data)
     if data.digest != again.digest:
         contract.broken("it must give the same images each time", "two digests", "fix the seed of whatever it draws")
@@ -34,10 +37,16 @@ def check_dataset(given: Any) -> None:
 
 def check_data(contract: Contract, data: Data) -> None:
     """Check the splits of a data set that is loaded."""
-    for split in (data.train, data.validation, data.test):
+    splits = (data.train, data.validation, data.test)
+    if len({split.labels is None for split in splits}) > 1:
+        without = ", ".join(split.name for split in splits if split.labels is None)
+        contract.broken("each split must have labels, or none", f"none of {without}", "give them of all images, or None")
+    for split in splits:
         levels, labels = split.levels, split.labels
         contract.shape(f"the {split.name} images", levels, (len(split), math.prod(data.image_shape)), "(N, P)")
         if levels.dtype != torch.uint8:
             contract.broken("images must be uint8", levels.dtype, "give grey levels 0..255")
         if labels is not None and (labels.shape != (len(split),) or labels.dtype != torch.int64 or labels.min() < 0):
             contract.broken("labels must be int64 of at least 0, one per image", f"{labels.dtype} {tuple(labels.shape)}", "or None")
+    if twice := shared(splits):
+        contract.broken("no image may be in two splits", f"\n{in_words(twice)}", "give each image to one split")

@@ -1,6 +1,7 @@
-"""The contract of a likelihood. Shapes: S lanes, B images, P pixels, K outputs per pixel, N points."""
+"""The contract of a likelihood. Shapes: S lanes, B images, P pixels, K outputs per pixel, N points, C channels that are coupled."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,8 +15,9 @@ from harness.testing.rules import Contract, normal
 
 LANES, IMAGES, PIXELS = 2, 3, 5
 MASS = 1e-3  # that the whole probability may be off
-POINTS = {1: 20_001, 2: 401}  # of the real line or of [0, 1], for each of so many pixels
+POINTS = {1: 20_001, 2: 401, 3: 81}  # of the real line or of [0, 1], for each of so many values
 DRAWS, FARTHEST = 4_000, 2.2  # draws, and sqrt(draws) times the distance of their distribution: more has p = 1e-4
+BLOCK = 2**17  # combinations of points at once
 LARGE = (10.0, 89.0, 300.0)  # outputs for which all must be finite in float32, in which exp overflows from 89 on
 
 
@@ -49,16 +51,21 @@ def check_likelihood(given: Any, /, **arguments: Any) -> None:
         scale = spec.scale
     else:
         _check_members(contract, given, scale=hasattr(given, "scale"))
-        likelihood = given if hasattr(given, "noise") and hasattr(given, "misfit") else OwnLikelihood(given)
+        whole = all(hasattr(given, name) for name in ("noise", "misfit", "channels"))
+        likelihood = given if whole else OwnLikelihood(given)
         scale = Scale.parse(given.scale)
     with contract.calling("it"):
         _check_shapes(contract, likelihood)
-        for seed in range(4):
-            if scale.kind != "pseudo":
-                for pixels in POINTS:
-                    _check_mass(contract, likelihood, scale, pixels, seed)
-                _check_draws(contract, likelihood, scale, seed)
-            _check_levels(contract, likelihood, seed)
+        if (likelihood.channels or 1) > 1:
+            _check_pixels(contract, likelihood)
+            _check_channels(contract, likelihood, scale)
+        else:
+            for seed in range(4):
+                if scale.kind != "pseudo":
+                    for pixels in (1, 2):
+                        _check_mass(contract, likelihood, scale, pixels, seed)
+                    _check_draws(contract, likelihood, scale, seed)
+                _check_levels(contract, likelihood, seed)
         _check_large(contract, likelihood)
 
 
@@ -70,6 +77,11 @@ def _check_members(contract: Contract, own: Any, *, scale: bool) -> None:
     outputs = getattr(own, "outputs", None)
     if not isinstance(outputs, int) or isinstance(outputs, bool) or outputs < 1:
         contract.broken("outputs must be the number of decoder outputs per pixel", repr(outputs), "add outputs: int = 1, or more")
+    channels = getattr(own, "channels", None)
+    if channels is not None and (type(channels) is not int or channels not in POINTS):
+        contract.broken(
+            "channels must be the number of those that are coupled, at most 3", repr(channels), "leave it out if none are"
+        )
     if not scale:
         contract.broken("it must have a scale", "none", "add scale: str = 'density on v/255', or 'pmf on 0..255'")
     try:
@@ -86,7 +98,7 @@ def _outputs(likelihood: Likelihood, shape: tuple[int, ...], seed: int, size: fl
 
 def _check_shapes(contract: Contract, likelihood: Likelihood) -> None:
     """Check shapes, ranges and that lanes do not touch."""
-    shape = (LANES, IMAGES, PIXELS)
+    shape = (LANES, IMAGES, PIXELS * (likelihood.channels or 1))
     levels = (normal(*shape).abs() * 100).round().clamp(0, MAX_LEVEL).double()
     out = _outputs(likelihood, shape, 0)
     with contract.calling("observe"):
@@ -115,19 +127,17 @@ def _check_shapes(contract: Contract, likelihood: Likelihood) -> None:
     )
 
 
-def _grid(contract: Contract, likelihood: Likelihood, scale: Scale, out: tuple[Tensor, ...], pixels: int) -> _Grid:
-    """Return the points of a pixel over all of the support; on the real line most of them are where the samples are."""
+def _grid(contract: Contract, likelihood: Likelihood, scale: Scale, out: tuple[Tensor, ...], n: int, channel: int = 0) -> _Grid:
+    """Return the points of a value over all of the support, n if it is continuous; on the line most are where samples are."""
     if scale.of.startswith("{0,1}"):
         return _Grid(torch.tensor([0.0, 1.0]).double(), torch.ones(2).double())
     match scale.of:
         case "0..255":
             return _Grid(torch.arange(MAX_LEVEL + 1).double() / MAX_LEVEL, torch.ones(MAX_LEVEL + 1).double())
         case "(v+u)/256":
-            n = POINTS[pixels]
             return _Grid((torch.arange(n).double() + 0.5) / n, torch.full((n,), 1 / n).double())
         case "v/255":
-            n = POINTS[pixels]
-            draws = likelihood.sample(torch.Generator().manual_seed(1), *(o[..., :1].expand(1, 400, 1) for o in out)).flatten()
+            draws = likelihood.sample(torch.Generator().manual_seed(1), *(o.expand(1, 400, -1) for o in out))[0, :, channel]
             low, centre, high = draws.double().quantile(torch.tensor([0.25, 0.5, 0.75]).double())
             spread = ((high - low) / 2).clamp_min(1e-6)
             angle = math.pi * ((torch.arange(n).double() + 0.5) / n - 0.5)  # x = centre + spread tan(angle), so tails are covered
@@ -139,22 +149,27 @@ def _grid(contract: Contract, likelihood: Likelihood, scale: Scale, out: tuple[T
     )
 
 
-def _masses(likelihood: Likelihood, grid: _Grid, out: tuple[Tensor, ...], pixels: int) -> Tensor:
-    """Return the probability of every point of a grid, or of every pair of points for two pixels, (N,) or (N^2,)."""
-    if pixels == 1:
-        x, widths = grid.points[:, None], grid.widths
-    else:
-        x = torch.cartesian_prod(grid.points, grid.points)
-        widths = torch.cartesian_prod(grid.widths, grid.widths).prod(-1)
-    log_p = likelihood.log_prob(x[None], *(o.expand(1, len(x), o.shape[-1]) for o in out))[0]
-    return log_p.exp() * widths
+def _masses(log_prob: Callable[..., Tensor], grids: Sequence[_Grid], out: Sequence[Tensor]) -> Tensor:
+    """Return the probability of every combination of one point of each grid, (N, N, ...), in the precision of the outputs."""
+    first, *others = (_Grid(*(t.to(out[0].dtype) for t in grid)) for grid in grids)
+    inner, widths = torch.zeros(1, 0, dtype=out[0].dtype), torch.ones(1, dtype=out[0].dtype)
+    for points, width in others:
+        inner = torch.cat([inner.repeat_interleave(len(points), 0), points.repeat(len(inner))[:, None]], 1)
+        widths = (widths[:, None] * width).flatten()
+    masses = []
+    for points, width in zip(*(t.split(max(1, BLOCK // len(inner))) for t in first), strict=True):
+        x = torch.cat([points.repeat_interleave(len(inner))[:, None], inner.repeat(len(points), 1)], 1)
+        log_p = log_prob(x[None], *(o.expand(1, len(x), o.shape[-1]) for o in out))[0]
+        masses.append(log_p.exp() * (width[:, None] * widths).flatten())
+    return torch.cat(masses).view([len(grid.points) for grid in grids])
 
 
 def _check_mass(contract: Contract, likelihood: Likelihood, scale: Scale, pixels: int, seed: int) -> None:
     """Check that the probability over the whole support is 1, of one pixel and of two."""
     own = _outputs(likelihood, (1, 1, 1), seed)
     out = tuple(o.expand(1, 1, pixels) if i < likelihood.outputs else o for i, o in enumerate(own))
-    mass = _masses(likelihood, _grid(contract, likelihood, scale, own, pixels), out, pixels).sum().item()
+    grid = _grid(contract, likelihood, scale, own, POINTS[pixels])
+    mass = _masses(likelihood.log_prob, [grid] * pixels, out).sum().item()
     if not abs(mass - 1) <= MASS:
         values = ", ".join(f"{o.item():.3g}" for o in own)
         whole = f"the probability of {'a pixel' if pixels == 1 else 'two pixels'} must be 1 over {scale.of}"
@@ -165,14 +180,75 @@ def _check_mass(contract: Contract, likelihood: Likelihood, scale: Scale, pixels
 def _check_draws(contract: Contract, likelihood: Likelihood, scale: Scale, seed: int) -> None:
     """Check that samples are distributed as log_prob says, by the largest distance of the distribution functions."""
     out = _outputs(likelihood, (1, 1, 1), seed)
-    grid = _grid(contract, likelihood, scale, out, 1)
-    function = _masses(likelihood, grid, out, 1).cumsum(0)
+    grid = _grid(contract, likelihood, scale, out, POINTS[1])
+    function = _masses(likelihood.log_prob, [grid], out).cumsum(0)
     draws = likelihood.sample(torch.Generator().manual_seed(2), *(o.expand(1, DRAWS, 1) for o in out)).flatten().double()
     share = torch.searchsorted(draws.sort().values, grid.points + grid.widths.clamp_max(1e-6) / 2, right=True) / DRAWS
     distance = math.sqrt(DRAWS) * (share - function).abs().max().item()
     if not distance <= FARTHEST:
         found = f"{DRAWS} draws at a distance of {distance / math.sqrt(DRAWS):.3f} (allowed: {FARTHEST / math.sqrt(DRAWS):.3f})"
         contract.broken("samples must be distributed as log_prob says", found, "check sample against log_prob")
+
+
+def _check_pixels(contract: Contract, likelihood: Likelihood) -> None:
+    """Check that the log-probability of two pixels of coupled channels is the sum of theirs."""
+    channels = likelihood.channels or 1
+    out = _outputs(likelihood, (1, 1, 2 * channels), 0)
+    x = likelihood.sample(torch.Generator().manual_seed(0), *out)
+    alone = [
+        likelihood.log_prob(*(t if t.shape[-1] == 1 else t.unflatten(-1, (channels, 2))[..., pixel] for t in (x, *out)))
+        for pixel in range(2)
+    ]
+    fix = "images are flat, channel by channel: x.unflatten(-1, (channels, -1))"
+    contract.equal(
+        "log_prob must be the sum of what each pixel has", likelihood.log_prob(x, *out), sum(alone, x.new_zeros(())), fix
+    )
+
+
+def _check_channels(contract: Contract, likelihood: Likelihood, scale: Scale) -> None:
+    """Check the whole probability of a pixel whose channels are coupled, and that draws have the joint distribution.
+
+    The number of combinations is the third power of the points', so that it is computed for one set of outputs, in float32. Joint
+    distribution functions are compared at five points of every channel.
+    """
+    channels = likelihood.channels or 1
+    out = tuple(o.float() for o in _outputs(likelihood, (1, 1, channels), 0))
+    if scale.kind != "pseudo":
+        grids = [_grid(contract, likelihood, scale, out, POINTS[channels], c) for c in range(channels)]
+        masses = _masses(likelihood.log_prob, grids, out)
+        mass = masses.sum(dtype=torch.float64).item()
+        if not abs(mass - 1) <= MASS:
+            contract.broken(
+                f"the probability of a pixel must be 1 over {scale.of}", f"{mass:.4g}", "keep all constants of the density"
+            )
+        draws = likelihood.sample(torch.Generator().manual_seed(2), *(o.expand(1, DRAWS, -1) for o in out))[0].double()
+        inside, ends = torch.ones(1, DRAWS, dtype=torch.bool), []
+        for c, grid in enumerate(grids):
+            masses = masses.cumsum(c, dtype=torch.float64)
+            at = torch.searchsorted(grid.points, draws[:, c].quantile(torch.arange(1, 6).double() / 6)).clamp_max(
+                len(grid.points) - 1
+            )
+            ends.append(at)
+            below = draws[:, c] <= (grid.points + grid.widths.clamp_max(1e-6) / 2)[at][:, None]
+            inside = (inside[:, None] & below).flatten(0, 1)
+        function = masses[torch.meshgrid(*ends, indexing="ij")].flatten()
+        distance = (inside.double().mean(1) - function).abs().max().item()
+        if not math.sqrt(DRAWS) * distance <= FARTHEST:
+            found = f"{DRAWS} draws at a distance of {distance:.3f} (allowed: {FARTHEST / math.sqrt(DRAWS):.3f})"
+            contract.broken("samples must be distributed as log_prob says", found, "check sample against log_prob")
+    levels = torch.arange(MAX_LEVEL + 1).float()
+    some = levels[:: 25 * channels][None, None, :channels]
+    log_pmf = likelihood.log_pmf(some, *out)
+    if log_pmf is None:
+        return
+    if scale == Scale("pmf", "0..255"):
+        same = likelihood.log_prob(likelihood.observe(some, 0.5), *out)
+        contract.equal("log_pmf must be log_prob of the levels", log_pmf, same, "or leave log_pmf out")
+    else:
+        grid = _Grid(levels, torch.ones_like(levels))
+        mass = _masses(likelihood.log_pmf, [grid] * channels, out).sum(dtype=torch.float64).item()  # type: ignore[arg-type]  # it has one
+        if not abs(mass - 1) <= MASS:
+            contract.broken("log_pmf must sum to 1 over the levels 0..255 of a pixel", f"{mass:.4g}", "or leave log_pmf out")
 
 
 def _check_levels(contract: Contract, likelihood: Likelihood, seed: int) -> None:
@@ -192,11 +268,11 @@ def _check_levels(contract: Contract, likelihood: Likelihood, seed: int) -> None
 
 def _check_large(contract: Contract, likelihood: Likelihood) -> None:
     """Check that nothing overflows for large outputs, nor do gradients."""
-    levels = torch.tensor([0.0, 100.0, MAX_LEVEL])[None, None]
+    levels = torch.tensor([0.0, 100.0, MAX_LEVEL]).repeat(likelihood.channels or 1)[None, None]
     x = likelihood.observe(levels, torch.full_like(levels, 0.5))
     n = likelihood.outputs + likelihood.shared
     for size in (sign * size for size in LARGE for sign in (-1.0, 1.0)):
-        out = [torch.full((1, 1, 3 if k < likelihood.outputs else 1), size, requires_grad=True) for k in range(n)]
+        out = [torch.full((1, 1, levels.shape[-1] if k < likelihood.outputs else 1), size, requires_grad=True) for k in range(n)]
         for call, value in {"log_prob": likelihood.log_prob(x, *out).sum(), "mean": likelihood.mean(*out).sum()}.items():
             contract.finite(f"{call} for outputs of {size:g}", value, "clamp log scales before exp")
             for gradient in torch.autograd.grad(value, out, allow_unused=True) if value.requires_grad else ():

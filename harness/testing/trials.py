@@ -7,6 +7,8 @@ from typing import Any
 
 from harness import catalog, paths, provenance, references
 from harness.data import Data
+from harness.errors import UserError
+from harness.models.vae import likelihood_of
 from harness.spec import TrialSpec
 from harness.testing.datasets import check_dataset
 from harness.testing.functions import check_activation, check_objective
@@ -27,7 +29,7 @@ WORDS = {"metrics": "score"}  # for messages
 
 
 def check_trials(specs: Iterable[TrialSpec], data: Data, say: Callable[[str], None] = print) -> None:
-    """Raise an error if something of the user's own that these trials refer to breaks its contract.
+    """Raise an error if something of the user's own that these trials refer to breaks its contract, or does not fit the data.
 
     What has passed is noted in mlruns/checked by the digest of its code and of the harness's, and not checked again.
 
@@ -38,8 +40,9 @@ def check_trials(specs: Iterable[TrialSpec], data: Data, say: Callable[[str], No
 
     Raises:
         ContractError: The rule that is broken first.
-        UserError: A reference that cannot be imported.
+        UserError: A reference that cannot be imported, or a likelihood for images of other channels.
     """
+    specs = list(specs)
     things: dict[tuple[str, str, str], dict[str, Any]] = {}
     for spec in specs:
         own = [(kind, getattr(spec, kind)) for kind in catalog.TABLES if kind in CHECKS]
@@ -61,3 +64,16 @@ def check_trials(specs: Iterable[TrialSpec], data: Data, say: Callable[[str], No
             CHECKS[kind](name, **arguments)
             passed.parent.mkdir(parents=True, exist_ok=True)
             passed.write_text(f"{kind} {name} {words}\n", encoding="utf-8")
+    for spec in specs:
+        _check_channels(spec, data)
+
+
+def _check_channels(spec: TrialSpec, data: Data) -> None:
+    """Raise an error if a trial's likelihood is for images of other channels than those of the data."""
+    channels, (given, _, _) = likelihood_of(spec).channels, data.image_shape
+    if channels not in (None, given):
+        raise UserError(
+            f"the likelihood {references.label(spec.likelihood)} is for images of {channels} channel{'s' * (channels != 1)}, "
+            f"{references.label(data.name)} has {given}\n"
+            f"give likelihood_args.channels={given} if it takes that, or another likelihood: discretized_logistic takes any number"
+        )

@@ -43,7 +43,7 @@ def export(spec: TrialSpec, weights: Path, folder: Path) -> Tensor:
 
     Return two images of the test set as an example, floats on [0, 1], (2, P).
     """
-    data = load_dataset(spec.dataset, say=lambda _: None)
+    data = load_dataset(spec.dataset, lambda _: None, spec.dataset_args)
     levels, vae = data.test.levels[:2].float(), build(spec, data.image_shape)
     vae.load_state_dict(torch.load(weights, weights_only=True))
     _write(Encoder(vae), levels, folder / "encoder.pt2")

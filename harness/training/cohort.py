@@ -29,8 +29,8 @@ from harness.training.step import BoundStep, Chunk, Execution, LaneConstants, St
 from harness.training.stopping import Groups, Patience
 from harness.training.validation import Validation
 
-# The traced steps of this process, by the cohorts of their lanes, the number of images, the device, whether they are compiled, and
-# whether they use our own kernel.
+# The traced steps of this process, by the cohorts of their lanes, the number of images and their shape, the device, whether they
+# are compiled, and whether they use our own kernel.
 _PROGRAMS: dict[tuple[Any, ...], TracedStep] = {}
 
 
@@ -262,7 +262,8 @@ class Cohort:
         tensors = (self.params, *self.state.slots.values())
         lanes = tuple(s.cohort.derive(epochs=1, evaluation="quick") for s in self.lanes)
         compiled = self.execution == "compiled"
-        key = (lanes, self.config.extras, len(self.levels), self.device, compiled, matmul.worthwhile(self.device))
+        images = (len(self.levels), self.data.image_shape)
+        key = (lanes, self.config.extras, images, self.device, compiled, matmul.worthwhile(self.device))
         if key not in _PROGRAMS:
             _PROGRAMS[key] = TracedStep(self.config, tensors, self._constants(), chunk, compiled=compiled)
             self.step_compile_s += _PROGRAMS[key].seconds

@@ -168,7 +168,8 @@ class Adam:
         if state.step.device.type != "cpu":
             _apply_each(self, params, grads, state.of(self), rates)
             return
-        tensors = (params, grads, *state.of(self))
+        # That kernel reads gradients as they lie in memory, whatever their strides: those of stacked linear layers are transposed.
+        tensors = (params, [g.contiguous() for g in grads], *state.of(self))
         for lane, (rate, decay) in enumerate(zip(rates.learning_rate.tolist(), rates.weight_decay.tolist(), strict=True)):
             of_lane = [[t[lane] for t in group] for group in tensors]
             fused_adam(*of_lane, step=state.step, settings=self.kernel, learning_rate=rate, weight_decay=decay)

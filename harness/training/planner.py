@@ -195,7 +195,7 @@ def _answer(link: Connection, task: Probe) -> None:
     end_with_parent()
     devices.one_thread()
     try:
-        link.send(tuple(probe(task, load_dataset(task.spec.dataset, say=lambda _: None))))
+        link.send(tuple(probe(task, load_dataset(task.spec.dataset, lambda _: None, task.spec.dataset_args))))
     except Exception as fault:  # whatever it is, the driver says it in words
         link.send(f"{type(fault).__name__}: {fault}")
 

@@ -262,6 +262,9 @@ def test_a_node_takes_over_the_drivers_feature_classifier(tmp_path: Path, monkey
     worker._take_over(DriverEnvironment("", "", folders[0].parent).features("digits"))
     assert [(folders[1] / f"{name}-0123-v1.pt").read_bytes() for name in ("digits", "mnist")] == [b"the driver's", b"the node's"]
     assert len(list(folders[1].iterdir())) == 2
+    (folders[0] / "faces_npz-0123-v1.pt").write_bytes(b"of images of one's own")
+    sent = DriverEnvironment("", "", folders[0].parent).features("npz:faces.npz@1f2e3d4c5b6a")
+    assert sent == {"faces_npz-0123-v1.pt": b"of images of one's own"}
 
 
 def test_without_a_cluster_one_is_started_here_and_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

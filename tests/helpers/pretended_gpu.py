@@ -30,6 +30,7 @@ from harness.models.vae import Pass, side_by_side
 from harness.spec import TrialSpec
 from harness.training import optimizers
 from harness.training.batches import CHUNK, noisy
+from harness.training.extras import Extras
 from harness.training.step import Chunk, LaneConstants, StepConfig, flat, trace
 
 GPU = "gpu"  # the name of the pretended device
@@ -48,6 +49,7 @@ def one_of_each() -> list[TrialSpec]:
         *(TrialSpec(network=name) for name in NETWORKS),
         *(TrialSpec(optimizer=name, weight_decay=0.1) for name in OPTIMIZERS),
         *(TrialSpec(precision=name) for name in catalog.names("precision")),
+        TrialSpec(clip_norm=1.0, ema_decay=0.999),
     ]
 
 
@@ -138,11 +140,11 @@ def _in_bfloat16(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def traced(specs: Sequence[TrialSpec], objective: Objective | None = None) -> tuple[GraphModule, list[Tensor]]:
     """Return the graph of a step of these trials, one per lane, on the pretended device, and the tensors it takes."""
     shape, lanes = specs[0], len(specs)
-    optimizer = OPTIMIZERS[shape.optimizer]
+    optimizer, extras = OPTIMIZERS[shape.optimizer], Extras.of(specs)
     with FakeTensorMode() as mode, torch.device(GPU):
         vae = side_by_side(specs, (1, 28, 28))
         params = list(vae.parameters())
-        state = (params, *optimizers.start(optimizer, params).slots.values())
+        state = (params, *optimizers.start(optimizer, params, extras.slots).slots.values())
         rates = torch.zeros(CHUNK, lanes)
         chunk = Chunk(
             batch=torch.zeros(CHUNK, lanes, shape.batch_size, dtype=torch.long),
@@ -150,13 +152,13 @@ def traced(specs: Sequence[TrialSpec], objective: Objective | None = None) -> tu
             u=torch.zeros(CHUNK, lanes, *((shape.batch_size, PIXELS) if any(map(noisy, specs)) else (1, 1))),
             beta=torch.zeros(CHUNK, lanes),
             learning_rate=rates,
-            factors=optimizer.factors(torch.arange(1, CHUNK + 1), rates),
+            factors=torch.cat((optimizer.factors(torch.arange(1, CHUNK + 1), rates), torch.zeros(CHUNK, sum(extras), lanes)), 1),
             history=torch.zeros(CHUNK, 3, lanes),
         )
         levels = torch.zeros(IMAGES, PIXELS, dtype=torch.uint8)
         constants = LaneConstants(levels=levels, weight_decay=torch.zeros(lanes), free_bits=torch.zeros(lanes))
         at = torch.zeros(1, dtype=torch.long)
-    config = StepConfig(vae, objective or OBJECTIVES[shape.objective], optimizer, shape.precision)
+    config = StepConfig(vae, objective or OBJECTIVES[shape.objective], optimizer, shape.precision, extras)
     with mode, warnings.catch_warnings():  # a tensor that the step makes is on the CPU again if the step does not say where
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # the step compares addresses of its images
         return trace(config, state, constants, chunk, at), flat(state, constants, chunk, at)

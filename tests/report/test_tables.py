@@ -68,6 +68,18 @@ def test_what_no_trial_has_is_left_out_with_the_reason() -> None:
     assert tables.left_out(results_of(), shown) == []
 
 
+def test_what_no_arm_asked_for_is_not_missed_and_what_one_has_is_shown() -> None:
+    asked = tuple(key for key, row in SCORES.items() if row.asked_for)
+    assert {"ema/test/elbo", "ema/test/common_bits", "train/best_epoch"} < set(asked)
+    shown = [score for scores in compared(STUDY.scores).values() for score in scores]
+    none = results_of(without=asked)
+    assert tables.left_out(none, shown) == []
+    assert not any("averaged" in heading for heading in tables.native_headings(none))
+    headings, (rows, *_) = tables.native_headings(results_of()), tables.native_rows(results_of())
+    assert "ELBO, averaged weights (nats) ↑" in headings
+    assert all(len(row) == len(headings) for row in rows[1])
+
+
 def test_tier_b_says_which_likelihood_has_none() -> None:
     results = results_of()
     bce, mse = tables.own_rows(results, [SCORES["test/own_bits"]])

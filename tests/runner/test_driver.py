@@ -89,6 +89,24 @@ def test_arms_of_a_mixed_group_train_together(tmp_path: Path) -> None:
     assert one_result_per_cell(PAIR, start, tracker)
 
 
+def test_a_trial_that_stops_early_counts_and_frees_the_others(tmp_path: Path) -> None:
+    """Also if the driver is killed when the trial beside it has finished."""
+    base = PAIR.base.derive(batch_size=32, learning_rate=1e-2, latent=8)  # its sixth epoch is worse than the fifth
+    budgets = {"default": Budget(epochs=7, seeds=(0,), evaluation="validation")}
+    plan = replace(PAIR, base=base, arms={"early": {"patience": 1}, "late": {"patience": 7}}, budgets=budgets)
+    together = Plan(1, 2, frozenset(), frozenset(), "")
+    tracker = MemoryTracker()
+    start = Start(plan, tracker, lanes=2, together=together, queue=dying(after=1))
+    with pytest.raises(Kill):
+        start.go(tmp_path)
+    assert start.said.getvalue().count("stopped after 6 of 7 epochs") == 1
+    again = Start(plan, tracker, lanes=2, together=together).go(tmp_path)
+    assert one_result_per_cell(plan, again, tracker)
+    early, late = (run["metrics"] for run in tracker.runs.values())
+    assert (early["train/best_epoch"], late["train/best_epoch"]) == (5, 7)
+    assert early["elbo/validation"] < late["elbo/validation"]
+
+
 @pytest.mark.parametrize("after", range(4))
 def test_a_kill_between_finish_and_tell_loses_nothing(after: int, tmp_path: Path) -> None:
     tracker = MemoryTracker()

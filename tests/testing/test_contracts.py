@@ -35,6 +35,8 @@ SHAPE = (1, 8, 8)
         ("mse", {"sigma": 0.05}),
         ("bernoulli", {"binarisation": "static"}),
         ("bernoulli", {"binarisation": "threshold"}),
+        ("logistic_mixture", {"components": 1}),
+        pytest.param("logistic_mixture", {"channels": 3, "components": 2}, marks=pytest.mark.slow),  # all 256^3 colours
         (STUDENT_T, {"df": 3.0}),
         (STUDENT_T, {"df": 1.0}),  # Cauchy's: no mean and no variance
     ],
@@ -222,6 +224,81 @@ def test_the_minimum_keeps_the_contract_as_an_object_and_as_a_class() -> None:
         check_likelihood(TwoPercent)
 
 
+@dataclass(frozen=True)
+class Coupled:
+    """Two channels, the second of which is centred half as far from 1/2 as the first."""
+
+    scale: str = "density on v/255"
+    outputs: int = 1
+    channels: int = 2
+
+    def log_prob(self, x: Tensor, a: Tensor) -> Tensor:
+        first, second = x.unflatten(-1, (2, -1)).unbind(-2)
+        m = a.sigmoid().unflatten(-1, (2, -1)).unbind(-2)
+        normal = torch.distributions.Normal(0.0, 0.1, validate_args=False)
+        return (normal.log_prob(first - m[0]) + normal.log_prob(second - m[1] - first / 2 + 0.25)).sum(-1)
+
+    def mean(self, a: Tensor) -> Tensor:
+        return a.sigmoid()
+
+    def sample(self, generator: torch.Generator, a: Tensor) -> Tensor:
+        first, second = (
+            (a.sigmoid() + 0.1 * torch.randn(a.shape, generator=generator, dtype=a.dtype)).unflatten(-1, (2, -1)).unbind(-2)
+        )
+        return torch.cat([first, second + first / 2 - 0.25], -1)
+
+
+class OnePercentOfAPixel(Coupled):
+    def log_prob(self, x: Tensor, a: Tensor) -> Tensor:
+        return super().log_prob(x, a) + 0.00995 * x.shape[-1] / 2
+
+
+class SampledApart(Coupled):
+    """Each channel has the right distribution by itself."""
+
+    def sample(self, generator: torch.Generator, a: Tensor) -> Tensor:
+        one, other = (super(SampledApart, self).sample(generator, a).unflatten(-1, (2, -1)) for _ in range(2))
+        return torch.stack([one[..., 0, :], other[..., 1, :]], -2).flatten(-2)
+
+
+class Interleaved(Coupled):
+    """The channels of a pixel side by side."""
+
+    def log_prob(self, x: Tensor, a: Tensor) -> Tensor:
+        x, a = (t.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2) for t in (x, a))
+        return super().log_prob(x, a)
+
+
+class LevelsOfOneChannel(Coupled):
+    def log_pmf(self, v: Tensor, a: Tensor) -> Tensor:
+        return (0 * v - 5.5452).unflatten(-1, (2, -1))[..., 0, :].sum(-1)
+
+
+class ManyChannels(Coupled):
+    def __init__(self) -> None:
+        super().__init__(channels=4)
+
+
+COUPLED = {
+    OnePercentOfAPixel: "the probability of a pixel must be 1 over v/255, got 1.01\n",
+    SampledApart: "samples must be distributed as log_prob says",
+    Interleaved: "log_prob must be the sum of what each pixel has",
+    LevelsOfOneChannel: "log_pmf must sum to 1 over the levels 0..255 of a pixel, got 256\n",
+    ManyChannels: "channels must be the number of those that are coupled, at most 3, got 4",
+}
+
+
+@pytest.mark.parametrize("broken", COUPLED, ids=lambda kind: kind.__name__)
+def test_a_likelihood_of_coupled_channels_that_breaks_a_rule_is_refused(broken: type) -> None:
+    with pytest.raises(ContractError) as fault:
+        check_likelihood(broken())
+    assert COUPLED[broken] in str(fault.value)
+
+
+def test_a_likelihood_of_coupled_channels_keeps_the_contract() -> None:
+    check_likelihood(Coupled())
+
+
 # -------------------------------------------------------------------------------- networks that do not
 
 
@@ -371,12 +448,8 @@ def good() -> Any:
     return images(), np.arange(200) % 3
 
 
-def floats() -> Any:
-    return images() / 255.0
-
-
-def oblong() -> Any:
-    return images()[:, :, :7]
+def standardised() -> Any:
+    return images() / 255.0 - 0.5
 
 
 def overlapping() -> Any:
@@ -406,14 +479,13 @@ def words() -> Any:
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (floats, r"must give grey images as uint8 \(N, H, W\) with levels 0..255, got float64 \(200, 8, 8\), values 0 to 1"),
-        (oblong, "images must be square, got 8 x 7 pixels"),
+        (standardised, r"levels 0..255 or floats in \[0, 1\], got float64 \(200, 8, 8\), values -0.5 to 0.5, the first beyond"),
         (overlapping, "5 images of the validation split are in the train split too"),
         (some_splits, "names the splits train: give all of"),
         (too_few, "split has . images, at least 10 are needed"),
         (fewer_labels, r"labels must be whole numbers, one per image, \(200,\); got int64 \(199,\)"),
         (changing, "the same images each time"),
-        (words, "with levels 0..255, got <U5"),
+        (words, "must be uint8 levels or floats in .*, got <U5"),
     ],
 )
 def test_a_data_set_that_breaks_a_rule_is_refused_with_what_came(broken: Any, message: str) -> None:

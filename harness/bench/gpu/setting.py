@@ -57,7 +57,7 @@ class Setting:
     @cached_property
     def data(self) -> Data:
         """The data set of `base`."""
-        return load_dataset(self.base.dataset)
+        return load_dataset(self.base.dataset, arguments=self.base.dataset_args)
 
     @property
     def steps(self) -> int:

@@ -205,7 +205,7 @@ def drive(device: str, toy: bool) -> None:
     from harness.tracking import MlflowTracker
 
     plan, torch_device = arm(toy), devices.named(device)
-    images = data.load_dataset(plan.base.dataset)
+    images = data.load_dataset(plan.base.dataset, arguments=plan.base.dataset_args)
     session = Session(
         store=StudyStore("killed_once", "default", MlflowTracker("killed_once", "default", ""), ""),
         console=Console(width=160),

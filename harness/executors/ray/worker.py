@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from harness import devices, paths, provenance
+from harness.data.own import plain_name
 from harness.errors import MachineError
 from harness.executors.interrupts import INTERRUPTS, Stop
 from harness.executors.jobs import Epoch, Event, Finished, Job, Notice
@@ -67,11 +68,11 @@ class DriverEnvironment:
         return cls(provenance.code(), str(torch.__version__), paths.data())
 
     def features(self, dataset: str) -> dict[str, bytes]:
-        """Return the files of the feature classifiers of a data set by name, with which the driver's results are scored.
+        """Return the files of a data set's feature networks by name, with which the driver's results are scored.
 
         A classifier that is trained on another machine may differ.
         """
-        return {f.name: f.read_bytes() for f in (self.data / "features").glob(f"{dataset}-*.pt")}
+        return {f.name: f.read_bytes() for f in (self.data / "features").glob(f"{plain_name(dataset)}-*.pt")}
 
 
 @dataclass(frozen=True)

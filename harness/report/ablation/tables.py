@@ -105,7 +105,7 @@ def left_out(results: AblationResults, scores: Sequence[Score]) -> list[str]:
         arms = [arm for arm in results.arms if not results.has(arm, score.key)]
         for reason in dict.fromkeys(why(score, arm) for arm in arms):
             of = [arm for arm in arms if why(score, arm) == reason]
-            if reason:
+            if reason and not (score.asked_for and of == results.arms):
                 sentences.append(f"{score.label} {reason}: none for {'any arm' if of == results.arms else ', '.join(of)}.")
     return sentences
 
@@ -137,9 +137,17 @@ def difference_of(results: AblationResults, scores: Sequence[Score]) -> tuple[li
     return ["difference", *(s.heading for s in scores)], difference_rows(results, scores)
 
 
+def _native(results: AblationResults) -> list[Score]:
+    """Return the scores of the native table: those that are shown by default, and those that some arm asked for and has."""
+    asked = [
+        s for s in results.scores.values() if s.group == NATIVE and s.asked_for and any(results.has(a, s.key) for a in results.arms)
+    ]
+    return [*in_groups(results.scores, NATIVE), *asked, *in_groups(results.scores, TRUST)]
+
+
 def native_headings(results: AblationResults) -> list[str]:
     """Return the headings of `native_rows`."""
-    rows = in_groups(results.scores, NATIVE, TRUST)
+    rows = _native(results)
     return ["arm", *(f"{s.heading}, largest" if s == ELBO_MC_ERROR else s.heading for s in rows)]
 
 
@@ -153,7 +161,7 @@ def native_rows(results: AblationResults) -> list[tuple[str, list[list[str]]]]:
         worst = score == ELBO_MC_ERROR and results.has(arm, score.key)
         return number(max(results.by_seed(arm, score.key)), score.digits) if worst else cell(results, arm, score)
 
-    rows = in_groups(results.scores, NATIVE, TRUST)
+    rows = _native(results)
     return [(scale, [[arm, *(text(arm, score) for score in rows)] for arm in arms]) for scale, arms in results.scales.items()]
 
 
