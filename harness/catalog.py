@@ -132,14 +132,14 @@ LIKELIHOODS: Mapping[str, LikelihoodEntry] = {
     "beta_binomial": LikelihoodEntry(f"{_LEVELS}:BetaBinomial", scale=Scale("pmf", "0..255")),
     "categorical": LikelihoodEntry(f"{_LEVELS}:Categorical", scale=Scale("pmf", "0..255")),
 }
+_CONV = "harness.models.networks.convolutions:conv"
+_CONVOLUTIONS = {"widths": Argument((16, 32)), "kernel": Argument(4, least=2)}
+_MLP = {"norm": Argument(False, later=True), "residual": Argument(False, later=True)}
 NETWORKS: Mapping[str, NetworkEntry] = {
     "reference": NetworkEntry("harness.models.networks.mlp:reference"),
-    "mlp": NetworkEntry("harness.models.networks.mlp:mlp", hidden=(256, 128)),
-    "conv": NetworkEntry(
-        "harness.models.networks.convolutions:conv",
-        arguments={"widths": Argument((32, 64)), "kernel": Argument(3, least=2)},
-        of_lanes=False,
-    ),
+    "mlp": NetworkEntry("harness.models.networks.mlp:mlp", hidden=(256, 128), arguments=_MLP),
+    "conv": NetworkEntry(_CONV, arguments=_CONVOLUTIONS, of_lanes=False),
+    "resnet": NetworkEntry(_CONV, arguments={**_CONVOLUTIONS, "blocks": Argument(1)}, of_lanes=False),
 }
 ACTIVATIONS: Mapping[str, Entry] = {
     name: Entry(f"torch.nn.functional:{name}") for name in ("elu", "relu", "leaky_relu", "selu", "gelu", "silu", "mish")

@@ -68,7 +68,8 @@ struct Product {
     const float* b;
     long down, across;  // strides of b (k, n)
     float* c;
-    const Adam* adam;
+    const Adam* adam = nullptr;
+    bool add = false;  // to what is in c
 };
 
 struct Panel {  // `columns` columns of b from column `at` on: k rows, `wide` floats apart
@@ -104,7 +105,10 @@ static inline __attribute__((always_inline)) void tile(const Product& prod, Step
         for (int v = 0; v < V; v++) {
             long at = (i + r) * prod.n + panel.at + v * WIDTH;
             if (ADAM) prod.adam->step(at, sum[r][v], panel.columns - v * WIDTH);
-            else store(prod.c + at, sum[r][v], panel.columns - v * WIDTH);
+            else {
+                int columns = panel.columns - v * WIDTH;
+                store(prod.c + at, prod.add ? sum[r][v] + load(prod.c + at, columns) : sum[r][v], columns);
+            }
         }
 }
 
@@ -176,7 +180,8 @@ static long steps_of(const Product& prod, long i, int* which, unsigned* seen) {
     return count;
 }
 
-// Return at least so many bytes of memory that this thread keeps from call to call.
+// Return at least so many bytes of memory that this thread keeps from call to call, one piece for each use.
+template <int USE = 0>
 static char* workspace(size_t bytes) {
     static thread_local char* memory = nullptr;
     static thread_local size_t size = 0;
@@ -212,8 +217,8 @@ static bool multiply(const Product& prod) {
         long left = (prod.n - j + WIDTH - 1) / WIDTH, panels = (left + WIDEST - 1) / WIDEST;
         int vectors = (left + panels - 1) / panels, wide = vectors * WIDTH, columns = prod.n - j < wide ? prod.n - j : wide;
         const float* b = prod.b + j * prod.across;
-        // Sparse tiles read rows of b too few times for packing to be worthwhile.
-        bool unpacked = SPARSE && prod.across == 1 && columns == wide;
+        // Sparse tiles, and the few rows of a convolution's weights, read rows of b too few times for packing to be worthwhile.
+        bool unpacked = (SPARSE || prod.add) && prod.across == 1 && columns == wide;
         if (!unpacked) pack(b, prod.down, prod.across, prod.k, columns, wide, packed);
         columns_of<R, WIDEST, ADAM>(prod, steps, {unpacked ? b : packed, unpacked ? prod.down : wide, j, columns}, vectors);
         j += columns;
@@ -224,6 +229,11 @@ static bool multiply(const Product& prod) {
 using torch::stable::Tensor;
 
 static float* floats(const Tensor& t) { return (float*)t.data_ptr(); }
+
+static float* contiguous(const Tensor& t) {
+    STD_TORCH_CHECK(t.is_contiguous());
+    return floats(t);
+}
 
 static float* floats(const Tensor& t, long lane) { return floats(t) + lane * t.stride(0); }
 
@@ -257,10 +267,142 @@ static void adam(
     }
 }
 
+// Types of vectors at any address, in structs, because a template argument loses the attributes of its type.
+struct Vector { typedef unaligned_vec type; };
+struct Quad { typedef float type __attribute__((vector_size(4 * sizeof(float)), may_alias, aligned(sizeof(float)))); };
+struct Float { typedef float type; };
+
+// Call f<V>(i) for the floats from i on that V::type has, until `count` floats are done.
+template <class F>
+static inline void by_vectors(long count, F f) {
+    long i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) f.template operator()<Vector>(i);
+    for (; i + 4 <= count; i += 4) f.template operator()<Quad>(i);
+    for (; i < count; i++) f.template operator()<Float>(i);
+}
+
+constexpr long PATCHES = 48 * 1024;  // floats of a block of patches, which stays in the second cache
+
+// A convolution's geometry: images (height, width, channels), kernel, stride, zeros in front, and positions (down, across) of the
+// kernel, each with a patch of `size` values. A block of patches lies in a matrix whose rows are `wide` apart.
+struct Window {
+    long height, width, channels, kernel[2], stride[2], before[2], down, across;
+    long size = kernel[0] * kernel[1] * channels;
+    long wide = (size + WIDTH - 1) / WIDTH * WIDTH + WIDTH;
+    long block = (PATCHES / wide + 7) / 8 * 8;
+
+    // Call f(image values, patch values, count) for each run of values of the patches at positions first .. last - 1 that are
+    // neighbours in the images, and zero(patch values, count) for those beyond the border.
+    template <class F, class Z>
+    void runs(long first, long last, float* images, float* patches, F f, Z zero) const {
+        long column = first % across, line = first / across % down;
+        float* image = images + first / (across * down) * height * width * channels;
+        for (long p = first; p < last; p++, patches += wide) {
+            long x = column * stride[1] - before[1], y = line * stride[0] - before[0];
+            long left = x < 0 ? -x : 0, right = x + kernel[1] > width ? width - x : kernel[1];
+            float* to = patches;
+            bool inside = !left && right == kernel[1] && y >= 0 && y + kernel[0] <= height;
+            if (inside && kernel[1] * channels == 4) {  // grey images: the compiler makes one vector of it
+                for (long i = y; i < y + kernel[0]; i++, to += 4) f(image + (i * width + x) * channels, to, 4);
+            } else for (long i = y; i < y + kernel[0]; i++, to += kernel[1] * channels) {
+                if (i < 0 || i >= height || left >= right) {
+                    zero(to, kernel[1] * channels);
+                    continue;
+                }
+                if (left) zero(to, left * channels);
+                f(image + (i * width + x + left) * channels, to + left * channels, (right - left) * channels);
+                if (right < kernel[1]) zero(to + right * channels, (kernel[1] - right) * channels);
+            }
+            if (++column < across) continue;
+            column = 0;
+            if (++line < down) continue;
+            line = 0;
+            image += height * width * channels;
+        }
+    }
+
+    // Copy the patches at positions first .. last - 1 out of the images.
+    void gather(long first, long last, float* images, float* patches) const {
+        auto copy = [](float* image, float* patch, long count) {
+            by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(patch + i) = *(typename V::type*)(image + i); });
+        };
+        auto zero = [](float* patch, long count) { by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(patch + i) = typename V::type{}; }); };
+        runs(first, last, images, patches, copy, zero);
+    }
+
+    // Add the patches at positions first .. last - 1 to the images.
+    void scatter(long first, long last, float* images, float* patches) const {
+        auto add = [](float* image, float* patch, long count) {
+            by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(image + i) += *(typename V::type*)(patch + i); });
+        };
+        runs(first, last, images, patches, add, [](float*, long) {});
+    }
+};
+
+static Tensor fresh(const int64_t* size, int dimensions, bool zero = false) {
+    int64_t stride[4], count = 1;
+    for (int d = dimensions; d-- > 0; count *= size[d]) stride[d] = count;
+    AtenTensorHandle made;
+    STD_TORCH_CHECK(!aoti_torch_empty_strided(
+        dimensions, size, stride, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &made));
+    Tensor t(made);
+    if (zero) memset(floats(t), 0, count * sizeof(float));
+    return t;
+}
+
+#define GEOMETRY int64_t kh, int64_t kw, int64_t sh, int64_t sw, int64_t ph, int64_t pw
+
+// Return the products of all patches of x (B, H, W, C) with w (patch, O), (B, down, across, O).
+static Tensor convolve(const Tensor x, const Tensor w, int64_t down, int64_t across, GEOMETRY) {
+    Window win{x.size(1), x.size(2), x.size(3), {kh, kw}, {sh, sw}, {ph, pw}, down, across};
+    int64_t size[] = {x.size(0), down, across, w.size(1)};
+    Tensor out = fresh(size, 4);
+    float* patches = (float*)workspace<1>(win.block * win.wide * sizeof(float));
+    for (long p = 0, all = size[0] * down * across, n; p < all; p += n) {
+        n = all - p < win.block ? all - p : win.block;
+        win.gather(p, p + n, contiguous(x), patches);
+        multiply<8, SUMS / 8, false, false>({n, size[3], win.size, patches, win.wide, 1, contiguous(w), size[3], 1, floats(out) + p * size[3]});
+    }
+    return out;
+}
+
+// Return the sums of outer products of g (B, down, across, O) and the patches of x (B, H, W, C), (O, patch).
+static Tensor convolve_weight(const Tensor x, const Tensor g, GEOMETRY) {
+    Window win{x.size(1), x.size(2), x.size(3), {kh, kw}, {sh, sw}, {ph, pw}, g.size(1), g.size(2)};
+    int64_t size[] = {g.size(3), win.size};
+    Tensor out = fresh(size, 2, true);
+    float* patches = (float*)workspace<1>((win.block * win.wide + SUMS * WIDTH) * sizeof(float));
+    for (long p = 0, all = g.size(0) * g.size(1) * g.size(2), n; p < all; p += n) {
+        n = all - p < win.block ? all - p : win.block;
+        win.gather(p, p + n, contiguous(x), patches);
+        multiply<8, SUMS / 8, false, false>(
+            {size[0], size[1], n, contiguous(g) + p * size[0], 1, size[0], patches, win.wide, 1, floats(out), nullptr, true});
+    }
+    return out;
+}
+
+// Return the images (B, height, width, C) that are the sums of the patches g (B, down, across, O) times w (O, patch).
+static Tensor convolve_image(const Tensor g, const Tensor w, int64_t height, int64_t width, GEOMETRY) {
+    int64_t size[] = {g.size(0), height, width, w.size(1) / (kh * kw)};
+    Window win{height, width, size[3], {kh, kw}, {sh, sw}, {ph, pw}, g.size(1), g.size(2)};
+    win.wide = win.size;
+    Tensor out = fresh(size, 4, true);
+    float* patches = (float*)workspace<1>(win.block * win.wide * sizeof(float));
+    for (long p = 0, all = g.size(0) * g.size(1) * g.size(2), n; p < all; p += n) {
+        n = all - p < win.block ? all - p : win.block;
+        multiply<8, SUMS / 8, false, false>({n, win.size, w.size(0), contiguous(g) + p * w.size(0), w.size(0), 1, contiguous(w), win.size, 1, patches});
+        win.scatter(p, p + n, floats(out), patches);
+    }
+    return out;
+}
+
 static void materialize(const Tensor) {}
 
 STABLE_TORCH_LIBRARY_IMPL(harness, CPU, m) {
     m.impl("matmul", TORCH_BOX(&matmul));
+    m.impl("convolve", TORCH_BOX(&convolve));
+    m.impl("convolve_weight", TORCH_BOX(&convolve_weight));
+    m.impl("convolve_image", TORCH_BOX(&convolve_image));
     m.impl("adam", TORCH_BOX(&adam));
     m.impl("materialize", TORCH_BOX(&materialize));
 }

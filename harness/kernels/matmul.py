@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from harness import devices
+from harness.kernels import convolutions
 
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-ffast-math", "-fPIC")
 _TORCH = Path(torch.__file__).parent
@@ -54,10 +55,35 @@ def _operators() -> torch.library.Library:
         "adam(Tensor x, Tensor g, Tensor(a!) p, Tensor(b!) mean, Tensor(c!) square, Tensor rate, Tensor spread, "
         "Tensor learning_rate, Tensor weight_decay, bool sparse, bool decoupled, float beta1, float beta2, float eps) -> ()"
     )
+    geometry = "int kh, int kw, int sh, int sw, int ph, int pw"
+    for signature in (
+        f"convolve(Tensor x, Tensor w, int down, int across, {geometry}) -> Tensor",
+        f"convolve_weight(Tensor x, Tensor g, {geometry}) -> Tensor",
+        f"convolve_image(Tensor g, Tensor w, int height, int width, {geometry}) -> Tensor",
+    ):
+        library.define(signature, tags=(torch.Tag.needs_exact_strides,))  # contiguous, as they are given while tracing
+    torch.library.register_fake("harness::convolve", _convolved, lib=library)
+    torch.library.register_fake("harness::convolve_weight", _convolved_weight, lib=library)
+    torch.library.register_fake("harness::convolve_image", _convolved_image, lib=library)
     torch.library.register_fake("harness::materialize", lambda x: None, lib=library)
     torch.library.register_fake("harness::matmul", lambda a, b, sparse: a.new_empty(*a.shape[:2], b.shape[2]), lib=library)
     torch.library.register_fake("harness::adam", lambda *_: None, lib=library)
     return library
+
+
+def _convolved(x: Tensor, w: Tensor, down: int, across: int, *_: int) -> Tensor:
+    """Return a tensor of the shape of what convolve returns."""
+    return x.new_empty(len(x), down, across, w.shape[1])
+
+
+def _convolved_weight(x: Tensor, g: Tensor, kh: int, kw: int, *_: int) -> Tensor:
+    """Return a tensor of the shape of what convolve_weight returns."""
+    return x.new_empty(g.shape[3], kh * kw * x.shape[3])
+
+
+def _convolved_image(g: Tensor, w: Tensor, height: int, width: int, kh: int, kw: int, *_: int) -> Tensor:
+    """Return a tensor of the shape of what convolve_image returns."""
+    return g.new_empty(len(g), height, width, w.shape[1] // (kh * kw))
 
 
 @cache
@@ -134,9 +160,13 @@ class Matmuls:
 
     @property
     def table(self) -> Mapping[Any, Callable[..., Tensor]]:
-        """The replacements of torch's batched products, by operator; they return NotImplemented to leave a product to torch."""
+        """The replacements of torch's batched products, by operator; they return NotImplemented to leave a product to torch.
+
+        With the kernel, those of torch's convolutions too.
+        """
         aten = torch.ops.aten
-        return {aten.baddbmm.default: self._affine, aten.bmm.default: self._bmm}
+        of_convolutions = convolutions.table() if self.use_kernels else {}
+        return {aten.baddbmm.default: self._affine, aten.bmm.default: self._bmm, **of_convolutions}
 
     def materialize(self, x: Tensor) -> Tensor:
         """Return the images x, which the compiled step then writes to memory once.

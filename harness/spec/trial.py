@@ -230,11 +230,17 @@ class TrialSpec:
     def identity(self) -> dict[str, Any]:
         """The values that the id is a digest of: all fields as JSON values, except later additions that are at their default."""
         defaults_of_later_fields = {f.name: f.default for f in fields(self) if f.metadata.get("later")}
-        return {
+        values = {
             name: value
             for name, value in self.as_dict().items()
             if name not in defaults_of_later_fields or value != defaults_of_later_fields[name]
         }
+        for name, of in catalog.ARGUMENTS.items():
+            entry = catalog.entry(of, getattr(self, of))
+            for argument, known in entry.arguments.items() if entry else ():
+                if known.later and values[name][argument] == known.default:
+                    del values[name][argument]
+        return values
 
     @property
     def id(self) -> str:

@@ -37,15 +37,15 @@ def test_the_reference_has_no_activation_after_the_decoders_first_layer() -> Non
     assert after == [[True, False, False, True], [False, False, True]]
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 5), (3, 8, 7)])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_shapes_of_encoder_and_decoder(name: str) -> None:
-    encoder, decoder = NETWORKS[name](Sizes(image_shape=(1, 4, 5), latent=4, outputs=2, hidden=(16, 8), activations=("elu",) * 3))
-    for module in (*encoder.modules(), *decoder.modules()):
-        if isinstance(module, LaneLinear):
-            for lane in range(3):
-                module.reset(lane, torch.Generator().manual_seed(lane))
-    assert [t.shape for t in encoder(torch.rand(3, 5, 20))] == [(3, 5, 4)] * 2
-    assert [t.shape for t in decoder(torch.rand(3, 5, 4))] == [(3, 5, 20)] * 2
+def test_shapes_of_encoder_and_decoder(name: str, shape: tuple[int, int, int]) -> None:
+    vae = build(TrialSpec(network=name, latent=4, likelihood="gaussian_per_pixel"), shape, lanes=3)
+    for lane in range(3):
+        vae.reset(lane, torch.Generator().manual_seed(lane))
+    pixels = math.prod(shape)
+    assert [t.shape for t in vae.encoder(torch.rand(3, 5, pixels))] == [(3, 5, 4)] * 2
+    assert [t.shape for t in vae.decoder(torch.rand(3, 5, 4))] == [(3, 5, pixels)] * 2
 
 
 @pytest.mark.parametrize(

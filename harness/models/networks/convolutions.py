@@ -36,6 +36,27 @@ class Codes(nn.Sequential):
         return mean, log_var
 
 
+class Rows(nn.Module):
+    """From (B, C, H, W) to (B, H W C), without a copy where the channels lie last in memory, as fast convolutions leave them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values of x in the order of rows, columns and channels."""
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class Grid(nn.Module):
+    """From (B, H W C) to (B, C, H, W) with the channels last in memory: the inverse of `Rows`."""
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.shape = (*size, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values of x as channels of rows and columns."""
+        grid: Tensor = x.unflatten(1, self.shape)
+        return grid.permute(0, 3, 1, 2)
+
+
 class Halve(nn.Conv2d):
     """A convolution of stride 2 from (B, inputs, H, W) to (B, outputs, ceil(H/2), ceil(W/2)).
 
@@ -96,14 +117,35 @@ def halvings(size: tuple[int, int], times: int) -> list[tuple[int, int]]:
     return sizes
 
 
+class Block(nn.Module):
+    """A residual block: x plus a convolution of 3 x 3 and one of 1 x 1, each behind an activation.
+
+    What is added comes from a convolution, not from an activation, so that it may have either sign (He et al., 2016,
+    https://arxiv.org/abs/1603.05027). (B, C, H, W) stays.
+    """
+
+    def __init__(self, channels: int, activation: Callable[[Tensor], Tensor], gain: float) -> None:
+        super().__init__()
+        self.activation = activation
+        self.wide = draw(nn.Conv2d(channels, channels, 3, padding=1), gain)
+        self.narrow = draw(nn.Conv2d(channels, channels, 1), gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x and what the block adds to it."""
+        added: Tensor = self.narrow(self.activation(self.wide(self.activation(x))))
+        return x + added
+
+
 def conv(
     image_shape: tuple[int, int, int],
     latent: int,
     outputs: int,
+    *,
     activation: Callable[[Tensor], Tensor],
     gain: float,
     widths: Sequence[int],
     kernel: int,
+    blocks: int = 0,
 ) -> tuple[nn.Module, nn.Module]:
     """Return an encoder of strided convolutions and a decoder of transposed ones that mirrors it.
 
@@ -111,19 +153,25 @@ def conv(
         image_shape: Channels, height and width of an image.
         latent: Latents.
         outputs: Decoder outputs per value.
-        activation: The function after every layer but the last.
+        activation: The function in front of every layer but the first of encoder and decoder.
         gain: The factor on the initial weights of a layer behind it (`harness.models.activations.gain`).
-        widths: Channels after each of the encoder's convolutions.
+        widths: Channels after each of the encoder's strided convolutions.
         kernel: Rows and columns of their kernels, at least 2.
+        blocks: Residual blocks of encoder and decoder each, where rows and columns are fewest (as in van den Oord et al., 2017,
+            https://arxiv.org/abs/1711.00937).
     """
     channels, *size = image_shape
     sizes, wide = halvings((size[0], size[1]), len(widths)), (channels, *widths)
-    coarse = (widths[-1], *sizes[-1])
+    coarse = widths[-1] * math.prod(sizes[-1])
+
     down: list[nn.Module] = []
-    up: list[nn.Module] = [draw(nn.Linear(latent, math.prod(coarse))), nn.Unflatten(1, coarse)]
+    up: list[nn.Module] = [draw(nn.Linear(latent, coarse)), Grid(widths[-1], sizes[-1])]
+    up += [Block(widths[-1], activation, gain) for _ in range(blocks)]
     for i in range(len(widths)):
-        down += [draw(Halve(wide[i], wide[i + 1], kernel, sizes[i]), gain if i else 1.0), Function(activation)]
+        down += [Function(activation)] if i else []
+        down += [draw(Halve(wide[i], wide[i + 1], kernel, sizes[i]), gain if i else 1.0)]
+    down += [Block(widths[-1], activation, gain) for _ in range(blocks)]
     for i in reversed(range(len(widths))):
         up += [Function(activation), draw(Double(wide[i + 1], wide[i] if i else outputs * channels, kernel, sizes[i]), gain)]
-    down += [nn.Flatten(), draw(nn.Linear(math.prod(coarse), 2 * latent), gain)]
+    down += [Function(activation), Rows(), draw(nn.Linear(coarse, 2 * latent), gain)]
     return Codes(*down), nn.Sequential(*up, nn.Unflatten(1, (outputs, channels)))

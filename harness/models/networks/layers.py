@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from harness.models.activations import gain, identity, lanewise
 
@@ -40,13 +41,38 @@ class LaneLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
+class LaneNorm(nn.Module):
+    """S layer normalisations (Ba et al., 2016, https://arxiv.org/abs/1607.06450), each with weights and biases of its own.
+
+    Attributes:
+        weight: (S, 1, width), 1 at the start.
+        bias: (S, 1, width), 0 at the start.
+    """
+
+    def __init__(self, lanes: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(lanes, 1, width))
+        self.bias = nn.Parameter(torch.zeros(lanes, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (S, B, width) with mean 0 and variance 1 over the units of every image, then scaled and shifted."""
+        return F.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
+
+
 class MLP(nn.Module):
     """Affine maps of widths w0 to w1 to ... to wn, with an activation after each but the last.
 
-    It is built from the n + 1 widths and from n - 1 lists of activation names, one name per lane in each.
+    Args:
+        widths: n + 1 of them.
+        activations: n - 1 lists of activation names, one name per lane in each.
+        norm: True for a `LaneNorm` between each map and its activation.
+        residual: True to add to the output of each activation what came into its map; from an image or from latents, and where the
+            width changes, by a linear map (He et al., 2015, https://arxiv.org/abs/1512.03385).
     """
 
-    def __init__(self, widths: Sequence[int], activations: Sequence[Sequence[str]]) -> None:
+    def __init__(
+        self, widths: Sequence[int], activations: Sequence[Sequence[str]], *, norm: bool = False, residual: bool = False
+    ) -> None:
         super().__init__()
         lanes = len(activations[0])
         before = (("identity",) * lanes, *activations)
@@ -54,12 +80,19 @@ class MLP(nn.Module):
             LaneLinear(lanes, a, b, [gain(f) for f in names]) for a, b, names in zip(widths[:-1], widths[1:], before, strict=True)
         )
         self.activations = [lanewise(names) for names in activations] + [identity]
+        hidden = widths[1:-1]
+        self.norms = nn.ModuleList(LaneNorm(lanes, w) if norm else nn.Identity() for w in hidden)
+        self.skips = nn.ModuleList(
+            nn.Identity() if a == b else LaneLinear(lanes, a, b) for a, b in zip(widths[:-2], hidden, strict=True) if residual
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output of the last affine map: (S, B, w0) to (S, B, wn)."""
-        for layer, activation in zip(self.layers, self.activations, strict=True):
-            x = activation(layer(x))
-        return x
+        for i, norm in enumerate(self.norms):
+            hidden = self.activations[i](norm(self.layers[i](x)))
+            x = self.skips[i](x) + hidden if self.skips else hidden
+        last: Tensor = self.layers[-1](x)
+        return last
 
 
 class Encoder(nn.Module):

@@ -33,7 +33,10 @@ class Sizes(NamedTuple):
 
 
 def mlp(sizes: Sizes) -> tuple[Encoder, Decoder]:
-    """Return an encoder with these hidden widths and a decoder that mirrors them, with an activation after every hidden layer."""
+    """Return an encoder with these hidden widths and a decoder that mirrors them, with an activation after every hidden layer.
+
+    Its arguments are `norm` and `residual` of `MLP`.
+    """
     return _pair(sizes, sizes.hidden, [sizes.activations] * len(sizes.hidden))
 
 
@@ -49,4 +52,5 @@ def _pair(sizes: Sizes, hidden: tuple[int, ...], decoder_activations: Sequence[t
     """Return an encoder of these hidden widths and a decoder of the reverse, with these activations after the decoder's layers."""
     down = (sizes.pixels, *hidden, 2 * sizes.latent)
     up = (sizes.latent, *reversed(hidden), sizes.outputs * sizes.pixels)
-    return Encoder(MLP(down, [sizes.activations] * len(hidden))), Decoder(MLP(up, decoder_activations), sizes.outputs)
+    encoder = MLP(down, [sizes.activations] * len(hidden), **sizes.arguments)
+    return Encoder(encoder), Decoder(MLP(up, decoder_activations, **sizes.arguments), sizes.outputs)

@@ -1,0 +1,64 @@
+"""Our own convolutions and their gradients equal torch's in float64, in whatever order images and weights lie in memory."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from harness.kernels import matmul
+
+pytestmark = pytest.mark.skipif(not matmul.available(), reason="no compiler here")
+
+# images (B, C, H, W), outputs, kernel, stride, padding
+CASES = {
+    "as on MNIST": ((40, 1, 28, 28), 16, (4, 4), (2, 2), (1, 1)),
+    "blocks of patches, the last one smaller": ((37, 16, 14, 13), 33, (4, 4), (2, 2), (1, 1)),
+    "odd": ((3, 5, 9, 7), 6, (3, 3), (2, 2), (1, 1)),
+    "stride 1": ((2, 7, 5, 6), 70, (3, 3), (1, 1), (1, 1)),
+    "one pixel of every channel": ((2, 9, 3, 4), 5, (1, 1), (1, 1), (0, 0)),
+    "neither side alike": ((2, 2, 11, 6), 3, (2, 5), (1, 3), (0, 2)),
+    "kernel beyond the image": ((2, 3, 1, 2), 4, (4, 4), (2, 2), (2, 2)),
+    "four floats of two channels": ((2, 2, 8, 8), 4, (2, 2), (2, 2), (0, 0)),
+}
+
+
+def random(*size: int, seed: int = 0) -> Tensor:
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_a_convolution_and_its_gradients_are_torchs(case: str, transposed: bool, last: bool) -> None:
+    size, outputs, kernel, stride, padding = CASES[case]
+    kind = torch.nn.ConvTranspose2d if transposed else torch.nn.Conv2d
+    more = {"output_padding": tuple(s - 1 for s in stride)} if transposed else {}
+    layer = kind(size[1], outputs, kernel, stride, padding, **more)
+    x = random(*size)
+    if last:
+        x = x.to(memory_format=torch.channels_last)
+    names = [name for name, _ in layer.named_parameters()]
+    gradient = random(*layer(x).shape, seed=1)
+
+    def step(x: Tensor, gradient: Tensor, *params: Tensor) -> list[Tensor]:
+        """Return the output, and the gradients of images, weight and bias for this one of the output."""
+        x, *leaves = (t.detach().requires_grad_() for t in (x, *params))
+        out = torch.func.functional_call(layer, dict(zip(names, leaves, strict=True)), (x,))
+        return [out.detach(), *torch.autograd.grad(out, (x, *leaves), gradient)]
+
+    inputs = [x, gradient, *(p.detach() for p in layer.parameters())]
+    graph = make_fx(step, decomposition_table=matmul.Matmuls(True).table)(*inputs)
+    used = {str(node.target) for node in graph.graph.nodes if node.op == "call_function"}
+    assert {f"harness.{name}.default" for name in ("convolve", "convolve_weight", "convolve_image")} <= used
+    assert not any("aten.convolution" in name for name in used)
+    ours = graph(*inputs)
+    exact = step(*(t.double() for t in inputs))
+    for one, other in zip(ours, exact, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("change", [{"groups": 2}, {"dilation": 2}])
+def test_others_are_left_to_torch(change: dict) -> None:
+    layer = torch.nn.Conv2d(4, 4, 3, **change)
+    graph = make_fx(layer, decomposition_table=matmul.Matmuls(True).table)(random(2, 4, 8, 8))
+    assert any("aten.convolution" in str(node.target) for node in graph.graph.nodes)
