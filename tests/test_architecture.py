@@ -227,6 +227,7 @@ def test_constructors_of_many_values_take_names(room: str) -> None:
 # Where the key of a metric may stand as a literal: in its row, and in the one function that computes it.
 COMPUTED = {
     "metrics/evaluation.py": "the final scores",
+    "metrics/pictures.py": "those of them that take no likelihood",
     "metrics/diagnostics.py": "noise and effective beta",
     "training/batches.py": "an epoch's terms and step times",
     "training/validation.py": "an epoch's terms on validation images",

@@ -20,8 +20,9 @@ from harness.data import as_images
 from harness.errors import UserError
 from harness.kernels.matmul import Inference
 from harness.metrics import encodings, model_inputs, native, prior_samples
-from harness.metrics.bounds import batches, importance
+from harness.metrics.bounds import importance
 from harness.metrics.inputs import encode
+from harness.metrics.memory import mean_images
 from harness.models.vae import VAE, build
 from harness.spec import TrialSpec
 
@@ -83,8 +84,7 @@ class Model:
         """
         latents = latents_of(z, self.spec.latent).to(self._device)
         with Inference():
-            parts = [self.vae.likelihood.mean(*self.vae.decode(latents[None, batch]))[0] for batch in batches(len(latents))]
-        return self._images(torch.cat(parts))
+            return self._images(mean_images(self.vae, latents[None]))
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Return the mean images of n latents drawn from the prior, (n, H, W) on [0, 1]. Equal seeds give equal latents.

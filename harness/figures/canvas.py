@@ -17,6 +17,7 @@ from harness.models.vae import VAE
 from harness.spec import TrialSpec
 
 PER_CLASS = 400  # points per class in a scatter plot: more would hide each other
+FEW_POINTS = 500  # of which each is drawn larger
 MOST_CLASSES = 10  # of which images are shown; of images without labels as many are
 GREY: dict[str, Any] = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest"}
 
@@ -92,8 +93,9 @@ def scatter(figure: Figure, ax: Axes, mean: np.ndarray, labels: np.ndarray | Non
     Without labels all have one colour, and there is no bar.
     """
     ax.set_aspect("equal", adjustable="datalim")
+    size = 3 if len(mean) > FEW_POINTS else 12
     if labels is None:
-        ax.scatter(mean[:, 0], mean[:, 1], s=3, linewidths=0)
+        ax.scatter(mean[:, 0], mean[:, 1], s=size, linewidths=0)
         return
     classes = int(labels.max()) + 1
     colours = next((name for name, most in {"tab10": 10, "tab20": 20}.items() if classes <= most), "turbo")
@@ -101,7 +103,7 @@ def scatter(figure: Figure, ax: Axes, mean: np.ndarray, labels: np.ndarray | Non
         mean[:, 0],
         mean[:, 1],
         c=labels,
-        s=3,
+        s=size,
         linewidths=0,
         cmap=mpl.colormaps[colours].resampled(classes),
         vmin=-0.5,

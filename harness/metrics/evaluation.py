@@ -15,21 +15,18 @@ from harness.kernels.matmul import Inference
 from harness.metrics import diagnostics
 from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, own_levels
 from harness.metrics.bounds import LADDER, View, estimate_elbo, importance, native
-from harness.metrics.features import feature_net
-from harness.metrics.images import psnr, squared_error, ssim
-from harness.metrics.inputs import Encodings, encode, encodings, model_inputs, prior_samples
-from harness.metrics.latents import active_units, knn_accuracy, linear_probe, mutual_information
+from harness.metrics.images import squared_error
+from harness.metrics.inputs import Encodings, encode, encodings, model_inputs
 from harness.metrics.own import Trained, own_scores
+from harness.metrics.pictures import codes, mean_of, pictures, unit
 from harness.metrics.quadrature import exact
-from harness.metrics.samples import frechet, precision_recall
 from harness.models.vae import VAE, kl_per_dimension
 from harness.scores import EXACT_LATENTS, NotFiniteError, finite
 from harness.scores.rows import EXACT_RESOLVED
-from harness.spec import TrialSpec, unmet
+from harness.spec import TrialSpec
 
 SAMPLES = 8  # draws of z per image in a final score
 YARDSTICK_DRAWS = 100  # importance draws under tiers B and C
-NEIGHBOURHOODS = 3_000  # images a side for precision and recall: 10,000 take 3 s
 
 
 @dataclass(frozen=True)
@@ -103,16 +100,16 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
         scores |= _selecting(vae, inputs, data.validation.levels, head)
         dead = diagnostics.dead_units(vae, inputs, spec.latent)
         if dead:
-            scores["validation/dead_units"] = _mean(torch.cat(list(dead.values())))
+            scores["validation/dead_units"] = mean_of(torch.cat(list(dead.values())))
     test = encodings(vae, x)
     kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()
     scores |= _levels(spec, vae, head, x, levels, depth)
-    scores |= _pictures(spec, vae, data, test)
-    scores |= _codes(spec, data, train[0], test)
+    scores |= pictures(spec, vae, data, test)
+    scores |= codes(spec, data, train[0], test)
     scores |= own_scores(Trained(spec, vae, data), ("train", "validation", "test", ""))
     scores |= diagnostics.noise(spec, vae, x)
     scores["diagnostics/nan_count"] = diagnostics.nan_count(vae)
-    by_layer = {name: _mean(units) for name, units in dead.items()}
+    by_layer = {name: mean_of(units) for name, units in dead.items()}
     scores |= {f"dead_units/{name}": share for name, share in by_layer.items()}
     scores |= {f"kl_per_latent/{j:02d}": nats for j, nats in enumerate(kl.tolist(), start=1)}
     return Evaluation(finite(scores), test, kl, by_layer, ladder)
@@ -186,7 +183,7 @@ def _selecting(vae: VAE, x: Tensor, levels: Tensor, head: CommonHead, images: st
     """
     common = head.view(vae, x, levels.float())
     return {
-        f"{images}/squared_error": _mean(squared_error(encodings(vae, x).image, _grey(levels))),
+        f"{images}/squared_error": mean_of(squared_error(encodings(vae, x).image, unit(levels))),
         f"{images}/common_bits": bits_per_dimension(estimate_elbo(vae, common, 1).elbo, x.shape[1]),
     }
 
@@ -194,16 +191,6 @@ def _selecting(vae: VAE, x: Tensor, levels: Tensor, head: CommonHead, images: st
 def _common_head(spec: TrialSpec, vae: VAE, data: Data, train: tuple[Tensor, Tensor]) -> CommonHead:
     """Return the common head counted on the training images, given q's mean and log variance for them, (N, Z) each."""
     return CommonHead.count(vae, *train, data.fit_on(spec.fit_on).levels)
-
-
-def _mean(values: Tensor) -> float:
-    """Return the mean of all values, in float64."""
-    return values.double().mean().item()
-
-
-def _grey(levels: Tensor) -> Tensor:
-    """Return grey levels as floats on [0, 1]."""
-    return levels.float() / 255
 
 
 @torch.no_grad()
@@ -227,7 +214,7 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[s
         }
     )
     weighted = importance(vae, view.first(depth.images), depth.draws)
-    ladder = {k: whole.elbo + _mean(bound - weighted.bounds[1]) for k, bound in weighted.bounds.items()}
+    ladder = {k: whole.elbo + mean_of(bound - weighted.bounds[1]) for k, bound in weighted.bounds.items()}
     scores |= {f"test/iw_{k}": ladder[k] for k in LADDER[1:] if k in ladder}
     scores["test/iw_effective_samples"] = weighted.effective.median().item()
     in_products = view.exponential_family(*vae.decode(view.x.new_zeros(1, 1, spec.latent))) is not None
@@ -237,10 +224,10 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[s
         scores[EXACT_RESOLVED.key] = float(result.resolved)
         if result.resolved:
             few_elbo = whole.elbo if len(few) == len(view) else estimate_elbo(vae, few, SAMPLES).elbo
-            gap = _mean(result.log_px) - few_elbo
+            gap = mean_of(result.log_px) - few_elbo
             scores["test/exact_log_px"] = whole.elbo + gap
             scores["test/inference_gap"] = gap
-            scores["test/exact_resolution"] = _mean((result.log_px - result.coarser).abs())
+            scores["test/exact_resolution"] = mean_of((result.log_px - result.coarser).abs())
     return scores, ladder
 
 
@@ -255,53 +242,15 @@ def _levels(spec: TrialSpec, vae: VAE, head: CommonHead, x: Tensor, levels: Tens
     for name, view in ({"common": common} | ({"own": own} if own else {})).items():
         whole[name] = estimate_elbo(vae, view, 1).elbo
         weighted = importance(vae, view.first(depth.images // 2), YARDSTICK_DRAWS).bounds
-        tighter = whole[name] + _mean(weighted[YARDSTICK_DRAWS] - weighted[1])
+        tighter = whole[name] + mean_of(weighted[YARDSTICK_DRAWS] - weighted[1])
         scores[f"test/{name}_bits"] = bits_per_dimension(whole[name], x.shape[1])
         scores[f"test/{name}_bits_iw"] = bits_per_dimension(tighter, x.shape[1])
     if spec.latent <= EXACT_LATENTS and depth.other_images:
         few = common.first(depth.other_images)
         result = exact(vae, few)
         if result.resolved:
-            closer = whole["common"] + _mean(result.log_px) - estimate_elbo(vae, few, SAMPLES).elbo
+            closer = whole["common"] + mean_of(result.log_px) - estimate_elbo(vae, few, SAMPLES).elbo
             scores["test/common_bits_exact"] = bits_per_dimension(closer, x.shape[1])
         else:
             scores[EXACT_RESOLVED.key] = 0.0
-    return scores
-
-
-def _pictures(spec: TrialSpec, vae: VAE, data: Data, test: Encodings) -> dict[str, float]:
-    """Return the scores of decoded test images against the originals and of decoded prior draws against the test set.
-
-    The latter are left out for images that are too few to train a network on, or to fit a Gaussian to.
-    """
-    grey = _grey(data.test.levels)
-    scores = {
-        "test/squared_error": _mean(squared_error(test.image, grey)),
-        "test/psnr": _mean(psnr(test.image, grey)),
-        "test/ssim": _mean(ssim(test.image, grey, data.image_shape)),
-    }
-    if unmet(("features",), data.counts):
-        return scores
-    net = feature_net(data, say=lambda _: None)
-    real, fake = net.test_features(data), net.features(prior_samples(vae, len(grey), spec.latent))
-    precision, recall = precision_recall(real[:NEIGHBOURHOODS], fake[:NEIGHBOURHOODS])
-    return scores | {"test/frechet": frechet(real, fake), "test/precision": precision, "test/recall": recall}
-
-
-def _codes(spec: TrialSpec, data: Data, train: Tensor, test: Encodings) -> dict[str, float]:
-    """Return the scores of how well codes predict the classes, if there are any, and of how they use the latent space.
-
-    `train` is q's mean of the images that the trial was trained on, (N, Z).
-    """
-    information = mutual_information(test.mean, test.log_var)
-    scores = {
-        "test/active_units": active_units(test.mean),
-        "test/mutual_information": information.mutual_information,
-        "test/marginal_kl": information.marginal_kl,
-    }
-    if not unmet(("labels",), data.counts):
-        known, labels = data.fit_on(spec.fit_on).classes, data.test.classes
-        scores["test/probe_accuracy"] = linear_probe(train, known, test.mean, labels)
-        if not unmet(("neighbours",), data.counts):
-            scores["test/knn15_accuracy"] = knn_accuracy(train, known, test.mean, labels)
     return scores

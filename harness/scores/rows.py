@@ -1,5 +1,7 @@
 """The built-in scores, a row each, in the order in which they are shown. What they measure: docs/science.md."""
 
+from dataclasses import replace
+
 from harness.scores.score import (
     CODES,
     COST,
@@ -16,7 +18,7 @@ from harness.scores.score import (
     Scores,
 )
 
-ROWS = (
+ROWS: tuple[Score, ...] = (
     Score(key="test/common_bits", label="common head (bits/dim)", better="lower", tier="C", group=IMAGES),
     Score(key="test/squared_error", label="squared error", better="lower", digits=2, group=IMAGES),
     Score(key="test/knn15_accuracy", label="15-NN accuracy", better="higher", group=CODES, needs=("labels", "neighbours")),
@@ -41,24 +43,6 @@ ROWS = (
         headline=False,
         needs=("exact", "deep"),
     ),
-    Score(
-        key="ema/test/common_bits",
-        label="common head, averaged weights (bits/dim)",
-        better="lower",
-        tier="C",
-        group=IMAGES,
-        headline=False,
-        needs=("average",),
-    ),
-    Score(
-        key="ema/test/squared_error",
-        label="squared error, averaged weights",
-        better="lower",
-        digits=2,
-        group=IMAGES,
-        headline=False,
-        needs=("average",),
-    ),
     Score(key="test/psnr", label="PSNR (dB)", better="higher", digits=2, group=IMAGES, headline=False),
     Score(key="test/precision", label="precision", better="higher", group=SAMPLES, headline=False, needs=("features",)),
     Score(key="test/recall", label="recall", better="higher", group=SAMPLES, headline=False, needs=("features",)),
@@ -73,14 +57,7 @@ ROWS = (
     Score(key="test/mutual_information", label="mutual information (nats)", digits=2, group=CODES, headline=False),
     Score(key="test/marginal_kl", label="marginal KL (nats)", digits=2, group=CODES, headline=False),
     Score(key="test/active_units", label="active units", better="higher", digits=1, group=CODES, headline=False),
-    Score(
-        key="test/own_bits",
-        label="own likelihood (bits/dim)",
-        better="lower",
-        tier="B",
-        group=OWN_PMF,
-        needs=("grey_pmf",),
-    ),
+    Score(key="test/own_bits", label="own likelihood (bits/dim)", better="lower", tier="B", group=OWN_PMF, needs=("grey_pmf",)),
     Score(
         key="test/own_bits_iw",
         label="own likelihood, IW-100 (bits/dim)",
@@ -90,16 +67,6 @@ ROWS = (
         needs=("grey_pmf",),
     ),
     Score(key="test/elbo", label="ELBO (nats)", better="higher", digits=2, tier="A", group=NATIVE),
-    Score(
-        key="ema/test/elbo",
-        label="ELBO, averaged weights (nats)",
-        better="higher",
-        digits=2,
-        tier="A",
-        group=NATIVE,
-        headline=False,
-        needs=("average",),
-    ),
     Score(key="test/recon", label="reconstruction (nats)", better="higher", digits=2, tier="A", group=NATIVE),
     Score(key="test/iw_10", label="IW-10 (nats)", better="higher", digits=2, tier="A", group=NATIVE, headline=False),
     Score(key="test/iw_100", label="IW-100 (nats)", better="higher", digits=2, tier="A", group=NATIVE),
@@ -193,34 +160,6 @@ ROWS = (
         needs=("held_out",),
     ),
     Score(
-        key="ema/validation/elbo",
-        label="validation ELBO, averaged weights (nats)",
-        better="higher",
-        digits=2,
-        tier="A",
-        group=SELECTION,
-        headline=False,
-        needs=("held_out", "average"),
-    ),
-    Score(
-        key="ema/validation/squared_error",
-        label="validation squared error, averaged weights",
-        better="lower",
-        digits=2,
-        group=SELECTION,
-        headline=False,
-        needs=("held_out", "average"),
-    ),
-    Score(
-        key="ema/validation/common_bits",
-        label="validation common head, averaged weights (bits/dim)",
-        better="lower",
-        tier="C",
-        group=SELECTION,
-        headline=False,
-        needs=("held_out", "average"),
-    ),
-    Score(
         key="test/exact_resolved",
         label="quadrature within its budget (1 or 0)",
         digits=0,
@@ -246,32 +185,37 @@ ROWS = (
     Score(key="diagnostics/scale_at_floor", label="sigma on its floor (share)", group=DIAGNOSTICS, needs=("scale_floor",)),
     Score(key="diagnostics/nan_count", label="weights that are not finite", digits=0, group=DIAGNOSTICS),
     Score(key="diagnostics/gradient_norm", label="norm of the gradient", group=DIAGNOSTICS),
-    Score(
-        key="dead_units/",
-        label="dead hidden units of a layer (share)",
-        group=DIAGNOSTICS,
-        headline=False,
-        needs=("held_out",),
-    ),
+    Score(key="dead_units/", label="dead hidden units of a layer (share)", group=DIAGNOSTICS, headline=False, needs=("held_out",)),
     Score(key="kl_per_latent/", label="KL of a latent (nats)", group=DIAGNOSTICS, headline=False),
     Score(key="perf/step_ms_p50", label="step (ms, median)", digits=2, group=COST),
     Score(key="perf/images_per_s", label="images/s", digits=0, group=COST),
     Score(key="perf/train_s", label="training (s)", digits=1, group=COST),
     Score(key="perf/step_ms_p95", label="step (ms, 95th percentile)", digits=2, group=COST, headline=False),
-    Score(
-        key="perf/throughput",
-        label="throughput of a trial (images/s)",
-        better="higher",
-        digits=0,
-        group=COST,
-        headline=False,
-    ),
+    Score(key="perf/throughput", label="throughput of a trial (images/s)", better="higher", digits=0, group=COST, headline=False),
     Score(key="perf/step_ms", label="step (ms)", better="lower", digits=2, group=COST, headline=False),
     Score(key="model/parameters", label="parameters", better="lower", digits=0, group=COST, headline=False),
     Score(key="perf/compiled", label="compiled (1 or 0)", digits=0, group=COST, headline=False),
     Score(key="perf/compile_s", label="compilation (s)", digits=1, group=COST, headline=False),
     Score(key="perf/peak_memory_mib", label="peak memory (MiB)", digits=0, group=COST, headline=False),
 )
+
+
+def _averaged(row: Score) -> Score:
+    """Return the row of the same score of a trial's averaged weights."""
+    group = SELECTION if row.images == "validation" else row.group
+    label, needs = f"{row.label}, averaged weights", (*row.needs, "average")
+    return replace(row, key=f"ema/{row.images}/{row.name}", label=label, group=group, needs=needs, headline=False)
+
+
+TWICE = (
+    "test/common_bits",
+    "test/squared_error",
+    "test/elbo",
+    "elbo/validation",
+    "validation/squared_error",
+    "validation/common_bits",
+)
+ROWS = (*ROWS, *(_averaged(row) for row in ROWS if row.key in TWICE))
 SCORES: Scores = {row.key: row for row in ROWS}
 
 # Those that code asks for one by one.

@@ -76,7 +76,7 @@ def test_what_no_arm_asked_for_is_not_missed_and_what_one_has_is_shown() -> None
     assert tables.left_out(none, shown) == []
     assert not any("averaged" in heading for heading in tables.native_headings(none))
     headings, (rows, *_) = tables.native_headings(results_of()), tables.native_rows(results_of())
-    assert "ELBO, averaged weights (nats) ↑" in headings
+    assert "ELBO (nats), averaged weights ↑" in headings
     assert all(len(row) == len(headings) for row in rows[1])
 
 

@@ -20,7 +20,7 @@ from harness import Ablation, Budget, Hypothesis, Score, Search, TrialSpec
 from harness.study import Real, SearchBudget
 
 def of(train, labels):
-    images = np.random.default_rng(0).integers(256, size=(train + 40, 8, 8), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(256, size=(train + 40, 8, 7), dtype=np.uint8)
     index = np.arange(len(images))
     splits = {"train": index[:train], "validation": index[train : train + 20], "test": index[train + 20 :]}
     return {"images": images, "labels": labels(index), **splits}
@@ -76,7 +76,7 @@ def test_a_hundred_images_end_in_scores_and_what_is_left_out_is_said_before_trai
     said = run(write(tmp_path, "few"))
     features = "left out: Fréchet distance, precision, recall, which take at least 128 training and 65 test images (got 100 and 20)"
     assert features in said
-    assert "the common head counts 16,384 cells on 6,400 training values" in said
+    assert "the common head counts 16,384 cells on 5,600 training values" in said
     assert said.index(features) < said.index("trials to run")
     assert said.count("left out:") == 1  # once, and nothing else
     assert "training the feature" not in said

@@ -32,18 +32,17 @@ def open_ends(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, (x > 1 - 0.5 / MAX_LEVEL).to(x.dtype) * SATURATED
 
 
-def log_level(distance: Tensor, log_scale: Tensor, first: Tensor, last: Tensor) -> Tensor:
+def log_level(distance: Tensor, inverse: Tensor, first: Tensor, last: Tensor) -> Tensor:
     """Return log[F(d + 1/510) - F(d - 1/510)], F(t) = sigmoid(t / s), (..., P): the probability of a level of a logistic.
 
     By sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)) it is a sum of stable terms.
 
     Args:
         distance: d, from the logistic's centre to x, in units of the [0, 1] axis.
-        log_scale: log s.
+        inverse: 1 / s, of which a backward pass keeps no more than itself.
         first: Of `open_ends`: the lower F counts as 0 at level 0.
         last: Of `open_ends`: the upper F counts as 1 at level 255.
     """
-    inverse = (-log_scale).exp()
     offset = distance * inverse
     half = inverse * (0.5 / MAX_LEVEL)
     below_upper = F.logsigmoid(offset + half + last)
@@ -93,7 +92,7 @@ class DiscretizedLogistic:
 
     def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
         """Return sum_p log P(255 x) in nats: (..., P) to (...)."""
-        return log_level(x - self.centre(*out), self.log_scale(*out), *open_ends(x)).sum(-1)
+        return log_level(x - self.centre(*out), (-self.log_scale(*out)).exp(), *open_ends(x)).sum(-1)
 
     def log_pmf(self, v: Tensor, *out: Tensor) -> Tensor:
         """Return sum_p log P(v) in nats: (..., P) to (...)."""

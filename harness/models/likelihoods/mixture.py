@@ -95,7 +95,7 @@ class LogisticMixture:
             of = self._component(k, out)
             for c in range(self.channels):
                 distance = values[c] - of.centre_given(c, values[:c])
-                log_p = log_p + log_level(distance, of.log_scale[c], first[c], last[c])
+                log_p = log_p + log_level(distance, (-of.log_scale[c]).exp(), first[c], last[c])
             joint.append(log_p)
         return torch.stack(joint).logsumexp(0).sum(-1)
 
