@@ -265,3 +265,12 @@ def test_studies_load_without_torch() -> None:
     program = "import sys; from harness import study; [study.load_study(n) for n in study.names()]; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_widths_do_not_outlive_the_network_that_has_them() -> None:
+    wide = TrialSpec(network="mlp", hidden=(8, 4))
+    assert wide.derive(network="reference") == TrialSpec()
+    assert wide.derive(network="conv") == TrialSpec(network="conv")
+    assert wide.derive(seed=1).hidden == (8, 4)
+    with pytest.raises(UserError, match="is for the network 'mlp', got 'conv'"):
+        wide.derive(network="conv", hidden=(8, 4))

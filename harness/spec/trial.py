@@ -202,7 +202,7 @@ class TrialSpec:
         """Return this spec with some fields changed.
 
         `likelihood_args.sigma` is the argument of this name alone. Arguments do not outlive the thing that they are for: another
-        likelihood or network starts from its own defaults.
+        likelihood or network starts from its own defaults, and one of the package that takes no widths drops `hidden`.
 
         Raises:
             UserError: an unknown field, with the nearest known name, or a wrong value. The message lists all errors at once.
@@ -212,6 +212,9 @@ class TrialSpec:
         for name, of in catalog.ARGUMENTS.items():
             if of in values and name not in values and values[of] != getattr(self, of):
                 values[name] = {}
+        network = catalog.NETWORKS.get(values["network"]) if isinstance(values.get("network"), str) else None
+        if network is not None and network.hidden is None and "hidden" not in values:
+            values["hidden"] = None
         for name, value in changes.items():
             outer, _, inner = name.partition(".")
             if inner and outer in catalog.ARGUMENTS:
