@@ -1,4 +1,4 @@
-"""The harness's own compiled kernels for a CPU: matrix products for which torch's BLAS takes longer.
+"""The harness's own compiled kernels for a CPU: matrix products and convolutions for which torch's own take longer.
 
 In come tensors, out come tensors; where a kernel cannot be compiled or would not be faster, torch's operations are used. Models,
 optimizer states and studies must not enter here.

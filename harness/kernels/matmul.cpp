@@ -1,5 +1,5 @@
-// Operators of torch for one thread: products of small matrices, and Adam's update applied to such a product. matmul.py compiles
-// this file and describes when it is used.
+// Operators of torch for one thread: products of small matrices, Adam's update applied to such a product, and convolutions as
+// products of patches. matmul.py compiles this file and describes when it is used.
 //
 // All matrices are fp32; a and b are read by any two strides, so that they may be transposed. A tile of R rows by V vectors of the
 // result stays in registers from the first multiplication to the last. b is packed into contiguous memory, a panel of V vectors of
@@ -289,7 +289,7 @@ struct Window {
     long height, width, channels, kernel[2], stride[2], before[2], down, across;
     long size = kernel[0] * kernel[1] * channels;
     long wide = (size + WIDTH - 1) / WIDTH * WIDTH + WIDTH;
-    long block = (PATCHES / wide + 7) / 8 * 8;
+    long block = PATCHES / wide / 8 * 8 + 8;  // rows of a tile at least
 
     // Call f(image values, patch values, count) for each run of values of the patches at positions first .. last - 1 that are
     // neighbours in the images, and zero(patch values, count) for those beyond the border.
@@ -326,7 +326,7 @@ struct Window {
         auto copy = [](float* image, float* patch, long count) {
             by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(patch + i) = *(typename V::type*)(image + i); });
         };
-        auto zero = [](float* patch, long count) { by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(patch + i) = typename V::type{}; }); };
+        auto zero = [](float* patch, long count) { memset(patch, 0, count * sizeof(float)); };
         runs(first, last, images, patches, copy, zero);
     }
 
@@ -361,7 +361,8 @@ static Tensor convolve(const Tensor x, const Tensor w, int64_t down, int64_t acr
     for (long p = 0, all = size[0] * down * across, n; p < all; p += n) {
         n = all - p < win.block ? all - p : win.block;
         win.gather(p, p + n, contiguous(x), patches);
-        multiply<8, SUMS / 8, false, false>({n, size[3], win.size, patches, win.wide, 1, contiguous(w), size[3], 1, floats(out) + p * size[3]});
+        multiply<8, SUMS / 8, false, false>(
+            {n, size[3], win.size, patches, win.wide, 1, contiguous(w), size[3], 1, floats(out) + p * size[3]});
     }
     return out;
 }
@@ -390,7 +391,8 @@ static Tensor convolve_image(const Tensor g, const Tensor w, int64_t height, int
     float* patches = (float*)workspace<1>(win.block * win.wide * sizeof(float));
     for (long p = 0, all = g.size(0) * g.size(1) * g.size(2), n; p < all; p += n) {
         n = all - p < win.block ? all - p : win.block;
-        multiply<8, SUMS / 8, false, false>({n, win.size, w.size(0), contiguous(g) + p * w.size(0), w.size(0), 1, contiguous(w), win.size, 1, patches});
+        multiply<8, SUMS / 8, false, false>(
+            {n, win.size, w.size(0), contiguous(g) + p * w.size(0), w.size(0), 1, contiguous(w), win.size, 1, patches});
         win.scatter(p, p + n, floats(out), patches);
     }
     return out;
