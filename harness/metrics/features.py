@@ -20,7 +20,7 @@ from harness import devices, paths
 from harness.data import Data, Say, Split
 from harness.errors import DataError
 from harness.metrics.feature_kinds import KINDS, kind_of, network_of
-from harness.metrics.memory import VALUES
+from harness.metrics.memory import CPU_VALUES
 from harness.scores import FEATURE_BATCH
 from harness.stores.locks import lock
 
@@ -61,7 +61,7 @@ class FeatureNet:
     @torch.no_grad()
     def features(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
         """Return the features, (N, F), of images (N, P) on [0, 1]; computed on the CPU whatever their device."""
-        fitting = VALUES // (HELD * math.prod(self.network[:2](images[:1].float().cpu()).shape))
+        fitting = CPU_VALUES // (HELD * math.prod(self.network[:2](images[:1].float().cpu()).shape))
         size = max(1, min(batch_size, fitting))
         return torch.cat([self.network[:-1](batch.float().cpu()) for batch in torch.split(images, size)])
 

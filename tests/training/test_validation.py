@@ -71,7 +71,7 @@ def test_all_lanes_are_scored_together_as_each_alone(digits: Data) -> None:
 def test_batches_of_many_lanes_are_smaller_and_the_score_is_the_same(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = Cohort([SMALL.derive(seed=s) for s in range(3)], digits, CPU)
     whole = Validation(digits.validation, compiled=False).score(cohort.lanes, cohort.vae)
-    monkeypatch.setattr(memory, "VALUES", 3 * 256 * 7)  # seven images at a time
+    monkeypatch.setattr(memory, "CPU_VALUES", 3 * 256 * 7)  # seven images at a time
     rows: list[int] = []
     cohort.vae.encoder.register_forward_pre_hook(lambda _, x: rows.append(x[0].shape[1]))
     split = Validation(digits.validation, compiled=False).score(cohort.lanes, cohort.vae)
