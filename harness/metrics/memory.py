@@ -14,8 +14,8 @@ from harness.models.networks import StackedDecoder, StackedEncoder
 from harness.models.vae import VAE
 
 # Values of the largest tensor at a time, 16 MiB in float32 on a CPU and 256 MiB on a GPU; what a score takes beside it is two or
-# three times as much. On a CPU larger ones are new memory at each call, which took longer than the arithmetic: 97 s of the 175 s that
-# the scores of a trial of 32x32 colours took, and 0.1 s of 60 s with these.
+# three times as much. On a CPU larger ones are new memory at each call, which took longer than the arithmetic: 97 s of the 175 s
+# that the scores of a trial of 32x32 colours took, and 0.1 s of 60 s with these.
 CPU_VALUES, GPU_VALUES = 2**22, 2**26
 
 
