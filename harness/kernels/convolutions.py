@@ -60,10 +60,9 @@ def _backward(gradient: Tensor, x: Tensor, weight: Tensor, _: Ints | None, *opti
         return cast(tuple[Tensor, ...], NotImplemented)
     geometry = (*weight.shape[2:], *how.stride, *how.padding)
     images, outputs, of_x = (gradient, x, _outputs) if how.transposed else (x, gradient, _images)
-    products = torch.ops.harness.convolve_weight(_channels_last(images), _channels_last(outputs), *geometry)
     return (
         of_x(gradient, weight, x.shape[2:], geometry) if wanted[0] else None,
-        products.view(len(weight), *weight.shape[2:], -1).permute(0, 3, 1, 2) if wanted[1] else None,
+        torch.ops.harness.convolve_weight(_channels_last(images), _channels_last(outputs), *geometry) if wanted[1] else None,
         gradient.sum((0, 2, 3)) if wanted[2] else None,
     )
 
@@ -75,13 +74,11 @@ def _channels_last(x: Tensor) -> Tensor:
 
 def _outputs(x: Tensor, weight: Tensor, size: Ints, geometry: Ints) -> Tensor:
     """Return the outputs (B, O, *size) of images x (B, C, H, W) for a weight (O, C, rows, columns)."""
-    matrix = weight.permute(2, 3, 1, 0).reshape(-1, len(weight)).contiguous()
-    out: Tensor = torch.ops.harness.convolve(_channels_last(x), matrix, *size, *geometry)
+    out: Tensor = torch.ops.harness.convolve(_channels_last(x), weight.contiguous(), *size, *geometry)
     return out.permute(0, 3, 1, 2)
 
 
 def _images(outputs: Tensor, weight: Tensor, size: Ints, geometry: Ints) -> Tensor:
     """Return the images (B, C, *size) whose pixels add up what each output (B, O, ...) gives them by a weight (O, C, ...)."""
-    matrix = weight.permute(0, 2, 3, 1).reshape(len(weight), -1).contiguous()
-    out: Tensor = torch.ops.harness.convolve_image(_channels_last(outputs), matrix, *size, *geometry)
+    out: Tensor = torch.ops.harness.convolve_image(_channels_last(outputs), weight.contiguous(), *size, *geometry)
     return out.permute(0, 3, 1, 2)

@@ -281,7 +281,8 @@ static inline void by_vectors(long count, F f) {
     for (; i < count; i++) f.template operator()<Float>(i);
 }
 
-constexpr long PATCHES = 48 * 1024;  // floats of a block of patches, which stays in the second cache
+constexpr long PATCHES = 48 * 1024;  // floats of a block of patches or images, which stays in the second cache
+constexpr long FIRST = 6 * 1024;     // floats of a block of images that stays in the first cache
 
 // A convolution's geometry: images (height, width, channels), kernel, stride, zeros in front, and positions (down, across) of the
 // kernel, each with a patch of `size` values. A block of patches lies in a matrix whose rows are `wide` apart.
@@ -352,49 +353,197 @@ static Tensor fresh(const int64_t* size, int dimensions, bool zero = false) {
 
 #define GEOMETRY int64_t kh, int64_t kw, int64_t sh, int64_t sw, int64_t ph, int64_t pw
 
-// Return the products of all patches of x (B, H, W, C) with w (patch, O), (B, down, across, O).
+// Steps of a sum: `count` neighbouring values of an image from `image` on, times as many rows of a weight from `row` on.
+struct Run { long image, row, count; };
+
+// A weight as panels of `vectors` vectors of its columns each, one after the other, in which every tap of the kernel has its rows.
+struct Panels {
+    long rows, columns, all = (columns + WIDTH - 1) / WIDTH, count = (all + SUMS / 8 - 1) / (SUMS / 8);
+    int vectors = (all + count - 1) / count, wide = vectors * WIDTH;
+    float* packed = nullptr;
+
+    // Pack `taps` matrices, neighbours in memory, each of `rows` / taps rows and `columns` columns with these strides.
+    void pack_taps(const float* w, long taps, long down, long across) {
+        packed = (float*)workspace<2>(count * rows * wide * sizeof(float));
+        for (long j = 0; j < count; j++)
+            for (long tap = 0, each = rows / taps; tap < taps; tap++)
+                pack(w + tap + j * wide * across, down, across, each, left(j), wide, packed + (j * rows + tap * each) * wide);
+    }
+
+    int left(long panel) const { return columns - panel * wide < wide ? columns - panel * wide : wide; }
+};
+
+// Compute the same pixel of R images, `apart` values from each other, for one panel of a weight.
+template <int R, int V>
+static inline __attribute__((always_inline)) void pixel(
+    const float* images, long apart, const Run* runs, int count, const float* panel, float* out, long out_apart, int columns) {
+    vec sum[R][V] = {};
+    for (const Run* run = runs; run < runs + count; run++) {
+        const float *image = images + run->image, *row = panel + run->row * V * WIDTH;
+        for (long t = 0; t < run->count; t++, row += V * WIDTH) {
+            vec w[V];
+            for (int v = 0; v < V; v++) w[v] = *(const vec*)(row + v * WIDTH);
+            for (int r = 0; r < R; r++) {
+                float f = image[r * apart + t];
+                for (int v = 0; v < V; v++) sum[r][v] += f * w[v];
+            }
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V && v * WIDTH < columns; v++) store(out + r * out_apart + v * WIDTH, sum[r][v], columns - v * WIDTH);
+}
+
+template <int V>
+static void pixels_of(
+    const float* images, long apart, long n, const Run* runs, int count, const float* panel, float* out, long out_apart, int columns,
+    int vectors) {
+    if constexpr (V > 1)
+        if (vectors < V) return pixels_of<V - 1>(images, apart, n, runs, count, panel, out, out_apart, columns, vectors);
+    long b = 0;
+    for (; b + 8 <= n; b += 8) pixel<8, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
+    for (; b < n; b++) pixel<1, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
+}
+
+// Compute out (batch, pixels, columns of the weight), each pixel from the runs that find(pixel, runs) writes and counts. A tile has the
+// same pixel of several images, so that all its rows leave out the same zeros beyond the border.
+template <class F>
+static void convolve_directly(const float* images, long apart, long batch, const Panels& w, long pixels, long most, float* out, F find) {
+    Run* runs = (Run*)workspace<3>(most * sizeof(Run));
+    long block = PATCHES / apart / 8 * 8 + 8, out_apart = pixels * w.columns;
+    for (long b = 0, n; b < batch; b += n) {
+        n = batch - b < block ? batch - b : block;
+        for (long p = 0; p < pixels; p++) {
+            int count = find(p, runs);
+            for (long j = 0; j < w.count; j++)
+                pixels_of<SUMS / 8>(
+                    images + b * apart, apart, n, runs, count, w.packed + j * w.rows * w.wide,
+                    out + b * out_apart + p * w.columns + j * w.wide, out_apart, w.left(j), w.vectors);
+        }
+    }
+}
+
+// Return the convolution of x (B, H, W, C) with w (O, C, kh, kw), (B, down, across, O).
 static Tensor convolve(const Tensor x, const Tensor w, int64_t down, int64_t across, GEOMETRY) {
-    Window win{x.size(1), x.size(2), x.size(3), {kh, kw}, {sh, sw}, {ph, pw}, down, across};
-    int64_t size[] = {x.size(0), down, across, w.size(1)};
+    long height = x.size(1), width = x.size(2), channels = x.size(3), taps = kh * kw;
+    int64_t size[] = {x.size(0), down, across, w.size(0)};
     Tensor out = fresh(size, 4);
-    float* patches = (float*)workspace<1>(win.block * win.wide * sizeof(float));
-    for (long p = 0, all = size[0] * down * across, n; p < all; p += n) {
-        n = all - p < win.block ? all - p : win.block;
-        win.gather(p, p + n, contiguous(x), patches);
-        multiply<8, SUMS / 8, false, false>(
-            {n, size[3], win.size, patches, win.wide, 1, contiguous(w), size[3], 1, floats(out) + p * size[3]});
-    }
+    Panels panels{taps * channels, w.size(0)};
+    panels.pack_taps(contiguous(w), taps, taps, channels * taps);
+    auto find = [=](long p, Run* runs) {
+        long y = p / across * sh - ph, x = p % across * sw - pw, left = x < 0 ? -x : 0, right = x + kw > width ? width - x : kw;
+        int n = 0;
+        for (long i = y < 0 ? -y : 0; i < kh && y + i < height; i++)
+            if (left < right)
+                runs[n++] = {((y + i) * width + x + left) * channels, (i * kw + left) * channels, (right - left) * channels};
+        return n;
+    };
+    convolve_directly(contiguous(x), height * width * channels, size[0], panels, down * across, kh, floats(out), find);
     return out;
 }
 
-// Return the sums of outer products of g (B, down, across, O) and the patches of x (B, H, W, C), (O, patch).
-static Tensor convolve_weight(const Tensor x, const Tensor g, GEOMETRY) {
-    Window win{x.size(1), x.size(2), x.size(3), {kh, kw}, {sh, sw}, {ph, pw}, g.size(1), g.size(2)};
-    int64_t size[] = {g.size(3), win.size};
-    Tensor out = fresh(size, 2, true);
-    float* patches = (float*)workspace<1>((win.block * win.wide + SUMS * WIDTH) * sizeof(float));
-    for (long p = 0, all = g.size(0) * g.size(1) * g.size(2), n; p < all; p += n) {
-        n = all - p < win.block ? all - p : win.block;
-        win.gather(p, p + n, contiguous(x), patches);
-        multiply<8, SUMS / 8, false, false>(
-            {size[0], size[1], n, contiguous(g) + p * size[0], 1, size[0], patches, win.wide, 1, floats(out), nullptr, true});
-    }
-    return out;
+// Write w (rows, channels, taps) as (rows, taps, channels).
+static void channels_last(const float* w, long rows, long channels, long taps, float* to) {
+    for (long o = 0; o < rows; o++, w += channels * taps, to += channels * taps)
+        for (long t = 0; t < taps; t++)
+            for (long c = 0; c < channels; c++) to[t * channels + c] = w[c * taps + t];
 }
 
-// Return the images (B, height, width, C) that are the sums of the patches g (B, down, across, O) times w (O, patch).
+// Return the images (B, height, width, C) whose pixels sum up what each of g (B, down, across, O) gives them by w (O, C, kh, kw).
 static Tensor convolve_image(const Tensor g, const Tensor w, int64_t height, int64_t width, GEOMETRY) {
-    int64_t size[] = {g.size(0), height, width, w.size(1) / (kh * kw)};
-    Window win{height, width, size[3], {kh, kw}, {sh, sw}, {ph, pw}, g.size(1), g.size(2)};
+    long channels = w.size(1), outputs = w.size(0), down = g.size(1), across = g.size(2), taps = kh * kw;
+    int64_t size[] = {g.size(0), height, width, channels};
+    Tensor out = fresh(size, 4, channels < WIDTH);
+    if (channels >= WIDTH) {
+        Panels panels{taps * outputs, channels};
+        panels.pack_taps(contiguous(w), taps, channels * taps, taps);
+        auto find = [=](long p, Run* runs) {
+            int n = 0;
+            for (long i = (p / width + ph) % sh; i < kh; i += sh)
+                for (long j = (p % width + pw) % sw; j < kw; j += sw) {
+                    long y = (p / width + ph - i) / sh, x = (p % width + pw - j) / sw;
+                    if (i <= p / width + ph && y < down && j <= p % width + pw && x < across)
+                        runs[n++] = {(y * across + x) * outputs, (i * kw + j) * outputs, outputs};
+                }
+            return n;
+        };
+        convolve_directly(contiguous(g), down * across * outputs, size[0], panels, height * width, taps, floats(out), find);
+        return out;
+    }
+    Window win{height, width, channels, {kh, kw}, {sh, sw}, {ph, pw}, down, across};
     win.wide = win.size;
-    Tensor out = fresh(size, 4, true);
-    float* patches = (float*)workspace<1>(win.block * win.wide * sizeof(float));
-    for (long p = 0, all = g.size(0) * g.size(1) * g.size(2), n; p < all; p += n) {
+    float *patches = (float*)workspace<1>(win.block * win.wide * sizeof(float)), *matrix = (float*)workspace<2>(w.numel() * sizeof(float));
+    channels_last(contiguous(w), outputs, channels, taps, matrix);
+    for (long p = 0, all = g.size(0) * down * across, n; p < all; p += n) {
         n = all - p < win.block ? all - p : win.block;
         multiply<8, SUMS / 8, false, false>(
-            {n, win.size, w.size(0), contiguous(g) + p * w.size(0), w.size(0), 1, contiguous(w), win.size, 1, patches});
+            {n, win.size, outputs, contiguous(g) + p * outputs, outputs, 1, matrix, win.size, 1, patches});
         win.scatter(p, p + n, floats(out), patches);
     }
+    return out;
+}
+
+// Add to sums (C, O) of one tap R rows of channels times V vectors of outputs, of `images` images.
+template <int R, int V>
+static inline __attribute__((always_inline)) void tap(
+    const float* x, const float* g, long images, long lines, long columns, const long* x_apart, const long* g_apart, float* sums, long wide) {
+    vec sum[R][V];
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) sum[r][v] = load(sums + r * wide + v * WIDTH);
+    for (long b = 0; b < images; b++)
+        for (long y = 0; y < lines; y++) {
+            const float *from = x + b * x_apart[0] + y * x_apart[1], *to = g + b * g_apart[0] + y * g_apart[1];
+            for (long i = 0; i < columns; i++, from += x_apart[2], to += g_apart[2]) {
+                vec out[V];
+                for (int v = 0; v < V; v++) out[v] = load(to + v * WIDTH);
+                for (int r = 0; r < R; r++)
+                    for (int v = 0; v < V; v++) sum[r][v] += from[r] * out[v];
+            }
+        }
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) store(sums + r * wide + v * WIDTH, sum[r][v], WIDTH);
+}
+
+// Return the sums of outer products of g (B, down, across, O) and the patches of x (B, H, W, C), (O, C, kh, kw).
+static Tensor convolve_weight(const Tensor x, const Tensor g, GEOMETRY) {
+    long batch = x.size(0), height = x.size(1), width = x.size(2), channels = x.size(3), taps = kh * kw;
+    long down = g.size(1), across = g.size(2), outputs = g.size(3);
+    int64_t size[] = {outputs, channels, kh, kw};
+    Tensor out = fresh(size, 4);
+    float* sums = (float*)workspace<2>(out.numel() * sizeof(float));
+    memset(sums, 0, out.numel() * sizeof(float));
+    if (channels % 8 == 0 && outputs % WIDTH == 0) {
+        long x_apart[] = {height * width * channels, sh * width * channels, sw * channels};
+        long g_apart[] = {down * across * outputs, across * outputs, outputs};
+        long block = FIRST / (x_apart[0] + g_apart[0]) + 1;
+        for (long b = 0, n; b < batch; b += n) {
+            n = batch - b < block ? batch - b : block;
+            for (long t = 0; t < taps; t++) {
+                long i = t / kw, j = t % kw, y = i < ph ? (ph - i + sh - 1) / sh : 0, z = j < pw ? (pw - j + sw - 1) / sw : 0;
+                long lines = i < height + ph ? (height - 1 + ph - i) / sh + 1 : 0, columns = j < width + pw ? (width - 1 + pw - j) / sw + 1 : 0;
+                lines = (lines < down ? lines : down) - y, columns = (columns < across ? columns : across) - z;
+                const float* from = contiguous(x) + b * x_apart[0] + ((y * sh + i - ph) * width + z * sw + j - pw) * channels;
+                const float* to = contiguous(g) + b * g_apart[0] + y * g_apart[1] + z * g_apart[2];
+                for (long c = 0; c < channels; c += 8)
+                    for (long o = 0; o < outputs;) {
+                        float* at = sums + (t * channels + c) * outputs + o;
+                        if (outputs - o == WIDTH) tap<8, 1>(from + c, to + o, n, lines, columns, x_apart, g_apart, at, outputs), o += WIDTH;
+                        else tap<8, 2>(from + c, to + o, n, lines, columns, x_apart, g_apart, at, outputs), o += 2 * WIDTH;
+                    }
+            }
+        }
+    } else {
+        Window win{height, width, channels, {kh, kw}, {sh, sw}, {ph, pw}, down, across};
+        float* patches = (float*)workspace<1>((win.block * win.wide + SUMS * WIDTH) * sizeof(float));
+        for (long p = 0, all = batch * down * across, n; p < all; p += n) {
+            n = all - p < win.block ? all - p : win.block;
+            win.gather(p, p + n, contiguous(x), patches);
+            multiply<8, SUMS / 8, false, false>(
+                {win.size, outputs, n, patches, 1, win.wide, contiguous(g) + p * outputs, outputs, 1, sums, nullptr, true});
+        }
+    }
+    for (long o = 0; o < outputs; o++)
+        for (long c = 0; c < channels; c++)
+            for (long t = 0; t < taps; t++) floats(out)[(o * channels + c) * taps + t] = sums[(t * channels + c) * outputs + o];
     return out;
 }
 

@@ -73,17 +73,17 @@ def _operators() -> torch.library.Library:
 
 def _convolved(x: Tensor, w: Tensor, down: int, across: int, *_: int) -> Tensor:
     """Return a tensor of the shape of what convolve returns."""
-    return x.new_empty(len(x), down, across, w.shape[1])
+    return x.new_empty(len(x), down, across, len(w))
 
 
 def _convolved_weight(x: Tensor, g: Tensor, kh: int, kw: int, *_: int) -> Tensor:
     """Return a tensor of the shape of what convolve_weight returns."""
-    return x.new_empty(g.shape[3], kh * kw * x.shape[3])
+    return x.new_empty(g.shape[3], x.shape[3], kh, kw)
 
 
-def _convolved_image(g: Tensor, w: Tensor, height: int, width: int, kh: int, kw: int, *_: int) -> Tensor:
+def _convolved_image(g: Tensor, w: Tensor, height: int, width: int, *_: int) -> Tensor:
     """Return a tensor of the shape of what convolve_image returns."""
-    return g.new_empty(len(g), height, width, w.shape[1] // (kh * kw))
+    return g.new_empty(len(g), height, width, w.shape[1])
 
 
 @cache
