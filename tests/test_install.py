@@ -53,7 +53,7 @@ def test_the_wheel_holds_the_package_and_the_studies_and_no_tests(built: Path) -
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {f.relative_to(paths.PROJECT).as_posix() for f in (paths.PROJECT / "harness").rglob("*.py")}
     shipped = {f"harness/studies/{f.name}" for f in paths.studies().glob("*.py")}
-    others = {"harness/py.typed", "harness/report/page.html", "harness/kernels/matmul.cpp"}
+    others = {"harness/py.typed", "harness/report/page.html", "harness/kernels/convolutions.cpp", "harness/kernels/matmul.cpp"}
     assert {n for n in names if ".dist-info/" not in n} == sources | shipped | others
 
 
@@ -62,7 +62,7 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(built: Path) -> None:
     with tarfile.open(sdist) as content:
         names = {n.partition("/")[2] for n in content.getnames()}
     assert {"pyproject.toml", "setup.py", "studies/loss_ablation.py", "harness/cli.py", "harness/py.typed"} <= names
-    assert {"harness/report/page.html", "harness/kernels/matmul.cpp", "LICENSE"} <= names
+    assert {"harness/report/page.html", "harness/kernels/convolutions.cpp", "harness/kernels/matmul.cpp", "LICENSE"} <= names
     assert {"examples/tour.ipynb", "examples/own_data/shapes.npz", "docs/extending.md"} <= names
     assert not [n for n in names if n.startswith("tests")]
 

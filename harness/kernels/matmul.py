@@ -95,8 +95,9 @@ def available() -> bool:
     compiler = devices.compiler(torch.device("cpu"))
     if compiler is None:
         return False
-    source = Path(__file__).with_suffix(".cpp")
-    inputs = (source.read_text(), FLAGS, compiler, devices.cpu_name(), torch.__version__)
+    source = Path(__file__).with_suffix(".cpp")  # which includes the others
+    sources = [part.read_text() for part in sorted(source.parent.glob("*.cpp"))]
+    inputs = (sources, FLAGS, compiler, devices.cpu_name(), torch.__version__)
     built = Path(_cache_folder(), f"harness-{hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]}.so")
     if not built.exists():
         built.parent.mkdir(parents=True, exist_ok=True)

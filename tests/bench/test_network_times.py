@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("provenance")
 OURS, PLAIN = "our step, one graph", "plain PyTorch"
 STEPS, ROUNDS = 65, 8  # 64 in the program and the last one, which is taken by operations
 CPU = torch.device("cpu")
-FASTER_AT_LEAST = {"conv": 1.5, "resnet": 1.3}  # measured 1.6 and 1.4 on two busy cores
+FASTER_AT_LEAST = {"conv": 1.5, "resnet": 1.5}  # measured 2.1 and 1.9 on two busy cores
 
 
 def plain_loop(spec: TrialSpec) -> Callable[[], None]:

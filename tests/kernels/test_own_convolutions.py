@@ -21,6 +21,7 @@ CASES = {
     "a residual block": ((17, 32, 7, 7), 32, (3, 3), (1, 1), (1, 1)),
     "whole vectors, neither side alike": ((9, 16, 6, 11), 48, (3, 2), (2, 3), (2, 0)),
     "whole vectors, kernel beyond the image": ((9, 16, 1, 2), 16, (4, 4), (2, 2), (2, 2)),
+    "a vector and a half": ((5, 11, 6, 7), 24, (3, 3), (1, 1), (1, 1)),
     "a patch larger than a block": ((1, 12500, 2, 2), 2, (2, 2), (2, 2), (0, 0)),
     "four floats of two channels": ((2, 2, 8, 8), 4, (2, 2), (2, 2), (0, 0)),
 }
