@@ -61,8 +61,8 @@ class Model:
     image_shape: tuple[int, int, int]
 
     def __repr__(self) -> str:
-        defaults = vars(TrialSpec())
-        changed = [f"{name}={value!r}" for name, value in vars(self.spec).items() if value != defaults[name]]
+        values, defaults = self.spec.identity, TrialSpec().identity
+        changed = [f"{name}={getattr(self.spec, name)!r}" for name in values if values[name] != defaults.get(name)]
         return f"Model(TrialSpec({', '.join(changed)}))"
 
     def encode(self, images: Any) -> tuple[Tensor, Tensor]:
