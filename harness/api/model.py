@@ -162,7 +162,9 @@ def read(folder: Path) -> Model:
         if spec.references:
             references.from_record((folder / references.FILE).read_text(encoding="utf-8"))
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        rows, scores, (channels, height, width) = record["history"], record["scores"], record["image_shape"]
+        rows, scores = record["history"], record["scores"]
+        # A model that was saved when all images were square and grey has a side instead.
+        channels, height, width = record["image_shape"] if "image_shape" in record else (1, record["side"], record["side"])
         image_shape = (channels, height, width)
         vae = read_network(spec, image_shape, folder / WEIGHTS)
     except (OSError, KeyError, TypeError, ValueError) as fault:

@@ -1,5 +1,6 @@
 """A trained VAE as a single model: its shapes, its inputs, its laws, and its files."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,14 @@ def test_a_saved_model_is_given_back_equal(model: harness.Model, levels: torch.T
     assert list(again.history.index) == list(model.history.index)
     assert torch.equal(again.log_prob(levels), model.log_prob(levels))
     assert torch.equal(again.sample(3), model.sample(3))
+
+
+def test_a_model_saved_when_images_had_a_side_is_read(model: harness.Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    record = json.loads((tmp_path / "model.json").read_text())
+    assert record.pop("image_shape") == [1, 8, 8]
+    (tmp_path / "model.json").write_text(json.dumps(record | {"side": 8}))
+    assert harness.load(tmp_path).image_shape == model.image_shape
 
 
 def test_a_folder_without_a_model_is_refused(model: harness.Model, tmp_path: Path) -> None:
