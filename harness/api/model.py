@@ -61,8 +61,8 @@ class Model:
     image_shape: tuple[int, int, int]
 
     def __repr__(self) -> str:
-        defaults = vars(TrialSpec())
-        changed = [f"{name}={value!r}" for name, value in vars(self.spec).items() if value != defaults[name]]
+        values, defaults = self.spec.identity, TrialSpec().identity
+        changed = [f"{name}={getattr(self.spec, name)!r}" for name in values if values[name] != defaults.get(name)]
         return f"Model(TrialSpec({', '.join(changed)}))"
 
     def encode(self, images: Any) -> tuple[Tensor, Tensor]:
@@ -163,9 +163,9 @@ def read(folder: Path) -> Model:
             references.from_record((folder / references.FILE).read_text(encoding="utf-8"))
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         rows, scores = record["history"], record["scores"]
-        # A model that was saved when all images were square and grey has a side instead.
-        channels, height, width = record["image_shape"] if "image_shape" in record else (1, record["side"], record["side"])
-        image_shape = (channels, height, width)
+        earlier = (1, record.get("side"), record.get("side"))  # what was kept when all images were square and grey
+        channels, height, width = record.get("image_shape", earlier)
+        image_shape = (int(channels), int(height), int(width))
         vae = read_network(spec, image_shape, folder / WEIGHTS)
     except (OSError, KeyError, TypeError, ValueError) as fault:
         raise UserError(f"{folder} holds no model of Model.save, or not all of it: {type(fault).__name__}: {fault}") from fault

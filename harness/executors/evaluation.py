@@ -94,7 +94,7 @@ def _late_gain(history: Sequence[Row]) -> dict[str, float]:
 def _pictures(subject: figures.Subject) -> dict[str, np.ndarray]:
     """Return the arrays that a study's report shows of a trial, by name.
 
-    They are one test image of each class, its reconstruction, and 16 samples, uint8 (n, C, H, W) each, and the latents of some
+    They are test images of each class, their reconstructions, and 16 samples, uint8 (n, C, H, W) each, and the latents of some
     test images, with their labels if they have any.
     """
     test, split, shape = subject.evaluation.test, subject.data.test, subject.data.image_shape

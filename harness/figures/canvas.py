@@ -67,12 +67,13 @@ def tile(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
 def examples(split: Split, per_class: int = 1, most: int = MOST_CLASSES) -> list[int]:
     """Return the indices of the first images of each of the first classes, class by class: the same images for every trial.
 
-    Of images without labels they are the first ones, as many as of `most` classes.
+    Of fewer than `most` classes they are more of each, and of images without labels the first ones: about as many in all.
     """
     if split.labels is None:
         return list(range(min(len(split), most * per_class)))
     classes = sorted(set(split.labels.tolist()))[:most]
-    return [int(i) for k in classes for i in (split.labels == k).nonzero()[:per_class, 0]]
+    each = most * per_class // len(classes)
+    return [int(i) for k in classes for i in (split.labels == k).nonzero()[:each, 0]]
 
 
 def scatter_points(split: Split) -> torch.Tensor:

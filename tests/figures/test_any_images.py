@@ -78,6 +78,7 @@ def test_images_without_labels_are_the_first_ones_and_have_no_bar_of_classes() -
     unlabelled, labelled = made_up(SHAPE).test, made_up(SHAPE, classes=12).test
     assert figures.examples(unlabelled) == list(range(10))
     assert figures.examples(labelled, 2) == [i + k for i in range(10) for k in (0, 12)]
+    assert figures.examples(made_up(SHAPE, classes=3).test) == [i + k for i in range(3) for k in (0, 3, 6)]
     assert figures.scatter_points(unlabelled).tolist() == list(range(30))
     assert sorted(figures.scatter_points(labelled).tolist()) == list(range(30))
     axes = {classes: len(figures.FIGURES["latents"](subject(made_up(SHAPE, classes))).axes) for classes in (0, 12)}

@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def ablation(**changes: object) -> Ablation:
     values = {
-        "base": TrialSpec(dataset="digits"),
+        "base": TrialSpec(dataset="digits", ema_decay=0.5),
         "arms": {"bce": {}, "mse": {"likelihood": "mse"}, "wide": {"latent": 8}},
         "budgets": {"default": Budget(epochs=2, seeds=range(3))},
     }

@@ -48,11 +48,11 @@ np.savez(
 """
 
 
-def model_of(spec: TrialSpec) -> Model:
+def model_of(spec: TrialSpec, image_shape: tuple[int, int, int] = (1, 8, 8)) -> Model:
     """An untrained model."""
-    vae = build(spec, (1, 8, 8))
+    vae = build(spec, image_shape)
     vae.reset(0, torch.Generator().manual_seed(0))
-    return Model(spec=spec, scores={}, history=pd.DataFrame(), vae=vae, image_shape=(1, 8, 8))
+    return Model(spec=spec, scores={}, history=pd.DataFrame(), vae=vae, image_shape=image_shape)
 
 
 @pytest.mark.parametrize("likelihood", ["bce", "gaussian_shared", "bernoulli", "continuous_bernoulli", "categorical"])
@@ -67,6 +67,21 @@ def test_exported_programs_are_the_model(likelihood: str, tmp_path: Path) -> Non
     if model.vae.likelihood.noise == "none":
         for got, wanted in zip(encoder(255 * example), model.encode(example), strict=True):
             torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("network", ["conv", "resnet"])
+def test_exported_programs_of_colours_are_the_model(network: str, tmp_path: Path) -> None:
+    base = TrialSpec(dataset="shapes", dataset_args={"channels": 3, "size": 32}, network=network, latent=3, activation="relu")
+    spec = base.derive(likelihood="logistic_mixture", likelihood_args={"channels": 3, "components": 2})
+    model = model_of(spec, (3, 32, 32))
+    model.save(tmp_path)
+    example = export(spec, tmp_path / "state_dict.pt", tmp_path)
+    encoder, decoder = (torch.export.load(tmp_path / f"{name}.pt2").module() for name in ("encoder", "decoder"))
+    for n in (1, 4):
+        z = torch.linspace(-1, 1, 3 * n).view(n, 3)
+        torch.testing.assert_close(decoder(z).view(n, 3, 32, 32), model.decode(z), rtol=1e-4, atol=1e-5)
+    for got, wanted in zip(encoder(255 * example), model.encode(example), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

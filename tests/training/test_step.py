@@ -8,6 +8,8 @@ from tables import ACTIVATIONS, LIKELIHOODS, OBJECTIVES, OPTIMIZERS
 from harness.data import Data, load_dataset
 from harness.models.vae import likelihood_of, mixable
 
+# Two components do what five do, and compile three times faster.
+ALONE = [{"likelihood": n} | ({"likelihood_args": {"components": 2}} if n == "logistic_mixture" else {}) for n in LIKELIHOODS]
 ONE_OUTPUT = [name for name in LIKELIHOODS if LIKELIHOODS[name].outputs == 1]
 
 
@@ -16,7 +18,7 @@ def digits() -> Data:
     return load_dataset("digits")
 
 
-@pytest.mark.parametrize("change", [{"likelihood": n} for n in LIKELIHOODS] + [{"activation": n} for n in ACTIVATIONS], ids=str)
+@pytest.mark.parametrize("change", ALONE + [{"activation": n} for n in ACTIVATIONS], ids=str)
 def test_the_graph_is_the_step(change: dict, digits: Data) -> None:
     assert_same([SMALL.derive(**change)], digits, "graph")
 
@@ -33,7 +35,7 @@ def test_the_graph_is_the_step_for_every_objective_and_optimizer(objective: str,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "change", [{"likelihood": n} for n in LIKELIHOODS if n not in ONE_OUTPUT] + [{"objective": "dreg"}], ids=str
+    "change", [change for change in ALONE if change["likelihood"] not in ONE_OUTPUT] + [{"objective": "dreg"}], ids=str
 )
 def test_compiled_is_the_same(change: dict, digits: Data) -> None:
     assert_same([SMALL.derive(**change)], digits, "compiled")
