@@ -271,7 +271,7 @@ def _images_of(job: Job) -> Data:
     if job.images not in ("", data.digest):
         raise DataError(
             f"{data.name}: the study has images of the digest {job.images[:12]}, this worker {data.digest[:12]}\n"
-            "start the study again; if that does not help, what makes the images gives others now and then, or elsewhere"
+            "what gives them must give the same each time and on each machine; with other code of it they are other trials"
         )
     return data
 
