@@ -267,7 +267,11 @@ def _images_of(job: Job) -> Data:
     Raises:
         DataError: it is another than the study has: its function or its files give other images here, or by now.
     """
-    data = dataset(job.specs[0].dataset, job.specs[0].dataset_args)
+    wanted = job.specs[0].dataset, job.specs[0].dataset_args
+    data = dataset(*wanted)
+    if job.images not in ("", data.digest):  # this process may have had it since before the study
+        dataset.cache_clear()
+        data = dataset(*wanted)
     if job.images not in ("", data.digest):
         raise DataError(
             f"{data.name}: the study has images of the digest {job.images[:12]}, this worker {data.digest[:12]}\n"
