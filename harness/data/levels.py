@@ -51,6 +51,8 @@ def as_levels(name: str, given: Any, say: Say) -> npt.NDArray[np.uint8]:
     if levels.ndim == 3:
         return levels[:, None]
     if levels.shape[1] in CHANNELS:
+        if levels.shape[3] in CHANNELS:
+            say(f"{name}: images {levels.shape} are taken as (N, C, H, W): channels first")
         return levels
     if levels.shape[3] in CHANNELS:
         say(f"{name}: images {levels.shape} are taken as (N, H, W, C): channels last")

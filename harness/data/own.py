@@ -117,9 +117,9 @@ def _labels(name: str, given: Any, images: int) -> npt.NDArray[np.int64]:
         raise UserError(
             f"{name}: labels must be whole numbers, one per image, ({images},); got {labels.dtype} {labels.shape}{named}"
         )
-    if labels.min() < 0:
-        first = int(np.flatnonzero(labels < 0)[0])
-        raise UserError(f"{name}: labels must be at least 0, got labels[{first}] = {labels[first]}")
+    wrong = np.flatnonzero((labels < 0) | (labels > np.iinfo(np.int64).max))
+    if len(wrong):
+        raise UserError(f"{name}: labels must be from 0 to 2**63 - 1, got labels[{wrong[0]}] = {labels[wrong[0]]}")
     return labels.astype(np.int64)
 
 

@@ -108,7 +108,9 @@ def test_channels_that_are_last_are_moved_and_said_unless_they_may_be_first() ->
     assert np.array_equal(as_levels("mine", colour.transpose(0, 2, 3, 1), said.append), colour)
     assert said == ["mine: images (200, 6, 5, 3) are taken as (N, H, W, C): channels last"]
     either = noise(N, 3, 5, 3)
-    assert np.array_equal(as_levels("mine", either, pytest.fail), either)
+    assert np.array_equal(as_levels("mine", either, said.append), either)
+    assert said[1:] == ["mine: images (200, 3, 5, 3) are taken as (N, C, H, W): channels first"]
+    assert np.array_equal(as_levels("mine", colour, pytest.fail), colour)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
@@ -159,7 +161,8 @@ def test_given_splits_are_kept_and_images_in_none_are_said() -> None:
         ({"labels": np.arange(199)}, r"one per image, \(200,\); got int64 \(199,\)"),
         ({"labels": np.arange(N) / 2}, r"whole numbers, one per image, \(200,\); got float64"),
         ({"labels": np.array(["cat"] * N)}, r"got <U3 \(200,\)\nof names: np.unique"),
-        ({"labels": np.arange(N) - 3}, r"at least 0, got labels\[0\] = -3"),
+        ({"labels": np.arange(N) - 3}, r"from 0 to 2\*\*63 - 1, got labels\[0\] = -3"),
+        ({"labels": np.arange(N, dtype=np.uint64) + 2**63 - 7}, r"from 0 to 2\*\*63 - 1, got labels\[7\] = 9223372036854775808"),
         ({"train": range(50)}, "names the splits train: give all of train, validation, test, or none"),
         ({"train": range(50), "validation": range(50, 90), "test": range(191, 201)}, "test has indices 191 to 200, there are 200"),
         (
