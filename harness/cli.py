@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -169,10 +170,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             from harness import data, figures
 
             spec = study.data_set(options.dataset, options.set)
-            dataset = data.load_dataset(spec.dataset, console.print, spec.dataset_args)
+            say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
+            dataset = data.load_dataset(spec.dataset, say, spec.dataset_args)
             for line in data.in_words(dataset):
-                console.print(line, soft_wrap=True, highlight=False, markup=False)
-            console.print(f"some of them: {figures.write_contact_sheet(dataset)}", soft_wrap=True, highlight=False, markup=False)
+                say(line)
+            say(f"some of them: {figures.write_contact_sheet(dataset)}")
         case "ui":
             from harness.tracking import server
 

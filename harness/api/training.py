@@ -74,7 +74,7 @@ def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
     elbo = ""
     line.show("starting")
     with TemporaryDirectory(prefix="harness-") as scratch:
-        job, saving = Job((spec,), execution=execution), Saving(every_s=math.inf)
+        job, saving = Job((spec,), execution=execution, images=data.digest), Saving(every_s=math.inf)
         for event in events_of(job, str(torch_device), Path(scratch), _NoCheckpoints(), saving=saving):
             match event:
                 case Epoch(epoch=epoch, row=row):

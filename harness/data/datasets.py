@@ -31,7 +31,10 @@ def load_dataset(name: str, say: Say = print, arguments: Mapping[str, Any] = NO_
     name = catalog.pinned("dataset", name)
     found = catalog.find("dataset", name)
     if catalog.takes_file("dataset", name):
-        return from_given(references.label(name), found(references.find_file(name), say, **arguments), say)
+        path = references.find_file(name)
+        given = found(path, say, **arguments)
+        references.check_unchanged(name, path)
+        return from_given(references.label(name), given, say)
     if catalog.entry("dataset", name) is None:
         return from_function(references.label(name), found, arguments, say)
     data: Data = found(say=say, **arguments)

@@ -79,7 +79,10 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     wanted = header + int(np.prod(shape, dtype=object))
     if len(content) != wanted:
         raise UserError(f"{path}: its header says {shape}, which takes {wanted:,} bytes; it has {len(content):,}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    try:
+        return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    except ValueError as fault:  # a header of damaged lengths whose product is right, or of more than NumPy has
+        raise UserError(f"{path}: its header says {dimensions} lengths, which make no array: {fault}") from None
 
 
 def _labels_of(name: str, images: Mapping[str, Any], labels: Mapping[str, Any]) -> str | None:

@@ -13,6 +13,19 @@ TOP = 255  # the highest level
 AT_A_TIME = 4096  # images that are looked at, so that no copy of all in another type is made
 
 
+def as_array(what: str, given: Any) -> npt.NDArray[Any]:
+    """Return what NumPy makes of something; `what` it is, is for the message.
+
+    Raises:
+        UserError: It is no array: of arrays of several shapes, or a tensor that NumPy cannot read.
+    """
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as fault:  # RuntimeError is torch's, of a tensor with gradients
+        why = str(fault).partition("\n")[0]
+        raise UserError(f"{what} must be one array of numbers, got {type(given).__name__}: {why}") from None
+
+
 def as_levels(name: str, given: Any, say: Say) -> npt.NDArray[np.uint8]:
     """Return images as uint8 (N, C, H, W).
 
@@ -25,7 +38,7 @@ def as_levels(name: str, given: Any, say: Say) -> npt.NDArray[np.uint8]:
     Raises:
         UserError: They are anything else; the message has type, shape, range and the first value that is out of range.
     """
-    images = np.asarray(given)
+    images = as_array(f"{name}: images", given)
     if images.dtype == object:
         raise UserError(f"{name}: images must be one array of numbers, got {images.shape} objects: are they of several shapes?")
     what = f"{images.dtype} {images.shape}"
@@ -38,6 +51,8 @@ def as_levels(name: str, given: Any, say: Say) -> npt.NDArray[np.uint8]:
     if levels.ndim == 3:
         return levels[:, None]
     if levels.shape[1] in CHANNELS:
+        if levels.shape[3] in CHANNELS:
+            say(f"{name}: images {levels.shape} are taken as (N, C, H, W): channels first")
         return levels
     if levels.shape[3] in CHANNELS:
         say(f"{name}: images {levels.shape} are taken as (N, H, W, C): channels last")

@@ -15,7 +15,7 @@ import torch
 
 from harness import references
 from harness.data.disjoint import in_words, shared
-from harness.data.levels import as_levels
+from harness.data.levels import as_array, as_levels
 from harness.data.splits import Data, Say, Split
 from harness.errors import HarnessError, UserError
 
@@ -111,21 +111,21 @@ def plain_name(name: str) -> str:
 
 def _labels(name: str, given: Any, images: int) -> npt.NDArray[np.int64]:
     """Return labels as an array, int64 (N,)."""
-    labels = np.asarray(given)
+    labels = as_array(f"{name}: labels", given)
     if labels.shape != (images,) or not np.issubdtype(labels.dtype, np.integer):
         named = "\nof names: np.unique(labels, return_inverse=True)[1]" if labels.dtype.kind in "US" else ""
         raise UserError(
             f"{name}: labels must be whole numbers, one per image, ({images},); got {labels.dtype} {labels.shape}{named}"
         )
-    if labels.min() < 0:
-        first = int(np.flatnonzero(labels < 0)[0])
-        raise UserError(f"{name}: labels must be at least 0, got labels[{first}] = {labels[first]}")
+    wrong = np.flatnonzero((labels < 0) | (labels > np.iinfo(np.int64).max))
+    if len(wrong):
+        raise UserError(f"{name}: labels must be from 0 to 2**63 - 1, got labels[{wrong[0]}] = {labels[wrong[0]]}")
     return labels.astype(np.int64)
 
 
 def _indices(name: str, part: str, given: Any, images: int) -> npt.NDArray[np.int64]:
     """Return the indices of a split's images."""
-    indices = np.asarray(given)
+    indices = as_array(f"{name}: {part}", given)
     if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
         mask = f"\nof a mask: np.flatnonzero({part})" if indices.dtype == bool else ""
         raise UserError(f"{name}: {part} must be indices of images, (n,); got {indices.dtype} {indices.shape}{mask}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from harness import references
 from harness.data.splits import Say
@@ -83,9 +83,10 @@ def _classes(folder: Path, files: Mapping[str, Path]) -> tuple[npt.NDArray[np.in
     deep = next((name for name, inner in zip(files, folders, strict=True) if len(inner) > 1), None)
     if deep:
         raise UserError(f"{folder}: a class is one sub-folder, got {deep}")
-    other = next((path for path in sorted(folder.rglob("*")) if path.suffix.lower() in NOT_READ), None)
+    found = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in NOT_READ)
+    other = next((path for path in found if not any(part.startswith(".") for part in path.parts)), None)
     if other:
-        raise UserError(f"{folder}: pictures must be .png or .jpeg, got {other.relative_to(folder)}: convert it, or move it away")
+        raise UserError(f"{folder}: pictures must be .png or .jpeg, got {other}: convert it, or move it away")
     owners = [inner[0] if inner else "" for inner in folders]
     names = sorted(set(owners))
     if names == [""]:
@@ -116,7 +117,8 @@ def _read(path: Path, name: str, size: tuple[int, int] | None) -> tuple[npt.NDAr
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
         if isinstance(fault, UserError):
             raise
-        raise UserError(f"{name}: cannot be read as .png or .jpeg: {fault}") from None
+        why = "it begins as neither does" if isinstance(fault, UnidentifiedImageError) else fault  # else the address of an object
+        raise UserError(f"{name}: cannot be read as .png or .jpeg: {why}\nmend it, or move it away") from None
     before = (picture.height, picture.width)
     if size is not None and before != size:
         picture = ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.LANCZOS)

@@ -22,6 +22,7 @@ class Job:
         draw_all_figures: the ids of the trials to draw all figures of.
         waits_for_pruning: True if the job waits after every epoch to be told which trials to prune, so that a pruned trial takes no
             further step.
+        images: the digest of the data set that the study has, which that of whoever trains must have too; empty for any.
     """
 
     specs: tuple[TrialSpec, ...]
@@ -30,6 +31,7 @@ class Job:
     part: Literal["all", "train", "evaluate"] = "all"
     draw_all_figures: frozenset[str] = frozenset()
     waits_for_pruning: bool = False
+    images: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 
 from harness import devices
-from harness.errors import UserError
+from harness.data import Data
+from harness.errors import DataError, UserError
 from harness.executors import stints
 from harness.executors.evaluation import Subject, dataset, evaluate
 from harness.executors.interrupts import INTERRUPTS
@@ -108,7 +109,7 @@ class PartTraining:
         self.part, self.job, self.device, self.checkpoints, self.saving = part, part.job, device, checkpoints, saving
         job = part.job
         devices.reset_peak_memory(device)
-        self.cohort = Cohort(job.specs, dataset(job.specs[0].dataset, job.specs[0].dataset_args), device, job.execution)
+        self.cohort = Cohort(job.specs, _images_of(job), device, job.execution)
         self.history: dict[str, list[Row]] = {s.id: [] for s in job.specs}
         self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
         self.trained_s = dict.fromkeys(self.history, 0.0)
@@ -258,6 +259,25 @@ class PartTraining:
         facts = stints.facts_of(spec, trained, watch.facts(self.device), self.trained_s[spec.id], self.device)
         (files / EXECUTION).write_text(json.dumps(facts), encoding="utf-8")
         return Result(spec, finite(scores | times | self.cost))
+
+
+def _images_of(job: Job) -> Data:
+    """Return the data set of a job's trials.
+
+    Raises:
+        DataError: it is another than the study has: its function or its files give other images here, or by now.
+    """
+    wanted = job.specs[0].dataset, job.specs[0].dataset_args
+    data = dataset(*wanted)
+    if job.images not in ("", data.digest):  # this process may have had it since before the study
+        dataset.cache_clear()
+        data = dataset(*wanted)
+    if job.images not in ("", data.digest):
+        raise DataError(
+            f"{data.name}: the study has images of the digest {job.images[:12]}, this worker {data.digest[:12]}\n"
+            "what gives them must give the same each time and on each machine; with other code of it they are other trials"
+        )
+    return data
 
 
 def _rows(epoch: int, rows: Mapping[str, Row]) -> Iterator[Epoch]:

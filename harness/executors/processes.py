@@ -154,7 +154,7 @@ class Processes:
         assert worker.job is not None
         spec = next(s for s in worker.job.specs if s.id == trial)
         figures = worker.job.draw_all_figures & {trial}
-        self.trained.append(Job((spec,), start=spec.epochs, part="evaluate", draw_all_figures=figures))
+        self.trained.append(Job((spec,), start=spec.epochs, part="evaluate", draw_all_figures=figures, images=worker.job.images))
 
     def _start_evaluators(self) -> None:
         """Start evaluators, as many as there are trials to evaluate now or later: they load torch while these train."""

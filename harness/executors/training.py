@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from harness import devices
-from harness.errors import MachineError
+from harness.errors import DataError, MachineError
 from harness.executors.interrupts import INTERRUPTS
 from harness.executors.jobs import Event, Failed, Job, Notice, ends_trial
 from harness.executors.parts import SAVING, CheckpointStore, Part, PartTraining, Saving
 from harness.training.checkpoints import CheckpointError
 
 # Faults of the machine, not of the trial.
-TRY_AGAIN = (MemoryError, OSError, CheckpointError, devices.CaptureError)
+TRY_AGAIN = (MemoryError, OSError, DataError, CheckpointError, devices.CaptureError)
 
 
 class DeviceLostError(MachineError):

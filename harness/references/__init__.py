@@ -7,7 +7,16 @@ nor torch; nothing of the user's is imported before `resolve`. The files travel 
 that a worker anywhere runs the code that the study was started with.
 """
 
-from harness.references.files import FORMS_IN_WORDS, adopt_places, files_of, find_file, is_file, pin_file, places_of
+from harness.references.files import (
+    FORMS_IN_WORDS,
+    adopt_places,
+    check_unchanged,
+    files_of,
+    find_file,
+    is_file,
+    pin_file,
+    places_of,
+)
 from harness.references.importing import adopt, at_hand, importable, resolve, sources_of
 from harness.references.pinning import is_pinned, is_reference, label, offered, pin
 from harness.references.records import FILE, from_record, to_record
@@ -20,6 +29,7 @@ __all__ = [
     "adopt",
     "adopt_places",
     "at_hand",
+    "check_unchanged",
     "files_of",
     "find_file",
     "from_record",

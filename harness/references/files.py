@@ -79,7 +79,7 @@ def digest_of(form: str, path: Path, *, anew: bool = False) -> str:
         for name, file in files.items():
             with file.open("rb") as content:
                 sums[name] = hashlib.file_digest(content, "sha256").hexdigest()
-        whole = hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in sums.items()).encode()).hexdigest()
+        whole = hashlib.sha256(b"".join(os.fsencode(name) + f"\0{digest}\n".encode() for name, digest in sums.items())).hexdigest()
         _DIGESTS[key] = (whole if FORMS[form][1] else next(iter(sums.values())))[:DIGITS]
     return _DIGESTS[key]
 
@@ -95,7 +95,11 @@ def pin_file(words: str) -> str:
     form, _, where = words.partition(":")
     what, folder, _ = FORMS[form]
     folders = [place for place in (paths.study_folder(), Path.cwd()) if place is not None]
-    paths_there = [path for place in folders if (path := (place / Path(where).expanduser()).resolve()).exists()] if where else []
+    try:
+        within = Path(where).expanduser()
+        paths_there = [path for place in folders if (path := (place / within).resolve()).exists()] if where else []
+    except (OSError, RuntimeError, ValueError) as fault:  # too long, of a user that is none, with a zero byte
+        raise UserError(f"{words!r}: is no path: {fault}") from None
     if not paths_there:
         raise UserError(f"{words!r}: there is no {where or 'name'} in {_in_words(folders)}{_nearest(where, folders)}")
     path = paths_there[0]
@@ -141,6 +145,23 @@ def find_file(pinned: str) -> Path:
             "put the old bytes back, or start the study again: other bytes are other trials"
         )
     raise DataError(f"{words} ({digest}) is not on this machine: no {_in_words(places)}")
+
+
+def check_unchanged(pinned: str, path: Path) -> None:
+    """Raise an error if the files at the path of a pinned name, whose bytes `find_file` has read, are others by now.
+
+    Bytes are read again only where names, sizes or times of change differ.
+
+    Raises:
+        DataError: they have changed since, or are gone.
+    """
+    words, _, digest = pinned.rpartition("@")
+    try:
+        actual = digest_of(words.partition(":")[0], path)
+    except OSError as fault:
+        raise DataError(f"{words}: cannot be read: {fault}") from None
+    if actual != digest:
+        raise DataError(f"{words} changed while it was read: {path} had {digest}, and has {actual or 'nothing'}\nstart it again")
 
 
 def places_of(names: Iterable[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 from rich.console import Console
 
@@ -63,15 +64,16 @@ def run_study(
     _check_disk(study.runs(budget))
     console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False, markup=False)
     stops, started = Stops(), time.monotonic()
+    say = partial(console.print, highlight=False, markup=False)  # names of files may look like markup
     with stops.listening():
         try:
             with stops.allowed():
-                dataset = data.load_dataset(study.base.dataset, console.print, study.base.dataset_args)
+                dataset = data.load_dataset(study.base.dataset, say, study.base.dataset_args)
                 check_data(study, budget, dataset.counts)
                 for line in (*left_out(study.scores, dataset.counts), *histogram.notes(dataset)):
-                    console.print(line, highlight=False, markup=False)
-                check_trials(study.trials(budget), dataset, say=console.print)
-                net = None if unmet(("features",), dataset.counts) else feature_net(dataset, say=console.print)
+                    say(line)
+                check_trials(study.trials(budget), dataset, say=say)
+                net = None if unmet(("features",), dataset.counts) else feature_net(dataset, say=say)
             origin = {"device": devices.describe(torch_device), "dataset.digest": dataset.digest}
             if net is not None:
                 origin["features.sha256"] = net.digest

@@ -199,6 +199,7 @@ class Driver:
                     execution=self.plan.execution(specs[0]),
                     draw_all_figures=draw_all_figures,
                     waits_for_pruning=self.queue.pruning is not None,
+                    images=self.origin.get("dataset.digest", ""),
                 )
             )
 

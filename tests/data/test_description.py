@@ -72,3 +72,12 @@ def test_the_command_takes_a_folder_and_its_arguments(
     assert "--set resize=8: a data set takes its own arguments alone, such as dataset_args.resize=32" in capsys.readouterr().err
     assert cli.main(["data", "images:pets/", "--set", "dataset_args.size=8"]) == 2
     assert "dataset 'images:pets' takes no argument 'size'; it takes: resize" in capsys.readouterr().err
+
+
+def test_names_that_look_like_markup_are_said_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("pets[bold].npz", images=noise(200, 6, 5) / 255)
+    assert cli.main(["data", "npz:pets[bold].npz"]) == 0
+    assert "npz:pets[bold].npz: images are float64 in [0, 1]" in capsys.readouterr().out

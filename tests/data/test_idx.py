@@ -1,5 +1,6 @@
 """IDX files of the user's own: raw or packed, one pair or two, and how a damaged or unpaired one is refused."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,9 +105,19 @@ def two_of_a_kind(folder: Path) -> None:
     write_idx(folder / "b-images-idx3-ubyte", noise(N, 6, 5))
 
 
+def none_of_many(folder: Path) -> None:
+    (folder / "images-idx3-ubyte").write_bytes(struct.pack(">BBBB3I", 0, 0, 8, 3, 0, 2**32 - 1, 2**32 - 1))
+
+
+def too_many_dimensions(folder: Path) -> None:
+    (folder / "images-idx3-ubyte").write_bytes(struct.pack(">BBBB255I", 0, 0, 8, 255, *[1] * 255) + b"\0")
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
+        (none_of_many, "its header says 3 lengths, which make no array: "),
+        (too_many_dimensions, "its header says 255 lengths, which make no array: "),
         (signed, r"images-idx3-ubyte: values must be unsigned bytes \(type 08\), got type 09"),
         (cut_off, r"its header says \(150, 6, 5\), which takes 4,516 bytes; it has 4,515"),
         (cut_in_header, "is cut off within its header, after 10 bytes"),

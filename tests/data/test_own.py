@@ -77,6 +77,22 @@ def test_what_is_no_levels_is_refused_with_what_came(what: str) -> None:
     assert len(str(fault.value).splitlines()) <= 2
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"images": [noise(3, 3), noise(4, 4)]}, r"mine: images must be one array of numbers, got list: .*inhomogeneous"),
+        ({"images": torch.rand(N, 6, 5, requires_grad=True)}, r"mine: images must be .*, got Tensor: .*detach\(\)"),
+        ({"images": torch.rand(N, 6, 5).bfloat16()}, r"mine: images must be .*, got Tensor: .*BFloat16"),
+        ({"images": FLOATS, "labels": [[0], [0, 1]]}, r"mine: labels must be one array of numbers, got list: "),
+        ({"images": FLOATS, "train": [[0], [0, 1]]}, r"mine: train must be one array of numbers, got list: "),
+    ],
+)
+def test_what_is_no_array_is_refused_as_numpy_says_it(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as fault:
+        from_given("mine", given, lambda _: None)
+    assert "\n" not in str(fault.value)
+
+
 def test_grey_and_colour_images_of_any_shape_are_channel_by_channel() -> None:
     grey, colour = noise(N, 28, 20), noise(N, 3, 6, 5)
     assert taken(grey)[0].image_shape == taken(grey[:, None])[0].image_shape == (1, 28, 20)
@@ -92,7 +108,9 @@ def test_channels_that_are_last_are_moved_and_said_unless_they_may_be_first() ->
     assert np.array_equal(as_levels("mine", colour.transpose(0, 2, 3, 1), said.append), colour)
     assert said == ["mine: images (200, 6, 5, 3) are taken as (N, H, W, C): channels last"]
     either = noise(N, 3, 5, 3)
-    assert np.array_equal(as_levels("mine", either, pytest.fail), either)
+    assert np.array_equal(as_levels("mine", either, said.append), either)
+    assert said[1:] == ["mine: images (200, 3, 5, 3) are taken as (N, C, H, W): channels first"]
+    assert np.array_equal(as_levels("mine", colour, pytest.fail), colour)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
@@ -143,7 +161,8 @@ def test_given_splits_are_kept_and_images_in_none_are_said() -> None:
         ({"labels": np.arange(199)}, r"one per image, \(200,\); got int64 \(199,\)"),
         ({"labels": np.arange(N) / 2}, r"whole numbers, one per image, \(200,\); got float64"),
         ({"labels": np.array(["cat"] * N)}, r"got <U3 \(200,\)\nof names: np.unique"),
-        ({"labels": np.arange(N) - 3}, r"at least 0, got labels\[0\] = -3"),
+        ({"labels": np.arange(N) - 3}, r"from 0 to 2\*\*63 - 1, got labels\[0\] = -3"),
+        ({"labels": np.arange(N, dtype=np.uint64) + 2**63 - 7}, r"from 0 to 2\*\*63 - 1, got labels\[7\] = 9223372036854775808"),
         ({"train": range(50)}, "names the splits train: give all of train, validation, test, or none"),
         ({"train": range(50), "validation": range(50, 90), "test": range(191, 201)}, "test has indices 191 to 200, there are 200"),
         (
@@ -207,6 +226,15 @@ def test_a_damaged_npz_is_refused(content: bytes, message: str, tmp_path: Path) 
     (tmp_path / "faces.npz").write_bytes(content)
     with pytest.raises(UserError, match=message):
         load_dataset(f"npz:{tmp_path}/faces.npz", pytest.fail)
+
+
+def test_a_packed_npz_with_damage_in_its_stream_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "faces.npz", images=noise(N, 6, 5) // 64)
+    content = (tmp_path / "faces.npz").read_bytes()
+    for bad in range(80, 240, 8):
+        (tmp_path / "faces.npz").write_bytes(content[:bad] + b"\xff" * 8 + content[bad + 8 :])
+        with pytest.raises(UserError, match=r"is no .npz file of plain arrays: [A-Za-z]+: "):
+            load_dataset(f"npz:{tmp_path}/faces.npz", pytest.fail)
 
 
 def test_an_npz_is_read_without_unpickling_and_by_its_names(tmp_path: Path) -> None:

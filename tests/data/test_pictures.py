@@ -148,7 +148,7 @@ def cut_off(path: Path) -> None:
         ("cat/odd.jpg", saved("CMYK"), "pets/cat/odd.jpg: must be grey or red, green and blue, .* mode CMYK"),
         ("cat/odd.png", moving, "pets/cat/odd.png: has 2 frames"),
         ("cat/odd.png", cut_off, "pets/cat/odd.png: cannot be read as .png or .jpeg: "),
-        ("cat/odd.png", lambda path: path.write_text("a text"), "pets/cat/odd.png: cannot be read as .png or .jpeg: "),
+        ("cat/odd.png", lambda path: path.write_text("a text"), "as .png or .jpeg: it begins as neither does\nmend it"),
         ("cat/odd.bmp", saved("RGB"), "pets: pictures must be .png or .jpeg, got cat/odd.bmp"),
         ("odd.png", saved("RGB"), "pets: pictures must lie in sub-folders, .*, got odd.png beside cat/"),
         ("cat/small/odd.png", saved("RGB"), "pets: a class is one sub-folder, got cat/small/odd.png"),
@@ -163,6 +163,14 @@ def test_a_picture_that_is_not_8_bit_grey_or_colour_is_refused_by_name(
     with pytest.raises(UserError) as fault:
         loaded(tmp_path / "pets")
     assert re.search(message, str(fault.value)), fault.value
+
+
+def test_hidden_files_and_folders_are_passed_over_whatever_is_in_them(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pets", noise(N, 6, 5))
+    write_pictures(tmp_path / "pets" / ".thumbnails", noise(2, 3, 3))
+    (tmp_path / "pets" / ".thumbnails" / "0000.webp").write_bytes(b"")
+    (tmp_path / "pets" / ".0000.gif").write_bytes(b"")
+    assert loaded(tmp_path / "pets")[0].image_shape == (1, 6, 5)
 
 
 def test_palettes_and_opaque_alpha_are_resolved(tmp_path: Path) -> None:

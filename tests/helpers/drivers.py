@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from harness import paths
+from harness.data import load_dataset
 from harness.executors import Executor, InProcess, OutputDirs
 from harness.queue import AblationQueue, Assignment, Outcome, TrialQueue, TrialStore, database
 from harness.runner.driver import Driver
@@ -20,7 +21,7 @@ from harness.tracking import Tracker
 from harness.training.checkpoints import Checkpoints
 from harness.training.planner import Plan
 
-ORIGIN = {"dataset.digest": "d" * 64, "device": "a CPU"}
+ORIGIN = {"dataset.digest": load_dataset("digits").digest, "device": "a CPU"}
 ALONE = Plan(workers=1, lanes=1, compiled=frozenset(), mixed=frozenset(), why="")
 TWO_STEPS = {"dataset": "digits", "batch_size": 600}
 PAIR = Ablation(  # never looks at the test set: drawing takes most of a tiny trial's time

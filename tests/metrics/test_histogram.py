@@ -30,6 +30,8 @@ def test_a_histogram_for_each_value_is_the_counted_one(monkeypatch: pytest.Monke
     assert histogram.value_bits(train, test) == pytest.approx(want, rel=1e-12)
     monkeypatch.setattr(histogram, "INDICES", 6 * 7)  # seven images at a time
     assert histogram.value_bits(train, test) == pytest.approx(want, rel=1e-12)
+    monkeypatch.setattr(histogram, "VALUES", 4)  # four values of an image at a time, then what is left
+    assert histogram.value_bits(train, test) == pytest.approx(want, rel=1e-12)
 
 
 def test_one_histogram_of_all_values_is_the_counted_one() -> None:

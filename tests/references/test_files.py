@@ -125,6 +125,17 @@ def test_a_record_says_where_the_file_lay_and_it_is_found_in_the_working_folder_
     assert load_dataset(TrialSpec.from_dict(spec.as_dict()).dataset, pytest.fail).image_shape == (1, 6, 5)
 
 
+def test_names_that_are_no_text_count_too(folder: Path) -> None:
+    write_pictures(folder / "pets", noise(5, 6, 5))
+    names = [b"\xff.png", b"\xfe.png"]
+    ids = set()
+    for name in names:
+        (folder / "pets" / "0000.png").replace(folder / "pets" / os.fsdecode(name))
+        ids.add(TrialSpec(dataset="images:pets").id)
+        (folder / "pets" / os.fsdecode(name)).replace(folder / "pets" / "0000.png")
+    assert len(ids) == 2
+
+
 def test_changed_bytes_are_said_by_name_at_load(folder: Path) -> None:
     spec = TrialSpec(dataset="npz:faces.npz")
     load_dataset(spec.dataset, pytest.fail)
@@ -137,6 +148,19 @@ def test_changed_bytes_are_said_by_name_at_load(folder: Path) -> None:
         load_dataset(spec.dataset)
 
 
+def test_bytes_that_change_while_they_are_read_are_no_data(folder: Path) -> None:
+    write_pictures(folder / "pets", noise(200, 6, 5))
+    spec = TrialSpec(dataset="images:pets", dataset_args={"resize": 4})
+    load_dataset(spec.dataset, lambda _: None, spec.dataset_args)
+
+    def one_more(said: str) -> None:
+        """Add a picture when all have been read, which is then said."""
+        write_pictures(folder / "pets", noise(1, 6, 5, seed=1), start=200)
+
+    with pytest.raises(DataError, match=r"images:pets changed while it was read: .*pets had \w{12}, and has \w{12}\n"):
+        load_dataset(spec.dataset, one_more, spec.dataset_args)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -146,6 +170,9 @@ def test_changed_bytes_are_said_by_name_at_load(folder: Path) -> None:
         ("images:faces.npz", "images: takes a folder of .png or .jpeg pictures, .*faces.npz is a file"),
         ("images:.", "work holds none: images: takes a folder of .png or .jpeg pictures"),
         ("idx:.", "work holds none: idx: takes a folder of IDX files"),
+        (f"npz:{'a' * 5000}", "is no path: .*File name too long"),
+        ("npz:~nobody-of-this-name/faces.npz", "is no path: Could not determine home directory"),
+        ("npz:a\0b", "is no path: embedded null byte"),
         ("faces.npz", "an .npz file as 'npz:...', a folder of .png or .jpeg pictures as 'images:...'"),
     ],
 )

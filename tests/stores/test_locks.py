@@ -92,7 +92,7 @@ def test_an_address_that_is_none_is_refused(uri: str, said: str):
 def test_passwords_are_not_shown_and_reach_libraries_whole():
     password = "a b@c/d:e%f{g}#h?i"  # what URIs, alembic's % and Optuna's {} trip over
     uri = URL.create("postgres", "someone", password, "host", 5432, "ledger").render_as_string(hide_password=False)
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg", reason="the driver of the extra `postgres` is not installed")
     url = servers.address(uri, "STORAGE")
     assert databases.redacted(uri) == databases.redacted(servers.with_password(url)) == "postgresql://someone@host:5432/ledger"
     assert make_url(servers.with_password(url)).password == password

@@ -95,7 +95,7 @@ def test_faults_of_the_server_are_told_before_any_work(postgres: Postgres):
 
 
 def test_a_server_that_does_not_answer_is_given_up():
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg", reason="the driver of the extra `postgres` is not installed")
     with socket.create_server((HOST, 0)) as silent:
         began = time.monotonic()
         uri = f"postgresql://someone:geheim@{HOST}:{silent.getsockname()[1]}/ledger"
