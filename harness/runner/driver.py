@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.errors import HarnessError
+from harness.errors import DataError, HarnessError
 from harness.evidence import Beginning, History, Place, Witness
 from harness.executors import Epoch, Event, Executor, Failed, Finished, Job, Notice, Pruned, ends_trial
 from harness.queue import Assignment, Outcome, TrialQueue
@@ -261,6 +261,8 @@ class Driver:
                 else:
                     self.tracker.fail(assignment.run, FENCED, killed=True)
                     display.trial(name, f"dropped: {FENCED}", over=False)
+            case Failed(why=reason, data=True):  # of this machine, not of the trial: so would all others
+                raise DataError(f"{reason}\nno trial failed by this: once the data are as they were, the same command goes on")
             case Failed(why=reason, final=final):
                 self.tracker.fail(assignment.run, reason)
                 outcome = self.queue.fail(assignment, reason, final=final)
