@@ -214,6 +214,7 @@ class PartTraining:
     def _state(self, spec: TrialSpec, epoch: int | None = None) -> dict[str, Any]:
         """Return the state of one trial at the end of the newest epoch, which a checkpoint keeps: as that of `epoch`, if given."""
         return {
+            "images": self.cohort.data.digest,
             "state": self.newest.snapshot(spec) | ({"epoch": epoch} if epoch else {}),
             "history": self.history[spec.id][: self.newest.epoch],
             "throughput": self.throughput[spec.id][: self.newest.epoch],
