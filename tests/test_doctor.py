@@ -143,6 +143,14 @@ def test_a_beta_on_purpose_is_said_and_its_effect_not_judged() -> None:
     assert "beta is 4 on purpose" in found.what
 
 
+@pytest.mark.parametrize(("patience", "advised"), [(0, False), (5, True)])
+def test_a_trial_that_patience_may_have_ended_is_given_more_of_it(patience: int, advised: bool) -> None:
+    (found,) = findings({"diagnostics/late_gain": 0.6}, study=with_mse(patience=patience))
+    assert found.what.startswith("3 of 6 seeds: not converged")
+    assert ("longer patience" in found.advice) is advised
+    assert "more epochs" in found.advice
+
+
 def test_a_pseudo_likelihood_is_named() -> None:
     study = replace(STUDY, arms=STUDY.arms | {"bce": {"likelihood": "bce"}})
     (found,) = findings(study=study)

@@ -5,14 +5,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness import references
 from harness.api.model import SPEC, WEIGHTS, Model, read, read_network, table
-from harness.data import load_dataset
+from harness.data import kept_images, load_dataset
 from harness.errors import UserError, unknown
 from harness.spec import TrialSpec, flattened
 from harness.tracking import TrialRun, trial_run, trial_runs
+
+PICTURES = "pictures.npz"  # of a trial that was scored on the test set
 
 
 def load(name: str | Path, *, arm: str | None = None, seed: int = 0, budget: str = "default") -> Model:
@@ -27,6 +30,7 @@ def load(name: str | Path, *, arm: str | None = None, seed: int = 0, budget: str
     Raises:
         UserError: There is no such folder, run, study, arm or seed, or the run keeps no weights.
         MachineError: The tracking store cannot be read.
+        DataError: The run keeps no pictures, which give the images' shape, and its data set cannot be had.
 
     >>> import harness, tempfile
     >>> spec = harness.TrialSpec(dataset="digits", epochs=1, evaluation="validation")
@@ -101,8 +105,21 @@ def _from_run(trial: TrialRun) -> Model:
     if spec.references:
         with trial.file(references.FILE) as code:
             references.from_record(code.read_text(encoding="utf-8"))
-    image_shape = load_dataset(spec.dataset, lambda _: None, spec.dataset_args).image_shape
+    image_shape = _image_shape(trial, spec)
     with trial.file(WEIGHTS) as weights:
         vae = read_network(spec, image_shape, weights)
     scores, history = dict(trial.record.metrics), table(trial.history())
     return Model(spec=spec, scores=scores, history=history, vae=vae, image_shape=image_shape)
+
+
+def _image_shape(trial: TrialRun, spec: TrialSpec) -> tuple[int, int, int]:
+    """Return (C, H, W) of a trial's images: as its pictures have it, or else its data set, which may be gone by now.
+
+    Raises:
+        DataError: it keeps no pictures, as without an evaluation on the test set, and the data set cannot be had.
+    """
+    if PICTURES not in trial.files_kept():
+        return load_dataset(spec.dataset, lambda _: None, spec.dataset_args).image_shape
+    with trial.file(PICTURES) as path, np.load(path, allow_pickle=False) as arrays:
+        channels, height, width = kept_images(arrays["original"]).shape[1:]
+    return channels, height, width

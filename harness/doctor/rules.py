@@ -48,6 +48,8 @@ class Rule(NamedTuple):
 
 COLLAPSED = "the decoder ignores the code: lower beta or sigma, warm the KL up (kl_warmup) or allow it some nats (free_bits)"
 
+NOT_CONVERGED = "not converged, ELBO gained over the last fifth of the epochs (nats)"
+
 
 def collapse_is_not_intended(spec: TrialSpec) -> bool:
     """Return whether a posterior collapse would be a fault: a beta above 1 asks for it."""
@@ -106,8 +108,17 @@ RULES = (
         rows.LATE_GAIN,
         lambda nats: nats > 0.5,
         "careful",
-        "not converged, ELBO gained over the last fifth of the epochs (nats)",
+        NOT_CONVERGED,
         "train for more epochs, or claim a speed of learning instead of an end result",
+        applies=lambda spec: not spec.patience,
+    ),
+    Rule(
+        rows.LATE_GAIN,
+        lambda nats: nats > 0.5,
+        "careful",
+        NOT_CONVERGED,
+        "allow a longer patience if that ended it, else more epochs; or claim a speed of learning instead of an end result",
+        applies=lambda spec: spec.patience > 0,
     ),
     Rule(
         rows.LATE_GAIN,

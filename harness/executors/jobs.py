@@ -71,11 +71,15 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """The event that a trial failed, with the reason `why`. `final` is True if trying again would fail again."""
+    """The event that a trial failed, with the reason `why`.
+
+    `final` is True if trying again would fail again; `data` if it lacks its data or has others than the study, as any trial would.
+    """
 
     spec: str
     why: str
     final: bool
+    data: bool = False
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,7 @@ class PartTraining:
     def _state(self, spec: TrialSpec, epoch: int | None = None) -> dict[str, Any]:
         """Return the state of one trial at the end of the newest epoch, which a checkpoint keeps: as that of `epoch`, if given."""
         return {
+            "images": self.cohort.data.digest,
             "state": self.newest.snapshot(spec) | ({"epoch": epoch} if epoch else {}),
             "history": self.history[spec.id][: self.newest.epoch],
             "throughput": self.throughput[spec.id][: self.newest.epoch],
@@ -265,13 +266,16 @@ def _images_of(job: Job) -> Data:
     """Return the data set of a job's trials.
 
     Raises:
-        DataError: it is another than the study has: its function or its files give other images here, or by now.
+        DataError: it is not to be had, or another than the study has: its function or its files give other images here, or by now.
     """
     wanted = job.specs[0].dataset, job.specs[0].dataset_args
-    data = dataset(*wanted)
-    if job.images not in ("", data.digest):  # this process may have had it since before the study
-        dataset.cache_clear()
+    try:
         data = dataset(*wanted)
+        if job.images not in ("", data.digest):  # this process may have had it since before the study
+            dataset.cache_clear()
+            data = dataset(*wanted)
+    except UserError as fault:  # of a function that gave images where the study was started
+        raise DataError(str(fault)) from fault
     if job.images not in ("", data.digest):
         raise DataError(
             f"{data.name}: the study has images of the digest {job.images[:12]}, this worker {data.digest[:12]}\n"

@@ -88,12 +88,13 @@ def train(
             yield Notice(first, f"out of memory with {len(together)} trials in a program (at most {held}): going on with {sizes}")
     except Exception as fault:  # fails the trials; the study goes on
         frame = traceback.extract_tb(fault.__traceback__)[-1]
-        why = f"{type(fault).__name__}: {fault} ({Path(frame.filename).name}:{frame.lineno})"
+        data, where = isinstance(fault, DataError), f"({Path(frame.filename).name}:{frame.lineno})"
+        why = str(fault) if data else f"{type(fault).__name__}: {fault} {where}"
         if isinstance(fault, DeviceLostError):
             raise
         if devices.is_lost(fault):
             raise DeviceLostError(_lost(device, fault)) from fault
-        yield from (Failed(trial, why, final=not isinstance(fault, TRY_AGAIN)) for trial in left)
+        yield from (Failed(trial, why, final=not isinstance(fault, TRY_AGAIN), data=data) for trial in left)
     except BaseException:  # the reader closed the generator, or a signal ends the process
         with suppress(OSError):  # a full disk must not keep the process from ending; the checkpoint before stays
             if training is not None:

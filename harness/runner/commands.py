@@ -103,7 +103,7 @@ def _train_and_report(loaded: LoadedStudy, session: Session, started: float) -> 
     console, store = session.console, session.store
     results, search_results, trained = run(session, loaded.study)
     if not trained:
-        console.print("nothing to do: all trials are done")
+        console.print("\n".join(_nothing_to_do(results, search_results)), highlight=False, markup=False, soft_wrap=True)
     if trained or not (store.tracker.study_finished and report.is_current(results, store.tracker, search_results, loaded.question)):
         console.print("writing the report")
         try:
@@ -116,6 +116,18 @@ def _train_and_report(loaded: LoadedStudy, session: Session, started: float) -> 
     if trained:
         console.print(f"done in {clock(time.monotonic() - started)}", highlight=False)
     return int(bool(results.failures))
+
+
+def _nothing_to_do(results: report.AblationResults, search_results: report.SearchResults | None) -> list[str]:
+    """Return why nothing is left to train, in lines: all trials are done, but for those that failed for good, and why these did."""
+    searched = {f"trial #{t.number}": t.why for t in (search_results.in_state("FAIL") if search_results else ())}
+    failures = results.failures
+    judged = {f"{c.arm} / seed {c.seed}": failures[c.spec.id] for c in results.cells if c.spec.id in failures}
+    failed = [f"  {name}: {''.join(why.splitlines()[:1])}" for name, why in (searched | judged).items()]
+    if not failed:
+        return ["nothing to do: all trials are done"]
+    again = "; with changed code its arms are tried again" if judged else ""
+    return [f"nothing to do: all trials are done but {len(failed)} that failed for good{again}", *failed]
 
 
 def report_study(reference: str, budget: str, console: Console, *, storage: str = "") -> int:

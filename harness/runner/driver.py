@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.errors import HarnessError
+from harness.errors import DataError, HarnessError
 from harness.evidence import Beginning, History, Place, Witness
 from harness.executors import Epoch, Event, Executor, Failed, Finished, Job, Notice, Pruned, ends_trial
 from harness.queue import Assignment, Outcome, TrialQueue
@@ -176,9 +176,10 @@ class Driver:
     def _fill(self, executor: Executor) -> None:
         """Give the executor new jobs for as long as it has room and the queue has trials."""
         start_epochs: dict[str, int] = {}
+        images = self.origin.get("dataset.digest", "")
 
         def start_epoch(cell: Cell) -> int:
-            return start_epochs.setdefault(cell.spec.id, self.checkpoints.newest(cell.spec))
+            return start_epochs.setdefault(cell.spec.id, self.checkpoints.newest(cell.spec, images))
 
         def program_of(cell: Cell) -> tuple[str, int]:
             return self.plan.group(cell.spec), start_epoch(cell)
@@ -188,8 +189,7 @@ class Driver:
             if not assignments:
                 return
             epochs = start_epoch(assignments[0].cell)
-            for assignment in assignments:
-                self.running[assignment.cell.spec.id] = self._begin(assignment, epochs)
+            self.running |= {a.cell.spec.id: self._begin(a, epochs) for a in assignments}
             specs = tuple(assignment.cell.spec for assignment in assignments)
             draw_all_figures = frozenset(self.draw_all_figures([assignment.cell for assignment in assignments]))
             executor.submit(
@@ -199,7 +199,7 @@ class Driver:
                     execution=self.plan.execution(specs[0]),
                     draw_all_figures=draw_all_figures,
                     waits_for_pruning=self.queue.pruning is not None,
-                    images=self.origin.get("dataset.digest", ""),
+                    images=images,
                 )
             )
 
@@ -261,6 +261,8 @@ class Driver:
                 else:
                     self.tracker.fail(assignment.run, FENCED, killed=True)
                     display.trial(name, f"dropped: {FENCED}", over=False)
+            case Failed(why=reason, data=True):  # of this machine, not of the trial: so would all others
+                raise DataError(f"{reason}\nno trial failed by this: once the data are as they were, the same command goes on")
             case Failed(why=reason, final=final):
                 self.tracker.fail(assignment.run, reason)
                 outcome = self.queue.fail(assignment, reason, final=final)

@@ -71,6 +71,15 @@ class TrialRun:
                     rows.setdefault(p.step, {})[key] = p.value
         return [rows[step] for step in sorted(rows)]
 
+    def files_kept(self) -> set[str]:
+        """Return the names of the run's files and folders.
+
+        Raises:
+            MachineError: the tracking store cannot be read.
+        """
+        with readable():
+            return {f.path for f in library.client().list_artifacts(self.record.run)}
+
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
         """Open a copy of one of the run's files for reading; it may be deleted at the end of the block.
@@ -79,8 +88,7 @@ class TrialRun:
             UserError: the run has no such file.
             MachineError: the tracking store cannot be read.
         """
-        with readable():
-            names = {f.path for f in library.client().list_artifacts(self.record.run)}
+        names = self.files_kept()
         if name not in names:
             raise UserError(
                 f"run {self.record.run} ({self.arm} / seed {self.seed}) keeps no {name}: an earlier version recorded it, or the\n"

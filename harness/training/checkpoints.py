@@ -55,12 +55,15 @@ class Checkpoints:
         _flush_folder(self.folder)
         self._tidy(spec, epoch)
 
-    def newest(self, spec: TrialSpec) -> int:
-        """Return the epoch of a trial's newest checkpoint that can be used, or 0 if there is none."""
+    def newest(self, spec: TrialSpec, images: str = "") -> int:
+        """Return the epoch of a trial's newest checkpoint that can be used, or 0 if there is none.
+
+        If `images` is the digest of a data set, one whose state names other "images" cannot.
+        """
         for epoch in sorted(self._epochs(spec), reverse=True):
             with suppress(CheckpointError):
-                self.load(spec, epoch)
-                return epoch
+                if images in ("", self.load(spec, epoch).get("images")):
+                    return epoch
         return 0
 
     def load(self, spec: TrialSpec, epoch: int) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import torch
 from drivers import Start
 
 import harness
-from harness.errors import UserError
+from harness.api import records
+from harness.errors import DataError, UserError
 from harness.models import vae
 from harness.references import importing
 from harness.study import Ablation, Budget
@@ -78,6 +79,24 @@ def test_a_trial_on_record_is_given_back(tracker: MlflowTracker) -> None:
         harness.load(row["run"])
 
 
+def gone(*given: object) -> None:
+    raise DataError("the data set is gone")
+
+
+def test_a_trial_whose_data_are_gone_has_the_shape_of_its_pictures(tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = harness.load("a_study", arm="bce", seed=1)
+    run = harness.frame("a_study")["run"][0]
+    folder = Path(mlflow.artifacts.download_artifacts(mlflow.get_run(run).info.artifact_uri))
+    monkeypatch.setattr(records, "load_dataset", gone)
+    with pytest.raises(DataError, match="the data set is gone"):  # of a trial that never saw the test set, which has no pictures
+        harness.load(run)
+    for shape in ((1, 8, 8), (64,), (8, 8)):  # the latter two as earlier versions kept them
+        np.savez_compressed(folder / "pictures.npz", original=np.zeros((5, *shape), np.uint8))
+        found = harness.load(run)
+        assert found.image_shape == there.image_shape == (1, 8, 8)
+        assert torch.equal(found.decode(torch.ones(1, 2)), there.decode(torch.ones(1, 2)))
+
+
 def test_without_a_store_nothing_is_made(home: Path) -> None:
     with pytest.raises(UserError, match=r"no study is on record in .*\nharness study loss_ablation trains it"):
         harness.frame("loss_ablation")
@@ -87,14 +106,18 @@ def test_without_a_store_nothing_is_made(home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_has_the_scores_of_a_study_with_the_test_set(mlflow_store: Path, tmp_path: Path) -> None:
+def test_a_model_has_the_scores_of_a_study_with_the_test_set(
+    mlflow_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = Ablation(base=harness.TrialSpec(dataset="digits"), arms={"a": {}}, budgets={"default": Budget(epochs=1, seeds=(0,))})
     Start(study, MlflowTracker("a_study", "default", "")).go(tmp_path)
     model = harness.train(harness.TrialSpec(dataset="digits", epochs=1), device="cpu", progress=False)
     (row,) = harness.frame("a_study").to_dict("records")
     on_record = timeless({key: value for key, value in row.items() if "/" in key})
     assert on_record == pytest.approx(timeless(dict(model.scores)), rel=1e-3, nan_ok=True)
-    assert len(harness.load("a_study", arm="a").history) == 1
+    monkeypatch.setattr(records, "load_dataset", gone)
+    again = harness.load("a_study", arm="a")
+    assert (len(again.history), again.image_shape) == (1, (1, 8, 8))
 
 
 def test_a_model_of_the_users_own_code_is_given_back_with_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

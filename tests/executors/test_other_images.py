@@ -42,6 +42,7 @@ def test_images_that_changed_since_the_study_began_are_not_trained_on(spec: Tria
     end = last(spec, images, dirs)
     assert isinstance(end, Failed)
     assert f"drawn: the study has images of the digest {images[:12]}, this worker " in end.why
+    assert end.data
     assert not end.final  # the images may come back
     np.save("images.npy", noise(200, 4, 4))
     assert isinstance(last(spec, images, dirs), Finished)  # though this process has the others
@@ -55,6 +56,16 @@ def test_files_that_are_gone_may_come_back(dirs: OutputDirs, tmp_path: Path, mon
     end = last(spec, "", dirs)
     assert isinstance(end, Failed)
     assert "npz:faces.npz" in end.why
+    assert end.data
+    assert not end.final
+
+
+def test_so_may_those_that_a_function_reads(spec: TrialSpec, dirs: OutputDirs) -> None:
+    Path("images.npy").unlink()
+    end = last(spec, "", dirs)
+    assert isinstance(end, Failed)
+    assert "FileNotFoundError" in end.why
+    assert end.data
     assert not end.final
 
 

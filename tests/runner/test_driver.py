@@ -2,21 +2,26 @@
 
 import os
 import signal
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drivers import PAIR, Kill, Start, driver_of, dying, one_result_per_cell, statuses
 from memory_tracker import MemoryTracker
+from pictures import noise
 
 from harness import figures, paths
-from harness.errors import MachineError
-from harness.executors import Executor, Failed, InProcess, Job, OutputDirs, Processes
+from harness.data import load_dataset
+from harness.errors import DataError, MachineError
+from harness.executors import Executor, Failed, InProcess, Job, OutputDirs, Processes, parts
 from harness.models.vae import mixing_group
-from harness.queue import ATTEMPTS, AblationQueue, Assignment, driver_lock
+from harness.queue import ATTEMPTS, AblationQueue, Assignment, SearchQueue, TrialStore, database, driver_lock
+from harness.runner.signals import Stopped
 from harness.spec import Result
-from harness.study import Budget
+from harness.study import Ablation, Budget, Real, Search, SearchBudget
 from harness.training.planner import Plan
 
 # -------------------------------------------------------------------------------- starting again
@@ -256,3 +261,92 @@ def test_a_killed_worker_loses_its_trial_only_and_it_is_tried_again(tmp_path: Pa
     assert lost["failure"] == "its worker process ended (killed by SIGKILL)"
     assert "will try again" in start.said.getvalue()
     assert all(not w.process.is_alive() for w in pool.workers if w.process._popen)
+
+
+class Without(InProcess):
+    """An executor on a machine that lacks the images."""
+
+    def submit(self, job: Job) -> None:
+        self.training = (Failed(s.id, "faces.npz is not on this machine", final=False, data=True) for s in job.specs)
+
+
+def test_missing_images_end_the_study_and_no_trial_fails_by_them(tmp_path: Path) -> None:
+    plan, tracker = replace(PAIR, arms={"bce": {}}), MemoryTracker()
+    for _ in range(ATTEMPTS + 1):
+        start = Start(plan, tracker, Without)
+        with pytest.raises(
+            DataError, match=r"faces.npz is not on this machine\n.*once the data are as they were, the same command"
+        ):
+            start.go(tmp_path)
+        assert "cannot go on: 1 trials cut off, 0 of 2 kept" in start.said.getvalue()
+    assert set(statuses(tracker)) == {"KILLED"}
+    assert start.queue.given_up() == {}
+    assert one_result_per_cell(plan, Start(plan, tracker).go(tmp_path), tracker)
+
+
+def test_missing_images_end_a_search_and_no_trial_fails_by_them(tmp_path: Path) -> None:
+    search = Search(
+        base=PAIR.base,
+        space={"learning_rate": Real(1e-4, 1e-2, log=True)},
+        objectives=("elbo/validation",),
+        sampler="random",
+        budgets={"default": SearchBudget(trials=2, epochs=1)},
+    )
+    tracker = MemoryTracker()
+
+    def start(executor_of: Callable[[OutputDirs], Executor]) -> SearchQueue:
+        queue = SearchQueue(TrialStore("a_search.default", ["maximize"], database()), search, "default", 2)
+        driver = driver_of(queue, tracker, tmp_path, executor_of, headline="validation/squared_error")
+        driver.reconcile()
+        queue.prepare()
+        driver.run()
+        return queue
+
+    for _ in range(ATTEMPTS + 1):
+        with pytest.raises(DataError, match="not on this machine"):
+            start(Without)
+    assert [t.state for t in start(InProcess).history()] == ["COMPLETE"] * 2
+
+
+DRAWN = """import numpy as np
+
+
+def drawn():
+    return np.load("images.npy")
+"""
+IMAGES = (0, 0, 1)  # the seed of a function's images at each start
+
+
+def test_a_trial_that_was_interrupted_starts_anew_if_its_images_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("drawn_images.py").write_text(DRAWN)
+    spec = PAIR.base.derive(dataset="drawn_images.py:drawn", network="mlp", hidden=(4,), batch_size=200)
+    plan = Ablation(base=spec, arms={"bce": {}}, budgets={"default": Budget(epochs=4, seeds=(0,), evaluation="validation")})
+    starts: list[int] = []
+
+    class Watched(InProcess):
+        def submit(self, job: Job) -> None:
+            starts.append(job.start)
+            super().submit(job)
+
+    class Interrupted(MemoryTracker):
+        def log(self, run: str, step: int, row: Mapping[str, float]) -> None:
+            super().log(run, step, row)
+            if len(starts) < len(IMAGES) and step == len(starts) + 1:
+                raise Stopped(signal.SIGTERM)
+
+    tracker = Interrupted()
+    for seed in IMAGES:
+        np.save("images.npy", noise(200, 4, 4, seed=seed))
+        parts.dataset.cache_clear()
+        driver = Start(plan, tracker, Watched).driver_in(tmp_path)
+        driver.origin = {**driver.origin, "dataset.digest": load_dataset(spec.dataset).digest}
+        driver.reconcile()
+        driver.queue.prepare()
+        with suppress(Stopped):
+            driver.run()
+    assert starts == [0, 2, 0]
+    assert [[step for step, _ in run["rows"]] for run in tracker.runs.values()] == [[1, 2, 3], [1, 2, 3, 4]]
+    assert statuses(tracker) == {"KILLED": 1, "FINISHED": 1}

@@ -187,3 +187,11 @@ def test_fifteen_kills_leave_none_unreadable(kept: Checkpoints) -> None:
         whole.pop("weight")
         assert_is(whole, found)
         reached = found
+
+
+def test_one_of_other_images_counts_as_none(kept: Checkpoints) -> None:
+    for epoch, images in ((3, "these"), (4, "others")):
+        kept.save(SPEC, epoch, state(epoch) | {"images": images})
+    assert [kept.newest(SPEC, images) for images in ("these", "others", "third", "")] == [3, 4, 0, 4]
+    kept.save(SPEC, 5, state(5))  # of no known images
+    assert [kept.newest(SPEC, images) for images in ("others", "")] == [4, 5]

@@ -1,6 +1,5 @@
 """The figures of an ablation: scores by arm and seed, rate against distortion, and the pictures of all arms side by side."""
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 from harness import figures
+from harness.data import kept_images
 from harness.figures import new_figure
 from harness.scores import Score
 from harness.scores.rows import KL, SQUARED_ERROR
@@ -157,8 +157,5 @@ def gallery(files: Mapping[str, Path], path: Path) -> None:
 
 
 def _images(levels: np.ndarray) -> np.ndarray:
-    """Return levels as images on [0, 1], (N, C, H, W); runs of earlier versions kept square grey ones, (N, P) or (N, H, W)."""
-    if levels.ndim < 4:
-        side = math.isqrt(levels[0].size)
-        levels = levels.reshape(-1, 1, side, side)
-    return levels / 255
+    """Return the levels of a pictures.npz as images on [0, 1], (N, C, H, W)."""
+    return kept_images(levels) / 255
