@@ -52,7 +52,9 @@ def workload(levels: Tensor, steps: int, device: torch.device, compiled: bool) -
     # Older revisions have a flag in the place of `execution`; still older ones cannot compile, and are timed by operations.
     by_name = "execution" in signature(cohorts.Cohort).parameters
     options: dict[str, Any] = ({"execution": "compiled"} if by_name else {"compiled": True}) if compiled else {}
-    data = Data(name="bench", image_shape=(1, 28, 28), train=train, validation=validation, test=test, digest="")
+    # Revisions before images of any shape have the side of a square one.
+    shape: dict[str, Any] = {"image_shape": (1, 28, 28)} if "image_shape" in signature(Data).parameters else {"side": 28}
+    data = Data(name="bench", train=train, validation=validation, test=test, digest="", **shape)
     cohort = cohorts.Cohort([TrialSpec()], data, device, **options)
     if not hasattr(cohort, "run_steps"):  # an older revision, whose epochs are shortened instead
         cohort.steps_per_epoch, cohort.validation = steps, None
