@@ -1,7 +1,9 @@
 """Every study of this project trains, in small."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from drivers import TWO_STEPS, Start, driver_of, one_result_per_cell
@@ -37,11 +39,18 @@ def test_every_search_runs_three_small_trials_and_names_what_to_test(name: str, 
     assert set(arms["tuned"]) <= set(small.space)
 
 
+def in_grey(arm: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm for images of one channel."""
+    arguments = arm.get("likelihood_args", {})
+    return dict(arm) | ({"likelihood_args": {**arguments, "channels": 1}} if "channels" in arguments else {})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_ablation_runs_two_steps(name: str, tmp_path: Path) -> None:
     found = study.load_study(name)
-    small = replace(found, base=found.base.derive(**TWO_STEPS), budgets={"default": Budget(epochs=1, seeds=(0,))})
+    arms = {arm: in_grey(fields) for arm, fields in found.arms.items()}
+    small = replace(found, base=found.base.derive(**TWO_STEPS), arms=arms, budgets={"default": Budget(epochs=1, seeds=(0,))})
     tracker = MemoryTracker()
     first = Start(small, tracker).go(tmp_path)
     assert one_result_per_cell(small, first, tracker)
