@@ -17,6 +17,7 @@ from harness.models.vae import Pass, likelihood_of
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK
 from harness.training.cohort import Cohort
+from harness.training.extras import AVERAGE, clipped, follow
 from harness.training.optimizers import Rates
 from harness.training.step import Chunk, Execution, LaneConstants, StepInputs, gradients
 
@@ -34,6 +35,17 @@ def oracle_cases(setting: Setting) -> Iterator[Case]:
         yield name, partial(against_oracle, setting, [setting.base.derive(likelihood=name)], [name])
     specs = [setting.base.derive(activation=name) for name in catalog.ACTIVATIONS]
     yield "activations", partial(against_oracle, setting, specs, list(catalog.ACTIVATIONS))
+    helped = [setting.base.derive(clip_norm=1.0), setting.base.derive(ema_decay=0.99)]
+    yield "clip_norm and ema_decay", partial(against_oracle, setting, helped, ["clip_norm", "ema_decay"])
+
+
+def network_cases(setting: Setting) -> Iterator[Case]:
+    """Yield each network of ordinary modules, several lanes of which go through vmap: alone, and two lanes in one program."""
+    for name in ("conv", "resnet"):
+        spec = setting.base.derive(network=name, hidden=None, latent=20)
+        specs = [spec, spec.derive(seed=1)]
+        yield name, partial(against_oracle, setting, [spec], [name])
+        yield f"{name}, two lanes", partial(against_oracle, setting, specs, [f"{name}, lane {i} of 2" for i in range(2)])
 
 
 def against_oracle(setting: Setting, specs: Sequence[TrialSpec], names: Sequence[str], execution: Execution = GRAPH) -> list[Row]:
@@ -73,7 +85,7 @@ def oracle(cohort: Cohort, chunk: Chunk, steps: int) -> Tensor:
 
     vae = copy.deepcopy(cohort.vae).to("cpu", torch.float64)
     config, params = cohort.config._replace(vae=vae), list(vae.parameters())
-    slots = [[double(t) for t in group] for group in cohort.state.slots.values()]
+    slots = {name: [double(t) for t in group] for name, group in cohort.state.slots.items()}
     constants = LaneConstants(cohort.levels.cpu(), double(cohort.weight_decay), double(cohort.free_bits))
     batch, eps, u, beta, learning_rate, factors, _ = (t.cpu() for t in chunk)
 
@@ -86,10 +98,12 @@ def oracle(cohort: Cohort, chunk: Chunk, steps: int) -> Tensor:
     for t in range(steps):
         inputs = StepInputs(batch[t], eps[t].double(), u[t], beta[t].double())
         grads, step_terms = gradients(config, model, params, constants, inputs)
-        rates = Rates(learning_rate[t].double(), constants.weight_decay, factors[t].double().unbind(0))
+        own_factors, limit, share = config.extras.split(factors[t].double().unbind(0))
+        rates = Rates(learning_rate[t].double(), constants.weight_decay, own_factors)
         with torch.no_grad():
-            for p, g, *own in zip(params, grads, *slots, strict=True):
-                config.optimizer.apply(p, g, own, rates)
+            for p, g, *own in zip(params, clipped(grads, limit), *slots.values(), strict=True):
+                config.optimizer.apply(p, g, own[: len(config.optimizer.slots)], rates)
+            follow(slots.get(AVERAGE, ()), params, share)
         terms.append(step_terms)
     return torch.stack(terms)
 

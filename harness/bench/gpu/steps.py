@@ -48,6 +48,7 @@ STEPS = (
     Step("study_default", "the real command, default budget", 150, partial(study.study_cases, budget="default")),
     Step("fused", "likelihoods in one program against each alone", 60, parity.fused_cases),
     Step("peers", "the same step as others take it", 90, peers.cases),
+    Step("networks", "convolutional networks: parity, step time", 120, times.network_cases),
     Step("more_lanes", "step time, the other numbers of lanes", 90, times.rest_cases),
     Step("resume", "an arm that is killed and goes on, against one left alone", 150, study.resume_cases),
     Step("study_full", "the real command, full budget", 240, partial(study.study_cases, budget="full")),

@@ -39,6 +39,7 @@ FIRST: tuple[Lanes, ...] = (
 )
 REST: tuple[Lanes, ...] = tuple((lanes, FP32, execution) for execution in (COMPILED, GRAPH) for lanes in (32, 128, 8, 4, 2))
 TOY_FIRST: tuple[Lanes, ...] = ((2, FP32, GRAPH), (2, TF32, GRAPH), (2, BF16, GRAPH), (2, FP32, COMPILED))
+TOY_NETWORK_LANES = 2
 TOY_REST: tuple[Lanes, ...] = ((4, FP32, GRAPH),)
 
 
@@ -135,6 +136,26 @@ def kernels_of_replay(bound: BoundStep, setting: Setting) -> int:
         return 0
     count()  # the first one sets the profiler up
     return count()
+
+
+# -------------------------------------------------------------------------------- networks of ordinary modules
+
+
+def network_cases(setting: Setting) -> Iterator[Case]:
+    """Yield parity of the convolutional networks, then the times of their steps."""
+    yield from parity.network_cases(setting)
+    for name in ("conv", "resnet"):
+        for count, execution in ((1, GRAPH), (TOY_NETWORK_LANES if setting.toy else 64, GRAPH), (1, COMPILED)):
+            yield f"{name}, {count} lanes, {execution}", partial(network_times, setting, name, count, execution)
+
+
+def network_times(setting: Setting, network: str, count: int, execution: Execution) -> list[Row]:
+    """Return the time of a step of one trial of a network when so many train together."""
+    spec = setting.base.derive(network=network, hidden=None, latent=20)
+    cohort = cohort_of(setting, [spec.derive(seed=seed) for seed in range(count)], execution)
+    us, fed_us = (1e6 * s / count for s in _step_s(setting, cohort, ready(cohort)))
+    more = f"with order and noise drawn {digits(fed_us)}; ready in {cohort.compile_s:.1f} s"
+    return [Row(f"{network}, {count} lanes, fp32, {execution}", f"{digits(us)} us per trial-step; {more}")]
 
 
 # -------------------------------------------------------------------------------- lanes
