@@ -2,8 +2,8 @@
 
 There is one library for each set of instructions: `avx512`, `avx2` (with FMA) and `portable` (any processor). It is the one that
 lies in the package beside its sources (`native/`) if it was built from them; otherwise it is compiled at the first call on a
-machine, in some 5 s, and kept. The environment variable HARNESS_KERNELS names another set, to reproduce what another machine computes, or
-`off`. Without a library torch's operations are used.
+machine, in some 5 s, and kept. The environment variable HARNESS_KERNELS names another set, to reproduce what another machine
+computes, or `off`. Without a library torch's operations are used.
 """
 
 import ctypes
