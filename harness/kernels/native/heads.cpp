@@ -3,6 +3,7 @@
 // A head adds for each pixel `term` to log p and multiplies `factor` into a product, whose logarithm log p loses. The logarithm is
 // taken once for as many vectors of pixels as the product stays within the range of floats, EVERY: it costs as much as the rest.
 
+#include "heads.h"
 #include "math.h"
 
 constexpr double LOG_2PI = 1.8378770664093454836;
@@ -170,7 +171,7 @@ static void score(
     if (Head::SHARED) head.shared(g_shared, scale);
 }
 
-extern "C" void harness_head(
+void harness_head(
     int64_t kind, const double* settings, const float* x, const float* out, const float* shared, float* g, float* g_shared,
     float* log_px, float scale, int64_t rows, int64_t images, int64_t pixels) {
     constexpr decltype(&score<Bernoulli>) HEADS[] = {  // in the order of harness/models/likelihoods/heads.py

@@ -1,5 +1,6 @@
 // Images as the model sees them, and draws of z with their gradients.
 
+#include "heads.h"
 #include "math.h"
 
 enum { GREY, BINARISED, DEQUANTISED, THRESHOLD };
@@ -36,13 +37,13 @@ static void observe(const uint8_t* levels, const int64_t* batch, const float* u,
         }
 }
 
-extern "C" void harness_observe(
+void harness_observe(
     int64_t kind, const uint8_t* levels, const int64_t* batch, const float* u, float* x, int64_t rows, int64_t pixels) {
     constexpr decltype(&observe<GREY>) KINDS[] = {observe<GREY>, observe<BINARISED>, observe<DEQUANTISED>, observe<THRESHOLD>};
     KINDS[kind](levels, batch, u, x, rows, pixels);
 }
 
-extern "C" void harness_draw(
+void harness_draw(
     const float* q, const float* eps, float* z, float* kl, int64_t draws, int64_t rows, int64_t latents) {
     for (long j = 0; j < latents; j += WIDTH) {
         long count = latents - j;
@@ -60,7 +61,7 @@ extern "C" void harness_draw(
     }
 }
 
-extern "C" void harness_draw_back(
+void harness_draw_back(
     const float* q, const float* eps, const float* gz, const float* kl_weight, float* gq, int64_t draws, int64_t rows,
     int64_t latents) {
     for (long j = 0; j < latents; j += WIDTH) {
