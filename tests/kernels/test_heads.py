@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from harness.kernels.library import Library
-from harness.models.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, HeadKernel, Laplace, Observation
+from harness.models.likelihoods import (
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Gaussian,
+    HeadKernel,
+    Laplace,
+    Observation,
+)
 from harness.models.objectives import elbo
 from harness.models.vae import Pass, kl_per_dimension
 
@@ -26,6 +35,8 @@ LIKELIHOODS: dict[str, Any] = {
     "gaussian_per_pixel": Gaussian("pixel"),
     "continuous_bernoulli": ContinuousBernoulli(),
     "laplace": Laplace(),
+    "discretized_logistic": DiscretizedLogistic(),
+    "categorical": Categorical(),
 }
 SPREADS = [1e-3, 1.0, 8.0, 400.0]  # of the decoder's outputs: as at the start, as trained, saturated
 
@@ -35,10 +46,12 @@ def address(t: Tensor | None) -> int | None:
 
 
 def levels(images: int = IMAGES, pixels: int = PIXELS) -> Tensor:
-    """Grey levels as those of MNIST: half of them 0, some 255."""
+    """Grey levels: each once, the others as those of MNIST, half of them 0, some 255."""
     g = torch.Generator().manual_seed(0)
     v = torch.randint(0, 300, (images, pixels), generator=g).clamp_max(255)
-    return (v * (torch.rand(v.shape, generator=g) < 0.5)).to(torch.uint8)
+    v *= torch.rand(v.shape, generator=g) < 0.5
+    v.flatten()[:256] = torch.arange(256)
+    return v.to(torch.uint8)
 
 
 def noise(images: int = IMAGES, pixels: int = PIXELS) -> Tensor:
