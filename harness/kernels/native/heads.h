@@ -12,6 +12,10 @@ extern "C" {
 void harness_observe(
     int64_t kind, const uint8_t* levels, const int64_t* batch, const float* u, float* x, int64_t rows, int64_t pixels);
 
+// Set u to the next `count` numbers on [0, 1) of a generator of torch on a CPU, whose state is what its get_state() returns, and move
+// the state on.
+void harness_uniform(void* state, float* u, int64_t count);
+
 // Set z (L, R, Z) to mean + exp(log_var / 2) eps and kl (Z) to each latent's KL(q || N(0, 1)), averaged over rows. q (R, 2 Z): mean,
 // then log variance. eps (L, R, Z).
 void harness_draw(const float* q, const float* eps, float* z, float* kl, int64_t draws, int64_t rows, int64_t latents);
