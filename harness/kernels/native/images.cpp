@@ -35,10 +35,11 @@ template <int KIND>
 static void observe(const uint8_t* levels, const int64_t* batch, const float* u, float* x, long rows, long pixels) {
     vec one = all(1), none = {}, half = all(0.5f);
     for (long r = 0; r < rows; r++) {
-        const uint8_t* image = levels + batch[r] * pixels;
+        const uint8_t *image = levels + batch[r] * pixels, *next = levels + batch[r + 1 < rows ? r + 1 : r] * pixels;
         auto see = [&](long p, long count) __attribute__((always_inline)) {
             long at = r * pixels + p;
             vec v = levels_at(image + p, count), seen;
+            __builtin_prefetch(next + p);  // it lies anywhere
             if constexpr (KIND == GREY) seen = share(v);
             if constexpr (KIND == BINARISED) seen = load(u + at, count) < share(v) ? one : none;
             if constexpr (KIND == DEQUANTISED) seen = (v + load(u + at, count)) * (1 / 256.0f);
