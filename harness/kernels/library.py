@@ -83,6 +83,7 @@ SIGNATURES: Mapping[str, tuple[Any, ...]] = {
     "observe": (_LONG, *[_POINTER] * 4, _LONG, _LONG),
     "draw": (*[_POINTER] * 4, *[_LONG] * 3),
     "draw_back": (*[_POINTER] * 5, *[_LONG] * 3),
+    "uniform": (*[_POINTER] * 2, _LONG),
     "head": (_LONG, *[_POINTER] * 7, _FLOAT, *[_LONG] * 3),
 }
 
@@ -101,6 +102,7 @@ class Library:
         observe: (kind, levels, batch, u, x, rows, pixels): set x to the images at `batch` as a model sees them.
         draw: (q, eps, z, kl, draws, rows, latents): draw z from q, and set kl to the mean KL of each latent.
         draw_back: (q, eps, gz, kl_weight, gq, draws, rows, latents): set gq to the gradient of q.
+        uniform: (state, u, count): set u to the next numbers of the generator of this state, and move it on.
         head: (kind, settings, x, out, shared, g, g_shared, log_px, scale, rows, images, pixels): set log_px to log p(x|z) and the
             gradients to those of minus log p times `scale`.
     """
@@ -114,6 +116,7 @@ class Library:
     observe: Callable[..., None]
     draw: Callable[..., None]
     draw_back: Callable[..., None]
+    uniform: Callable[..., None]
     head: Callable[..., None]
 
 
