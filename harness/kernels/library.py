@@ -8,6 +8,7 @@ computes, or `off`. Without a library torch's operations are used.
 
 import ctypes
 import hashlib
+import json
 import os
 import subprocess
 import tempfile
@@ -25,14 +26,11 @@ from harness.errors import UserError
 VARIABLE = "HARNESS_KERNELS"
 OFF = "off"
 NATIVE = Path(__file__).with_name("native")
-# Without -ffast-math, which would lose NaN, and whose linker would make the whole process flush subnormal numbers to zero.
-FLAGS = ("-std=c++20", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
-# Each set with its compiler's flags, the widest first.
-INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {
-    "avx512": ("-DWIDTH=16", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"),
-    "avx2": ("-DWIDTH=8", "-mavx2", "-mfma"),
-    "portable": ("-DWIDTH=4",),
-}
+# The compiler's flags: those of every library and those of each set of instructions, the widest first. Without -ffast-math, which
+# would lose NaN, and whose linker would make the whole process flush subnormal numbers to zero.
+_FLAGS: dict[str, list[str]] = json.loads((NATIVE / "flags.json").read_text())
+FLAGS = tuple(_FLAGS["every"])
+INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {name: tuple(flags) for name, flags in _FLAGS.items() if name != "every"}
 # The activations that the kernels know, in their order.
 ACTIVATIONS = ("identity", "elu", "relu", "leaky_relu", "selu", "gelu", "silu", "mish", "tanh", "softplus", "sigmoid")
 
@@ -155,8 +153,8 @@ def instructions() -> str:
 
 
 def sources() -> str:
-    """Return the digest of the native sources, which a library carries as what `harness_sources` returns."""
-    files = sorted(file for file in NATIVE.iterdir() if file.suffix in (".h", ".cpp"))
+    """Return the digest of the native sources and flags, which a library carries as what `harness_sources` returns."""
+    files = sorted(file for file in NATIVE.iterdir() if file.suffix in (".h", ".cpp", ".json"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -185,7 +183,7 @@ def _compile(compiler: str, flags: tuple[str, ...], to: Path) -> str:
     """Compile the sources to a file and return "", or the first error that the compiler reports."""
     to.parent.mkdir(parents=True, exist_ok=True)
     scratch = to.with_suffix(f".{os.getpid()}")  # of this process alone, for others may compile at the same time
-    command = (compiler, *flags, str(NATIVE / "kernels.cpp"), "-o", str(scratch))
+    command = (compiler, *flags, "-shared", str(NATIVE / "kernels.cpp"), "-o", str(scratch))
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         lines = ran.stderr.splitlines() or [f"exit status {ran.returncode}"]
