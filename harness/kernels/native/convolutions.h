@@ -8,7 +8,11 @@
 #pragma once
 #include "products.h"
 
-constexpr int ROWS = DENSE.rows, VECTORS = DENSE.vectors;  // of a tile: images, or channels, by vectors of channels
+// A tile of a convolution: at most so many vectors of channels, and so many images, the more the fewer its vectors are, for 16
+// registers have few sums to wait for.
+constexpr int VECTORS = DENSE.vectors;
+constexpr int images_of(int vectors) { return WIDTH == 16 || vectors == VECTORS ? DENSE.rows : 6; }
+constexpr int ROWS = DENSE.rows;  // channels of a tile of a weight's gradient
 
 // Types of vectors at any address, in structs, because a template argument loses the attributes of its type.
 struct Vector { typedef unaligned_vec type; };
@@ -140,9 +144,11 @@ static void pixel_of_all(
     int columns, int vectors) {
     if constexpr (V > 1)
         if (vectors < V) return pixel_of_all<V - 1>(images, apart, n, runs, count, panel, out, out_apart, columns, vectors);
+    constexpr int R = images_of(V);
     long b = 0;
-    for (; b + ROWS <= n; b += ROWS)
-        pixel<ROWS, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
+    for (; b + R <= n; b += R)
+        pixel<R, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
+    for (; b + 2 <= n; b += 2) pixel<2, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
     for (; b < n; b++) pixel<1, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
 }
 
@@ -154,7 +160,7 @@ static void each_pixel(
     const float* images, long batch, long apart, const Panels& w, long pixels, long most_runs, float* out, F find) {
     Run* runs = (Run*)workspace<3>(most_runs * sizeof(Run));
     long out_apart = pixels * w.columns;
-    for (long b = 0, n, block = PATCHES / apart / ROWS * ROWS + ROWS; b < batch; b += n) {
+    for (long b = 0, n, block = PATCHES / apart / 24 * 24 + 24; b < batch; b += n) {
         n = batch - b < block ? batch - b : block;
         for (long p = 0; p < pixels; p++) {
             int count = find(p, runs);
@@ -288,11 +294,11 @@ static void add_taps(const Convolution& of, long images, const float* x, const f
 
 // Compute out (O, C, kh, kw), the sums of outer products of g (B, down, across, O) and the patches of x (B, H, W, C).
 static void convolve_weight(const Convolution& of, const float* x, const float* g, float* out) {
-    bool direct = of.channels >= 8;  // the rows of a tile; fewer channels are gathered as patches, whose values are columns
+    bool direct = of.channels >= 8;  // fewer channels than a tile has rows are gathered as patches, whose values are its rows
     long values = of.taps() * of.channels, vectors = (of.outputs + WIDTH - 1) / WIDTH;
-    long wide = direct ? vectors * WIDTH : values, rows = direct ? values : of.outputs;
-    float* sums = (float*)workspace<2>(rows * wide * sizeof(float));
-    memset(sums, 0, rows * wide * sizeof(float));
+    long wide = direct ? vectors * WIDTH : of.outputs;
+    float* sums = (float*)workspace<2>(values * wide * sizeof(float));
+    memset(sums, 0, values * wide * sizeof(float));
     if (direct) {
         long of_x = of.pixels() * of.channels, of_g = of.positions() * of.outputs, block = FIRST / (of_x + of_g) + 1;
         float* padded = (float*)workspace<1>(block * of.positions() * wide * sizeof(float));
@@ -309,18 +315,16 @@ static void convolve_weight(const Convolution& of, const float* x, const float* 
         }
     } else {
         Window win{of};
-        float* patches = (float*)workspace<1>((win.block * win.wide + VECTORS * WIDTH) * sizeof(float));
+        float* patches = (float*)workspace<1>(win.block * win.wide * sizeof(float));
         for (long p = 0, all = of.batch * of.positions(), n; p < all; p += n) {
             n = all - p < win.block ? all - p : win.block;
             win.gather(p, p + n, x, patches);
-            Product prod{of.outputs, wide, n, g + p * of.outputs, 1, of.outputs, patches, win.wide, 1, sums};
+            Product prod{values, of.outputs, n, patches, 1, win.wide, g + p * of.outputs, of.outputs, 1, sums};
             prod.add = true;
             product(prod, false);
         }
     }
-    long of_output = direct ? 1 : wide, of_value = direct ? wide : 1;
     for (long o = 0; o < of.outputs; o++)
         for (long c = 0; c < of.channels; c++)
-            for (long t = 0; t < of.taps(); t++)
-                out[(o * of.channels + c) * of.taps() + t] = sums[o * of_output + (t * of.channels + c) * of_value];
+            for (long t = 0; t < of.taps(); t++) out[(o * of.channels + c) * of.taps() + t] = sums[(t * of.channels + c) * wide + o];
 }
