@@ -78,6 +78,11 @@ SIGNATURES: Mapping[str, tuple[Any, ...]] = {
     "backward": (_LAYER, *[_POINTER] * 3, _LONG),
     "update": (_LAYER, _POINTER, _ADAM, _LONG),
     "adam": (*[_POINTER] * 4, _LONG, _ADAM),
+    "observe": (_LONG, *[_POINTER] * 4, _LONG, _LONG),
+    "draw": (*[_POINTER] * 4, *[_LONG] * 3),
+    "draw_back": (*[_POINTER] * 5, *[_LONG] * 3),
+    "uniform": (*[_POINTER] * 2, _LONG),
+    "head": (_LONG, *[_POINTER] * 7, _FLOAT, *[_LONG] * 3),
 }
 
 
@@ -92,6 +97,12 @@ class Library:
         backward: (layer, g, slope, gx, rows): set gx = (g w') * slope, without slope g w'.
         update: (layer, g, adam, rows): take Adam's step of w and b, or, without `adam`, write their gradients.
         adam: (p, g, mean, square, n, adam): take Adam's step on n parameters.
+        observe: (kind, levels, batch, u, x, rows, pixels): set x to the images at `batch` as a model sees them.
+        draw: (q, eps, z, kl, draws, rows, latents): draw z from q, and set kl to the mean KL of each latent.
+        draw_back: (q, eps, gz, kl_weight, gq, draws, rows, latents): set gq to the gradient of q.
+        uniform: (state, u, count): set u to the next numbers of the generator of this state, and move it on.
+        head: (kind, settings, x, out, shared, g, g_shared, log_px, scale, rows, images, pixels): set log_px to log p(x|z) and the
+            gradients to those of minus log p times `scale`.
     """
 
     instructions: str
@@ -100,6 +111,11 @@ class Library:
     backward: Callable[..., None]
     update: Callable[..., None]
     adam: Callable[..., None]
+    observe: Callable[..., None]
+    draw: Callable[..., None]
+    draw_back: Callable[..., None]
+    uniform: Callable[..., None]
+    head: Callable[..., None]
 
 
 class _Loaded(NamedTuple):

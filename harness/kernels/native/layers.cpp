@@ -17,7 +17,9 @@ static void activate_all(float* y, float* slope, long floats) {
 constexpr int BIAS = 1;  // the piece of workspace for gradients of biases; products use 0
 
 using Activation = void (*)(float*, float*, long);
-constexpr Activation ACTIVATIONS[] = {activate_all<0>, nullptr, activate_all<2>};
+constexpr Activation ACTIVATIONS[] = {
+    activate_all<IDENTITY>, activate_all<ELU>,  activate_all<RELU>, activate_all<LEAKY_RELU>, activate_all<SELU>,   activate_all<GELU>,
+    activate_all<SILU>,     activate_all<MISH>, activate_all<TANH>, activate_all<SOFTPLUS>,   activate_all<SIGMOID>};
 
 static Adam adam_of(const AdamStep& s, float* p, float* mean, float* square) {
     float keep = s.decoupled ? 1 - s.learning_rate * s.weight_decay : 1, decay = s.decoupled ? 0 : s.weight_decay;

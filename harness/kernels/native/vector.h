@@ -43,7 +43,13 @@ static inline void store(float* p, vec v, long floats) {
 }
 
 static inline vec root(vec v) {
+#if WIDTH == 16
+    return (vec)_mm512_sqrt_ps((__m512)v);
+#elif WIDTH == 8
+    return (vec)_mm256_sqrt_ps((__m256)v);
+#else
     vec r;
     for (int i = 0; i < WIDTH; i++) r[i] = __builtin_sqrtf(v[i]);
     return r;
+#endif
 }
