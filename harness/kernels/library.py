@@ -158,11 +158,6 @@ def sources() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def notice() -> str:
-    """Return what to tell people of a library that is missing, as part of a sentence, or "" if there is one."""
-    return f"no native kernels: {fault()}" if fault() else ""
-
-
 @cache
 def _load() -> _Loaded:
     """Return the library of the package or that of the cache folder, which is compiled if it is not there."""
