@@ -15,7 +15,7 @@ from harness.devices.memory import (
     release_memory,
     reset_peak_memory,
 )
-from harness.devices.precision import check_precision, slow_blas, tensor_cores
+from harness.devices.precision import check_precision, tensor_cores
 from harness.devices.selection import compiler, cuda_version, describe, gpu_facts, is_gpu, named, one_thread, worker_devices
 from harness.devices.timing import StepTimer, wait
 from harness.resources import cores, cpu_name
@@ -46,7 +46,6 @@ __all__ = [
     "peak_memory_mib",
     "release_memory",
     "reset_peak_memory",
-    "slow_blas",
     "tensor_cores",
     "use",
     "wait",

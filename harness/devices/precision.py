@@ -1,31 +1,13 @@
 """Precision of matrix products: what a device has, whether it pays there, and blocks in which TF32 is allowed."""
 
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 
 import torch
 
 from harness.devices.selection import describe
 from harness.errors import UserError
-
-
-@cache
-def slow_blas(device: torch.device) -> bool:
-    """Return whether torch's products of small matrices are well below what this device can do.
-
-    They are on AMD's cores with AVX-512.
-    """
-    return device.type == "cpu" and _cpu_info_has("AuthenticAMD") and torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-
-def _cpu_info_has(word: str) -> bool:
-    """Return whether the operating system's description of the processor has this word."""
-    info = Path("/proc/cpuinfo")
-    return word in (info.read_text() if info.exists() else platform.processor())
 
 
 def check_precision(name: str, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Convolutions of a traced step by the harness's own kernel (convolutions.cpp), forwards and backwards.
+"""Convolutions of a traced step by the native library (native/convolutions.h), forwards and backwards.
 
 The kernel reads images with the channels last and multiplies them where they lie, without a matrix of patches and without the zeros
 beyond the border, which are 18 % of the multiplications of a 3 x 3 kernel on 7 x 7 pixels. On an AMD core with AVX-512 it reaches

@@ -1,11 +1,15 @@
 """Our own convolutions and their gradients equal torch's in float64, in whatever order images and weights lie in memory."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from harness.kernels import matmul, operators
+from harness.kernels import library, matmul, operators
 
 pytestmark = pytest.mark.skipif(not operators.available(), reason="no native library here")
 
@@ -67,3 +71,18 @@ def test_others_are_left_to_torch(change: dict) -> None:
     layer = torch.nn.Conv2d(4, 4, 3, **change)
     graph = make_fx(layer, decomposition_table=matmul.Matmuls(True).table)(random(2, 4, 8, 8))
     assert any("aten.convolution" in str(node.target) for node in graph.graph.nodes)
+
+
+def others() -> list[str]:
+    """The sets of instructions that this processor has beside the one that it uses."""
+    names = list(library.INSTRUCTIONS)
+    return names[names.index(library.instructions()) + 1 :] if library.instructions() in names else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("instructions", others())
+def test_other_sets_of_instructions_convolve_too(instructions: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", "first", __file__]
+    ran = subprocess.run(command, env=os.environ | {library.VARIABLE: instructions}, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
+    assert "skipped" not in ran.stdout

@@ -1,94 +1,20 @@
 // Convolutions for one thread and their gradients. Images have the channels last, weights are torch's (O, C, kh, kw).
 //
-// A convolution and the gradient of its images compute tiles of one pixel of several images, straight from the images: all rows of such a
-// tile leave out the same zeros beyond the border, 18 % of the multiplications of a 3 x 3 kernel on 7 x 7 pixels. The gradient of a
-// weight does so tap by tap. Where channels are few, vectors would be mostly empty: then patches are gathered into a matrix, or
-// added up from one, a block at a time.
-
+// A convolution and the gradient of its images compute tiles of one pixel of several images, straight from the images: all rows of such
+// a tile leave out the same zeros beyond the border, 18 % of the multiplications of a 3 x 3 kernel on 7 x 7 pixels. The gradient of a
+// weight does so tap by tap. Where channels are few, vectors would be mostly empty: then patches are gathered into a matrix, or added
+// up from one, a block at a time.
 #pragma once
-#include "products.h"
 
-constexpr int ROWS = DENSE.rows, VECTORS = DENSE.vectors;  // of a tile: images, or channels, by vectors of channels
+#include "patches.h"
 
-// Types of vectors at any address, in structs, because a template argument loses the attributes of its type.
-struct Vector { typedef unaligned_vec type; };
-struct Quad { typedef float type __attribute__((vector_size(4 * sizeof(float)), may_alias, aligned(sizeof(float)))); };
-struct Float { typedef float type; };
+// A tile of a convolution: at most so many vectors of channels, and so many images, the more the fewer its vectors are, for 16
+// registers have few sums to wait for.
+constexpr int VECTORS = DENSE.vectors;
+constexpr int images_of(int vectors) { return WIDTH == 16 || vectors == VECTORS ? DENSE.rows : 6; }
+constexpr int ROWS = DENSE.rows;  // channels of a tile of a weight's gradient
 
-// Call f<V>(i) for the floats from i on that V::type has, until `count` floats are done.
-template <class F>
-static inline void by_vectors(long count, F f) {
-    long i = 0;
-    for (; i + WIDTH <= count; i += WIDTH) f.template operator()<Vector>(i);
-    for (; i + 4 <= count; i += 4) f.template operator()<Quad>(i);
-    for (; i < count; i++) f.template operator()<Float>(i);
-}
-
-constexpr long PATCHES = 48 * 1024;  // floats of a block of patches or images, which stays in the second cache
 constexpr long FIRST = 6 * 1024;     // floats of a block of images that stays in the first cache
-
-// Images (batch, height, width, channels), and outputs of them at the positions (down, across) of a kernel, with zeros in front.
-struct Convolution {
-    long batch, height, width, channels, down, across, outputs, kernel[2], stride[2], before[2];
-    long taps() const { return kernel[0] * kernel[1]; }
-    long pixels() const { return height * width; }
-    long positions() const { return down * across; }
-};
-
-// The patches of images at the positions of a kernel, `size` values each. A block of them lies in a matrix whose rows are `wide`
-// apart.
-struct Window : Convolution {
-    long size = taps() * channels;
-    long wide = (size + WIDTH - 1) / WIDTH * WIDTH + WIDTH;
-    long block = PATCHES / wide / ROWS * ROWS + ROWS;  // rows of a tile at least
-
-    // Call f(image values, patch values, count) for each run of values of the patches at positions first .. last - 1 that are
-    // neighbours in the images, and zero(patch values, count) for those beyond the border.
-    template <class I, class F, class Z>
-    void runs(long first, long last, I* images, float* patches, F f, Z zero) const {
-        long column = first % across, line = first / across % down;
-        I* image = images + first / (across * down) * height * width * channels;
-        for (long p = first; p < last; p++, patches += wide) {
-            long x = column * stride[1] - before[1], y = line * stride[0] - before[0];
-            long left = x < 0 ? -x : 0, right = x + kernel[1] > width ? width - x : kernel[1];
-            float* to = patches;
-            bool inside = !left && right == kernel[1] && y >= 0 && y + kernel[0] <= height;
-            if (inside && kernel[1] * channels == 4) {  // grey images: the compiler makes one vector of it
-                for (long i = y; i < y + kernel[0]; i++, to += 4) f(image + (i * width + x) * channels, to, 4);
-            } else for (long i = y; i < y + kernel[0]; i++, to += kernel[1] * channels) {
-                if (i < 0 || i >= height || left >= right) {
-                    zero(to, kernel[1] * channels);
-                    continue;
-                }
-                if (left) zero(to, left * channels);
-                f(image + (i * width + x + left) * channels, to + left * channels, (right - left) * channels);
-                if (right < kernel[1]) zero(to + right * channels, (kernel[1] - right) * channels);
-            }
-            if (++column < across) continue;
-            column = 0;
-            if (++line < down) continue;
-            line = 0;
-            image += height * width * channels;
-        }
-    }
-
-    // Copy the patches at positions first .. last - 1 out of the images.
-    void gather(long first, long last, const float* images, float* patches) const {
-        auto copy = [](const float* image, float* patch, long count) {
-            by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(patch + i) = *(const typename V::type*)(image + i); });
-        };
-        auto zero = [](float* patch, long count) { memset(patch, 0, count * sizeof(float)); };
-        runs(first, last, images, patches, copy, zero);
-    }
-
-    // Add the patches at positions first .. last - 1 to the images.
-    void scatter(long first, long last, float* images, float* patches) const {
-        auto add = [](float* image, float* patch, long count) {
-            by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(image + i) += *(typename V::type*)(patch + i); });
-        };
-        runs(first, last, images, patches, add, [](float*, long) {});
-    }
-};
 
 // Steps of a sum: `count` neighbouring values of an image from `image` on, times as many rows of a weight from `row` on.
 struct Run { long image, row, count; };
@@ -140,21 +66,22 @@ static void pixel_of_all(
     int columns, int vectors) {
     if constexpr (V > 1)
         if (vectors < V) return pixel_of_all<V - 1>(images, apart, n, runs, count, panel, out, out_apart, columns, vectors);
+    constexpr int R = images_of(V);
     long b = 0;
-    for (; b + ROWS <= n; b += ROWS)
-        pixel<ROWS, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
+    for (; b + R <= n; b += R)
+        pixel<R, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
+    for (; b + 2 <= n; b += 2) pixel<2, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
     for (; b < n; b++) pixel<1, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
 }
 
 // Compute out (B, pixels, columns of the weight) from images `apart` floats apart, each pixel from the runs that find(pixel, runs)
-// writes and counts. The rows of a tile are the same pixel of several images, so that all of them leave out the same zeros beyond the
-// border.
+// writes and counts. The rows of a tile are the same pixel of several images, so that all leave out the same zeros beyond the border.
 template <class F>
 static void each_pixel(
     const float* images, long batch, long apart, const Panels& w, long pixels, long most_runs, float* out, F find) {
     Run* runs = (Run*)workspace<3>(most_runs * sizeof(Run));
     long out_apart = pixels * w.columns;
-    for (long b = 0, n, block = PATCHES / apart / ROWS * ROWS + ROWS; b < batch; b += n) {
+    for (long b = 0, n, block = PATCHES / apart / 24 * 24 + 24; b < batch; b += n) {
         n = batch - b < block ? batch - b : block;
         for (long p = 0; p < pixels; p++) {
             int count = find(p, runs);
@@ -288,11 +215,11 @@ static void add_taps(const Convolution& of, long images, const float* x, const f
 
 // Compute out (O, C, kh, kw), the sums of outer products of g (B, down, across, O) and the patches of x (B, H, W, C).
 static void convolve_weight(const Convolution& of, const float* x, const float* g, float* out) {
-    bool direct = of.channels >= 8;  // the rows of a tile; fewer channels are gathered as patches, whose values are columns
+    bool direct = of.channels >= 8;  // fewer channels than a tile has rows are gathered as patches, whose values are its rows
     long values = of.taps() * of.channels, vectors = (of.outputs + WIDTH - 1) / WIDTH;
-    long wide = direct ? vectors * WIDTH : values, rows = direct ? values : of.outputs;
-    float* sums = (float*)workspace<2>(rows * wide * sizeof(float));
-    memset(sums, 0, rows * wide * sizeof(float));
+    long wide = direct ? vectors * WIDTH : of.outputs;
+    float* sums = (float*)workspace<2>(values * wide * sizeof(float));
+    memset(sums, 0, values * wide * sizeof(float));
     if (direct) {
         long of_x = of.pixels() * of.channels, of_g = of.positions() * of.outputs, block = FIRST / (of_x + of_g) + 1;
         float* padded = (float*)workspace<1>(block * of.positions() * wide * sizeof(float));
@@ -309,18 +236,17 @@ static void convolve_weight(const Convolution& of, const float* x, const float* 
         }
     } else {
         Window win{of};
-        float* patches = (float*)workspace<1>((win.block * win.wide + VECTORS * WIDTH) * sizeof(float));
+        float* patches = (float*)workspace<1>(win.block * win.wide * sizeof(float));
         for (long p = 0, all = of.batch * of.positions(), n; p < all; p += n) {
             n = all - p < win.block ? all - p : win.block;
             win.gather(p, p + n, x, patches);
-            Product prod{of.outputs, wide, n, g + p * of.outputs, 1, of.outputs, patches, win.wide, 1, sums};
+            Product prod{values, of.outputs, n, patches, 1, win.wide, g + p * of.outputs, of.outputs, 1, sums};
             prod.add = true;
             product(prod, false);
         }
     }
-    long of_output = direct ? 1 : wide, of_value = direct ? wide : 1;
     for (long o = 0; o < of.outputs; o++)
         for (long c = 0; c < of.channels; c++)
             for (long t = 0; t < of.taps(); t++)
-                out[(o * of.channels + c) * of.taps() + t] = sums[o * of_output + (t * of.channels + c) * of_value];
+                out[(o * of.channels + c) * of.taps() + t] = sums[(t * of.channels + c) * wide + o];
 }

@@ -1,12 +1,12 @@
 // Operators of torch: batched products, Adam's update applied to such a product, and convolutions. matmul.py defines them.
 //
 // No header of torch: they take half a minute to compile. What is used of it is its stable C interface
-// (https://docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html), whose addresses Python passes to harness_register. An operator
-// gets its arguments as a stack of 64 bits each, of which it owns the tensors, and leaves its result there.
+// (https://docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html), whose addresses Python passes to harness_register. An
+// operator gets its arguments as a stack of 64 bits each, of which it owns the tensors, and leaves its result there.
+
+#include <stdexcept>
 
 #include "convolutions.h"
-#include "products.h"
-#include <stdexcept>
 
 typedef struct AtenTensorOpaque* Handle;
 
