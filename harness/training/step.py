@@ -27,7 +27,7 @@ from harness.training.optimizers import Optimizer, Rates
 
 # How steps are taken: operation by operation; as one traced graph, which a GPU captures and launches as a whole; or as that graph
 # compiled by torch.compile's back end.
-Execution = Literal["eager", "graph", "compiled"]
+Execution = Literal["eager", "graph", "compiled", "manual"]
 
 
 class StepConfig(NamedTuple):
