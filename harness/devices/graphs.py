@@ -13,9 +13,13 @@ T = TypeVar("T", bound=tuple[Tensor, ...])
 
 
 def use(device: torch.device) -> None:
-    """Make a GPU the current one of this process, on which captures, events and compiled kernels run; a CPU needs nothing."""
+    """Make a GPU the current one of this process, on which captures, events and compiled kernels run; a CPU needs nothing.
+
+    Its convolutions are strictly fp32 from then on, as scores are: torch lets them take TF32 by default.
+    """
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def can_capture(device: torch.device) -> bool:

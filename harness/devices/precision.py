@@ -68,9 +68,11 @@ def product_ms(precision: torch.dtype) -> float:
 @contextmanager
 def tensor_cores(allowed: bool) -> Iterator[None]:
     """Let fp32 products in this block be taken in TF32 if `allowed`, else take them strictly in fp32."""
-    before = torch.get_float32_matmul_precision()
+    before, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed  # torch lets convolutions take TF32 by default
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        torch.backends.cudnn.allow_tf32 = convolutions

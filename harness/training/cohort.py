@@ -23,6 +23,7 @@ from harness.spec import TrialSpec
 from harness.training import batches, optimizers, state
 from harness.training.batches import CHUNK, BatchStream, Row, generator
 from harness.training.extras import AVERAGE, Extras, clipped, follow, norms
+from harness.training.manual import ManualStep
 from harness.training.optimizers import Rates
 from harness.training.state import Snapshot, TrainingState
 from harness.training.step import BoundStep, Chunk, Execution, LaneConstants, StepConfig, StepInputs, TracedStep, gradients
@@ -120,7 +121,7 @@ class Cohort:
         self.config = StepConfig(self.vae, objective, optimizer, self.shape.precision, Extras.of(lanes))
         self.weight_decay = self._lanes("weight_decay")
         self.free_bits = self._lanes("free_bits")
-        self.bound: BoundStep | None = None
+        self.bound: BoundStep | ManualStep | None = None
 
     def _lanes(self, field: str) -> Tensor:
         """Return a field of every lane's spec, (S,)."""
@@ -214,7 +215,7 @@ class Cohort:
         at_the_end = devices.can_capture(self.device)
         timer = devices.StepTimer(self.device)
         histories: list[Tensor] = []
-        chunks = devices.ahead(stream.chunks(steps, whole=self.execution != "eager"), self.device)
+        chunks = devices.ahead(stream.chunks(steps, whole=self.execution in ("graph", "compiled")), self.device)
         for start, chunk in zip(range(0, steps, CHUNK), chunks, strict=True):
             numbers = range(start, min(start + CHUNK, steps))
             timer.mark(0)
@@ -236,7 +237,7 @@ class Cohort:
         """
         single = range(len(steps))
         if self.execution != "eager":
-            bound = self.bound or self._bind(chunk)
+            bound = self.bound or (self._bind_kernels(chunk) if self.execution == "manual" else self._bind(chunk))
             timer.mark(0)
             program = len(steps) - (steps[-1] == last)
             bound.run(self._constants(), chunk, program, timer.mark)
@@ -273,6 +274,11 @@ class Cohort:
         self.traced = _PROGRAMS[key]
         self.bound = BoundStep(self.traced, tensors, self._constants(), chunk)
         self.step_compile_s += self.bound.seconds
+        return self.bound
+
+    def _bind_kernels(self, chunk: Chunk) -> ManualStep:
+        """Return the step by native kernels, bound to this cohort's tensors."""
+        self.bound = ManualStep(self.config, self.params, self.state, self.levels, chunk)
         return self.bound
 
     def _check(self, terms: Tensor, start: int) -> None:

@@ -25,8 +25,8 @@ from harness.models.vae import VAE, Pass, kl_per_dimension
 from harness.training.extras import Extras, clipped, follow
 from harness.training.optimizers import Optimizer, Rates
 
-# How steps are taken: operation by operation; as one traced graph, which a GPU captures and launches as a whole; or as that graph
-# compiled by torch.compile's back end.
+# How steps are taken: operation by operation; as one traced graph, which a GPU captures and launches as a whole; as that graph
+# compiled by torch.compile's back end; or by native kernels with a backward pass that is written out (harness/training/manual.py).
 Execution = Literal["eager", "graph", "compiled", "manual"]
 
 

@@ -93,13 +93,16 @@ def test_tf32_is_for_gpus(digits: Data) -> None:
         planner.plan([SMALL.derive(precision="tf32")], digits, CPU, workers=1)
 
 
-def test_products_are_strict_unless_allowed() -> None:
-    before = torch.get_float32_matmul_precision()
+def test_products_and_convolutions_are_strict_unless_allowed() -> None:
+    def allowed() -> tuple[str, bool]:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    before = allowed()
     with devices.tensor_cores(True):
-        assert torch.get_float32_matmul_precision() == "high"
+        assert allowed() == ("high", True)
         with devices.tensor_cores(False):
-            assert torch.get_float32_matmul_precision() == "highest"
-    assert torch.get_float32_matmul_precision() == before
+            assert allowed() == ("highest", False)
+    assert allowed() == before
 
 
 @pytest.mark.parametrize(("lanes", "bucket"), [(1, 1), (2, 2), (3, 4), (33, 64), (64, 64)])

@@ -102,6 +102,7 @@ def ready(cohort: Cohort) -> BoundStep:
     cohort.run_steps(2 * CHUNK)
     if cohort.bound is None or cohort.failures:
         raise RuntimeError(f"no program to measure: {cohort.failures or 'the steps were taken by single operations'}")
+    assert isinstance(cohort.bound, BoundStep)
     return cohort.bound
 
 

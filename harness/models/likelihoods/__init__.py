@@ -7,6 +7,7 @@ with the attributes and methods of `Likelihood` (protocol.py) and a line in cata
 """
 
 from harness.models.likelihoods.binary import Bernoulli, ContinuousBernoulli
+from harness.models.likelihoods.heads import Head, HeadKernel, Observation
 from harness.models.likelihoods.lanewise import Lanewise
 from harness.models.likelihoods.levels import BetaBinomial, Categorical
 from harness.models.likelihoods.location import SIGMA_FLOOR, Gaussian, Laplace
@@ -26,10 +27,13 @@ __all__ = [
     "DiscretizedLogistic",
     "ExponentialFamily",
     "Gaussian",
+    "Head",
+    "HeadKernel",
     "Lanewise",
     "Laplace",
     "Likelihood",
     "LogisticMixture",
     "Noise",
+    "Observation",
     "OwnLikelihood",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.models.likelihoods.heads import Head, HeadKernel, Observation
 from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, Noise, uniform
 
 LOGIT_BOUND = 300.0
@@ -40,6 +41,12 @@ class Bernoulli:
         """The noise that binarises pixels."""
         noise: dict[str, Noise] = {"dynamic": "fresh", "static": "frozen", "threshold": "none"}
         return "none" if self.grey else noise[self.binarisation]
+
+    @property
+    def kernel(self) -> HeadKernel:
+        """How it is computed natively; images of frozen noise are binarised before training, so they have 0 and 255 only."""
+        binarised = Observation.BINARISED if self.noise == "fresh" else Observation.THRESHOLD
+        return HeadKernel(Head.BERNOULLI, (), Observation.GREY if self.grey else binarised)
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x (..., P): v / 255 if `grey`, else [u < v/255] as 0 and 1, where u is 1/2 for a threshold."""
@@ -91,6 +98,11 @@ class ContinuousBernoulli:
     noise: Noise = "fresh"
     scale_floor: float | None = None
     channels: int | None = None
+
+    @property
+    def kernel(self) -> HeadKernel:
+        """How it is computed natively."""
+        return HeadKernel(Head.CONTINUOUS_BERNOULLI, (LOGIT_BOUND,), Observation.DEQUANTISED)
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return the dequantised pixels x = (v + u) / 256, (..., P) on [0, 1)."""

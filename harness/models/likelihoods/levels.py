@@ -28,6 +28,7 @@ class BetaBinomial:
     noise: Noise = "none"
     scale_floor: float | None = None
     channels: int | None = None
+    kernel: None = None
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""
@@ -99,6 +100,7 @@ class Categorical:
     noise: Noise = "none"
     scale_floor: float | None = None
     channels: int | None = None
+    kernel: None = None
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""

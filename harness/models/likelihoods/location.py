@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.models.likelihoods.heads import Head, HeadKernel, Observation
 from harness.models.likelihoods.protocol import MAX_LEVEL, SATURATED, ExponentialFamily, Noise, uniform
 
 LOG_2PI = math.log(2 * math.pi)
@@ -75,6 +76,14 @@ class Gaussian:
     def scale_floor(self) -> float | None:
         """The lower bound of a learned sigma, 1/510; None if sigma is fixed."""
         return None if self.learned == "nothing" else SIGMA_FLOOR
+
+    @property
+    def kernel(self) -> HeadKernel:
+        """How it is computed natively."""
+        if self.learned == "nothing":
+            return HeadKernel(Head.GAUSSIAN, (self.sigma,), Observation.GREY)
+        kind = Head.GAUSSIAN_SHARED if self.learned == "shared" else Head.GAUSSIAN_PER_PIXEL
+        return HeadKernel(kind, (SIGMA_FLOOR, LOG_SIGMA_START, LOG_SIGMA_CEILING), Observation.GREY)
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""
@@ -146,6 +155,11 @@ class Laplace:
     noise: Noise = "none"
     scale_floor: float | None = SIGMA_FLOOR
     channels: int | None = None
+
+    @property
+    def kernel(self) -> HeadKernel:
+        """How it is computed natively."""
+        return HeadKernel(Head.LAPLACE, (SIGMA_FLOOR, LOG_B_START, LOG_SIGMA_CEILING), Observation.GREY)
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""

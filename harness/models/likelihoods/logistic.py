@@ -76,6 +76,7 @@ class DiscretizedLogistic:
     noise: Noise = "none"
     scale_floor: float | None = math.exp(LOG_SCALE_FLOOR)
     channels: int | None = None
+    kernel: None = None
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""

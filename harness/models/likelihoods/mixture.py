@@ -59,6 +59,7 @@ class LogisticMixture:
     shared: int = 0
     noise: Noise = "none"
     scale_floor: float | None = None
+    kernel: None = None
 
     @property
     def outputs(self) -> int:

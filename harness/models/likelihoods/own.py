@@ -50,6 +50,11 @@ class OwnLikelihood:
         channels: int | None = getattr(self.own, "channels", None)
         return channels
 
+    @property
+    def kernel(self) -> None:
+        """None: the native kernels do not know it."""
+        return None
+
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x (..., P) from grey levels and noise; v / 255 unless the object says otherwise."""
         observe = getattr(self.own, "observe", None)

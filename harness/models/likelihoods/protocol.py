@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from harness.models.likelihoods.heads import HeadKernel
+
 MAX_LEVEL = 255  # of grey levels 0..255
 SATURATED = 1e9  # sigmoid is exactly 1 here and its gradient exactly 0, in any float
 Noise = Literal["none", "fresh", "frozen"]
@@ -51,6 +53,10 @@ class Likelihood(Protocol):
     @property
     def channels(self) -> int | None:
         """The number of channels of the images that it is for; None if values depend on no other, whatever the channels."""
+
+    @property
+    def kernel(self) -> HeadKernel | None:
+        """How the native kernels compute it; None if they do not, so that its gradient comes from autograd."""
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x (..., P), the data as the model sees and scores it, from grey levels v (..., P) in 0..255 and noise u."""

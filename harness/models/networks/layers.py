@@ -1,12 +1,13 @@
 """Building blocks of the networks. Shapes: S lanes, B images, P pixels, K outputs per pixel, Z latents."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.models.activations import gain, identity, lanewise
+from harness.models.activations import Activation, gain, identity, lanewise
 
 
 class LaneLinear(nn.Module):
@@ -85,6 +86,13 @@ class MLP(nn.Module):
         self.skips = nn.ModuleList(
             nn.Identity() if a == b else LaneLinear(lanes, a, b) for a, b in zip(widths[:-2], hidden, strict=True) if residual
         )
+
+    @property
+    def chain(self) -> list[tuple[LaneLinear, Activation]] | None:
+        """The affine maps, each with the activation behind it, if there is nothing else between them; otherwise None."""
+        if self.skips or not all(isinstance(norm, nn.Identity) for norm in self.norms):
+            return None
+        return list(zip(cast(Iterable[LaneLinear], self.layers), self.activations, strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output of the last affine map: (S, B, w0) to (S, B, wn)."""

@@ -1,0 +1,181 @@
+// log p(x|z) of the likelihoods (harness/models/likelihoods) and its gradient, in one pass over the decoder's outputs.
+//
+// A head adds for each pixel `term` to log p and multiplies `factor` into a product, whose logarithm log p loses. The logarithm is
+// taken once for as many vectors of pixels as the product stays within the range of floats, EVERY: it costs as much as the rest.
+
+#include "math.h"
+
+constexpr double LOG_2PI = 1.8378770664093454836;
+
+// `at` sets g to the derivatives of -log p by the pixel's outputs; `whole` turns the row's sum of terms and logarithms to log p.
+struct Bernoulli {
+    static constexpr int OUTPUTS = 1, SHARED = 0, EVERY = 96;
+    static constexpr bool EXCESS = true;  // `factor` is 1 + what is given, which may be tiny
+
+    Bernoulli(const double*, const float*) {}
+
+    void at(vec x, const vec* out, vec* g, vec& term, vec& factor) {
+        vec l = out[0], e = decay(magnitude(l)).exp(), y = 1 - x;
+        ints low = l < 0;
+        g[0] = ((low ? -x : y) + e * (low ? y : -x)) / (1 + e);  // sigmoid(l) - x where both are nearly equal, too
+        term = x * l - at_least(l, 0);
+        factor = e;
+    }
+
+    double whole(double sum, long) { return sum; }
+    void shared(float*, float) {}
+};
+
+struct Scale {  // sigma = floor + exp(raw + start), where raw + start is at most the ceiling
+    float floor, start, ceiling;
+
+    Scale(const double* settings) : floor(settings[0]), start(settings[1]), ceiling(settings[2]) {}
+
+    // Return sigma and set slope to its derivative by raw.
+    vec of(vec raw, vec& slope) const {
+        vec log_excess = raw + start, excess = exp(at_most(log_excess, ceiling));
+        slope = log_excess > ceiling ? vec{} : excess;
+        return floor + excess;
+    }
+};
+
+// Errors of the mean sigmoid(a), scaled for all pixels alike: LAPLACE |x - m| / b, else ((x - m) / sigma)^2 / 2.
+template <bool LAPLACE, bool LEARNED>
+struct Location {
+    static constexpr int OUTPUTS = 1, SHARED = LEARNED, EVERY = 0;
+    static constexpr bool EXCESS = false;
+    double scale, slope = 0, by_shared = 0;
+    float factor_of_g;
+
+    Location(const double* settings, const float* shared) : scale(settings[0]) {
+        if (LEARNED) {
+            vec derivative;
+            scale = Scale(settings).of(all(shared[0]), derivative)[0];
+            slope = derivative[0];
+        }
+        factor_of_g = LAPLACE ? 1 / scale : 1 / (scale * scale);
+    }
+
+    void at(vec x, const vec* out, vec* g, vec& term, vec&) {
+        vec a = out[0], e = decay(magnitude(a)).exp(), inverse = 1 / (1 + e);
+        vec error = x - (a < 0 ? e : all(1)) * inverse, by_mean = factor_of_g * (e * inverse * inverse);
+        if (LAPLACE) {
+            term = -magnitude(error);
+            g[0] = error == 0 ? vec{} : (vec)(bits(-by_mean) ^ sign(error));
+        } else {
+            term = -(error * error);
+            g[0] = -by_mean * error;
+        }
+    }
+
+    double whole(double sum, long pixels) {
+        if (LAPLACE) {
+            by_shared += (pixels / scale + sum / (scale * scale)) * slope;
+            return sum / scale - pixels * __builtin_log(2 * scale);
+        }
+        by_shared += (pixels / scale + sum / (scale * scale * scale)) * slope;
+        return 0.5 * sum / (scale * scale) - pixels * (__builtin_log(scale) + 0.5 * LOG_2PI);
+    }
+
+    void shared(float* g, float by) { g[0] = by * by_shared; }
+};
+
+struct GaussianPerPixel {
+    static constexpr int OUTPUTS = 2, SHARED = 0, EVERY = 12;  // sigma is from 1/510 to exp(7)
+    static constexpr bool EXCESS = false;
+    Scale scale;
+
+    GaussianPerPixel(const double* settings, const float*) : scale(settings) {}
+
+    void at(vec x, const vec* out, vec* g, vec& term, vec& factor) {
+        vec a = out[0], e = decay(magnitude(a)).exp(), slope, sigma = scale.of(out[1], slope);
+        vec both = 1 / ((1 + e) * sigma), inverse = both * sigma, precision = both * (1 + e);
+        vec t = (x - (a < 0 ? e : all(1)) * inverse) * precision, square = t * t;
+        g[0] = -t * precision * (e * inverse * inverse);
+        g[1] = (1 - square) * precision * slope;
+        term = -0.5f * square;
+        factor = sigma;
+    }
+
+    double whole(double sum, long pixels) { return sum - pixels * 0.5 * LOG_2PI; }
+    void shared(float*, float) {}
+};
+
+struct ContinuousBernoulli {
+    static constexpr int OUTPUTS = 1, SHARED = 0, EVERY = 12;
+    static constexpr bool EXCESS = false;
+    float bound;
+
+    ContinuousBernoulli(const double* settings, const float*) : bound(settings[0]) {}
+
+    // log p = (x - 1/2) l - log(sinh(a/2) / (a/2)) with a = |l|. With b = max(a, 1) that logarithm is the sum of its series at
+    // min(a, 1), of (b - 1)/2, and of log((1 - exp(-b)) / b) less what that is for b = 1: each constant where it is not needed.
+    void at(vec x, const vec* out, vec* g, vec& term, vec& factor) {
+        constexpr float AT_1 = 1.58197671f;  // 1 / (1 - exp(-1))
+        vec l = at_least(at_most(out[0], bound), -bound), a = magnitude(l), b = at_least(a, 1), c = at_most(a, 1);
+        vec loss = -decay(b).expm1(), inverse = 1 / (b * loss);
+        vec q = c * c;
+        vec series = q * (((-1 / 9676800.0f * q + 1 / 181440.0f) * q - 1 / 2880.0f) * q + 1 / 24.0f);
+        vec slope = c * (((-1 / 1209600.0f * q + 1 / 30240.0f) * q - 1 / 720.0f) * q + 1 / 12.0f);
+        slope = a > 1 ? 0.5f + inverse * ((1 - loss) * b - loss) : slope;
+        vec by_logit = (vec)(bits(slope) ^ sign(l)) - (x - 0.5f);
+        g[0] = magnitude(out[0]) > bound ? vec{} : by_logit;
+        term = (x - 0.5f) * l - 0.5f * (b - 1) - series;
+        factor = a > 1 ? loss * loss * inverse * AT_1 : all(1);  // exactly, so that small log p are right
+    }
+
+    double whole(double sum, long) { return sum; }
+    void shared(float*, float) {}
+};
+
+// Set `sum` to what the products and terms of a row make of log p, and g to the gradient, times `by`.
+template <class Head>
+static double row(Head& head, const float* x, const float* out, float* g, float by, long pixels) {
+    vec sum = {}, product = all(Head::EXCESS ? 0 : 1), logs = {};
+    auto take_log = [&] {
+        logs += Head::EXCESS ? log1p(product) : log(product);
+        product = all(Head::EXCESS ? 0 : 1);
+    };
+    int taken = 0;
+    auto add = [&](long p, long count) {
+        vec o[Head::OUTPUTS], by_output[Head::OUTPUTS], term, factor = all(1);
+        for (int k = 0; k < Head::OUTPUTS; k++) o[k] = load(out + k * pixels + p, count);
+        head.at(load(x + p, count), o, by_output, term, factor);
+        for (int k = 0; k < Head::OUTPUTS; k++) store(g + k * pixels + p, by * by_output[k], count);
+        if (count < WIDTH)
+            for (int i = count; i < WIDTH; i++) term[i] = 0, factor[i] = !Head::EXCESS;
+        sum += term;
+        if (!Head::EVERY) return;
+        product = Head::EXCESS ? product + factor * (1 + product) : product * factor;
+        if (++taken == Head::EVERY) take_log(), taken = 0;
+    };
+    long p = 0;
+    for (; p + WIDTH <= pixels; p += WIDTH) add(p, WIDTH);
+    if (p < pixels) add(p, pixels - p);
+    if (Head::EVERY) take_log();
+    double total = 0;
+    for (int i = 0; i < WIDTH; i++) total += (double)sum[i] - logs[i];
+    return head.whole(total, pixels);
+}
+
+template <class Head>
+static void score(
+    const double* settings, const float* x, const float* out, const float* shared, float* g, float* g_shared, float* log_px,
+    float scale, long rows, long images, long pixels) {
+    Head head(settings, shared);
+    for (long r = 0; r < rows; r++) {
+        long at = r * Head::OUTPUTS * pixels;
+        log_px[r] = row(head, x + r % images * pixels, out + at, g + at, scale, pixels);
+    }
+    if (Head::SHARED) head.shared(g_shared, scale);
+}
+
+extern "C" void harness_head(
+    int64_t kind, const double* settings, const float* x, const float* out, const float* shared, float* g, float* g_shared,
+    float* log_px, float scale, int64_t rows, int64_t images, int64_t pixels) {
+    constexpr decltype(&score<Bernoulli>) HEADS[] = {  // in the order of harness/models/likelihoods/heads.py
+        score<Bernoulli>,        score<Location<false, false>>, score<Location<false, true>>,
+        score<GaussianPerPixel>, score<ContinuousBernoulli>,    score<Location<true, true>>,
+    };
+    HEADS[kind](settings, x, out, shared, g, g_shared, log_px, scale, rows, images, pixels);
+}

@@ -1,0 +1,42 @@
+"""The likelihoods and the kinds of images that the native kernels know, by number: the order is that of harness/kernels/native."""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Observation(IntEnum):
+    """What is seen of grey levels v (native/images.cpp): v/255; [u < v/255]; (v + u)/256; [1/2 < v/255]."""
+
+    GREY = 0
+    BINARISED = 1
+    DEQUANTISED = 2
+    THRESHOLD = 3
+
+
+class Head(IntEnum):
+    """What computes log p(x|z) and its gradient (native/heads.cpp), and the settings that it takes, in their order.
+
+    BERNOULLI takes none, GAUSSIAN sigma, CONTINUOUS_BERNOULLI the bound of |logit|. GAUSSIAN_SHARED, GAUSSIAN_PER_PIXEL and LAPLACE
+    take the floor of their learned scale, its logarithm above the floor at the start, and the ceiling of that logarithm.
+    """
+
+    BERNOULLI = 0
+    GAUSSIAN = 1
+    GAUSSIAN_SHARED = 2
+    GAUSSIAN_PER_PIXEL = 3
+    CONTINUOUS_BERNOULLI = 4
+    LAPLACE = 5
+
+
+class HeadKernel(NamedTuple):
+    """How the native kernels compute a likelihood.
+
+    Attributes:
+        kind: What computes log p(x|z) and its gradient.
+        settings: The constants that it takes.
+        observe: What the likelihood's `observe` computes.
+    """
+
+    kind: Head
+    settings: tuple[float, ...]
+    observe: Observation
