@@ -20,7 +20,7 @@ ARMS   ?=
 
 # A misspelt variable would be ignored: those of the command line are held against what targets and the harness know.
 KNOWN  := NAME BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES RUN RUNS PYTHON VENV CC CXX \
-  SHELL HARNESS_HOME HARNESS_DATA HARNESS_ARTIFACTS HARNESS_GRACE_S HARNESS_SLURM_CLUSTER MLFLOW_TRACKING_URI \
+  SHELL HARNESS_HOME HARNESS_DATA HARNESS_KERNELS HARNESS_ARTIFACTS HARNESS_GRACE_S HARNESS_SLURM_CLUSTER MLFLOW_TRACKING_URI \
   MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD
 UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $v)),$v)))
 NEAREST = $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1))' '$1' $(KNOWN))

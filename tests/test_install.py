@@ -1,6 +1,7 @@
 """What pip installs: wheel and sdist hold all that a study needs, and run outside the clone without writing into themselves."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -9,35 +10,55 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
-from harness import paths, provenance, study
+from harness import devices, paths, provenance, study
+from harness.kernels import library
 
-BUILD = "import sys; from setuptools import build_meta as b; into = sys.argv[1]; b.build_wheel(into); b.build_sdist(into)"
-SOURCES = ("harness", "studies", "tests", "examples", "docs", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+SOURCES = ("harness", "studies", "tests", "examples", "docs", "pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE")
+NATIVE = "harness/kernels/native"
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and the sdist, built from a copy so that the clone stays as it is."""
-    source, into = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy to build from, so that the clone stays as it is."""
+    source = tmp_path_factory.mktemp("source")
     for name in SOURCES:
         if (paths.PROJECT / name).is_dir():
             shutil.copytree(paths.PROJECT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(paths.PROJECT / name, source / name)
-    environment = os.environ | {"PYTHONPATH": ""}
-    subprocess.run([sys.executable, "-c", BUILD, into], check=True, cwd=source, env=environment, capture_output=True)
-    return into
+    return source
 
 
-@pytest.fixture(scope="module")
-def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of packages into which the wheel is unpacked, which is what pip does."""
-    site = tmp_path_factory.mktemp("repository") / "site-packages"
-    (wheel,) = built.glob("*.whl")
+def build(source: Path, what: str, into: Path, **variables: str) -> Path:
+    """Build a wheel or an sdist with these environment variables."""
+    program = f"import sys; from scikit_build_core import build; print(build.build_{what}(sys.argv[1]))"
+    environment = os.environ | {"PYTHONPATH": ""} | variables
+    ran = subprocess.run(
+        [sys.executable, "-c", program, into], check=True, cwd=source, env=environment, capture_output=True, text=True
+    )
+    return into / ran.stdout.splitlines()[-1]
+
+
+def unpacked(wheel: Path, site: Path) -> Path:
+    """Unpack a wheel into a folder of packages, which is what pip does."""
     with zipfile.ZipFile(wheel) as content:
         content.extractall(site)
     return site
+
+
+@pytest.fixture(scope="module")
+def plain(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as it is built where there is no compiler."""
+    without = {"CXX": "/nonexistent"} if shutil.which("cmake") else {"SKBUILD_WHEEL_CMAKE": "0"}
+    return build(source, "wheel", tmp_path_factory.mktemp("plain"), **without)
+
+
+@pytest.fixture(scope="module")
+def installed(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages with that wheel."""
+    return unpacked(plain, tmp_path_factory.mktemp("repository") / "site-packages")
 
 
 def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -48,21 +69,41 @@ def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedP
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_wheel_holds_the_package_and_the_studies_and_no_tests(built: Path) -> None:
-    (wheel,) = built.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
+def test_the_wheel_holds_the_package_and_the_studies_and_no_tests(plain: Path) -> None:
+    names = set(zipfile.ZipFile(plain).namelist())
     sources = {f.relative_to(paths.PROJECT).as_posix() for f in (paths.PROJECT / "harness").rglob("*.py")}
     shipped = {f"harness/studies/{f.name}" for f in paths.studies().glob("*.py")}
-    others = {"harness/py.typed", "harness/report/page.html", "harness/kernels/convolutions.cpp", "harness/kernels/matmul.cpp"}
-    assert {n for n in names if ".dist-info/" not in n} == sources | shipped | others
+    native = {f.relative_to(paths.PROJECT).as_posix() for f in library.NATIVE.iterdir() if f.suffix in (".h", ".cpp", ".json")}
+    others = {"harness/py.typed", "harness/report/page.html"}
+    assert {n for n in names if ".dist-info/" not in n} == sources | shipped | native | others
+    assert plain.name.endswith("-py3-none-any.whl")
 
 
-def test_the_sdist_holds_what_the_wheel_is_built_from(built: Path) -> None:
-    (sdist,) = built.glob("*.tar.gz")
-    with tarfile.open(sdist) as content:
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("cmake") and devices.compiler(torch.device("cpu"))), reason="no CMake or no C++ compiler here"
+)
+def test_a_wheel_brings_libraries_that_need_no_compiler(source: Path, tmp_path: Path) -> None:
+    wheel = build(source, "wheel", tmp_path)
+    tag = wheel.stem.split("-", 2)[2]
+    site = unpacked(wheel, tmp_path / "site-packages")
+    built = {f.stem.removeprefix("harness_") for f in (site / NATIVE).glob("*.so")}
+    assert tag.startswith("py3-none-")
+    assert not tag.endswith("-any")
+    assert built == (set(library.INSTRUCTIONS) if platform.machine() in ("x86_64", "AMD64") else {"portable"})
+    environment = {k: v for k, v in os.environ.items() if k != library.VARIABLE}
+    environment |= {"PYTHONPATH": str(site), "PATH": "", "CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    program = "from harness.kernels import library, operators; assert operators.available(); print(library.load().path)"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert Path(ran.stdout.strip()).parent == site / NATIVE
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_sdist_holds_what_the_wheel_is_built_from(source: Path, tmp_path: Path) -> None:
+    with tarfile.open(build(source, "sdist", tmp_path)) as content:
         names = {n.partition("/")[2] for n in content.getnames()}
-    assert {"pyproject.toml", "setup.py", "studies/loss_ablation.py", "harness/cli.py", "harness/py.typed"} <= names
-    assert {"harness/report/page.html", "harness/kernels/convolutions.cpp", "harness/kernels/matmul.cpp", "LICENSE"} <= names
+    assert {"pyproject.toml", "CMakeLists.txt", "studies/loss_ablation.py", "harness/cli.py", "harness/py.typed"} <= names
+    assert {"harness/report/page.html", f"{NATIVE}/kernels.cpp", f"{NATIVE}/products.h", f"{NATIVE}/flags.json", "LICENSE"} <= names
     assert {"examples/tour.ipynb", "examples/own_data/shapes.npz", "docs/extending.md"} <= names
     assert not [n for n in names if n.startswith("tests")]
 

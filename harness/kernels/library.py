@@ -8,6 +8,7 @@ computes, or `off`. Without a library torch's operations are used.
 
 import ctypes
 import hashlib
+import json
 import os
 import subprocess
 import tempfile
@@ -25,14 +26,11 @@ from harness.errors import UserError
 VARIABLE = "HARNESS_KERNELS"
 OFF = "off"
 NATIVE = Path(__file__).with_name("native")
-# Without -ffast-math, which would lose NaN, and whose linker would make the whole process flush subnormal numbers to zero.
-FLAGS = ("-std=c++20", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
-# Each set with its compiler's flags, the widest first.
-INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {
-    "avx512": ("-DWIDTH=16", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"),
-    "avx2": ("-DWIDTH=8", "-mavx2", "-mfma"),
-    "portable": ("-DWIDTH=4",),
-}
+# The compiler's flags: those of every library and those of each set of instructions, the widest first. Without -ffast-math, which
+# would lose NaN, and whose linker would make the whole process flush subnormal numbers to zero.
+_FLAGS: dict[str, list[str]] = json.loads((NATIVE / "flags.json").read_text())
+FLAGS = tuple(_FLAGS["every"])
+INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {name: tuple(flags) for name, flags in _FLAGS.items() if name != "every"}
 # The activations that the kernels know, in their order.
 ACTIVATIONS = ("identity", "elu", "relu", "leaky_relu", "selu", "gelu", "silu", "mish", "tanh", "softplus", "sigmoid")
 
@@ -83,6 +81,7 @@ SIGNATURES: Mapping[str, tuple[Any, ...]] = {
     "observe": (_LONG, *[_POINTER] * 4, _LONG, _LONG),
     "draw": (*[_POINTER] * 4, *[_LONG] * 3),
     "draw_back": (*[_POINTER] * 5, *[_LONG] * 3),
+    "uniform": (*[_POINTER] * 2, _LONG),
     "head": (_LONG, *[_POINTER] * 7, _FLOAT, *[_LONG] * 3),
 }
 
@@ -101,6 +100,7 @@ class Library:
         observe: (kind, levels, batch, u, x, rows, pixels): set x to the images at `batch` as a model sees them.
         draw: (q, eps, z, kl, draws, rows, latents): draw z from q, and set kl to the mean KL of each latent.
         draw_back: (q, eps, gz, kl_weight, gq, draws, rows, latents): set gq to the gradient of q.
+        uniform: (state, u, count): set u to the next numbers of the generator of this state, and move it on.
         head: (kind, settings, x, out, shared, g, g_shared, log_px, scale, rows, images, pixels): set log_px to log p(x|z) and the
             gradients to those of minus log p times `scale`.
     """
@@ -114,6 +114,7 @@ class Library:
     observe: Callable[..., None]
     draw: Callable[..., None]
     draw_back: Callable[..., None]
+    uniform: Callable[..., None]
     head: Callable[..., None]
 
 
@@ -152,8 +153,8 @@ def instructions() -> str:
 
 
 def sources() -> str:
-    """Return the digest of the native sources, which a library carries as what `harness_sources` returns."""
-    files = sorted(file for file in NATIVE.iterdir() if file.suffix in (".h", ".cpp"))
+    """Return the digest of the native sources and flags, which a library carries as what `harness_sources` returns."""
+    files = sorted(file for file in NATIVE.iterdir() if file.suffix in (".h", ".cpp", ".json"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -182,7 +183,7 @@ def _compile(compiler: str, flags: tuple[str, ...], to: Path) -> str:
     """Compile the sources to a file and return "", or the first error that the compiler reports."""
     to.parent.mkdir(parents=True, exist_ok=True)
     scratch = to.with_suffix(f".{os.getpid()}")  # of this process alone, for others may compile at the same time
-    command = (compiler, *flags, str(NATIVE / "kernels.cpp"), "-o", str(scratch))
+    command = (compiler, *flags, "-shared", str(NATIVE / "kernels.cpp"), "-o", str(scratch))
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         lines = ran.stderr.splitlines() or [f"exit status {ran.returncode}"]

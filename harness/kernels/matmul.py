@@ -6,24 +6,14 @@ neighbouring rows of the images are all zero are skipped. The five wide products
 of their weights take 0.7 of the time (docs/log.md). On other machines torch's own products are used.
 """
 
-import hashlib
-import os
-import subprocess
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from harness import devices
-from harness.kernels import convolutions
-
-FLAGS = ("-std=c++20", "-O3", "-march=native", "-ffast-math", "-fPIC")
-_TORCH = Path(torch.__file__).parent
+from harness.kernels import convolutions, operators
 
 
 class AdamSettings(NamedTuple):
@@ -42,92 +32,9 @@ class AdamSettings(NamedTuple):
     eps: float
 
 
-@cache
-def _operators() -> torch.library.Library:
-    """Define the operators that the kernel implements, with their shapes for tracing, and return the library that holds them.
-
-    The definitions last as long as that library, which is why it is cached.
-    """
-    library = torch.library.Library("harness", "DEF")
-    library.define("matmul(Tensor a, Tensor b, bool sparse) -> Tensor")
-    library.define("materialize(Tensor(a!) x) -> ()")
-    library.define(
-        "adam(Tensor x, Tensor g, Tensor(a!) p, Tensor(b!) mean, Tensor(c!) square, Tensor rate, Tensor spread, "
-        "Tensor learning_rate, Tensor weight_decay, bool sparse, bool decoupled, float beta1, float beta2, float eps) -> ()"
-    )
-    geometry = "int kh, int kw, int sh, int sw, int ph, int pw"
-    for signature in (
-        f"convolve(Tensor x, Tensor w, int down, int across, {geometry}) -> Tensor",
-        f"convolve_weight(Tensor x, Tensor g, {geometry}) -> Tensor",
-        f"convolve_image(Tensor g, Tensor w, int height, int width, {geometry}) -> Tensor",
-    ):
-        library.define(signature, tags=(torch.Tag.needs_exact_strides,))  # contiguous, as they are given while tracing
-    torch.library.register_fake("harness::convolve", _convolved, lib=library)
-    torch.library.register_fake("harness::convolve_weight", _convolved_weight, lib=library)
-    torch.library.register_fake("harness::convolve_image", _convolved_image, lib=library)
-    torch.library.register_fake("harness::materialize", lambda x: None, lib=library)
-    torch.library.register_fake("harness::matmul", lambda a, b, sparse: a.new_empty(*a.shape[:2], b.shape[2]), lib=library)
-    torch.library.register_fake("harness::adam", lambda *_: None, lib=library)
-    return library
-
-
-def _convolved(x: Tensor, w: Tensor, down: int, across: int, *_: int) -> Tensor:
-    """Return a tensor of the shape of what convolve returns."""
-    return x.new_empty(len(x), down, across, len(w))
-
-
-def _convolved_weight(x: Tensor, g: Tensor, kh: int, kw: int, *_: int) -> Tensor:
-    """Return a tensor of the shape of what convolve_weight returns."""
-    return x.new_empty(g.shape[3], x.shape[3], kh, kw)
-
-
-def _convolved_image(g: Tensor, w: Tensor, height: int, width: int, *_: int) -> Tensor:
-    """Return a tensor of the shape of what convolve_image returns."""
-    return g.new_empty(len(g), height, width, w.shape[1])
-
-
-@cache
-def available() -> bool:
-    """Return whether the kernel can be used on this machine.
-
-    If there is a compiler, the first call on a machine compiles the kernel for it (6 s) and keeps it on disk.
-    """
-    compiler = devices.compiler(torch.device("cpu"))
-    if compiler is None:
-        return False
-    source = Path(__file__).with_suffix(".cpp")  # which includes the others
-    sources = [part.read_text() for part in sorted(source.parent.glob("*.cpp"))]
-    inputs = (sources, FLAGS, compiler, devices.cpu_name(), torch.__version__)
-    built = Path(_cache_folder(), f"harness-{hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]}.so")
-    if not built.exists():
-        built.parent.mkdir(parents=True, exist_ok=True)
-        scratch = built.with_suffix(f".{os.getpid()}")  # of this process alone, for others may compile at the same time
-        # In two steps: a library that is linked with -ffast-math makes the whole process flush subnormal numbers to zero.
-        for command in (
-            (compiler, *FLAGS, f"-I{_TORCH / 'include'}", "-c", str(source), "-o", f"{scratch}.o"),
-            (compiler, "-shared", f"{scratch}.o", f"-L{_TORCH / 'lib'}", "-ltorch_cpu", "-o", str(scratch)),
-        ):
-            if subprocess.run(command, capture_output=True, check=False).returncode:
-                return False
-        Path(f"{scratch}.o").unlink()
-        scratch.replace(built)
-    _operators()
-    torch.ops.load_library(built)
-    return True
-
-
-def _cache_folder() -> Path:
-    """Return the folder of compiled code.
-
-    It is TORCHINDUCTOR_CACHE_DIR if that is set, otherwise a folder of this user beside torch's own; asking torch for its folder
-    would take a second.
-    """
-    return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or Path(tempfile.gettempdir(), f"harness_{os.getuid()}"))
-
-
 def worthwhile(device: torch.device) -> bool:
-    """Return whether the kernel is to be used on this device: if it is faster there than torch's products and can be compiled."""
-    return devices.slow_blas(device) and available()
+    """Return whether the kernel is to be used on this device: on a CPU, if there is a library for it."""
+    return device.type == "cpu" and operators.available()
 
 
 class Inference(TorchFunctionMode):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from harness import catalog
+from harness.errors import MachineError
 from harness.kernels import library
 from harness.kernels.chain import Affine, Chain
 from harness.kernels.library import AdamStep, Library
@@ -76,11 +77,16 @@ class ManualStep:
             chunk: one of the chunks that are to come.
 
         Raises:
+            MachineError: this machine has no kernels.
             ValueError: the kernels cannot take this step (`applies`).
         """
         maps, kernels = maps_of(config.vae), library.load()
-        if maps is None or kernels is None:
-            raise ValueError("these steps cannot be taken by the kernels")
+        if kernels is None:
+            raise MachineError(
+                f"steps by native kernels: {library.fault()}\ninstall one (g++), or take them operation by operation"
+            )
+        if maps is None:
+            raise ValueError("the kernels know affine maps and activations only")
         self.config, self.params, self.state, self.levels = config, list(params), state, levels
         self.library: Library = kernels
         _, _, self.draws, self.images, latents = chunk.eps.shape

@@ -13,9 +13,11 @@ import torch
 from harness import catalog, devices
 from harness.data import Data, load_dataset
 from harness.errors import MachineError
+from harness.kernels import library
 from harness.models.lanes import bucket
-from harness.models.vae import mixing_group
+from harness.models.vae import build, mixing_group
 from harness.spec import TrialSpec
+from harness.training import manual
 from harness.training.batches import CHUNK
 from harness.training.children import end_with_parent, no_interrupts
 from harness.training.cohort import Cohort
@@ -43,7 +45,8 @@ class Plan:
         compiled: the groups whose step is compiled.
         mixed: the groups in which trials of several likelihoods or activations share a program.
         why: the choice in words, for people.
-        uncompiled: how the steps of the other groups are taken.
+        otherwise: how the steps of the groups are taken that are in no set.
+        manual: the groups whose steps are taken by native kernels.
     """
 
     workers: int
@@ -51,7 +54,8 @@ class Plan:
     compiled: frozenset[str]
     mixed: frozenset[str]
     why: str
-    uncompiled: Execution = "eager"
+    otherwise: Execution = "eager"
+    manual: frozenset[str] = frozenset()
 
     def group(self, spec: TrialSpec) -> str:
         """Return the group of a trial: trials of equal groups may train together."""
@@ -60,7 +64,8 @@ class Plan:
 
     def execution(self, spec: TrialSpec) -> Execution:
         """Return how the steps of a trial are taken."""
-        return "compiled" if self.group(spec) in self.compiled else self.uncompiled
+        group = self.group(spec)
+        return "manual" if group in self.manual else "compiled" if group in self.compiled else self.otherwise
 
 
 def plan(
@@ -68,8 +73,9 @@ def plan(
 ) -> Plan:
     """Return the plan for these trials on this device.
 
-    On a CPU it depends on the specs and the number of workers alone. Every worker has one thread and one lane: more lanes would
-    only save dispatch there, and the state of several does not fit the cache (docs/performance.md has measurements of both). On a
+    On a CPU it depends on the specs, the number of workers and whether there are kernels and a compiler. Every worker has one
+    thread and one lane: more lanes would only save dispatch there, and the state of several does not fit the cache
+    (docs/performance.md has measurements of both). Fully connected networks take the native kernels. On a
     GPU all trials that can share a program do; long studies are probed first, in a process of its own.
 
     Args:
@@ -89,12 +95,20 @@ def plan(
     if device.type != "cpu":
         return _on_a_gpu(specs, data, device, workers, per_gpu=per_gpu, most=1 if alone else MOST_LANES)
     counts = Counter(s.cohort for s in specs)
-    at_a_time = f"{workers} at a time, one thread and one trial each"
-    if devices.compiler(device) is None:
-        return Plan(workers, 1, frozenset(), frozenset(), f"{at_a_time}; not compiled: no C++ compiler here")
-    compiled = frozenset(c.id for c, n in counts.items() if _steps(c, data, n, workers) >= _break_even_steps(c))
-    compilation = f"{len(compiled)} of {len(counts)} programs compiled" if compiled else "not compiled, too short to pay for it"
-    return Plan(workers, 1, compiled, frozenset(), f"{at_a_time}; {compilation}")
+    by_kernels = frozenset(c.id for c in counts if _takes_kernels(c, data))
+    others = {c: n for c, n in counts.items() if c.id not in by_kernels}
+    long = {c.id for c, n in others.items() if _steps(c, data, n, workers) >= _break_even_steps(c)}
+    why = [f"{workers} at a time, one thread and one trial each"]
+    if by_kernels:
+        why.append(f"{len(by_kernels)} of {len(counts)} programs by native kernels" if others else "by native kernels")
+    if library.fault():
+        why.append(f"no native kernels: {library.fault()}")
+    if others and devices.compiler(device) is None:
+        why.append("not compiled: no C++ compiler here")
+        long = set()
+    elif others:
+        why.append(f"{len(long)} of {len(counts)} programs compiled" if long else "not compiled, too short to pay for it")
+    return Plan(workers, 1, frozenset(long), frozenset(), "; ".join(why), manual=by_kernels)
 
 
 def execution_alone(spec: TrialSpec, data: Data, device: torch.device) -> Execution:
@@ -107,10 +121,17 @@ def execution_alone(spec: TrialSpec, data: Data, device: torch.device) -> Execut
     """
     devices.check_precision(spec.precision, device)
     steps, on_cpu = _steps(spec, data, 1), device.type == "cpu"
+    if on_cpu and _takes_kernels(spec, data):
+        return "manual"
     pays = steps >= _break_even_steps(spec) if on_cpu else steps * STEP_S * SAVED > COMPILE_S
     if pays and devices.compiler(device) is not None:
         return "compiled"
     return "eager" if on_cpu else "graph"
+
+
+def _takes_kernels(spec: TrialSpec, data: Data) -> bool:
+    """Return whether the steps of a trial on a CPU are taken by native kernels."""
+    return manual.applies(build(spec, data.image_shape), spec.precision, torch.device("cpu"))
 
 
 def _break_even_steps(spec: TrialSpec) -> int:
@@ -133,7 +154,7 @@ def _on_a_gpu(specs: Sequence[TrialSpec], data: Data, device: torch.device, work
     largest = max(lane_bytes, key=lambda c: (lane_bytes[c], c.id))
     fits = devices.memory_holds(device, lane_bytes[largest], per_gpu)
     lanes = min(most, bucket(-(-max(sizes.values()) // workers)), bucket(fits + 1) // 2)
-    draft = Plan(workers, lanes, frozenset(), mixed, "", "graph")
+    draft = Plan(workers, lanes, frozenset(), mixed, "", otherwise="graph")
     groups: dict[str, list[TrialSpec]] = {}
     for spec in specs:
         groups.setdefault(draft.group(spec), []).append(spec)

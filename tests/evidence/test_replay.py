@@ -64,7 +64,7 @@ def test_twenty_trials_come_out_the_same(mlflow_store: Path, tmp_path: Path, mon
         "activation": {"activation": f"{own}:bent"},
     }
     runs = ablation({**ARMS, **own_arms}, tmp_path, "many")
-    runs += ablation({"bce": {}}, tmp_path, "traced", uncompiled="graph")
+    runs += ablation({"bce": {}}, tmp_path, "traced", otherwise="graph")
     points = search(tmp_path)
     assert [verify(run, "default", Console(file=io.StringIO())) for run in points] == [0, 0]
     runs += points

@@ -1,36 +1,31 @@
-"""The native elementwise functions, compiled once for each set of instructions that this processor has."""
-
-import ctypes
-import subprocess
-from pathlib import Path
+"""The native library for each set of instructions that this processor has."""
 
 import pytest
-import torch
 
-from harness import devices, paths
-
-SETS = {
-    "portable": ("-DWIDTH=4",),
-    "avx2": ("-DWIDTH=8", "-mavx2", "-mfma"),
-    "avx512": ("-DWIDTH=16", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
-}
-CAPABILITY = torch.backends.cpu.get_cpu_capability().lower()
-HERE = list(SETS)[: (list(SETS).index(CAPABILITY) if CAPABILITY in SETS else 0) + 1]
+from harness.kernels import library
+from harness.kernels.library import INSTRUCTIONS, Library
 
 
-# The widest set is what runs here; the others take seconds to compile.
-PARAMETERS = [pytest.param(name, marks=() if name == HERE[-1] else pytest.mark.slow) for name in HERE]
+def here() -> list[str]:
+    """The sets of instructions that this processor has, the widest first."""
+    names = list(INSTRUCTIONS)
+    return names[names.index(library.instructions()) :] if library.load() else names[:1]
 
 
-@pytest.fixture(scope="session", params=PARAMETERS)
-def elementwise(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The library of one set of instructions; the functions take addresses."""
-    compiler = devices.compiler(torch.device("cpu"))
-    if compiler is None:
-        pytest.skip("no compiler here")
-    built = Path(tmp_path_factory.mktemp("native"), f"{request.param}.so")
-    source = Path(__file__).parents[1] / "helpers" / "native_math.cpp"
-    flags = ("-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", *SETS[request.param])
-    include = f"-I{paths.PROJECT / 'harness' / 'kernels' / 'native'}"
-    subprocess.run((compiler, *flags, include, str(source), "-o", str(built)), check=True)
-    return ctypes.CDLL(str(built))
+# The widest is what runs here; the others take seconds to compile.
+SETS = [pytest.param(name, marks=() if n == 0 else pytest.mark.slow) for n, name in enumerate(here())]
+
+
+@pytest.fixture(scope="session", params=SETS)
+def native(request: pytest.FixtureRequest) -> Library:
+    """The library of one set of instructions."""
+    if library.load() is None:
+        pytest.skip(library.fault())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(library.VARIABLE, request.param)
+        library._load.cache_clear()
+        found = library.load()
+        library._load.cache_clear()
+    assert found is not None
+    assert found.instructions == request.param
+    return found

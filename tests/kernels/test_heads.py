@@ -3,14 +3,23 @@
 Shapes: R rows, P pixels, K outputs per pixel, Z latents, L draws.
 """
 
-import ctypes
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from harness.models.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, HeadKernel, Laplace
+from harness.kernels.library import Library
+from harness.models.likelihoods import (
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Gaussian,
+    HeadKernel,
+    Laplace,
+    Observation,
+)
 from harness.models.objectives import elbo
 from harness.models.vae import Pass, kl_per_dimension
 
@@ -26,44 +35,42 @@ LIKELIHOODS: dict[str, Any] = {
     "gaussian_per_pixel": Gaussian("pixel"),
     "continuous_bernoulli": ContinuousBernoulli(),
     "laplace": Laplace(),
+    "discretized_logistic": DiscretizedLogistic(),
+    "categorical": Categorical(),
 }
 SPREADS = [1e-3, 1.0, 8.0, 400.0]  # of the decoder's outputs: as at the start, as trained, saturated
 
 
-def address(t: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if t is None else t.data_ptr())
-
-
-def call(function: Any, *values: Any) -> None:
-    """Call a native function: integers are int64, floats float, tensors their addresses."""
-    made = {int: ctypes.c_int64, float: ctypes.c_float}
-    function(*(made[type(v)](v) if type(v) in made else address(v) for v in values))
+def address(t: Tensor | None) -> int | None:
+    return None if t is None else t.data_ptr()
 
 
 def levels(images: int = IMAGES, pixels: int = PIXELS) -> Tensor:
-    """Grey levels as those of MNIST: half of them 0, some 255."""
+    """Grey levels: each once, the others as those of MNIST, half of them 0, some 255."""
     g = torch.Generator().manual_seed(0)
     v = torch.randint(0, 300, (images, pixels), generator=g).clamp_max(255)
-    return (v * (torch.rand(v.shape, generator=g) < 0.5)).to(torch.uint8)
+    v *= torch.rand(v.shape, generator=g) < 0.5
+    v.flatten()[:256] = torch.arange(256)
+    return v.to(torch.uint8)
 
 
 def noise(images: int = IMAGES, pixels: int = PIXELS) -> Tensor:
     return torch.rand(images, pixels, generator=torch.Generator().manual_seed(1))
 
 
-def head(lib: ctypes.CDLL, kernel: HeadKernel, x: Tensor, out: Tensor, shared: Tensor | None, scale: float) -> list[Tensor]:
+def head(native: Library, kernel: HeadKernel, x: Tensor, out: Tensor, shared: Tensor | None, scale: float) -> list[Tensor]:
     """log p(x|z), then the gradients of the outputs and of the shared scalars."""
     log_px, g = torch.full((len(out),), torch.nan), torch.full_like(out, torch.nan)
     g_shared = None if shared is None else torch.full_like(shared, torch.nan)
     settings = torch.tensor(kernel.settings, dtype=torch.float64)
-    sizes = len(out), len(x), x.shape[1]
-    call(lib.harness_head, int(kernel.kind), settings, x, out, shared, g, g_shared, log_px, scale, *sizes)
+    tensors = (address(t) for t in (settings, x, out, shared, g, g_shared, log_px))
+    native.head(kernel.kind, *tensors, scale, len(out), len(x), x.shape[1])
     return [log_px, g] if g_shared is None else [log_px, g, g_shared]
 
 
 @pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_a_head_is_the_likelihood_and_its_gradient(elementwise: ctypes.CDLL, name: str, spread: float) -> None:
+def test_a_head_is_the_likelihood_and_its_gradient(native: Library, name: str, spread: float) -> None:
     likelihood, draws, scale = LIKELIHOODS[name], 2, 0.25
     g = torch.Generator().manual_seed(2)
     x = likelihood.observe(levels().float(), noise() if likelihood.noise == "fresh" else 0.5)
@@ -71,7 +78,7 @@ def test_a_head_is_the_likelihood_and_its_gradient(elementwise: ctypes.CDLL, nam
     if spread > 8:  # outputs that fit the images so well that log p is close to 0
         out[:, :PIXELS] = ((x - 0.5) * spread).repeat(draws, 1)
     shared = torch.full((1,), -0.7) if likelihood.shared else None
-    ours = head(elementwise, likelihood.kernel, x, out, shared, scale)
+    ours = head(native, likelihood.kernel, x, out, shared, scale)
 
     leaves = [t.double().requires_grad_() for t in (out, *([] if shared is None else [shared]))]
     outputs = (*leaves[0].split(PIXELS, 1), *(s.view(1, 1) for s in leaves[1:]))
@@ -83,51 +90,51 @@ def test_a_head_is_the_likelihood_and_its_gradient(elementwise: ctypes.CDLL, nam
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_a_head_of_nan_is_nan(elementwise: ctypes.CDLL, name: str) -> None:
+def test_a_head_of_nan_is_nan(native: Library, name: str) -> None:
     likelihood = LIKELIHOODS[name]
     x = likelihood.observe(levels().float(), noise() if likelihood.noise == "fresh" else 0.5)
     for k in range(likelihood.outputs):
         out = torch.zeros(IMAGES, likelihood.outputs * PIXELS)
         out[1, k * PIXELS + 3] = torch.nan
         shared = torch.zeros(1) if likelihood.shared else None
-        log_px, g, *_ = head(elementwise, likelihood.kernel, x, out, shared, 1.0)
+        log_px, g, *_ = head(native, likelihood.kernel, x, out, shared, 1.0)
         assert log_px.isnan().tolist() == [r == 1 for r in range(IMAGES)]
         assert g[1, k * PIXELS + 3].isnan()
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_images_are_those_that_the_likelihood_observes(elementwise: ctypes.CDLL, name: str) -> None:
+def test_images_are_those_that_the_likelihood_observes(native: Library, name: str) -> None:
     likelihood = LIKELIHOODS[name]
     v, u = torch.arange(4 * 256, dtype=torch.int64).view(4, 256).to(torch.uint8), noise(5, 256)
     if likelihood.noise == "frozen":
         v = (v > 100).to(torch.uint8) * 255
     batch = torch.tensor([3, 0, 0, 2, 1])
     seen = torch.full((5, 256), torch.nan)
-    call(elementwise.harness_observe, int(likelihood.kernel.observe), v, batch, u, seen, 5, 256)
+    native.observe(likelihood.kernel.observe, *map(address, (v, batch, u, seen)), 5, 256)
     assert seen.equal(likelihood.observe(v[batch].float(), u if likelihood.noise == "fresh" else 0.5))
 
 
-def test_noise_of_a_binarised_pixel_decides_at_its_own_share(elementwise: ctypes.CDLL) -> None:
+def test_noise_of_a_binarised_pixel_decides_at_its_own_share(native: Library) -> None:
     """u equal to v/255 gives 0: the comparison is strict, and the share is rounded as torch rounds it."""
-    v = torch.arange(256, dtype=torch.int64).view(1, 256).to(torch.uint8)
+    v, batch = torch.arange(256, dtype=torch.int64).view(1, 256).to(torch.uint8), torch.zeros(1, dtype=torch.int64)
     share = v.float() / 255
     for u, wanted in ((share, 0.0), (share.nextafter(torch.zeros(())), 1.0)):
         seen = torch.empty(1, 256)
-        call(elementwise.harness_observe, 1, v, torch.zeros(1, dtype=torch.int64), u, seen, 1, 256)
+        native.observe(Observation.BINARISED, *map(address, (v, batch, u, seen)), 1, 256)
         assert (seen[0, 1:] == wanted).all()
         assert seen[0, 0] == 0
 
 
 @pytest.mark.parametrize("latents", [1, 2, 17, 32])
 @pytest.mark.parametrize("draws", [1, 3])
-def test_draws_and_their_gradient_are_those_of_the_elbo(elementwise: ctypes.CDLL, draws: int, latents: int) -> None:
+def test_draws_and_their_gradient_are_those_of_the_elbo(native: Library, draws: int, latents: int) -> None:
     rows, beta, free_bits = 7, 1.7, 0.4
     q, eps, weight = (
         torch.randn(n, generator=torch.Generator().manual_seed(i))
         for i, n in enumerate([(rows, 2 * latents), (draws, rows, latents), (draws, rows, latents)])
     )
     z, kl = torch.empty(draws, rows, latents), torch.empty(latents)
-    call(elementwise.harness_draw, q, eps, z, kl, draws, rows, latents)
+    native.draw(*map(address, (q, eps, z, kl)), draws, rows, latents)
     exact = q.double().requires_grad_()
     mean, log_var = exact.split(latents, 1)
     drawn = mean + torch.exp(log_var / 2) * eps
@@ -143,5 +150,5 @@ def test_draws_and_their_gradient_are_those_of_the_elbo(elementwise: ctypes.CDLL
     kl_weight = beta * (kl > free_bits).float()
     assert latents == 1 or 0 < kl_weight.count_nonzero() < latents or latents == 2
     gq = torch.full_like(q, torch.nan)
-    call(elementwise.harness_draw_back, q, eps, weight, kl_weight, gq, draws, rows, latents)
+    native.draw_back(*map(address, (q, eps, weight, kl_weight, gq)), draws, rows, latents)
     torch.testing.assert_close(gq.double(), wanted, rtol=2e-6, atol=2e-6)

@@ -11,7 +11,7 @@ from torch import Tensor
 from harness import paths
 from harness.errors import UserError
 from harness.kernels import library
-from harness.kernels.library import INSTRUCTIONS, AdamStep, Layer, Library
+from harness.kernels.library import AdamStep, Layer, Library
 
 pytestmark = pytest.mark.skipif(library.load() is None, reason=library.fault())
 # Rows, inputs, outputs: of the reference network, of tiles that are not full in any direction, and of single numbers.
@@ -27,24 +27,6 @@ SIZES = [
     (130, 41, 50),
 ]
 RATES = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
-
-
-def here() -> list[str]:
-    """The sets of instructions that this processor has."""
-    names = list(INSTRUCTIONS)
-    return names[names.index(library.instructions()) :]
-
-
-@pytest.fixture(scope="module", params=here())
-def native(request: pytest.FixtureRequest) -> Library:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(library.VARIABLE, request.param)
-        library._load.cache_clear()
-        found = library.load()
-        library._load.cache_clear()
-    assert found is not None
-    assert found.instructions == request.param
-    return found
 
 
 def random(*size: int, seed: int = 0) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from harness import devices
 from harness.data import Data, load_dataset
 from harness.errors import MachineError, UserError
+from harness.kernels import library
 from harness.models import lanes as lanes_of
 from harness.models.vae import mixing_group
 from harness.spec import TrialSpec
@@ -15,6 +16,7 @@ from harness.training.planner import Probe, Probed
 CPU = torch.device("cpu")
 GPU = torch.device("cuda")  # of which planning uses none
 SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=2)
+BY_OPERATIONS = {"network": "mlp", "hidden": (16,), "network_args": {"norm": True}}  # what the native kernels do not know
 
 
 @pytest.fixture(scope="module")
@@ -28,25 +30,36 @@ def test_a_cpu_gets_one_lane_per_worker(digits: Data) -> None:
     assert "one trial each" in plan.why
 
 
+def test_fully_connected_networks_take_native_kernels_however_short(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [SMALL, SMALL.derive(epochs=400), SMALL.derive(**BY_OPERATIONS), SMALL.derive(network="conv")]
+    plan = planner.plan(specs, digits, CPU, workers=1)
+    assert [plan.execution(s) for s in specs] == ["manual", "manual", "eager", "eager"]
+    assert "2 of 4 programs by native kernels" in plan.why
+    monkeypatch.setattr(library, "_load", lambda: library._Loaded(None, "g++ failed: no space"))
+    without = planner.plan(specs, digits, CPU, workers=1)
+    assert not without.manual
+    assert "no native kernels: g++ failed: no space" in without.why
+
+
 def test_only_long_training_is_compiled(digits: Data) -> None:
-    long, short = SMALL.derive(epochs=400), SMALL.derive(activation="relu")
+    long, short = (SMALL.derive(**BY_OPERATIONS, **more) for more in ({"epochs": 400}, {"activation": "relu"}))
     plan = planner.plan([long, short], digits, CPU, workers=1)
     assert plan.compiled == {long.cohort.id}
     assert [plan.execution(s) for s in (long, short)] == ["compiled", "eager"]
-    assert "1 of 2 programs" in plan.why
+    assert "1 of 2 programs compiled" in plan.why
     many = planner.plan([short.derive(seed=s) for s in range(400)], digits, CPU, workers=2)
     assert many.compiled == {short.cohort.id}  # one program serves them all
 
 
 @pytest.mark.parametrize("epochs", [1, 10, 1_499, 1_500, 10_000])
 def test_a_trial_alone_on_a_cpu_is_taken_as_in_a_study_of_its_own(epochs: int, digits: Data) -> None:
-    spec = TrialSpec(dataset="digits", epochs=epochs)
+    spec = TrialSpec(dataset="digits", epochs=epochs, **BY_OPERATIONS)
     wanted = planner.plan([spec], digits, CPU, workers=1).execution(spec)
     assert planner.execution_alone(spec, digits, CPU) == wanted
 
 
 def test_a_trial_alone_on_a_gpu_is_compiled_if_it_is_long(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    specs = [TrialSpec(dataset="digits", epochs=epochs) for epochs in (50, 50_000)]
+    specs = [TrialSpec(dataset="digits", epochs=epochs, **BY_OPERATIONS) for epochs in (50, 50_000)]
     assert [planner.execution_alone(s, digits, GPU) for s in specs] == ["graph", "compiled"]
     monkeypatch.setattr(devices, "compiler", lambda device: None)
     assert [planner.execution_alone(s, digits, GPU) for s in specs] == ["graph", "graph"]
@@ -56,7 +69,7 @@ def test_a_trial_alone_on_a_gpu_is_compiled_if_it_is_long(digits: Data, monkeypa
 def test_without_a_compiler_nothing_is_compiled_and_it_is_said(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    plan = planner.plan([SMALL.derive(epochs=400)], digits, CPU, workers=1)
+    plan = planner.plan([SMALL.derive(**BY_OPERATIONS, epochs=400)], digits, CPU, workers=1)
     assert not plan.compiled
     assert "no C++ compiler" in plan.why
 
@@ -210,7 +223,7 @@ def test_the_probe_runs_in_a_process_of_its_own() -> None:
 
 def test_a_network_says_itself_from_how_many_steps_compiling_pays(digits: Data) -> None:
     """1197 images in steps of 32: 38 steps an epoch, so 200 epochs are 7,600, more than 4,000 and less than 15,000."""
-    mlp, conv = (SMALL.derive(network=n, batch_size=32, epochs=200) for n in ("mlp", "conv"))
+    mlp, conv = (SMALL.derive(**of, batch_size=32, epochs=200) for of in (BY_OPERATIONS, {"network": "conv"}))
     plan = planner.plan([mlp, conv], digits, CPU, workers=1)
     if devices.compiler(CPU) is not None:
         assert (plan.execution(mlp), plan.execution(conv)) == ("eager", "compiled")

@@ -6,7 +6,7 @@ from tables import LIKELIHOODS
 
 from harness import metrics
 from harness.data import Data, load_dataset
-from harness.kernels import matmul
+from harness.kernels import matmul, operators
 from harness.metrics import memory
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
@@ -35,7 +35,9 @@ def as_scored(spec: TrialSpec, vae: VAE, data: Data, **how: int) -> list[float]:
     return list(metrics.estimate_elbo(vae, metrics.native(vae, x), samples=1, **how)[:3])
 
 
-@pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.skipif(not matmul.available(), reason="no compiler"))])
+@pytest.mark.parametrize(
+    "own", [False, pytest.param(True, marks=pytest.mark.skipif(not operators.available(), reason="no compiler"))]
+)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_the_graph_is_the_score(likelihood: str, own: bool, digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matmul, "worthwhile", lambda where: own)

@@ -3,6 +3,7 @@
 // A head adds for each pixel `term` to log p and multiplies `factor` into a product, whose logarithm log p loses. The logarithm is
 // taken once for as many vectors of pixels as the product stays within the range of floats, EVERY: it costs as much as the rest.
 
+#include "heads.h"
 #include "math.h"
 
 constexpr double LOG_2PI = 1.8378770664093454836;
@@ -128,16 +129,79 @@ struct ContinuousBernoulli {
     void shared(float*, float) {}
 };
 
+struct DiscretizedLogistic {
+    static constexpr int OUTPUTS = 2, SHARED = 0, EVERY = 6;  // factors reach 1e6 for the widest logistic
+    static constexpr bool EXCESS = false;
+    float start, low, high;
+
+    DiscretizedLogistic(const double* settings, const float*) : start(settings[0]), low(settings[1]), high(settings[2]) {}
+
+    // P = sigmoid(a) sigmoid(b) (1 - exp(-2 h)), a = o + h and b = h - o, where o is the distance to x and h half a level, in scales.
+    // At level 255 the first is 1, at level 0 the second, and at both the third, and so they have no slope.
+    void at(vec x, const vec* out, vec* g, vec& term, vec& factor) {
+        vec log_scale = out[1] + start, none = {};
+        vec inverse = exp(-at_most(at_least(log_scale, low), high));
+        vec offset = (x - (out[0] + 0.5f)) * inverse, half = inverse * (0.5f / 255), a = offset + half, b = half - offset;
+        ints first = x < 0.5f / 255, last = x > 1 - 0.5f / 255;
+        vec ea = decay(magnitude(a)).exp(), eb = decay(magnitude(b)).exp(), loss = -decay(2 * half).expm1();
+        vec of_a = 1 + ea, of_b = 1 + eb, both = of_a * of_b, shared = 1 / (both * loss);
+        vec by_a = (a < 0 ? all(1) : ea) * of_b * loss * shared, by_b = (b < 0 ? all(1) : eb) * of_a * loss * shared;
+        vec by_loss = 2 * (1 - loss) * both * shared;
+        by_a = last ? none : by_a, by_b = first ? none : by_b, by_loss = (first | last) ? none : by_loss;
+        g[0] = (by_a - by_b) * inverse;
+        vec by_scale = (by_a - by_b) * offset + (by_a + by_b + by_loss) * half;
+        g[1] = log_scale < low ? none : log_scale > high ? none : by_scale;
+        term = (last ? none : at_most(a, 0)) + (first ? none : at_most(b, 0));
+        factor = (last ? all(1) : of_a) * (first ? all(1) : of_b) * ((first | last) ? all(1) : both * shared);
+    }
+
+    double whole(double sum, long) { return sum; }
+    void shared(float*, float) {}
+};
+
+struct Categorical {  // a softmax over bins of levels, uniform inside a bin
+    static constexpr int OUTPUTS = 16, SHARED = 0, EVERY = 24;
+    static constexpr bool EXCESS = false;
+    float log_width[OUTPUTS];
+
+    Categorical(const double*, const float*) {
+        int width[OUTPUTS] = {};
+        for (int v = 0; v < 256; v++) width[(v * (OUTPUTS - 2) + 240) / 254]++;
+        for (int k = 0; k < OUTPUTS; k++) log_width[k] = __builtin_logf(width[k]);
+    }
+
+    void at(vec x, const vec* out, vec* g, vec& term, vec& factor) {
+        vec most = out[0], sum = {}, chosen = {};
+        for (int k = 1; k < OUTPUTS; k++) most = out[k] > most ? out[k] : most;
+        ints level = __builtin_convertvector(x * 255 + 0.5f, ints);
+        // The integer part of (14 v + 240) / 254 is the bin; half of 1/254 on top keeps it from rounding down.
+        vec shifted = (__builtin_convertvector(level, vec) * (OUTPUTS - 2) + 240.5f) * (1 / 254.0f);
+        ints bin = __builtin_convertvector(shifted, ints);
+        for (int k = 0; k < OUTPUTS; k++) {
+            g[k] = power(at_least(out[k] - most, LOWEST)).exp();
+            sum += g[k];
+            chosen = bin == k ? out[k] - most - log_width[k] : chosen;
+        }
+        vec inverse = 1 / sum;
+        for (int k = 0; k < OUTPUTS; k++) g[k] = g[k] * inverse - (bin == k ? all(1) : vec{});
+        term = chosen;
+        factor = sum;
+    }
+
+    double whole(double sum, long) { return sum; }
+    void shared(float*, float) {}
+};
+
 // Set `sum` to what the products and terms of a row make of log p, and g to the gradient, times `by`.
 template <class Head>
 static double row(Head& head, const float* x, const float* out, float* g, float by, long pixels) {
     vec sum = {}, product = all(Head::EXCESS ? 0 : 1), logs = {};
-    auto take_log = [&] {
+    auto take_log = [&]() __attribute__((always_inline)) {
         logs += Head::EXCESS ? log1p(product) : log(product);
         product = all(Head::EXCESS ? 0 : 1);
     };
     int taken = 0;
-    auto add = [&](long p, long count) {
+    auto add = [&](long p, long count) __attribute__((always_inline)) {
         vec o[Head::OUTPUTS], by_output[Head::OUTPUTS], term, factor = all(1);
         for (int k = 0; k < Head::OUTPUTS; k++) o[k] = load(out + k * pixels + p, count);
         head.at(load(x + p, count), o, by_output, term, factor);
@@ -170,12 +234,13 @@ static void score(
     if (Head::SHARED) head.shared(g_shared, scale);
 }
 
-extern "C" void harness_head(
+void harness_head(
     int64_t kind, const double* settings, const float* x, const float* out, const float* shared, float* g, float* g_shared,
     float* log_px, float scale, int64_t rows, int64_t images, int64_t pixels) {
     constexpr decltype(&score<Bernoulli>) HEADS[] = {  // in the order of harness/models/likelihoods/heads.py
         score<Bernoulli>,        score<Location<false, false>>, score<Location<false, true>>,
         score<GaussianPerPixel>, score<ContinuousBernoulli>,    score<Location<true, true>>,
+        score<DiscretizedLogistic>, score<Categorical>,
     };
     HEADS[kind](settings, x, out, shared, g, g_shared, log_px, scale, rows, images, pixels);
 }

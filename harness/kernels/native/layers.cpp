@@ -14,6 +14,8 @@ static void activate_all(float* y, float* slope, long floats) {
     }
 }
 
+constexpr int BIAS = 1;  // the piece of workspace for gradients of biases; products use 0
+
 using Activation = void (*)(float*, float*, long);
 constexpr Activation ACTIVATIONS[] = {
     activate_all<IDENTITY>, activate_all<ELU>,  activate_all<RELU>, activate_all<LEAKY_RELU>, activate_all<SELU>,   activate_all<GELU>,
@@ -24,19 +26,21 @@ static Adam adam_of(const AdamStep& s, float* p, float* mean, float* square) {
     return {p, mean, square, s.rate, s.spread, keep, decay, float(1 - s.beta1), float(s.beta2), float(1 - s.beta2), s.eps};
 }
 
-// Call `to` with the sums over rows of every vector of columns of g (rows, columns): the first column, the sums, how many floats.
-template <class To>
-static void column_sums(const float* g, long rows, long columns, To to) {
-    for (long j = 0; j < columns; j += WIDTH) {
-        vec even = {}, odd = {};
-        long i = 0;
-        for (; i + 2 <= rows; i += 2) {
-            even += load(g + i * columns + j, columns - j);
-            odd += load(g + (i + 1) * columns + j, columns - j);
+// Set sums (columns) to the sums of g (rows, columns) over its rows.
+static void column_sums(const float* g, long rows, long columns, float* sums) {
+    memset(sums, 0, sizeof(float) * columns);
+    long i = 0;
+    for (; i + 4 <= rows; i += 4)
+        for (long j = 0; j < columns; j += WIDTH) {
+            const float* at = g + i * columns + j;
+            long floats = columns - j;
+            vec low = load(at, floats) + load(at + columns, floats);
+            vec high = load(at + 2 * columns, floats) + load(at + 3 * columns, floats);
+            store(sums + j, load(sums + j, floats) + (low + high), floats);
         }
-        if (i < rows) even += load(g + i * columns + j, columns - j);
-        to(j, even + odd, columns - j);
-    }
+    for (; i < rows; i++)
+        for (long j = 0; j < columns; j += WIDTH)
+            store(sums + j, load(sums + j, columns - j) + load(g + i * columns + j, columns - j), columns - j);
 }
 
 void harness_forward(const Layer* l, int64_t rows) {
@@ -54,14 +58,12 @@ void harness_backward(const Layer* l, const float* g, const float* slope, float*
 
 void harness_update(const Layer* l, const float* g, const AdamStep* adam, int64_t rows) {
     Product gradient{l->inputs, l->outputs, rows, l->x, 1, l->inputs, g, l->outputs, 1, l->w_grad};
-    if (!adam) {
-        product(gradient, l->sparse);
-        column_sums(g, rows, l->outputs, [&](long j, vec sum, long floats) { store(l->b_grad + j, sum, floats); });
-        return;
-    }
-    Adam w = adam_of(*adam, l->w, l->w_mean, l->w_square), b = adam_of(*adam, l->b, l->b_mean, l->b_square);
-    column_sums(g, rows, l->outputs, [&](long j, vec sum, long floats) { b.step(j, sum, floats); });
-    gradient.adam = &w;
+    float* sums = adam ? (float*)workspace<BIAS>(sizeof(float) * l->outputs) : l->b_grad;
+    column_sums(g, rows, l->outputs, sums);
+    if (!adam) return product(gradient, l->sparse);
+    harness_adam(l->b, sums, l->b_mean, l->b_square, l->outputs, adam);
+    Adam update = adam_of(*adam, l->w, l->w_mean, l->w_square);
+    gradient.adam = &update;
     product(gradient, l->sparse);
 }
 

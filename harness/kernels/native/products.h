@@ -10,6 +10,7 @@
 
 constexpr int LINE = 64;             // bytes of a cache line
 constexpr double MAX_DENSITY = 0.7;  // share of steps up to which sparse tiles are faster: they take 1.3 times as long for each
+constexpr long FAR = 1 << 17;        // floats from which b is taken to lie beyond the cache that a core has for itself
 
 // The shape of a tile, whose sums and vectors of b fit the registers: 32 with AVX-512, else 16.
 struct Shape {
@@ -67,16 +68,26 @@ struct Steps {  // the steps along k that a tile takes: `count` of them, at the 
 struct Panel {  // `columns` columns of b from column `at` on: k rows, `wide` floats apart
     const float* b;
     long wide, at, columns;
+    const float* next = nullptr;  // the next panel of b, to be prefetched; null if that is not worthwhile
 };
+
+// Prefetch the rows of the next panel that fall to row i of a.
+template <int V>
+static inline void prefetch_panel(const Product& prod, const Panel& panel, long i) {
+    long share = prod.k / prod.m + 1;
+    for (long t = i * share; t < (i + 1) * share && t < prod.k; t++)
+        for (int v = 0; v < V * WIDTH; v += LINE / (int)sizeof(float)) __builtin_prefetch(panel.next + t * prod.down + v);
+}
 
 // Compute R rows from row i on, times a panel of V vectors. `next` is the first row of the tile after this one.
 template <int R, int V, bool ADAM, bool SPARSE>
 static inline __attribute__((always_inline)) void tile(const Product& prod, Steps k, const Panel& panel, long i, long next) {
     const float* a = prod.a + i * prod.rows;
     vec sum[R][V] = {};
-    long piece = ADAM ? k.count / R + 1 : k.count;  // steps between two prefetches of a row that the next tile updates
-    for (long t0 = 0, row = next; t0 < k.count; t0 += piece, row++) {
-        if (ADAM) prod.adam->prefetch(row * prod.n + panel.at, V * WIDTH);
+    long piece = ADAM || panel.next ? k.count / R + 1 : k.count;  // steps between two prefetches
+    for (long t0 = 0, row = 0; t0 < k.count; t0 += piece, row++) {
+        if (ADAM) prod.adam->prefetch((next + row) * prod.n + panel.at, V * WIDTH);  // what the next tile updates
+        else if (panel.next) prefetch_panel<V>(prod, panel, i + row);
         for (long s = t0; s < (t0 + piece < k.count ? t0 + piece : k.count); s++) {
             long t = SPARSE ? k.which[s] : s;
             vec b[V];
@@ -159,23 +170,66 @@ static void pack(const float* b, long down, long across, long k, long columns, l
     }
 }
 
-// Find the steps at which not all of the R rows from i on are zero: write them to `which` and return their number.
+constexpr long SPARE = 16;  // ints behind each list of steps, of which some are written; with them lists do not share cache sets
+
+// Find the steps at which not all of the R rows from i on, whose steps are neighbours, are zero: write them to `which` and return their
+// number.
 template <int R>
-static long steps_of(const Product& prod, long i, int* which, unsigned* seen) {
-    memset(seen, 0, prod.k * sizeof(unsigned));
+static long steps_of(const Product& prod, long i, int* which) {
     const unsigned* bits = (const unsigned*)(prod.a + i * prod.rows);
-    if (prod.steps == 1)
-        for (int r = 0; r < R; r++)
-            for (long t = 0; t < prod.k; t++) seen[t] |= bits[r * prod.rows + t];
-    else
-        for (long t = 0; t < prod.k; t++)
-            for (int r = 0; r < R; r++) seen[t] |= bits[r * prod.rows + t * prod.steps];
-    long count = 0;
-    for (long t = 0; t < prod.k; t++) {
+    long count = 0, t = 0;
+#if WIDTH == 16
+    __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    for (; t + WIDTH <= prod.k; t += WIDTH, at = _mm512_add_epi32(at, _mm512_set1_epi32(WIDTH))) {
+        __m512i any = _mm512_loadu_si512(bits + t);
+        for (int r = 1; r < R; r++) any = _mm512_or_si512(any, _mm512_loadu_si512(bits + r * prod.rows + t));
+        __mmask16 kept = _mm512_test_epi32_mask(any, any);
+        _mm512_storeu_si512(which + count, _mm512_maskz_compress_epi32(kept, at));
+        count += __builtin_popcount(kept);
+    }
+#endif
+    for (; t < prod.k; t++) {
+        unsigned any = 0;
+        for (int r = 0; r < R; r++) any |= bits[r * prod.rows + t];
         which[count] = t;
-        count += seen[t] != 0;
+        count += any != 0;
     }
     return count;
+}
+
+// Find the same for all tiles where rows are neighbours, from every `stride`th step; `which` of each has room for them.
+template <int R>
+static void steps_of_all(const Product& prod, long tiles, long stride, Steps* steps, int* which, long room) {
+    for (long n = 0; n < tiles; n++) steps[n] = {0, which + n * room};
+    for (long t = 0; t < prod.k; t += stride) {
+        const char* bits = (const char*)(prod.a + t * prod.steps);
+        for (long n = 0; n < tiles; n++, bits += R * sizeof(float)) {
+            uint64_t pairs[R / 2], any = 0;
+            memcpy(pairs, bits, sizeof(pairs));
+            for (uint64_t pair : pairs) any |= pair;
+            which[n * room + steps[n].count] = t;
+            steps[n].count += any != 0;
+        }
+    }
+}
+
+// Find the steps of all tiles of R rows. If every eighth tile or step shows that too few would be skipped, return false.
+template <int R>
+static bool find_steps(const Product& prod, long tiles, Steps* steps, int* which) {
+    constexpr long SAMPLE = 8;
+    long left = 0, all = 0, room = prod.k + SPARE;
+    if (prod.steps == 1) {
+        for (long n = 0; n < tiles; n += SAMPLE, all += prod.k) left += steps_of<R>(prod, n * R, which);
+        if (left > MAX_DENSITY * all) return false;
+        for (long n = 0; n < tiles; n++, which += room) steps[n] = {steps_of<R>(prod, n * R, which), which};
+        return true;
+    }
+    if (prod.rows != 1) return false;
+    steps_of_all<R>(prod, tiles, SAMPLE, steps, which, room);
+    for (long n = 0; n < tiles; n++, all += (prod.k + SAMPLE - 1) / SAMPLE) left += steps[n].count;
+    if (left > MAX_DENSITY * all) return false;
+    steps_of_all<R>(prod, tiles, 1, steps, which, room);
+    return true;
 }
 
 // Return at least so many bytes of memory that this thread keeps from call to call, one piece for each use.
@@ -192,22 +246,15 @@ static char* workspace(size_t bytes) {
     return memory;
 }
 
-// Compute a product by tiles of R rows and at most WIDEST vectors. With SPARSE they skip zeros; if every eighth tile shows that too few
-// steps would be skipped, return false and compute nothing.
+// Compute a product by tiles of R rows and at most WIDEST vectors. With SPARSE they skip zeros; if too few steps would be skipped, return
+// false and compute nothing.
 template <int R, int WIDEST, bool ADAM, bool SPARSE>
 static bool multiply(const Product& prod) {
     long tiles = prod.m / R;
-    size_t lists = SPARSE ? sizeof(Steps) * tiles + sizeof(int) * prod.k * (tiles + 2) : 0;
+    size_t lists = SPARSE ? sizeof(Steps) * tiles + sizeof(int) * (prod.k + SPARE) * (tiles + 1) : 0;
     float* packed = (float*)workspace(sizeof(float) * prod.k * WIDEST * WIDTH + lists);
     Steps* steps = (Steps*)(packed + prod.k * WIDEST * WIDTH);
-    if (SPARSE) {
-        int* which = (int*)(steps + tiles);
-        unsigned* seen = (unsigned*)(which + prod.k * (tiles + 1));
-        long left = 0, all = 0;
-        for (long n = 0; n < tiles; n += 8, all += prod.k) left += steps_of<R>(prod, n * R, which, seen);
-        if (left > MAX_DENSITY * all) return false;
-        for (long n = 0; n < tiles; n++, which += prod.k) steps[n] = {steps_of<R>(prod, n * R, which, seen), which};
-    }
+    if (SPARSE && !find_steps<R>(prod, tiles, steps, (int*)(steps + tiles))) return false;
     for (long j = 0; j < prod.n;) {
         long left = (prod.n - j + WIDTH - 1) / WIDTH, panels = (left + WIDEST - 1) / WIDEST;
         int vectors = (left + panels - 1) / panels;
@@ -216,7 +263,9 @@ static bool multiply(const Product& prod) {
         // Sparse tiles, and the few rows of a convolution's weights, read rows of b too few times for packing to be worthwhile.
         bool unpacked = (SPARSE || prod.add) && prod.across == 1 && columns == wide;
         if (!unpacked) pack(b, prod.down, prod.across, prod.k, columns, wide, packed);
-        columns_of<R, WIDEST, ADAM, SPARSE>(prod, steps, {unpacked ? b : packed, unpacked ? prod.down : wide, j, columns}, vectors);
+        Panel panel{unpacked ? b : packed, unpacked ? prod.down : wide, j, columns};
+        if (!SPARSE && prod.across == 1 && panels > 1 && prod.k * prod.n > FAR) panel.next = b + wide;
+        columns_of<R, WIDEST, ADAM, SPARSE>(prod, steps, panel, vectors);
         j += columns;
     }
     return true;

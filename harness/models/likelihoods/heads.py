@@ -16,8 +16,9 @@ class Observation(IntEnum):
 class Head(IntEnum):
     """What computes log p(x|z) and its gradient (native/heads.cpp), and the settings that it takes, in their order.
 
-    BERNOULLI takes none, GAUSSIAN sigma, CONTINUOUS_BERNOULLI the bound of |logit|. GAUSSIAN_SHARED, GAUSSIAN_PER_PIXEL and LAPLACE
-    take the floor of their learned scale, its logarithm above the floor at the start, and the ceiling of that logarithm.
+    BERNOULLI and CATEGORICAL take none, GAUSSIAN sigma, CONTINUOUS_BERNOULLI the bound of |logit|. GAUSSIAN_SHARED,
+    GAUSSIAN_PER_PIXEL and LAPLACE take the floor of their learned scale, its logarithm above the floor at the start, and that
+    logarithm's ceiling. DISCRETIZED_LOGISTIC takes the logarithm of its scale at the start, and its bounds.
     """
 
     BERNOULLI = 0
@@ -26,6 +27,8 @@ class Head(IntEnum):
     GAUSSIAN_PER_PIXEL = 3
     CONTINUOUS_BERNOULLI = 4
     LAPLACE = 5
+    DISCRETIZED_LOGISTIC = 6
+    CATEGORICAL = 7
 
 
 class HeadKernel(NamedTuple):

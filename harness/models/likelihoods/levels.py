@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.models.likelihoods.heads import Head, HeadKernel, Observation
 from harness.models.likelihoods.protocol import MAX_LEVEL, Noise, uniform
 
 LOG_SHAPE_BOUND = 10.0
@@ -100,7 +101,11 @@ class Categorical:
     noise: Noise = "none"
     scale_floor: float | None = None
     channels: int | None = None
-    kernel: None = None
+
+    @property
+    def kernel(self) -> HeadKernel:
+        """How it is computed natively."""
+        return HeadKernel(Head.CATEGORICAL, (), Observation.GREY)
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""

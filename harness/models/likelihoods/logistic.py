@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.models.likelihoods.heads import Head, HeadKernel, Observation
 from harness.models.likelihoods.protocol import MAX_LEVEL, SATURATED, Noise, uniform
 
 LOG_SCALE_FLOOR, LOG_SCALE_CEILING = -7.0, 7.0
@@ -76,7 +77,12 @@ class DiscretizedLogistic:
     noise: Noise = "none"
     scale_floor: float | None = math.exp(LOG_SCALE_FLOOR)
     channels: int | None = None
-    kernel: None = None
+
+    @property
+    def kernel(self) -> HeadKernel:
+        """How it is computed natively."""
+        settings = (LOG_SCALE_START, LOG_SCALE_FLOOR, LOG_SCALE_CEILING)
+        return HeadKernel(Head.DISCRETIZED_LOGISTIC, settings, Observation.GREY)
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""

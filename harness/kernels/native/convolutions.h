@@ -1,9 +1,14 @@
-// Convolutions for one thread, a part of matmul.cpp. Images have the channels last, weights are torch's (O, C, kh, kw).
+// Convolutions for one thread and their gradients. Images have the channels last, weights are torch's (O, C, kh, kw).
 //
-// A convolution and the gradient of its images compute tiles of one pixel of 8 images, straight from the images: all rows of such a
+// A convolution and the gradient of its images compute tiles of one pixel of several images, straight from the images: all rows of such a
 // tile leave out the same zeros beyond the border, 18 % of the multiplications of a 3 x 3 kernel on 7 x 7 pixels. The gradient of a
 // weight does so tap by tap. Where channels are few, vectors would be mostly empty: then patches are gathered into a matrix, or
 // added up from one, a block at a time.
+
+#pragma once
+#include "products.h"
+
+constexpr int ROWS = DENSE.rows, VECTORS = DENSE.vectors;  // of a tile: images, or channels, by vectors of channels
 
 // Types of vectors at any address, in structs, because a template argument loses the attributes of its type.
 struct Vector { typedef unaligned_vec type; };
@@ -22,20 +27,27 @@ static inline void by_vectors(long count, F f) {
 constexpr long PATCHES = 48 * 1024;  // floats of a block of patches or images, which stays in the second cache
 constexpr long FIRST = 6 * 1024;     // floats of a block of images that stays in the first cache
 
-// A convolution's geometry: images (height, width, channels), kernel, stride, zeros in front, and positions (down, across) of the
-// kernel, each with a patch of `size` values. A block of patches lies in a matrix whose rows are `wide` apart.
-struct Window {
-    long height, width, channels, kernel[2], stride[2], before[2], down, across;
-    long size = kernel[0] * kernel[1] * channels;
+// Images (batch, height, width, channels), and outputs of them at the positions (down, across) of a kernel, with zeros in front.
+struct Convolution {
+    long batch, height, width, channels, down, across, outputs, kernel[2], stride[2], before[2];
+    long taps() const { return kernel[0] * kernel[1]; }
+    long pixels() const { return height * width; }
+    long positions() const { return down * across; }
+};
+
+// The patches of images at the positions of a kernel, `size` values each. A block of them lies in a matrix whose rows are `wide`
+// apart.
+struct Window : Convolution {
+    long size = taps() * channels;
     long wide = (size + WIDTH - 1) / WIDTH * WIDTH + WIDTH;
-    long block = PATCHES / wide / 8 * 8 + 8;  // rows of a tile at least
+    long block = PATCHES / wide / ROWS * ROWS + ROWS;  // rows of a tile at least
 
     // Call f(image values, patch values, count) for each run of values of the patches at positions first .. last - 1 that are
     // neighbours in the images, and zero(patch values, count) for those beyond the border.
-    template <class F, class Z>
-    void runs(long first, long last, float* images, float* patches, F f, Z zero) const {
+    template <class I, class F, class Z>
+    void runs(long first, long last, I* images, float* patches, F f, Z zero) const {
         long column = first % across, line = first / across % down;
-        float* image = images + first / (across * down) * height * width * channels;
+        I* image = images + first / (across * down) * height * width * channels;
         for (long p = first; p < last; p++, patches += wide) {
             long x = column * stride[1] - before[1], y = line * stride[0] - before[0];
             long left = x < 0 ? -x : 0, right = x + kernel[1] > width ? width - x : kernel[1];
@@ -61,9 +73,9 @@ struct Window {
     }
 
     // Copy the patches at positions first .. last - 1 out of the images.
-    void gather(long first, long last, float* images, float* patches) const {
-        auto copy = [](float* image, float* patch, long count) {
-            by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(patch + i) = *(typename V::type*)(image + i); });
+    void gather(long first, long last, const float* images, float* patches) const {
+        auto copy = [](const float* image, float* patch, long count) {
+            by_vectors(count, [=]<class V>(long i) { *(typename V::type*)(patch + i) = *(const typename V::type*)(image + i); });
         };
         auto zero = [](float* patch, long count) { memset(patch, 0, count * sizeof(float)); };
         runs(first, last, images, patches, copy, zero);
@@ -78,25 +90,12 @@ struct Window {
     }
 };
 
-static Tensor fresh(const int64_t* size, int dimensions, bool zero = false) {
-    int64_t stride[4], count = 1;
-    for (int d = dimensions; d-- > 0; count *= size[d]) stride[d] = count;
-    AtenTensorHandle made;
-    STD_TORCH_CHECK(!aoti_torch_empty_strided(
-        dimensions, size, stride, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &made));
-    Tensor t(made);
-    if (zero) memset(floats(t), 0, count * sizeof(float));
-    return t;
-}
-
-#define GEOMETRY int64_t kh, int64_t kw, int64_t sh, int64_t sw, int64_t ph, int64_t pw
-
 // Steps of a sum: `count` neighbouring values of an image from `image` on, times as many rows of a weight from `row` on.
 struct Run { long image, row, count; };
 
 // A weight as panels of `vectors` vectors of its columns each, one after the other, in which every tap of the kernel has its rows.
 struct Panels {
-    long rows, columns, all = (columns + WIDTH - 1) / WIDTH, count = (all + SUMS / 8 - 1) / (SUMS / 8);
+    long rows, columns, all = (columns + WIDTH - 1) / WIDTH, count = (all + VECTORS - 1) / VECTORS;
     int vectors = (all + count - 1) / count, wide = vectors * WIDTH;
     float* packed = nullptr;
 
@@ -142,46 +141,46 @@ static void pixel_of_all(
     if constexpr (V > 1)
         if (vectors < V) return pixel_of_all<V - 1>(images, apart, n, runs, count, panel, out, out_apart, columns, vectors);
     long b = 0;
-    for (; b + 8 <= n; b += 8) pixel<8, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
+    for (; b + ROWS <= n; b += ROWS)
+        pixel<ROWS, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
     for (; b < n; b++) pixel<1, V>(images + b * apart, apart, runs, count, panel, out + b * out_apart, out_apart, columns);
 }
 
-// Compute out (B, pixels, columns of the weight), each pixel from the runs that find(pixel, runs) writes and counts. The rows of a
-// tile are the same pixel of several images, so that all of them leave out the same zeros beyond the border.
+// Compute out (B, pixels, columns of the weight) from images `apart` floats apart, each pixel from the runs that find(pixel, runs)
+// writes and counts. The rows of a tile are the same pixel of several images, so that all of them leave out the same zeros beyond the
+// border.
 template <class F>
-static void each_pixel(const Tensor& x, const Panels& w, long pixels, long most_runs, float* out, F find) {
+static void each_pixel(
+    const float* images, long batch, long apart, const Panels& w, long pixels, long most_runs, float* out, F find) {
     Run* runs = (Run*)workspace<3>(most_runs * sizeof(Run));
-    long batch = x.size(0), apart = x.size(1) * x.size(2) * x.size(3), out_apart = pixels * w.columns;
-    for (long b = 0, n, block = PATCHES / apart / 8 * 8 + 8; b < batch; b += n) {
+    long out_apart = pixels * w.columns;
+    for (long b = 0, n, block = PATCHES / apart / ROWS * ROWS + ROWS; b < batch; b += n) {
         n = batch - b < block ? batch - b : block;
         for (long p = 0; p < pixels; p++) {
             int count = find(p, runs);
             for (long j = 0; j < w.count; j++) {
-                const float *images = contiguous(x) + b * apart, *panel = w.packed + j * w.rows * w.wide;
+                const float* panel = w.packed + j * w.rows * w.wide;
                 float* to = out + b * out_apart + p * w.columns + j * w.wide;
-                pixel_of_all<SUMS / 8>(images, apart, n, runs, count, panel, to, out_apart, w.left(j), w.vectors);
+                pixel_of_all<VECTORS>(images + b * apart, apart, n, runs, count, panel, to, out_apart, w.left(j), w.vectors);
             }
         }
     }
 }
 
-// Return the convolution of x (B, H, W, C) with w (O, C, kh, kw), (B, down, across, O).
-static Tensor convolve(const Tensor x, const Tensor w, int64_t down, int64_t across, GEOMETRY) {
-    long height = x.size(1), width = x.size(2), channels = x.size(3), taps = kh * kw;
-    int64_t size[] = {x.size(0), down, across, w.size(0)};
-    Tensor out = fresh(size, 4);
-    Panels panels{taps * channels, w.size(0)};
-    panels.pack_taps(contiguous(w), taps, taps, channels * taps);
-    auto find = [=](long p, Run* runs) {
-        long y = p / across * sh - ph, x = p % across * sw - pw, left = x < 0 ? -x : 0, right = x + kw > width ? width - x : kw;
+// Compute out (B, down, across, O), the convolution of x (B, H, W, C) with w (O, C, kh, kw).
+static void convolve(const Convolution& of, const float* x, const float* w, float* out) {
+    Panels panels{of.taps() * of.channels, of.outputs};
+    panels.pack_taps(w, of.taps(), of.taps(), of.channels * of.taps());
+    auto find = [&](long p, Run* runs) {
+        long y = p / of.across * of.stride[0] - of.before[0], x = p % of.across * of.stride[1] - of.before[1];
+        long left = x < 0 ? -x : 0, right = x + of.kernel[1] > of.width ? of.width - x : of.kernel[1];
         int n = 0;
-        for (long i = y < 0 ? -y : 0; i < kh && y + i < height; i++)
-            if (left < right)
-                runs[n++] = {((y + i) * width + x + left) * channels, (i * kw + left) * channels, (right - left) * channels};
+        for (long i = y < 0 ? -y : 0; i < of.kernel[0] && y + i < of.height && left < right; i++)
+            runs[n++] = {((y + i) * of.width + x + left) * of.channels, (i * of.kernel[1] + left) * of.channels,
+                         (right - left) * of.channels};
         return n;
     };
-    each_pixel(x, panels, down * across, kh, floats(out), find);
-    return out;
+    each_pixel(x, of.batch, of.pixels() * of.channels, panels, of.positions(), of.kernel[0], out, find);
 }
 
 // Write w (rows, channels, taps) as (rows, taps, channels).
@@ -191,39 +190,35 @@ static void channels_last(const float* w, long rows, long channels, long taps, f
             for (long c = 0; c < channels; c++) to[t * channels + c] = w[c * taps + t];
 }
 
-// Return the images (B, height, width, C) whose pixels sum up what each of g (B, down, across, O) gives them by w (O, C, kh, kw).
-static Tensor convolve_image(const Tensor g, const Tensor w, int64_t height, int64_t width, GEOMETRY) {
-    long channels = w.size(1), outputs = w.size(0), down = g.size(1), across = g.size(2), taps = kh * kw;
-    int64_t size[] = {g.size(0), height, width, channels};
-    Tensor out = fresh(size, 4, channels < WIDTH);
-    if (channels >= WIDTH) {
-        Panels panels{taps * outputs, channels};
-        panels.pack_taps(contiguous(w), taps, channels * taps, taps);
-        auto find = [=](long p, Run* runs) {
+// Compute out (B, H, W, C), whose pixels sum up what each of g (B, down, across, O) gives them by w (O, C, kh, kw).
+static void convolve_image(const Convolution& of, const float* g, const float* w, float* out) {
+    if (of.channels >= WIDTH) {
+        Panels panels{of.taps() * of.outputs, of.channels};
+        panels.pack_taps(w, of.taps(), of.channels * of.taps(), of.taps());
+        auto find = [&](long p, Run* runs) {
+            long down = p / of.width + of.before[0], across = p % of.width + of.before[1];
             int n = 0;
-            for (long i = (p / width + ph) % sh; i < kh; i += sh)
-                for (long j = (p % width + pw) % sw; j < kw; j += sw) {
-                    long y = (p / width + ph - i) / sh, x = (p % width + pw - j) / sw;
-                    if (i <= p / width + ph && y < down && j <= p % width + pw && x < across)
-                        runs[n++] = {(y * across + x) * outputs, (i * kw + j) * outputs, outputs};
+            for (long i = down % of.stride[0]; i < of.kernel[0] && i <= down; i += of.stride[0])
+                for (long j = across % of.stride[1]; j < of.kernel[1] && j <= across; j += of.stride[1]) {
+                    long y = (down - i) / of.stride[0], x = (across - j) / of.stride[1];
+                    if (y < of.down && x < of.across)
+                        runs[n++] = {(y * of.across + x) * of.outputs, (i * of.kernel[1] + j) * of.outputs, of.outputs};
                 }
             return n;
         };
-        each_pixel(g, panels, height * width, taps, floats(out), find);
-        return out;
+        return each_pixel(g, of.batch, of.positions() * of.outputs, panels, of.pixels(), of.taps(), out, find);
     }
-    Window win{height, width, channels, {kh, kw}, {sh, sw}, {ph, pw}, down, across};
+    Window win{of};
     win.wide = win.size;
     float* patches = (float*)workspace<1>(win.block * win.wide * sizeof(float));
-    float* matrix = (float*)workspace<2>(w.numel() * sizeof(float));
-    channels_last(contiguous(w), outputs, channels, taps, matrix);
-    for (long p = 0, all = g.size(0) * down * across, n; p < all; p += n) {
+    float* matrix = (float*)workspace<2>(of.outputs * win.size * sizeof(float));
+    channels_last(w, of.outputs, of.channels, of.taps(), matrix);
+    memset(out, 0, of.batch * of.pixels() * of.channels * sizeof(float));
+    for (long p = 0, all = of.batch * of.positions(), n; p < all; p += n) {
         n = all - p < win.block ? all - p : win.block;
-        multiply<8, SUMS / 8, false, false>(
-            {n, win.size, outputs, contiguous(g) + p * outputs, outputs, 1, matrix, win.size, 1, patches});
-        win.scatter(p, p + n, floats(out), patches);
+        product({n, win.size, of.outputs, g + p * of.outputs, of.outputs, 1, matrix, win.size, 1, patches}, false);
+        win.scatter(p, p + n, out, patches);
     }
-    return out;
 }
 
 // The pixels at which one tap of a kernel meets images, and what they meet: distances from one image, line and pixel to the next.
@@ -267,58 +262,65 @@ static long count_of(long tap, long stride, long before, long size, long positio
     return (end < positions ? end : positions) - first_of(tap, stride, before);
 }
 
-// Return the sums of outer products of g (B, down, across, O) and the patches of x (B, H, W, C), (O, C, kh, kw).
-static Tensor convolve_weight(const Tensor x, const Tensor g, GEOMETRY) {
-    long batch = x.size(0), height = x.size(1), width = x.size(2), channels = x.size(3), taps = kh * kw;
-    long down = g.size(1), across = g.size(2), outputs = g.size(3), vectors = (outputs + WIDTH - 1) / WIDTH;
-    int64_t size[] = {outputs, channels, kh, kw};
-    Tensor out = fresh(size, 4);
-    bool direct = channels >= 8;  // the rows of a tile; fewer channels are gathered as patches, whose values are columns
-    long wide = direct ? vectors * WIDTH : taps * channels, rows = direct ? taps * channels : outputs;
+// Add tap by tap to sums (taps, C, wide) the outer products of the images x and of g, whose vectors are whole.
+static void add_taps(const Convolution& of, long images, const float* x, const float* g, float* sums, long wide) {
+    long row = of.width * of.channels, vectors = wide / WIDTH;
+    for (long t = 0; t < of.taps(); t++) {
+        long i = t / of.kernel[1], j = t % of.kernel[1];
+        long y = first_of(i, of.stride[0], of.before[0]), z = first_of(j, of.stride[1], of.before[1]);
+        Meeting met{images,
+                    count_of(i, of.stride[0], of.before[0], of.height, of.down),
+                    count_of(j, of.stride[1], of.before[1], of.width, of.across),
+                    {of.pixels() * of.channels, of.stride[0] * row, of.stride[1] * of.channels},
+                    {of.positions() * wide, of.across * wide, wide}};
+        if (met.lines <= 0 || met.pixels <= 0) continue;
+        const float* from = x + (y * of.stride[0] + i - of.before[0]) * row + (z * of.stride[1] + j - of.before[1]) * of.channels;
+        for (long o = 0, v; o < vectors; o += v) {
+            const float* to = g + (y * of.across + z) * wide + o * WIDTH;
+            float* at = sums + t * of.channels * wide + o * WIDTH;
+            v = vectors - o == 4 ? 2 : vectors - o < 3 ? vectors - o : 3;
+            if (v == 1) met.add_all<2 * ROWS, 1>(of.channels, from, to, at, wide);
+            else if (v == 2) met.add_all<ROWS, 2>(of.channels, from, to, at, wide);
+            else met.add_all<ROWS, 3>(of.channels, from, to, at, wide);
+        }
+    }
+}
+
+// Compute out (O, C, kh, kw), the sums of outer products of g (B, down, across, O) and the patches of x (B, H, W, C).
+static void convolve_weight(const Convolution& of, const float* x, const float* g, float* out) {
+    bool direct = of.channels >= 8;  // the rows of a tile; fewer channels are gathered as patches, whose values are columns
+    long values = of.taps() * of.channels, vectors = (of.outputs + WIDTH - 1) / WIDTH;
+    long wide = direct ? vectors * WIDTH : values, rows = direct ? values : of.outputs;
     float* sums = (float*)workspace<2>(rows * wide * sizeof(float));
     memset(sums, 0, rows * wide * sizeof(float));
     if (direct) {
-        long of_x = height * width * channels, of_g = down * across * outputs, block = FIRST / (of_x + of_g) + 1;
-        float* padded = (float*)workspace<1>(block * down * across * wide * sizeof(float));
-        for (long b = 0, n; b < batch; b += n) {
-            n = batch - b < block ? batch - b : block;
-            const float *images = contiguous(x) + b * of_x, *gradients = contiguous(g) + b * of_g;
-            if (wide > outputs) {
-                for (long p = 0; p < n * down * across; p++)
+        long of_x = of.pixels() * of.channels, of_g = of.positions() * of.outputs, block = FIRST / (of_x + of_g) + 1;
+        float* padded = (float*)workspace<1>(block * of.positions() * wide * sizeof(float));
+        for (long b = 0, n; b < of.batch; b += n) {
+            n = of.batch - b < block ? of.batch - b : block;
+            const float* gradients = g + b * of_g;
+            if (wide > of.outputs) {
+                for (long p = 0; p < n * of.positions(); p++)
                     for (long o = 0; o < wide; o += WIDTH)
-                        *(vec*)(padded + p * wide + o) = load(gradients + p * outputs + o, outputs - o);
+                        *(vec*)(padded + p * wide + o) = load(gradients + p * of.outputs + o, of.outputs - o);
                 gradients = padded;
             }
-            for (long t = 0; t < taps; t++) {
-                long i = t / kw, j = t % kw, y = first_of(i, sh, ph), z = first_of(j, sw, pw);
-                Meeting met{n, count_of(i, sh, ph, height, down), count_of(j, sw, pw, width, across),
-                            {of_x, sh * width * channels, sw * channels}, {down * across * wide, across * wide, wide}};
-                if (met.lines <= 0 || met.pixels <= 0) continue;
-                const float* from = images + ((y * sh + i - ph) * width + z * sw + j - pw) * channels;
-                for (long o = 0, v; o < vectors; o += v) {
-                    const float* to = gradients + (y * across + z) * wide + o * WIDTH;
-                    float* at = sums + t * channels * wide + o * WIDTH;
-                    v = vectors - o == 4 ? 2 : vectors - o < 3 ? vectors - o : 3;
-                    if (v == 1) met.add_all<16, 1>(channels, from, to, at, wide);
-                    else if (v == 2) met.add_all<8, 2>(channels, from, to, at, wide);
-                    else met.add_all<8, 3>(channels, from, to, at, wide);
-                }
-            }
+            add_taps(of, n, x + b * of_x, gradients, sums, wide);
         }
     } else {
-        Window win{height, width, channels, {kh, kw}, {sh, sw}, {ph, pw}, down, across};
-        float* patches = (float*)workspace<1>((win.block * win.wide + SUMS * WIDTH) * sizeof(float));
-        for (long p = 0, all = batch * down * across, n; p < all; p += n) {
+        Window win{of};
+        float* patches = (float*)workspace<1>((win.block * win.wide + VECTORS * WIDTH) * sizeof(float));
+        for (long p = 0, all = of.batch * of.positions(), n; p < all; p += n) {
             n = all - p < win.block ? all - p : win.block;
-            win.gather(p, p + n, contiguous(x), patches);
-            multiply<8, SUMS / 8, false, false>(
-                {outputs, wide, n, contiguous(g) + p * outputs, 1, outputs, patches, win.wide, 1, sums, nullptr, true});
+            win.gather(p, p + n, x, patches);
+            Product prod{of.outputs, wide, n, g + p * of.outputs, 1, of.outputs, patches, win.wide, 1, sums};
+            prod.add = true;
+            product(prod, false);
         }
     }
     long of_output = direct ? 1 : wide, of_value = direct ? wide : 1;
-    for (long o = 0; o < outputs; o++)
-        for (long c = 0; c < channels; c++)
-            for (long t = 0; t < taps; t++)
-                floats(out)[(o * channels + c) * taps + t] = sums[o * of_output + (t * channels + c) * of_value];
-    return out;
+    for (long o = 0; o < of.outputs; o++)
+        for (long c = 0; c < of.channels; c++)
+            for (long t = 0; t < of.taps(); t++)
+                out[(o * of.channels + c) * of.taps() + t] = sums[o * of_output + (t * of.channels + c) * of_value];
 }
