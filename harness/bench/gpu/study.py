@@ -135,7 +135,7 @@ def arm(toy: bool) -> Ablation:
     assert isinstance(plan, Ablation)
     if toy:
         base = TrialSpec(dataset="digits", network="mlp", hidden=(32,), batch_size=128)
-        return Ablation(base=base, arms={"bce": {}}, budgets={"default": Budget(epochs=60, seeds=range(2))})
+        return Ablation(base=base, arms={"bce": {}}, budgets={"default": Budget(epochs=24, seeds=range(2))})
     full, name = plan.budgets["full"], next(iter(plan.arms))
     budget = Budget(epochs=full.epochs, seeds=full.seeds[:2])
     return Ablation(base=plan.base, arms={name: plan.arms[name]}, budgets={"default": budget})
