@@ -8,6 +8,6 @@ which arrays.py (.npz), pictures.py and idx.py read.
 
 from harness.data.datasets import load_dataset
 from harness.data.description import in_words
-from harness.data.splits import Data, Say, Split, as_images, frozen_noise, kept_images
+from harness.data.splits import Data, Say, Split, as_images, frozen_noise
 
-__all__ = ["Data", "Say", "Split", "as_images", "frozen_noise", "in_words", "kept_images", "load_dataset"]
+__all__ = ["Data", "Say", "Split", "as_images", "frozen_noise", "in_words", "load_dataset"]

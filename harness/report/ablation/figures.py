@@ -4,20 +4,19 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from harness import figures
-from harness.data import kept_images
-from harness.figures import new_figure
+from harness.figures.axes import kept_images, new_figure, scatter, show_images, tile
 from harness.scores import Score
 from harness.scores.rows import KL, SQUARED_ERROR
 
 # Directions from a point in which its label is tried, in this order.
 AROUND = ((1, 0), (0, 1), (-1, 0), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
+JITTER = 0.15  # of dots across their row, whose height is 1
 REACH = (12, 18, 25, 34, 46, 60)  # distances from its point at which it is tried, in pixels
 
 
@@ -38,13 +37,22 @@ def scores(table: pd.DataFrame, arms: Sequence[str], shown: Sequence[Score], pat
 
 def _by_arm(ax: Axes, table: pd.DataFrame, arms: Sequence[str], metric: str) -> None:
     """Draw a row per arm: a dot per seed, and a bar across them at their mean."""
-    sns.stripplot(table, x=metric, y="arm", hue="arm", order=arms, hue_order=arms, ax=ax, size=5, jitter=0.15, legend=False)
-    for i, arm in enumerate(arms):
-        mean = table.loc[table["arm"] == arm, metric].mean()
-        ax.plot([mean, mean], [i - 0.3, i + 0.3], color="black", linewidth=1.5)
-    ax.set(ylabel="")
+    jitter = np.random.default_rng(0)
+    for i, (arm, colour) in enumerate(zip(arms, _colours(len(arms)), strict=True)):
+        values = table.loc[table["arm"] == arm, metric]
+        ax.scatter(values, i + jitter.uniform(-JITTER, JITTER, len(values)), color=[colour], s=25, linewidths=0)
+        ax.plot([values.mean()] * 2, [i - 0.3, i + 0.3], color="black", linewidth=1.5)
+    ax.set_yticks(range(len(arms)), arms)
+    ax.set_ylim(len(arms) - 0.5, -0.5)
     ax.grid(axis="x", color="0.9")
     ax.set_axisbelow(True)
+
+
+def _colours(count: int) -> Sequence[tuple[float, float, float]]:
+    """Return so many colours that can be told apart, as red, green and blue on [0, 1]."""
+    few = mpl.colormaps["tab10"]
+    chosen = few(range(count)) if count <= few.N else mpl.colormaps["turbo"](np.linspace(0, 1, count))
+    return [tuple(colour[:3]) for colour in chosen.tolist()]
 
 
 def rate_distortion(table: pd.DataFrame, arms: Sequence[str], path: Path) -> None:
@@ -62,8 +70,7 @@ def rate_distortion(table: pd.DataFrame, arms: Sequence[str], path: Path) -> Non
     ax = figure.subplots()
     labels: dict[str, str] = {}
     colours: dict[str, tuple[float, float, float]] = {}
-    palette = sns.color_palette("tab10" if len(families) <= 10 else "husl", len(families))
-    for (family, family_arms), colour in zip(families.items(), palette, strict=True):
+    for (family, family_arms), colour in zip(families.items(), _colours(len(families)), strict=True):
         trials, line = table[table["arm"].isin(family_arms)], mean.loc[family_arms]
         ax.scatter(trials[rate], trials[distortion], color=colour, s=14, alpha=0.5, linewidths=0)
         joined = len(family_arms) > 1
@@ -144,11 +151,11 @@ def gallery(files: Mapping[str, Path], path: Path) -> None:
             draws = _images(arrays["samples"])
             latents, labels = arrays["latents"], arrays.get("labels")
         left, middle, right = (figure.add_subplot(grid[row, c]) for c in range(3))
-        figures.show_images(left, figures.tile(pair, len(pair) // 2))
+        show_images(left, tile(pair, len(pair) // 2))
         left.set_ylabel(arm.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=11)
-        figures.show_images(middle, figures.tile(draws, 4))
+        show_images(middle, tile(draws, 4))
         right.tick_params(labelsize=8)
-        figures.scatter(figure, right, latents, labels)
+        scatter(figure, right, latents, labels)
         if row == 0:
             left.set_title("test images and their reconstructions")
             middle.set_title("decoded prior draws")
