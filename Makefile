@@ -119,8 +119,9 @@ bench: $(READY) data ## step times: pytest --benchmark-only
 bench-ladder: $(READY) data ## every way of taking the step, side by side, into docs/performance.md
 	@$(BIN)/harness bench ladder
 
-bench-study: $(READY) data ## 36 trials from start to report, beside the usual loop; half an hour on 2 cores
-	@$(BIN)/harness bench study
+# BUDGET is given on the command line here or not at all: the long form takes half an hour on 2 cores.
+bench-study: $(READY) data ## a study from a cold start to its report, beside the usual loop: BUDGET=long|default, NAME=
+	@$(BIN)/harness bench study $(call quoted,$(NAME)) $(if $(findstring command,$(origin BUDGET)),--budget $(call quoted,$(BUDGET)))
 
 bench-compare: $(READY) data ## has the step become slower? BASE=a revision
 	@$(BIN)/harness bench compare $(call quoted,$(BASE))

@@ -84,9 +84,9 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     )
     counts = commands.add_parser("counts", help="operations, FLOPs and bytes of a step against the file of record")
     gpu = commands.add_parser("gpu", help="what a GPU must show: parity, times against goals and peers, whole studies")
-    commands.add_parser(
-        "study", help="36 trials from start to report beside as many steps of the usual loop; half an hour on 2 cores"
-    )
+    study = commands.add_parser("study", help="a study from start to report beside as many steps of the usual loop")
+    study.add_argument("name", nargs="?", default="", help="of the study; loss_ablation or learning_rate, by budget, unless said")
+    study.add_argument("--budget", default="long", help="default (some minutes), or long (36 trials, half an hour on 2 cores)")
     compare.add_argument("base", nargs="?", default="", help="a revision of this repository")
     counts.add_argument("--refresh", action="store_true", help="write today's counts into the file")
     for command in (ladder, compare, counts):
@@ -211,7 +211,7 @@ def _run_bench(options: argparse.Namespace, console: Console) -> int:
         case "study":
             from harness.bench import study as study_bench
 
-            return study_bench.compare(console)
+            return study_bench.compare(console, options.name, options.budget)
         case "gpu":
             from harness.bench.gpu import checks
 

@@ -115,5 +115,5 @@ def test_commands_and_options_are_frozen() -> None:
         "compare": ["--device", "base"],
         "counts": ["--device", "--refresh"],
         "gpu": ["--device", "--minutes", "--only", "--out", "--toy"],
-        "study": [],
+        "study": ["--budget", "name"],
     }

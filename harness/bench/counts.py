@@ -2,9 +2,12 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from rich.console import Console
@@ -18,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness import devices, paths
 from harness.data import Data, Split
+from harness.kernels import library
 from harness.models.vae import parameters_of_one
 from harness.spec import TrialSpec
 from harness.training import step
@@ -27,6 +31,7 @@ from harness.training.cohort import Cohort
 COUNTED = ("bce", "bernoulli", "gaussian_shared", "continuous_bernoulli", "discretized_logistic")
 STEPS = 4  # of the longer run; the data set has one batch for each step
 TOLERANCE = {"peak_bytes": 0.01}  # relative; all other counts are exact
+BY_HAND = ("by_hand_calls", "by_hand_ops")
 
 Counts = dict[str, dict[str, int]]
 
@@ -61,8 +66,9 @@ def count(likelihood: str, device: str = "cpu") -> dict[str, int]:
     """Return the counts of the reference model's step: what one more step in a chunk adds, without the chunk's own costs.
 
     aten_ops, flops: of one step. parameters: of one trial. peak_bytes: of tensors made during a chunk of a few steps.
-    graph_breaks, graph_ops: of the step as the one graph that is compiled. On an accelerator also kernels (copies among them) and
-    synchronisations of one step.
+    graph_breaks, graph_ops: of the step as the one graph that is compiled. On a CPU with native kernels also by_hand_calls and
+    by_hand_ops: calls of kernels and of aten operations by one step whose backward pass is written out. On an accelerator also
+    kernels (copies among them) and synchronisations of one step.
     """
     torch_device = devices.named(device)
     cohort = Cohort([TrialSpec(likelihood=likelihood)], _noise(), torch_device)
@@ -70,19 +76,13 @@ def count(likelihood: str, device: str = "cpu") -> dict[str, int]:
     def run(steps: int) -> None:
         assert cohort.run_steps(steps), "training met a value that is not finite"
 
-    def metered(steps: int) -> Meter:
-        meter = Meter()
-        with meter:
-            run(steps)
-        return meter
-
     def flops(steps: int) -> int:
         with FlopCounterMode(display=False) as counter:
             run(steps)
         return int(counter.get_total_flops())
 
     run(STEPS)
-    long, short = metered(STEPS), metered(STEPS // 2)
+    long, short = _metered(run, STEPS), _metered(run, STEPS // 2)
     counts = {
         "aten_ops": _per_step(long.ops, short.ops),
         "flops": _per_step(flops(STEPS), flops(STEPS // 2)),
@@ -92,7 +92,41 @@ def count(likelihood: str, device: str = "cpu") -> dict[str, int]:
     if torch_device.type != "cpu":
         kernels, waits = zip(_profiled(run, STEPS), _profiled(run, STEPS // 2), strict=True)
         counts |= {"kernels": _per_step(*kernels), "synchronisations": _per_step(*waits)}
+    elif (native := library.load()) is not None:
+        counts |= _by_hand(likelihood, native)
     return counts | _graph(cohort)
+
+
+def _by_hand(likelihood: str, native: library.Library) -> dict[str, int]:
+    """Return the counts of the step whose backward pass is written out."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            calls[name] += 1
+            getattr(native, name)(*arguments)
+
+        return call
+
+    functions: dict[str, Any] = {name: counted(name) for name in library.SIGNATURES}
+    with patch.object(library, "load", lambda: replace(native, **functions)):
+        cohort = Cohort([TrialSpec(likelihood=likelihood)], _noise(), torch.device("cpu"), "manual")
+
+        def run(steps: int) -> None:
+            calls.clear()
+            assert cohort.run_steps(steps), "training met a value that is not finite"
+
+        run(STEPS)
+        (long, many), (short, few) = ((_metered(run, steps), calls.total()) for steps in (STEPS, STEPS // 2))
+    return dict(zip(BY_HAND, (_per_step(many, few), _per_step(long.ops, short.ops)), strict=True))
+
+
+def _metered(run: Callable[[int], None], steps: int) -> Meter:
+    """Return the meter of so many steps."""
+    meter = Meter()
+    with meter:
+        run(steps)
+    return meter
 
 
 def _graph(cohort: Cohort) -> dict[str, int]:
@@ -179,6 +213,9 @@ def report(console: Console, device: str = "cpu", path: Path | None = None, like
     """Print how today's counts compare to the file. Return True if they have changed."""
     path = path or file()
     before = on_record(path).get(key(device))
+    if before and any(name in counts for counts in before.values() for name in BY_HAND) and library.load() is None:
+        console.print(f"counts: of the step by hand NOT CHECKED, {library.fault()}", highlight=False, markup=False)
+        before = {of: {name: n for name, n in counts.items() if name not in BY_HAND} for of, counts in before.items()}
     if before is None:
         console.print(
             f"counts: NOT CHECKED, {path.name} has no entry for {key(device)} (it has: {'; '.join(on_record(path)) or 'none'})\n"

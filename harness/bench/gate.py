@@ -1,9 +1,9 @@
 """The gate: is this working tree slower than another commit? By deterministic counts, then by paired timing.
 
-The step is timed by operations and then compiled. Process groups of base, head and head again, forked afresh, take turns round by
-round. A group gives one number, the median over rounds of log(head / base). The verdict rests on these numbers, because processes
-of equal code differ by more than rounds do. The two heads are also each other's control: if they differ, the machine is unfit and
-there is no verdict.
+The step is timed by operations and then as studies take it. Process groups of base, head and head again, forked afresh, take turns
+round by round. A group gives one number, the median over rounds of log(head / base). The verdict rests on these numbers, because
+processes of equal code differ by more than rounds do. The two heads are also each other's control: if they differ, the machine is
+unfit and there is no verdict.
 """
 
 import json
@@ -31,7 +31,7 @@ from harness.errors import MachineError, UserError
 from harness.runner.progress import PLAIN_EVERY_S, clock
 
 PAIRS, ROUNDS = 24, 15
-STEPS = {False: 10, True: 20}  # of a round, by whether they are compiled; the last step is by operations in either case
+STEPS = {False: 10, True: 20}  # of a round, by whether they are taken as in studies; the last step is by operations in either case
 MORE_PAIRS = 4  # between two verdicts, while the verdict is open
 BUDGET_S = 400.0  # for each of the two ways of taking the step
 FEWEST_PAIRS = 6
@@ -106,14 +106,14 @@ def _judge(log_ratios: Sequence[float]) -> GateVerdict:
 Side = tuple[Path, int]  # the folder that holds harness/, and training steps per round
 
 
-def time_groups(sides: Sequence[Side], rounds: int, device: str = "cpu", compiled: bool = False) -> Generator[np.ndarray]:
+def time_groups(sides: Sequence[Side], rounds: int, device: str = "cpu", as_studied: bool = False) -> Generator[np.ndarray]:
     """Yield the seconds of groups of fresh processes, one process per side, (rounds, sides), without end.
 
     Args:
         sides: the folder and the steps per round of each.
         rounds: of a group.
         device: by name.
-        compiled: True to time the step as one program.
+        as_studied: True to time the step as studies take it: by hand if the side can, else as one program.
 
     Raises:
         UserError: a side's code does not run.
@@ -138,7 +138,7 @@ def time_groups(sides: Sequence[Side], rounds: int, device: str = "cpu", compile
                     "sides": side_list,
                     "rounds": rounds,
                     "seed": random.SystemRandom().randrange(2**32),
-                    "compiled": compiled,
+                    "as_studied": as_studied,
                 }
                 with suppress(BrokenPipeError):
                     server.stdin.write(json.dumps(request) + "\n")
@@ -251,15 +251,15 @@ def compare(
     slower = False
     with checkout(base, project) as folder:
         changed = counts.report(console, device, counts.file(project))
-        for compiled in (False, True) if compiler else (False,):
-            title = f"{'compiled step' if compiled else 'step by operations'} against {base}"
-            head, steps = project, STEPS[compiled]
-            with closing(time_groups([(folder, steps), (head, steps), (head, steps)], rounds, device, compiled)) as groups:
+        for as_studied in (False, True) if compiler else (False,):
+            title = f"{'step of a study' if as_studied else 'step by operations'} against {base}"
+            head, steps = project, STEPS[as_studied]
+            with closing(time_groups([(folder, steps), (head, steps), (head, steps)], rounds, device, as_studied)) as groups:
                 result = _judge_until_clear(groups, console, title, pairs, budget_s)
             console.print(f"{title}: {result}", highlight=False, markup=False, soft_wrap=True)
             slower |= result.outcome == REGRESSION
     if not compiler:
-        console.print("compiled step: NOT TIMED, no C compiler here", highlight=False, markup=False)
+        console.print("step of a study: NOT TIMED, no C compiler here", highlight=False, markup=False)
     return int(changed or slower)
 
 

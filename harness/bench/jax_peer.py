@@ -1,112 +1,43 @@
-"""The same model and steps in JAX: one jitted scan per chunk, of one model or of several side by side, in a process of its own.
-
-It needs one because JAX takes its threads from the environment. The parent sends the job as a line of JSON, then a line per chunk;
-the child trains the chunk and answers with the time that it took.
-"""
+"""The same model and steps in JAX: one jitted scan per chunk, of one model or of several side by side."""
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from functools import partial
-from importlib import metadata
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from harness.bench.peers import Peer
 from harness.errors import MachineError
 
-MISSING = "jax is not installed: pip install jax optax"
+PACKAGES = ("jax", "optax")
 HEADER = 16  # bytes in front of the images in their file
 
 
-def version() -> str:
-    """Return the version of JAX, or an empty text if it is not installed."""
-    try:
-        return metadata.version("jax")
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-class Peer:
-    """A child process that trains with JAX. It ends with its context.
+def peer(device: str, threads: int, **job: Any) -> Peer:
+    """Return the process that trains with JAX.
 
     Args:
         device: torch's name of the kind of device.
         threads: of a CPU.
         job: file, images, layers, batch, steps (of a chunk), rate and lanes.
 
-    Attributes:
-        compile_s: the seconds that compiling took.
-
     Raises:
         MachineError: jax or optax is not installed, sees no GPU although one is asked for, or the child ended.
     """
-
-    def __init__(self, device: str, threads: int, **job: Any) -> None:
-        if not (find_spec("jax") and find_spec("optax")):
-            raise MachineError(MISSING)
-        environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        if device == "cpu":
-            # The flag alone leaves XLA's own pool as large as the machine (measured: 1.8 cores busy); PJRT_NPROC sets its size.
-            flag = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
-            environment |= {"JAX_PLATFORMS": "cpu", "PJRT_NPROC": str(threads), "XLA_FLAGS": flag.strip()}
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "harness.bench.jax_peer"],
-            env=environment,
-            cwd=Path(__file__).parents[2],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            started = self._ask(job)
-            if device != "cpu" and started["backend"] == "cpu":
-                raise MachineError("jax sees no GPU here")
-        except BaseException:
-            self._end()
-            raise
-        self.compile_s: float = started["compile_s"]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *fault: object) -> None:
-        self._end()
-
-    def call(self) -> tuple[float, float]:
-        """Train a chunk and return its seconds on the wall and on all cores."""
-        answer = self._ask({})
-        return answer["wall"], answer["cpu"]
-
-    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Send a line to the child and return its answer.
-
-        Raises:
-            MachineError: the child has ended; the message is its last line.
-        """
-        requests, answers, errors = self._child.stdin, self._child.stdout, self._child.stderr
-        assert requests is not None
-        assert answers is not None
-        assert errors is not None
-        try:
-            print(json.dumps(question), file=requests, flush=True)
-            answer = answers.readline()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            last = errors.read().strip().splitlines()[-1:]
-            raise MachineError(f"jax ended: {''.join(last) or 'without a word'}")
-        values: dict[str, Any] = json.loads(answer)
-        return values
-
-    def _end(self) -> None:
-        """Kill the child and wait for its end."""
-        self._child.kill()
-        self._child.communicate()
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if device == "cpu":
+        # The flag alone leaves XLA's own pool as large as the machine (measured: 1.8 cores busy); PJRT_NPROC sets its size.
+        flag = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
+        if limit := os.environ.get("ATEN_CPU_CAPABILITY"):  # a class of instructions that torch is held to holds for all
+            flag += f" --xla_cpu_max_isa={limit.upper()}"
+        environment |= {"JAX_PLATFORMS": "cpu", "PJRT_NPROC": str(threads), "XLA_FLAGS": flag.strip()}
+    child = Peer("jax", "jax_peer", PACKAGES, environment, job)
+    if device != "cpu" and child.started["backend"] == "cpu":
+        child.end()
+        raise MachineError("jax sees no GPU here")
+    return child
 
 
 def _chunk(job: dict[str, Any]) -> Any:

@@ -14,15 +14,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness import devices, provenance
 from harness.bench import machine, rungs
-from harness.bench.jax_peer import version
 from harness.bench.machine import BATCH, Spent
-from harness.bench.rungs import EAGER, GRAPH, JAX, REFERENCE, Rung
+from harness.bench.peers import version
+from harness.bench.rungs import JAX, OWN, REFERENCE, Rung
 from harness.errors import HarnessError, UserError
 from harness.runner.progress import clock
+from harness.training.step import Execution
 
 BUDGET_S = 240.0  # of all rounds, compiling not counted
 LANES = (2, 4, 8, 16, 32, 64)
 MANY_LANES = (128, 256)  # on a GPU, which has room for them
+LANES_BY: dict[str, Execution] = {"eager": "eager", "one graph": "compiled"}
+PACKAGES = {"JAX": "jax", "Lightning": "lightning", "Pythae": "pythae"}  # of peers, by their names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,7 @@ class Ladder:
 
     Attributes:
         rows: in the order of the table.
-        device: in words.
+        device: in words, of a CPU with its class of instructions.
         threads, rounds: of the run.
         by_threads: True if the number of threads matters, as on a CPU.
         by_cpu: True if CPU time is compared rather than time on the wall. It is for one thread of a CPU, because it leaves out the
@@ -122,6 +125,7 @@ def ladder(
     if threads < 1 or rounds < 2:
         raise UserError(f"a ladder takes at least 1 thread and 2 rounds, got {threads} and {rounds}")
     torch_device, previous_threads = devices.named(device), torch.get_num_threads()
+    described = machine.described(torch_device)
     tags, commit = provenance.tags(), provenance.commit()  # asked before minutes of rounds that a fault here would lose
     rungs.mnist()  # raises an error at once if the data set is missing
     load = os.getloadavg()[0]
@@ -141,17 +145,16 @@ def ladder(
     by_cpu = torch_device.type == "cpu" and threads == 1
     gflops = machine.flop_of_product() / statistics.median(_used(t, by_cpu) for t in times[""]) / 1e9
     rows = [_row(r, times, by_cpu, gflops) for r in built] + [LadderRow(name=n, reason=reason) for n, reason in missing.items()]
+    versions = {"torch": tags["version.torch"], **{n: version(p) for n, p in PACKAGES.items()}, "Python": tags["version.python"]}
     return Ladder(
         rows=sorted(rows, key=lambda r: names.index(r.name)),
-        device=devices.describe(torch_device),
+        device=described,
         threads=threads,
         rounds=rounds,
         by_threads=torch_device.type == "cpu",
         by_cpu=by_cpu,
         gflops=gflops,
-        versions=", ".join(
-            f"{n} {v}" for n, v in (("torch", tags["version.torch"]), ("JAX", version()), ("Python", tags["version.python"])) if v
-        ),
+        versions=", ".join(f"{n} {v}" for n, v in versions.items() if v),
         commit=commit,
         load=(load, os.getloadavg()[0]),
         date=datetime.date.today().isoformat(),
@@ -166,13 +169,15 @@ def default_lanes(device: str) -> Sequence[int]:
 def plan(device: torch.device, threads: int, lanes: Sequence[int], stack: ExitStack) -> dict[str, Callable[[], Rung]]:
     """Return the functions that build the rungs, by name, in the order of the table."""
     builders: dict[str, Callable[[], Rung]] = {name: partial(rungs.usual_loop, name, device) for name in rungs.LOOP_VARIANTS}
-    builders[EAGER] = partial(rungs.own_step, EAGER, device, 1, False)
-    builders[GRAPH] = partial(rungs.own_step, GRAPH, device, 1, True)
+    builders |= {name: partial(rungs.trainer, name, device, threads, stack) for name in rungs.TRAINERS}
     builders[JAX] = partial(rungs.jax, device, threads, stack)
-    for kind in ("eager", "one graph"):
+    on_cpu = device.type == "cpu"
+    own = {name: execution for name, execution in OWN.items() if on_cpu or execution != "manual"}
+    builders |= {name: partial(rungs.own_step, name, device, 1, execution) for name, execution in own.items()}
+    for kind, execution in LANES_BY.items():
         for count in sorted(set(lanes) - {1}):
             name = f"{count} lanes, {kind}"
-            builders[name] = partial(rungs.own_step, name, device, count, kind != "eager")
+            builders[name] = partial(rungs.own_step, name, device, count, execution)
     return builders
 
 

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from harness.bench.ladder import Ladder, LadderRow
 from harness.bench.machine import BATCH, SIDE, bytes_per_step, flop_per_sample
-from harness.bench.rungs import EAGER, GRAPH, JAX
-from harness.figures import new_figure
+from harness.bench.rungs import JAX, OWN, TRAINERS
+from harness.figures.axes import new_figure
 
 PAGE, TITLE = "performance.md", "# Performance\n"
 HEADINGS = (
@@ -99,7 +99,7 @@ def chart(ladder: Ladder, path: Path) -> None:
     ax.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
-    for label, colour in {"the usual loop, one thing added at a time": USUAL, "this harness": OURS, "JAX": PEER}.items():
+    for label, colour in {"the usual loop, one thing added at a time": USUAL, "this harness": OURS, "others": PEER}.items():
         if colour in colours:
             ax.barh([rows[0].name], [0], color=colour, label=label)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
@@ -109,10 +109,10 @@ def chart(ladder: Ladder, path: Path) -> None:
 
 
 def _colour(row: LadderRow) -> str:
-    """Return the colour of a rung: of JAX, of this harness, or of the usual loop."""
-    if row.name == JAX:
+    """Return the colour of a rung: of another library, of this harness, or of the usual loop."""
+    if row.name == JAX or row.name in TRAINERS:
         return PEER
-    return OURS if row.lanes > 1 or row.name in (EAGER, GRAPH) else USUAL
+    return OURS if row.lanes > 1 or row.name in OWN else USUAL
 
 
 def _cells(row: LadderRow) -> tuple[str, ...]:

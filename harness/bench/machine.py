@@ -1,5 +1,6 @@
 """What a step costs on paper and what the machine can do: FLOP, bytes, the rate of a large product, and a clock for a call."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -8,10 +9,16 @@ from typing import NamedTuple
 import torch
 
 from harness import devices
+from harness.errors import UserError
 
 BATCH = 128
 LAYERS = (*pairwise((784, 256, 64, 32, 4)), *pairwise((2, 32, 64, 256, 784)))  # of the reference model, (inputs, outputs)
 SIDE, PRODUCTS = 768, 10  # size of the matrices whose product is the yardstick, and products per call
+
+CLASSES = {"AVX512": "AVX-512", "AVX2": "AVX2", "DEFAULT": "portable"}  # of a processor's instructions, as torch names them
+# What forces a class: on our kernels, on torch's and on MKL's products.
+FORCED_BY = ("HARNESS_KERNELS", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
+FORCED = "HARNESS_KERNELS=avx2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2"
 
 Layers = Sequence[tuple[int, int]]
 
@@ -26,6 +33,24 @@ class Spent(NamedTuple):
 
     wall: float
     cpu: float
+
+
+def described(device: torch.device) -> str:
+    """Return the device in words, and of a CPU its class of instructions, which comes first if the environment forces it.
+
+    Raises:
+        UserError: some of the libraries that take part are forced to a class and others not.
+    """
+    if device.type != "cpu":
+        return devices.describe(device)
+    name = CLASSES.get(capability := torch.backends.cpu.get_cpu_capability(), capability)
+    forced = {variable: os.environ.get(variable, "") for variable in FORCED_BY}
+    if not any(forced.values()):
+        return f"{devices.describe(device)}, {name}"
+    if {value.upper() for value in forced.values()} != {capability}:
+        came = ", ".join(f"{variable}={value or '(not set)'}" for variable, value in forced.items())
+        raise UserError(f"a class of instructions is forced on all or on none, got {came}; torch has {capability}\nwrite {FORCED}")
+    return f"{name} (forced on {devices.describe(device)})"
 
 
 def timed(device: torch.device, run: Callable[[], None]) -> Spent:

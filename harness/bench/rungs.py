@@ -1,5 +1,6 @@
 """Ways to train the reference model on MNIST, from the usual loop upwards: one thing is added from rung to rung."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,18 +12,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness import paths
+from harness.bench import jax_peer as in_jax
 from harness.bench import machine
-from harness.bench.jax_peer import Peer
 from harness.bench.machine import BATCH, LAYERS, Spent
+from harness.bench.peers import Peer
 from harness.data import Data, load_dataset
 from harness.data.published import FILES
 from harness.data.torchvision_door import torchvision
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK
 from harness.training.cohort import Cohort
+from harness.training.step import Execution
 
-REFERENCE, EAGER, GRAPH, JAX = "reference loop", "our step, eager", "our step, one graph", "JAX: jit, scan"
+REFERENCE, GOOD, JAX = "reference loop", "+ no .item() (a good loop)", "JAX: jit, scan"
+EAGER, BY_HAND, GRAPH = "our step, eager", "our step, by hand", "our step, one graph"
+OWN: dict[str, Execution] = {EAGER: "eager", BY_HAND: "manual", GRAPH: "compiled"}
+LIGHTNING, PYTHAE = "Lightning's trainer", "Pythae's trainer"
+TRAINERS = {LIGHTNING: ("lightning",), PYTHAE: ("pythae",)}  # the packages that they need
 LEAST_STEPS = 8  # of a call, so that the shuffle of an epoch weighs little
+EPOCH = 2 * CHUNK  # steps of a trainer's epoch, which is a call
 RATE = 3e-4
 
 
@@ -68,12 +76,14 @@ class LoopVariant:
         resident: True to hold the images on the device as one float tensor; else a DataLoader reads them, with ToTensor.
         fused: True to take Adam's update in one kernel.
         logits: True to take the binary cross-entropy of logits; else of probabilities.
+        item: True to read the loss after every step.
         bf16: True to take forward products in bfloat16.
     """
 
     resident: bool = False
     fused: bool = False
     logits: bool = False
+    item: bool = True
     bf16: bool = False
 
     def loss(self, model: ReferenceModel, x: Tensor) -> Tensor:
@@ -86,7 +96,7 @@ class LoopVariant:
         return entropy(out.float(), x, reduction="sum") + kl
 
     def steps(self, device: torch.device) -> Iterator[float]:
-        """Run the loop without end: take a step per `next`, and yield the loss so far in its epoch."""
+        """Run the loop without end: take a step per `next`, and yield the loss so far in its epoch; NaN if it is not read."""
         model = ReferenceModel(self.logits).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=self.fused or None)
         epoch = _resident(device) if self.resident else _loaded(device)
@@ -97,7 +107,7 @@ class LoopVariant:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                total += loss.item()
+                total += loss.item() if self.item else math.nan
                 yield total
 
 
@@ -107,7 +117,8 @@ LOOP_VARIANTS = {
     "+ resident data": replace(USUAL, resident=True),
     "+ fused Adam": replace(USUAL, resident=True, fused=True),
     "+ logits": replace(USUAL, resident=True, fused=True, logits=True),
-    "+ bf16 autocast": replace(USUAL, resident=True, fused=True, logits=True, bf16=True),
+    GOOD: replace(USUAL, resident=True, fused=True, logits=True, item=False),
+    "+ bf16 autocast": replace(USUAL, resident=True, fused=True, logits=True, item=False, bf16=True),
 }
 
 
@@ -143,10 +154,10 @@ def usual_loop(name: str, device: torch.device) -> Rung:
     return Rung(name, partial(machine.timed, device, run), CHUNK)
 
 
-def own_step(name: str, device: torch.device, lanes: int, compiled: bool) -> Rung:
-    """Return the rung of this harness's own step for `lanes` trials, by operation or compiled to one graph."""
+def own_step(name: str, device: torch.device, lanes: int, execution: Execution) -> Rung:
+    """Return the rung of this harness's own step for `lanes` trials."""
     specs = [TrialSpec(seed=s) for s in range(lanes)]
-    cohort = Cohort(specs, mnist(), device, "compiled" if compiled else "eager")
+    cohort = Cohort(specs, mnist(), device, execution)
     # A call is a shortened epoch without its evaluation, long enough that the work done once per epoch does not count too much.
     steps = 4 * CHUNK if lanes == 1 else max(LEAST_STEPS, CHUNK // lanes)
 
@@ -155,7 +166,7 @@ def own_step(name: str, device: torch.device, lanes: int, compiled: bool) -> Run
             raise RuntimeError(f"{name}: the loss is not finite")
 
     run()
-    compile_s = cohort.compile_s if compiled else None
+    compile_s = cohort.compile_s if execution == "compiled" else None
     return Rung(name, partial(machine.timed, device, run), steps, lanes, compile_s)
 
 
@@ -164,10 +175,22 @@ def jax_peer(device: torch.device, threads: int, lanes: int = 1, steps: int = CH
     images = mnist().train
     file = str(paths.data() / "MNIST" / "raw" / FILES[0])
     job = {"images": len(images), "layers": LAYERS, "batch": BATCH, "steps": steps, "rate": RATE, "lanes": lanes}
-    return Peer(device.type, threads, file=file, **job)
+    return in_jax.peer(device.type, threads, file=file, **job)
 
 
 def jax(device: torch.device, threads: int, stack: ExitStack) -> Rung:
     """Return the rung of the same steps in JAX, in a process of its own that ends with `stack`."""
     peer = stack.enter_context(jax_peer(device, threads))
-    return Rung(JAX, lambda: Spent(*peer.call()), CHUNK, compile_s=peer.compile_s)
+    return Rung(JAX, lambda: Spent(*peer.call()), CHUNK, compile_s=peer.started["compile_s"])
+
+
+def trainer_peer(name: str, device: torch.device, threads: int) -> Peer:
+    """Return a process that trains with a library's trainer called `name`, an epoch of `EPOCH` steps a call."""
+    job = {"name": name, "device": device.type, "threads": threads, "steps": EPOCH}
+    return Peer(name, "trainer_peers", TRAINERS[name], {}, job)
+
+
+def trainer(name: str, device: torch.device, threads: int, stack: ExitStack) -> Rung:
+    """Return the rung of a library's trainer called `name`, in a process of its own that ends with `stack`."""
+    peer = stack.enter_context(trainer_peer(name, device, threads))
+    return Rung(name, lambda: Spent(*peer.call()), EPOCH)

@@ -3,7 +3,7 @@
 Only those processes import the project, each from its own folder, so that two versions run side by side. Requests come on stdin, a
 line of JSON each, and are answered on stdout:
 
-    {"sides": [[folder, steps], ...], "rounds": n, "seed": s, "compiled": true if the step is one program}
+    {"sides": [[folder, steps], ...], "rounds": n, "seed": s, "as_studied": true or false}
     {"seconds": n lists, one time per side}  or  {"fault": traceback}  or  {"died": words}
 """
 
@@ -30,7 +30,7 @@ from torch import Tensor
 WARM_UP_ROUNDS = 2
 
 
-def workload(levels: Tensor, steps: int, device: torch.device, compiled: bool) -> Callable[[], None]:
+def workload(levels: Tensor, steps: int, device: torch.device, as_studied: bool) -> Callable[[], None]:
     """Return a function that takes `steps` training steps of the reference model, with all costs of a step.
 
     It raises RuntimeError if training meets a value that is not finite.
@@ -39,19 +39,21 @@ def workload(levels: Tensor, steps: int, device: torch.device, compiled: bool) -
         levels: grey levels of the images, uint8 (N, P).
         steps: of a round.
         device: to train on.
-        compiled: True to compile the step to one program.
+        as_studied: True to take steps as studies do: by hand on a CPU if the project can, else compiled to one program.
     """
     import harness
     from harness.data import Data, Split
     from harness.spec import TrialSpec
 
     # Asked of the folder, not of the import: an installed copy of the project would lend an older revision the newer module.
-    rooms = (Path(str(harness.__file__)).parent / "training").is_dir()
+    folder = Path(str(harness.__file__)).parents[1]
+    rooms = (folder / "harness" / "training").is_dir()
     cohorts = import_module("harness.training.cohort" if rooms else "harness.cohort")
     train, validation, test = (Split(n, levels, torch.zeros(len(levels)).long()) for n in ("train", "validation", "test"))
     # Older revisions have a flag in the place of `execution`; still older ones cannot compile, and are timed by operations.
     by_name = "execution" in signature(cohorts.Cohort).parameters
-    options: dict[str, Any] = ({"execution": "compiled"} if by_name else {"compiled": True}) if compiled else {}
+    execution = "manual" if by_hand(folder, device) and import_module("harness.kernels.library").load() else "compiled"
+    options: dict[str, Any] = ({"execution": execution} if by_name else {"compiled": True}) if as_studied else {}
     # Revisions before images of any shape have the side of a square one.
     shape: dict[str, Any] = {"image_shape": (1, 28, 28)} if "image_shape" in signature(Data).parameters else {"side": 28}
     data = Data(name="bench", train=train, validation=validation, test=test, digest="", **shape)
@@ -64,6 +66,11 @@ def workload(levels: Tensor, steps: int, device: torch.device, compiled: bool) -
             raise RuntimeError("training met a value that is not finite")
 
     return run
+
+
+def by_hand(folder: Path, device: torch.device) -> bool:
+    """Return whether the project in a folder has a step on this device whose backward pass is written out."""
+    return device.type == "cpu" and (folder / "harness" / "training" / "manual.py").exists()
 
 
 def stopwatch(device: torch.device) -> Callable[[Callable[[], None]], float]:
@@ -88,12 +95,12 @@ def stopwatch(device: torch.device) -> Callable[[Callable[[], None]], float]:
     return on_cpu if device.type == "cpu" else on_device
 
 
-def side(link: Connection, folder: str, steps: int, levels: Tensor, device: torch.device, compiled: bool) -> None:
+def side(link: Connection, folder: str, steps: int, levels: Tensor, device: torch.device, as_studied: bool) -> None:
     """Run the process of one side: send None when it is ready, then a time for every request; send a traceback if it fails."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout is for the answers
     sys.path.insert(0, folder)
     try:
-        run, timed = workload(levels, steps, device, compiled), stopwatch(device)
+        run, timed = workload(levels, steps, device, as_studied), stopwatch(device)
         _check_origin(folder)
         for _ in range(WARM_UP_ROUNDS):
             run()
@@ -122,7 +129,7 @@ def _check_origin(folder: str) -> None:
 
 
 def group(
-    sides: list[tuple[str, int]], rounds: int, seed: int, compiled: bool, levels: Tensor, device: torch.device
+    sides: list[tuple[str, int]], rounds: int, seed: int, as_studied: bool, levels: Tensor, device: torch.device
 ) -> dict[str, Any]:
     """Return the times of fresh processes, one per side, which take turns in random order.
 
@@ -135,7 +142,7 @@ def group(
     try:
         for index in rng.sample(range(len(sides)), len(sides)):
             links[index], child_end = fork.Pipe()
-            processes[index] = fork.Process(target=side, args=(child_end, *sides[index], levels, device, compiled), daemon=True)
+            processes[index] = fork.Process(target=side, args=(child_end, *sides[index], levels, device, as_studied), daemon=True)
             processes[index].start()
             child_end.close()
             if (fault := links[index].recv()) is not None:
@@ -166,7 +173,8 @@ def main(images: str, device: str) -> None:
     levels, torch_device = torch.from_numpy(np.load(images)), torch.device(device)
     for line in sys.stdin:
         request = json.loads(line)
-        if request["compiled"] and torch_device.type == "cpu":
+        on_cpu = torch_device.type == "cpu"
+        if request["as_studied"] and on_cpu and not all(by_hand(Path(folder), torch_device) for folder, _ in request["sides"]):
             import_module("torch._inductor.compile_fx")  # takes seconds, here once instead of in every process
         print(json.dumps(group(**request, levels=levels, device=torch_device)), flush=True)
 

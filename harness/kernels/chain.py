@@ -85,12 +85,17 @@ class Chain:
         self.y = self._outer[-1]
         self._gs = [torch.empty_like(y) for y in self._inner]
         self.g = self._gs[-1]
+        # What each call takes: the layer, the gradients behind it and in front of it, and the slope in front of it.
+        behind = [_address(g) for g in self._gs]
+        before = [_address(self.gx), *behind[:-1]]
+        slopes = map(_address, self._slopes)
+        self._calls = list(zip(map(byref, self._layers), behind, before, slopes, strict=False))
 
     def forward(self) -> None:
         """Set `y` from `x`."""
-        for i, layer in enumerate(self._layers):
-            self.library.forward(byref(layer), self.rows)
-            own = self._activations[i]
+        forward = self.library.forward
+        for (layer, *_), (i, own) in zip(self._calls, enumerate(self._activations), strict=True):
+            forward(layer, self.rows)
             if own is not None:
                 with torch.enable_grad():
                     before = self._inner[i][None].detach().requires_grad_()
@@ -101,16 +106,15 @@ class Chain:
     def backward(self, adam: AdamStep | None) -> None:
         """Set `gx` from `g`, and take Adam's step on all weights and biases, or set `gradients` if there is no `adam`."""
         step = None if adam is None else byref(adam)
-        for i in reversed(range(len(self._layers))):
-            layer, g = byref(self._layers[i]), self._gs[i]
+        backward, update = self.library.backward, self.library.update
+        for i, (layer, g, into, slope) in reversed(list(enumerate(self._calls))):
             graph = self._graphs[i]
             if graph is not None:
-                g.copy_(torch.autograd.grad(graph[1], graph[0], g[None])[0][0])
+                self._gs[i].copy_(torch.autograd.grad(graph[1], graph[0], self._gs[i][None])[0][0])
                 self._graphs[i] = None
-            into = self._gs[i - 1] if i else self.gx
             if into is not None:  # before the update, which changes the weight
-                self.library.backward(layer, g.data_ptr(), _address(self._slopes[i]), into.data_ptr(), self.rows)
-            self.library.update(layer, g.data_ptr(), step, self.rows)
+                backward(layer, g, slope, into, self.rows)
+            update(layer, g, step, self.rows)
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -12,13 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 
 from harness import evidence, paths, provenance
 from harness.evidence import MADE_OF
-from harness.report.ablation import figures, tables
+from harness.report.ablation import tables
 from harness.report.ablation.results import AblationResults
-from harness.report.search import figures as search_figures
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 from harness.scores import COST, NATIVE, OWN_PMF, TRUST, compared, in_groups
@@ -54,7 +52,7 @@ def publish(
     folder_path.mkdir(parents=True)
     with stoppable():
         if results.arms or search_results:
-            _write(results, folder_path, search_results, question)
+            _write(results, folder_path, search_results, question, tracker)
     tags = {f"verdict.{i}": judgement.line for i, judgement in enumerate(results.judgements, 1)} if results.arms else {}
     tags[MADE_OF] = made_of(results, search_results, question)
     records, winner = list(results.records.values()), results.winner
@@ -112,9 +110,14 @@ def _keep(winner: Cell, tracker: Tracker, run: str) -> str:
         return tracker.log_model(Path(programs), example, winner.spec.latent)
 
 
-def _write(results: AblationResults, folder_path: Path, search_results: SearchResults | None, question: str) -> None:
-    """Write all files of the report into a folder."""
-    arm_values = _write_arms(results, folder_path) if results.arms else {}
+def _write(
+    results: AblationResults, folder_path: Path, search_results: SearchResults | None, question: str, tracker: Tracker
+) -> None:
+    """Write all files of the report into a folder. The pictures of trials come from the tracker."""
+    # This and, below, matplotlib take a second to import, and most commands write no report.
+    from jinja2 import Environment, PackageLoader
+
+    arm_values = _write_arms(results, folder_path, tracker) if results.arms else {}
     page = Environment(loader=PackageLoader("harness.report", "."), autoescape=True).get_template("page.html")
     versions = f"torch {results.origins('version.torch')}, Python {results.origins('version.python')}"
     html = page.render(
@@ -138,8 +141,10 @@ def _write(results: AblationResults, folder_path: Path, search_results: SearchRe
     (folder_path / "report.html").write_text(html, encoding="utf-8")
 
 
-def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
+def _write_arms(results: AblationResults, folder_path: Path, tracker: Tracker) -> dict[str, Any]:
     """Write the files of the judged arms and return what the page shows of them, by variable of the template."""
+    from harness.report.ablation import figures
+
     comparing, own = tables.comparing(results), results.present(in_groups(results.scores, OWN_PMF))
     headings, score_rows = tables.table_of(results, [score for scores in comparing.values() for score in scores])
     results.table.to_csv(folder_path / "trials.csv", index=False)
@@ -149,7 +154,8 @@ def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
     plotted = [score for score in tables.varying(results, tables.telling(results)) if score.better]
     figures.scores(results.table, results.arms, plotted, folder_path / "scores.png")
     figures.rate_distortion(results.table, results.arms, folder_path / "rate_distortion.png")
-    figures.gallery(results.pictures, folder_path / "gallery.png")
+    pictures = {arm: tracker.file(run, "pictures.npz") for arm, run in results.pictured.items()}
+    figures.gallery(pictures, folder_path / "gallery.png")
     return {
         "diverged": tables.divergences(results),
         "tables": [(title, tables.table_of(results, scores)) for title, scores in comparing.items()],
@@ -172,6 +178,8 @@ def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
 
 def _write_search(results: AblationResults, search_results: SearchResults, folder_path: Path) -> dict[str, Any]:
     """Write the files of the search and return what the page shows of it, by attribute of the template's `search`."""
+    from harness.report.search import figures as search_figures
+
     search_tables.table(search_results).to_csv(folder_path / "search.csv", index=False)
     title, trials = search_tables.top(search_results)
     names = list(search_results.parameters)

@@ -107,6 +107,13 @@ class ManualStep:
         self.kl_weight = torch.empty(latents)
         self.shared_gradient = torch.zeros(max(1, likelihood.shared))
         self.log_px, self.kl = torch.empty(CHUNK, rows), torch.empty(CHUNK, latents)
+        # What the kernels are given at every step; to ask for it each time would take a tenth of a millisecond.
+        self._sizes = (self.draws, self.images, latents)
+        self._image = (self.batch.data_ptr(), self.images, pixels)
+        self._drawn = (self.encoder.y.data_ptr(), self.decoder.x.data_ptr())
+        self._weighed = (cast(Tensor, self.decoder.gx).data_ptr(), self.kl_weight.data_ptr(), self.encoder.g.data_ptr())
+        outputs = (self.decoder.y, config.vae.shared, self.decoder.g, self.shared_gradient)
+        self._scored_at = tuple(None if t is None else t.data_ptr() for t in outputs)
 
     def _affine(self, layer: LaneLinear, activation: Callable[[Tensor], Tensor]) -> Affine:
         """Return a map as the kernels take it."""
@@ -126,15 +133,21 @@ class ManualStep:
         numbers = [t[:, :1].flatten(1).tolist() for t in (chunk.beta, chunk.learning_rate)]
         factors, decay, free_bits = chunk.factors[:, :, 0].tolist(), float(lanes.weight_decay), float(lanes.free_bits)
         counted = OptimizerState(self.state.slots, self.state.step.clone())
-        for t in range(steps):
+        rows = [_rows(t) for t in (chunk.batch, chunk.u, chunk.eps, self.log_px, self.kl)]
+        for t, (batch, u, *at) in zip(range(steps), zip(*rows, strict=False), strict=False):
             (beta,), (learning_rate,) = numbers[0][t], numbers[1][t]
             if self.adam is not None:
                 self.adam.rate, self.adam.spread = factors[t][:2]
                 self.adam.learning_rate, self.adam.weight_decay = learning_rate, decay
-            self._observe(chunk, t)
+            if self.seen is not None:
+                images, *sizes = self._image
+                self.library.observe(self.seen.observe, self.levels.data_ptr(), batch, u, images, *sizes)
+            else:
+                v = self.levels.index_select(0, chunk.batch[t, 0]).float()[None]
+                self.batch.copy_(self.config.vae.likelihood.observe(v, chunk.u[t])[0])
             self.encoder.forward()
             if self.config.objective is elbo:
-                self._elbo(chunk, t, beta, free_bits)
+                self._elbo(t, at, beta, free_bits)
             else:
                 chunk.history[t] = self._any_objective(chunk.eps[t], lanes, chunk.beta[t], t)
             self.encoder.backward(self.adam)
@@ -145,22 +158,10 @@ class ManualStep:
             bound = recon - chunk.beta[:steps, 0] * kl.clamp_min(free_bits).sum(1)
             chunk.history[:steps, :, 0] = torch.stack((recon, kl.sum(1), bound), 1)
 
-    def _observe(self, chunk: Chunk, t: int) -> None:
-        """Set `batch` to the images of a step."""
-        rows, u = chunk.batch[t, 0], chunk.u[t]
-        if self.seen is not None:
-            to = (self.batch.data_ptr(), *self.batch.shape)
-            noise = u.data_ptr() if u.shape[-1] == self.batch.shape[1] else None
-            self.library.observe(self.seen.observe, self.levels.data_ptr(), rows.data_ptr(), noise, *to)
-        else:
-            v = self.levels.index_select(0, rows).float()[None]
-            self.batch.copy_(self.config.vae.likelihood.observe(v, u)[0])
-
-    def _elbo(self, chunk: Chunk, t: int, beta: float, free_bits: float) -> None:
-        """Go from the encoder's outputs to their gradient, for the ELBO."""
-        sizes = (self.draws, self.images, chunk.eps.shape[-1])
-        q, eps, kl = self.encoder.y.data_ptr(), chunk.eps[t].data_ptr(), self.kl[t]
-        self.library.draw(q, eps, self.decoder.x.data_ptr(), kl.data_ptr(), *sizes)
+    def _elbo(self, t: int, at: Sequence[int], beta: float, free_bits: float) -> None:
+        """Go from the encoder's outputs to their gradient, for the ELBO, with eps and rows of log_px and kl `at` addresses."""
+        (eps, log_px_at, kl), (q, z) = at, self._drawn
+        self.library.draw(q, eps, z, kl, *self._sizes)
         self.decoder.forward()
         scale = 1 / len(self.decoder.x)
         if self.kernel is None:
@@ -168,19 +169,13 @@ class ManualStep:
             self.log_px[t] = log_px.detach().flatten()
             self._take(torch.autograd.grad(log_px, leaves, torch.full_like(log_px, -scale)))
         else:
-            self._score_natively(self.kernel, t, scale)
+            (image, *sizes), (out, shared, *to) = self._image, self._scored_at
+            scored = (image, out, shared, *to, log_px_at, scale, len(self.decoder.x), *sizes)
+            self.library.head(self.kernel.kind, self.settings, *scored)
         self.decoder.backward(self.adam)
         # A latent below its free bits has none to lose. Without any the comparison would only see rounding.
-        self.kl_weight.copy_(beta * (kl > free_bits)) if free_bits else self.kl_weight.fill_(beta)
-        gz = cast(Tensor, self.decoder.gx).data_ptr()
-        self.library.draw_back(q, eps, gz, self.kl_weight.data_ptr(), self.encoder.g.data_ptr(), *sizes)
-
-    def _score_natively(self, kernel: HeadKernel, t: int, scale: float) -> None:
-        """Set a row of `log_px` and the gradients of the decoder's outputs and of the shared scalars."""
-        shared = self.config.vae.shared
-        addresses = [x.data_ptr() if x is not None else None for x in (self.batch, self.decoder.y, shared)]
-        written = [x.data_ptr() for x in (self.decoder.g, self.shared_gradient, self.log_px[t])]
-        self.library.head(kernel.kind, self.settings, *addresses, *written, scale, len(self.decoder.y), *self.batch.shape)
+        self.kl_weight.copy_(beta * (self.kl[t] > free_bits)) if free_bits else self.kl_weight.fill_(beta)
+        self.library.draw_back(q, eps, *self._weighed, *self._sizes)
 
     def _scored(self) -> tuple[Tensor, list[Tensor]]:
         """Return log p(x|z), (1, R), and what it is a function of: the decoder's K outputs, (1, R, P) each, the shared scalars."""
@@ -214,8 +209,11 @@ class ManualStep:
 
     def _update(self, lanes: LaneConstants, chunk: Chunk, t: int, counted: OptimizerState) -> None:
         """Take what is left of the update: all of it if the kernels gave gradients, else that of shared scalars; the average."""
+        shared = self.config.vae.shared
+        if self.adam is not None and shared is None and not self.config.extras.averages:
+            return
         factors, limit, share = self.config.extras.split(chunk.factors[t].unbind(0))
-        rates, shared = Rates(chunk.learning_rate[t], lanes.weight_decay, factors), self.config.vae.shared
+        rates = Rates(chunk.learning_rate[t], lanes.weight_decay, factors)
         if self.adam is None:
             own = {} if shared is None else {id(shared): self.shared_gradient.view_as(shared)}
             maps = cast(tuple[Maps, Maps], maps_of(self.config.vae))
@@ -251,6 +249,12 @@ class _Decoded(torch.autograd.Function):
         step._take(torch.autograd.grad(ctx.log_px, ctx.leaves, grads[0]))
         step.decoder.backward(step.adam)
         return cast(Tensor, step.decoder.gx).view(1, step.draws, step.images, -1), None
+
+
+def _rows(t: Tensor) -> range:
+    """Return the addresses of a contiguous tensor's rows."""
+    size = t[0].numel() * t.element_size()
+    return range(t.data_ptr(), t.data_ptr() + len(t) * size, size)
 
 
 def _decoded(z: Tensor, step: ManualStep) -> Tensor:

@@ -8,7 +8,9 @@ import torch
 from rich.console import Console
 
 from harness.bench import counts
+from harness.kernels import library
 from harness.models import objectives
+from harness.training.manual import ManualStep
 
 
 def test_counts_are_those_on_record():
@@ -25,6 +27,15 @@ def test_one_more_operation_in_the_step_is_found(monkeypatch):
     monkeypatch.setattr(objectives, "elbo", lambda p, beta, free_bits: plain(p, beta, free_bits) * 1.0)
     found = counts.changes({"bce": counts.count("bce")}, {"bce": before})
     assert any("aten_ops" in line for line in found)
+
+
+def test_one_more_operation_in_the_step_by_hand_is_found(monkeypatch):
+    if library.load() is None:
+        pytest.skip(f"no step by hand here: {library.fault()}")
+    before = counts.count("bce")
+    plain = ManualStep._observe
+    monkeypatch.setattr(ManualStep, "_observe", lambda self, chunk, t: (plain(self, chunk, t), self.batch.add_(0.0)))
+    assert counts.changes({"bce": counts.count("bce")}, {"bce": before}) == ["bce: by_hand_ops 10 -> 11"]
 
 
 def test_a_step_that_looks_at_a_value_breaks_its_graph(monkeypatch):

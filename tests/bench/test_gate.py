@@ -69,7 +69,7 @@ def test_too_few_pairs_are_an_error(pairs):
 
 
 @pytest.mark.parametrize(
-    "compiled",
+    "as_studied",
     [
         False,
         pytest.param(
@@ -77,8 +77,8 @@ def test_too_few_pairs_are_an_error(pairs):
         ),
     ],
 )
-def test_more_steps_take_longer(compiled):
-    groups = gate.time_groups([(paths.PROJECT, steps) for steps in (2, 8, 2)], rounds=8, compiled=compiled)
+def test_more_steps_take_longer(as_studied):
+    groups = gate.time_groups([(paths.PROJECT, steps) for steps in (2, 8, 2)], rounds=8, as_studied=as_studied)
     seconds = next(groups)
     groups.close()
     assert seconds.shape == (8, 3)
@@ -95,7 +95,7 @@ def test_a_group_gives_its_ratio_and_its_control():
 
 
 def test_calibration_counts_verdicts_of_both_kinds():
-    def groups(sides, rounds, device, compiled):
+    def groups(sides, rounds, device, as_studied):
         base = sides[0][1]
         noise = itertools.cycle(scattered(0, 0.01))
         while True:
@@ -196,12 +196,12 @@ def compiler(tmp_path, monkeypatch) -> Path:
     return folder / "g++"
 
 
-def compared(project, ratios, *, compiled=None, budget_s: float = 1e6) -> tuple[int, str]:
-    """Exit code and words of a comparison whose pairs say `ratios`; those of the compiled step the same, or `compiled`."""
-    of = {False: ratios, True: ratios if compiled is None else compiled}
+def compared(project, ratios, *, as_studied=None, budget_s: float = 1e6) -> tuple[int, str]:
+    """Exit code and words of a comparison whose pairs say `ratios`; those of the step of a study the same, or `as_studied`."""
+    of = {False: ratios, True: ratios if as_studied is None else as_studied}
 
-    def groups(sides, rounds, device, compiled):
-        for ratio in of[compiled]:
+    def groups(sides, rounds, device, as_studied):
+        for ratio in of[as_studied]:
             yield np.exp([[0.0, ratio, ratio]] * rounds)
 
     said = Console(file=io.StringIO(), width=300)
@@ -213,8 +213,9 @@ def compared(project, ratios, *, compiled=None, budget_s: float = 1e6) -> tuple[
     ("mean", "changed", "code", "word"),
     [(0.0, False, 0, "OK"), (0.1, False, 1, "REGRESSION"), (-0.1, False, 0, "IMPROVEMENT"), (0.0, True, 1, "OK")],
 )
-def test_exit_codes(project, compiler, mean, changed, code, word):
+def test_exit_codes(project, compiler, monkeypatch, mean, changed, code, word):
     if changed:
+        monkeypatch.setattr(counts, "count_all", lambda *_: {"bce": {"aten_ops": 2}})
         counts.file(project).parent.mkdir(parents=True)
         counts.file(project).write_text(json.dumps({counts.key(): {"bce": {"aten_ops": 1}}}))
     exit_code, said = compared(project, scattered(mean, 0.05))
@@ -222,20 +223,20 @@ def test_exit_codes(project, compiler, mean, changed, code, word):
     assert said.count(word) == 2
 
 
-@pytest.mark.parametrize(("plain", "compiled"), [(0.0, 0.1), (0.1, 0.0)])
-def test_either_way_of_taking_the_step_can_fail(project, compiler, plain, compiled):
-    code, said = compared(project, scattered(plain, 0.05), compiled=scattered(compiled, 0.05))
+@pytest.mark.parametrize(("plain", "as_studied"), [(0.0, 0.1), (0.1, 0.0)])
+def test_either_way_of_taking_the_step_can_fail(project, compiler, plain, as_studied):
+    code, said = compared(project, scattered(plain, 0.05), as_studied=scattered(as_studied, 0.05))
     assert code == 1
     assert ("step by operations against HEAD: REGRESSION" in said) == (plain > 0)
-    assert ("compiled step against HEAD: REGRESSION" in said) == (compiled > 0)
+    assert ("step of a study against HEAD: REGRESSION" in said) == (as_studied > 0)
 
 
-def test_without_a_compiler_the_compiled_step_is_said_to_be_untimed(project, compiler):
+def test_without_a_compiler_the_step_of_a_study_is_said_to_be_untimed(project, compiler):
     compiler.unlink()
     code, said = compared(project, scattered(0.0, 0.05))
     assert code == 0
-    assert "compiled step: NOT TIMED" in said
-    assert "compiled step against" not in said
+    assert "step of a study: NOT TIMED" in said
+    assert "step of a study against" not in said
 
 
 def test_an_open_verdict_takes_more_pairs(project, compiler):

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -282,7 +283,10 @@ def test_scores_are_compared_by_trial() -> None:
 
 
 @pytest.mark.slow
-def test_an_arm_that_is_killed_goes_on(setting: Setting) -> None:
+def test_an_arm_that_is_killed_goes_on(setting: Setting, mlflow_template: Path) -> None:
+    for home in ("alone", "killed"):
+        (setting.scratch / home / "mlruns").mkdir(parents=True)
+        shutil.copy(mlflow_template, setting.scratch / home / "mlruns" / "mlflow.db")
     elbo, every = study.killed_once(setting)
     assert elbo.ok, elbo
     assert "killed after the checkpoint of epoch" in elbo.value

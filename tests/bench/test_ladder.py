@@ -1,8 +1,10 @@
 """The ladder: arithmetic against counted FLOP, rungs that must agree, a page that keeps what others wrote, a peer not there."""
 
+import math
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,17 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import provenance
-from harness.bench import jax_peer, ladder, ladder_page, machine, rungs
+from harness import devices, provenance
+from harness.bench import jax_peer, ladder, ladder_page, machine, peers, rungs
 from harness.bench.ladder import Ladder, LadderRow
 from harness.bench.machine import BATCH, LAYERS, Spent
 from harness.bench.rungs import LOOP_VARIANTS, REFERENCE, ReferenceModel, Rung
-from harness.errors import MachineError
+from harness.errors import UserError
 from harness.models.vae import build, parameters_of_one
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK
+
+CPU = torch.device("cpu")
 
 
 def row(*figures: Any) -> LadderRow:
@@ -35,7 +39,7 @@ def made() -> Ladder:
             row(REFERENCE, 1, 14.6, 14.6, 8767, 1.0, 1.0, 1.0, 0.12),
             row("8 lanes, eager", 8, 5.1, 5.0, 25600, 2.9, 2.8, 3.0, 0.35),
             row(rungs.GRAPH, 1, 3.7, 3.6, 35555, 4.0, 3.9, 4.1, 0.48, 21.0),
-            LadderRow(name=rungs.JAX, reason=jax_peer.MISSING),
+            LadderRow(name=rungs.JAX, reason=peers.absent(jax_peer.PACKAGES)),
         ),
         device="A Processor (R), 2 cores",
         threads=1,
@@ -96,6 +100,35 @@ def test_each_rung_adds_one_thing() -> None:
         assert sum(before.__dict__[field] != after.__dict__[field] for field in before.__dict__) == 1
 
 
+def test_an_unread_loss_is_no_number() -> None:
+    (total,) = islice(LOOP_VARIANTS[rungs.GOOD].steps(CPU), 1)
+    assert math.isnan(total)
+
+
+FORCED = dict(part.split("=") for part in machine.FORCED.split())
+
+
+def test_a_class_of_instructions_has_a_section_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in machine.FORCED_BY:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert machine.described(CPU) == f"{devices.describe(CPU)}, AVX2"
+    for variable, value in FORCED.items():
+        monkeypatch.setenv(variable, value)
+    assert machine.described(CPU) == f"AVX2 (forced on {devices.describe(CPU)})"
+    assert ladder_page.slug(replace(made(), device=machine.described(CPU))).startswith("avx2-forced-on-")
+
+
+@pytest.mark.parametrize("left_out", machine.FORCED_BY)
+def test_a_class_that_is_forced_in_part_is_refused(monkeypatch: pytest.MonkeyPatch, left_out: str) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    for variable, value in FORCED.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.delenv(left_out)
+    with pytest.raises(UserError, match=f"{left_out}=.not set.*\nwrite HARNESS_KERNELS=avx2"):
+        machine.described(CPU)
+
+
 def test_race_takes_turns_and_counts_per_step_of_one_trial() -> None:
     calls: list[str] = []
 
@@ -107,17 +140,20 @@ def test_race_takes_turns_and_counts_per_step_of_one_trial() -> None:
     assert times == {"a": [Spent(2.0, 1.0)] * 3, "b": [Spent(0.5, 0.25)] * 3}
 
 
-def test_missing_jax_is_a_row_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("jax", "optax"):
+def test_a_peer_that_is_not_installed_is_a_row_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("jax", "optax", "lightning", "pythae"):
         monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
-    with pytest.raises(MachineError, match="pip install jax optax"):
-        jax_peer.Peer("cpu", 1)
     with ExitStack() as stack, ladder._progress(ladder.Console(quiet=True)) as progress:
         every = ladder.plan(torch.device("cpu"), 1, [], stack)
-        standing, absent = ladder._build({rungs.JAX: every[rungs.JAX]}, progress, 1.0)
-    assert not standing
-    assert absent == {rungs.JAX: jax_peer.MISSING}
-    assert jax_peer.MISSING in ladder_page._section(made(), "name")
+        every = {rungs.GOOD: every[rungs.GOOD]} | {name: every[name] for name in (rungs.JAX, *rungs.TRAINERS)}
+        standing, missing = ladder._build(every, progress, 1.0)
+    assert [rung.name for rung in standing] == [rungs.GOOD]
+    assert missing == {
+        rungs.JAX: "absent; pip install jax optax",
+        rungs.LIGHTNING: "absent; pip install lightning",
+        rungs.PYTHAE: "absent; pip install pythae",
+    }
+    assert "| absent; pip install jax optax |" in ladder_page._section(made(), "name")
 
 
 @pytest.mark.slow
@@ -125,13 +161,28 @@ def test_missing_jax_is_a_row_with_its_reason(monkeypatch: pytest.MonkeyPatch) -
 def test_jax_learns_as_fast_as_the_usual_loop(lanes: int) -> None:
     pytest.importorskip("jax")
     pytest.importorskip("optax")
-    calls, where = 4, torch.device("cpu")
-    torch.manual_seed(0)
-    totals = list(islice(LOOP_VARIANTS["+ logits"].steps(where), calls * CHUNK))
-    with rungs.jax_peer(where, 1, lanes) as peer:
-        losses = [peer._ask({})["loss"] for _ in range(calls)]
+    totals = usual_totals(4 * CHUNK)
+    with rungs.jax_peer(CPU, 1, lanes) as peer:
+        losses = [peer.ask({})["loss"] for _ in range(4)]
     assert losses[-1] == pytest.approx((totals[-1] - totals[-2]) / BATCH, rel=0.1)
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", rungs.TRAINERS)
+def test_a_trainer_learns_as_fast_as_the_usual_loop(name: str) -> None:
+    """By the mean over its first chunk, in which the loss falls by two thirds."""
+    if not all(find_spec(package) for package in rungs.TRAINERS[name]):  # importing it here would change this process
+        pytest.skip(f"{name} is not installed")
+    with rungs.trainer_peer(name, CPU, 1) as peer:
+        loss = peer.ask({})["loss"]
+    assert loss == pytest.approx(usual_totals(rungs.EPOCH)[-1] / rungs.EPOCH / BATCH, rel=0.1)
+
+
+def usual_totals(steps: int) -> list[float]:
+    """The losses so far of so many steps of the usual loop, in its form with logits."""
+    torch.manual_seed(0)
+    return list(islice(LOOP_VARIANTS["+ logits"].steps(CPU), steps))
 
 
 def test_lanes_that_take_too_long_are_left_out() -> None:

@@ -100,7 +100,7 @@ def test_code_of_the_users_own_goes_to_the_nodes(pool: Ray, tmp_path: Path) -> N
 
 def test_a_node_is_killed(pool: Ray, cluster: Any, tmp_path: Path) -> None:
     """Its trial goes on elsewhere from its newest checkpoint, and ends with the weights of an undisturbed one."""
-    specs = {s.id: s for s in (TRIAL.derive(seed=n) for n in range(12))}
+    specs = {s.id: s for s in (TRIAL.derive(seed=n) for n in range(6))}
     there = next(iter(cluster.worker_nodes))
     driver = TinyDriver(pool, pool.dirs)
 
@@ -187,7 +187,7 @@ class Stopped(BaseException):
 
 def test_a_signal_interrupts_the_wait_and_closing_keeps_the_newest_epoch(pool: Ray, tmp_path: Path) -> None:
     """The last test that shares the workers: it ends them."""
-    spec = TRIAL.derive(seed=60, epochs=300)
+    spec = TRIAL.derive(seed=60, epochs=120)
     raised, shown = [], []
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""A driver that asks for points of a shared search and tells made-up values, as a program: python asker.py SAMPLER POINTS."""
+"""A driver that asks for points of a shared search and tells made-up values, as a program: python asker.py POINTS SAMPLER ..."""
 
 import math
 import sys
@@ -23,9 +23,8 @@ def store(sampler: str) -> TrialStore:
     return TrialStore(f"asked.{sampler}", ["maximize"], database(), shared=True)
 
 
-def main() -> None:
-    """Work until all points are over."""
-    sampler, points = sys.argv[1], int(sys.argv[2])
+def work(sampler: str, points: int) -> None:
+    """Take part until all points are over."""
     queue = SearchQueue(store(sampler), plan(sampler, points), "default", 1)
     queue.prepare()
     while True:
@@ -40,4 +39,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    for name in sys.argv[2:]:
+        work(name, int(sys.argv[1]))

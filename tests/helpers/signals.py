@@ -30,10 +30,10 @@ from harness.study import Ablation, Budget
 STUDY = Ablation(
     base=TrialSpec(dataset="digits", network="mlp", hidden=(32,), batch_size=256),
     arms={"bce": {}, "mse": {"likelihood": "mse"}},
-    budgets={"default": Budget(epochs=40, seeds=range(3))},
+    budgets={"default": Budget(epochs=40, seeds=range(2))},
 )
 '''
-CELLS = 6
+CELLS = 4
 LONGEST_S = 1.5  # until a stop, at most
 IN_TIME_S = 10.0
 CODES = {"SIGTERM": 143, "SIGINT": 130}

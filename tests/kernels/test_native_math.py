@@ -31,7 +31,7 @@ def functions(native: Library, tmp_path_factory: pytest.TempPathFactory) -> ctyp
         pytest.skip("no compiler here")
     flags = (*library.FLAGS, *library.INSTRUCTIONS[native.instructions])
     source = paths.PROJECT / "tests" / "helpers" / "native_math.cpp"
-    subprocess.run((compiler, *flags, str(source), "-o", str(built)), check=True)
+    subprocess.run((compiler, *flags, "-shared", str(source), "-o", str(built)), check=True)
     return ctypes.CDLL(str(built))
 
 

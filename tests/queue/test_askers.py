@@ -13,15 +13,16 @@ DRIVERS, POINTS = 4, 24
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_four_drivers_and_24_asked_points_are_24_distinct_points(home: Path, sampler: str) -> None:
-    books = store(sampler)  # made once, so that the four race for points only
-    program = [sys.executable, str(PROGRAM), sampler, str(POINTS)]
+def test_four_drivers_and_24_asked_points_are_24_distinct_points(home: Path) -> None:
+    samplers = ("random", "tpe")
+    books = [store(sampler) for sampler in samplers]  # made once, so that the four race for points only
+    program = [sys.executable, str(PROGRAM), str(POINTS), *samplers]
     started = [subprocess.Popen(program, env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(DRIVERS)]
     assert [p.wait(timeout=240) for p in started] == [0] * DRIVERS
-    trials = books.trials()
-    books.close()
-    assert len(trials) == POINTS
-    assert {t.state.name for t in trials} == {"COMPLETE"}
-    assert len({tuple(sorted(t.params.items())) for t in trials}) == POINTS
-    assert len({t.user_attrs["owner"] for t in trials}) > 1
+    for book in books:
+        trials = book.trials()
+        book.close()
+        assert len(trials) == POINTS
+        assert {t.state.name for t in trials} == {"COMPLETE"}
+        assert len({tuple(sorted(t.params.items())) for t in trials}) == POINTS
+        assert len({t.user_attrs["owner"] for t in trials}) > 1

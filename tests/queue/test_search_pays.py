@@ -70,8 +70,8 @@ def found(sampler: str, name: str, pruner: Pruner | None = None) -> tuple[float,
 
 @pytest.mark.slow
 def test_40_trials_of_a_gaussian_process_beat_40_random_ones() -> None:
-    pairs = [(found("gp", f"gp{i}")[0], found("random", f"random{i}")[0]) for i in range(5)]
-    assert sum(gp > luck for gp, luck in pairs) >= 4, pairs
+    pairs = [(found("gp", f"gp{i}")[0], found("random", f"random{i}")[0]) for i in range(3)]
+    assert all(gp > luck for gp, luck in pairs), pairs
 
 
 @pytest.mark.slow

@@ -29,7 +29,6 @@ RESULTS = report.AblationResults(
     cells=CELLS,
     records={c.spec.id: Record(f"run-{c.arm}-{c.seed}", {CLAIM.metric: 9.0 + c.seed + 5 * (c.arm == "mse")}, {}) for c in CELLS},
     failures={},
-    pictures={},
 )
 LAST = CELLS[-1].spec.id
 Change = Callable[[report.AblationResults], report.AblationResults]

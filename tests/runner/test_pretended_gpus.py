@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -34,10 +35,11 @@ sys.exit(cli.main())
 class Machine:
     """A home folder on a machine with so many GPUs."""
 
-    def __init__(self, home: Path, gpus: int) -> None:
+    def __init__(self, home: Path, gpus: int, template: Path) -> None:
         self.home = home
+        (home / "mlruns").mkdir(parents=True)
+        shutil.copy(template, home / "mlruns" / "mlflow.db")
         self.log, self.fault = home / "devices.log", home / "fault"
-        home.mkdir(parents=True)
         (home / "pretended.py").write_text(STUDY)
         self.environment = os.environ | {
             "HARNESS_HOME": str(home),
@@ -73,11 +75,11 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Machine, str]:
+def one(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> tuple[Machine, str]:
     """The study on one GPU, and what was said."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_DATA", os.environ.get("HARNESS_DATA") or str(paths.PROJECT / "data"))
-        machine = Machine(tmp_path_factory.mktemp("one") / "home", 1)
+        machine = Machine(tmp_path_factory.mktemp("one") / "home", 1, mlflow_template)
         return machine, machine.study()
 
 
@@ -91,16 +93,18 @@ def test_one_gpu_has_one_worker_and_two_programs(one: tuple[Machine, str]) -> No
 
 
 @pytest.mark.slow
-def test_four_gpus_train_the_same_trials_once(one: tuple[Machine, str], tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "home", 4)
+def test_four_gpus_train_the_same_trials_once(one: tuple[Machine, str], tmp_path: Path, mlflow_template: Path) -> None:
+    machine = Machine(tmp_path / "home", 4, mlflow_template)
     assert "4 at a time" in machine.study()
     assert {device: len(processes) for device, processes in machine.used().items()} == {f"cuda:{i}": 1 for i in range(4)}
     assert machine.results() == pytest.approx(one[0].results(), rel=1e-3)
 
 
 @pytest.mark.slow
-def test_two_gpus_one_of_which_fails_in_the_middle_train_the_same_trials_once(one: tuple[Machine, str], tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "home", 2)
+def test_two_gpus_one_of_which_fails_in_the_middle_train_the_same_trials_once(
+    one: tuple[Machine, str], tmp_path: Path, mlflow_template: Path
+) -> None:
+    machine = Machine(tmp_path / "home", 2, mlflow_template)
     machine.fault.write_text("AcceleratorError\nCUDA error: an illegal memory access was encountered")
     said = machine.study()
     assert re.search("will try again: cuda:[01] has failed: AcceleratorError: CUDA error: an illegal memory access", said)
@@ -110,8 +114,10 @@ def test_two_gpus_one_of_which_fails_in_the_middle_train_the_same_trials_once(on
 
 
 @pytest.mark.slow
-def test_workers_that_share_a_gpu_which_is_too_small_for_a_program(one: tuple[Machine, str], tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "home", 1)
+def test_workers_that_share_a_gpu_which_is_too_small_for_a_program(
+    one: tuple[Machine, str], tmp_path: Path, mlflow_template: Path
+) -> None:
+    machine = Machine(tmp_path / "home", 1, mlflow_template)
     machine.fault.write_text("OutOfMemoryError\nCUDA out of memory.")
     said = machine.study("--workers-per-gpu", "2")
     assert "2 at a time" in said

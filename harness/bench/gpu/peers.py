@@ -110,7 +110,7 @@ def jax(setting: Setting, lanes: int) -> list[Row]:
         walls(setting.warm_s)
         seconds = statistics.median(walls(setting.work_s)) / steps
     name = f"JAX: jit, scan{f', vmap over {lanes} models' if lanes > 1 else ''}"
-    return [_row(name, seconds / lanes, f"compiled in {peer.compile_s:.1f} s")]
+    return [_row(name, seconds / lanes, f"compiled in {peer.started['compile_s']:.1f} s")]
 
 
 def _images(device: torch.device) -> Tensor:

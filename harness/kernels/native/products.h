@@ -6,9 +6,8 @@
 // zeros, and more vectors.
 #pragma once
 
-#include "vector.h"
+#include "adam.h"
 
-constexpr int LINE = 64;             // bytes of a cache line
 constexpr double MAX_DENSITY = 0.7;  // share of steps up to which sparse tiles are faster: they take 1.3 times as long for each
 constexpr long FAR = 1 << 17;        // floats from which b is taken to lie beyond the cache that a core has for itself
 
@@ -17,34 +16,8 @@ struct Shape {
     int rows, vectors;
 };
 constexpr Shape DENSE = WIDTH == 16 ? Shape{8, 3} : Shape{4, 3};
-constexpr Shape SPARSE_ROWS = WIDTH == 16 ? Shape{2, 8} : Shape{2, 6};       // rows of a are images
+constexpr Shape SPARSE_ROWS = WIDTH == 16 ? Shape{2, 8} : Shape{4, 3};     // rows of a are images
 constexpr Shape SPARSE_COLUMNS = WIDTH == 16 ? Shape{4, 6} : Shape{4, 3};  // columns of a are images, rows neighbouring pixels
-
-// Adam's step (Kingma & Ba, 2015, https://arxiv.org/abs/1412.6980) on parameters and their moments.
-struct Adam {
-    float *p, *mean, *square;
-    float rate, spread;  // learning rate over 1 - beta1^t, and 1 / sqrt(1 - beta2^t): they correct the moments' bias
-    float keep, decay;   // weight decay: as a factor on p (AdamW), as part of the gradient (Adam)
-    float new1, beta2, new2, eps;
-
-    void step(long at, vec g, long floats) const {
-        vec w = load(p + at, floats), m = load(mean + at, floats), s = load(square + at, floats);
-        g += decay * w;
-        m += new1 * (g - m);
-        s = beta2 * s + new2 * (g * g);
-        store(mean + at, m, floats);
-        store(square + at, s, floats);
-        store(p + at, keep * w - rate * m / (root(s) * spread + eps), floats);
-    }
-
-    void prefetch(long at, int floats) const {
-        for (int v = 0; v < floats; v += LINE / (int)sizeof(float)) {
-            __builtin_prefetch(p + at + v, 1);
-            __builtin_prefetch(mean + at + v, 1);
-            __builtin_prefetch(square + at + v, 1);
-        }
-    }
-};
 
 // A product of a (m, k) and b (k, n). It is written to c (m, n), contiguous, or, with `adam`, used as the gradient of that update.
 struct Product {
