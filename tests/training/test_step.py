@@ -35,7 +35,8 @@ def test_the_graph_is_the_step_for_every_objective_and_optimizer(objective: str,
 
 @pytest.mark.slow
 def test_compiled_is_the_same(digits: Data) -> None:
-    assert_same([SMALL.derive(likelihood="gaussian_per_pixel", objective="dreg")], digits, "compiled")
+    """The back end is torch's; the graphs are held by the tests above, one by one."""
+    assert_same([SMALL.derive(likelihood="discretized_logistic", objective="dreg")], digits, "compiled")
 
 
 @pytest.mark.slow
