@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 from pathlib import Path
 
 from harness.errors import UserError, look_up
@@ -45,6 +46,12 @@ def kind_of(device: str) -> str:
     if kind not in ("auto", "cpu", "cuda") or (":" in device and (kind != "cuda" or not index.isdecimal())):
         raise UserError(f"unknown device {device!r}\nknown: auto, cpu, cuda, cuda:0, cuda:1, ...")
     return kind
+
+
+def only_cpu(device: str) -> bool:
+    """Return whether a device of this name is surely this machine's CPU, without asking torch."""
+    kind = kind_of(device)
+    return kind == "cpu" or (kind == "auto" and shutil.which("nvidia-smi") is None)
 
 
 def check_workers(count: int, most: int, what: str, hint: str = "") -> None:

@@ -51,6 +51,7 @@ POSITIONAL = 6  # values that a function takes by position, at most
 PRIVATE = {
     "kernels/torch_internals.py": {"_inductor", "_guards", "_subclasses", "_fused_adam_", "_fused_adamw_"}
     | {f"_foreach_{name}" for name in ("add", "addcmul_", "div", "lerp_", "mul", "mul_", "sqrt", "sub_")},
+    "kernels/operators.py": {"_C"},
     "bench/gpu/times.py": {"_inductor"},
     "bench/counts.py": {"_python_dispatch", "_pytree", "_cdata"},
     "queue/optuna_internals.py": {"_storage", "_study_id", "_trial_id", "_get_stale_trial_ids", "_try_initialization"},

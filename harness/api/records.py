@@ -10,8 +10,9 @@ import pandas as pd
 
 from harness import references
 from harness.api.model import SPEC, WEIGHTS, Model, read, read_network, table
-from harness.data import kept_images, load_dataset
+from harness.data import load_dataset
 from harness.errors import UserError, unknown
+from harness.figures.axes import kept_images
 from harness.spec import TrialSpec, flattened
 from harness.tracking import TrialRun, trial_run, trial_runs
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from harness.bench.ladder import Ladder, LadderRow
 from harness.bench.machine import BATCH, SIDE, bytes_per_step, flop_per_sample
 from harness.bench.rungs import JAX, OWN, TRAINERS
-from harness.figures import new_figure
+from harness.figures.axes import new_figure
 
 PAGE, TITLE = "performance.md", "# Performance\n"
 HEADINGS = (

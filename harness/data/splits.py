@@ -1,11 +1,9 @@
 """Data sets as uint8 images in three fixed splits. Shapes: N images, C channels, H rows, W columns, P = C H W values."""
 
 import hashlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,12 +85,6 @@ def as_images(flat: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
     """Return flat images (N, P) as (N, H, W) if they have one channel, else as (N, C, H, W)."""
     channels, height, width = image_shape
     return flat.view(-1, height, width) if channels == 1 else flat.view(-1, channels, height, width)
-
-
-def kept_images(levels: np.ndarray) -> np.ndarray:
-    """Return images of a run's pictures.npz as (N, C, H, W); earlier versions kept square grey ones, as (N, P) or (N, H, W)."""
-    side = math.isqrt(levels[0].size)
-    return levels if levels.ndim == 4 else levels.reshape(-1, 1, side, side)
 
 
 def frozen_noise(split: Split) -> Tensor:

@@ -5,7 +5,8 @@ stores keep. `verify` reads records and names what is not as it was kept; `repla
 to a store or takes a lock, and nothing here decides what is run or what a result means. verify.py must not import torch.
 """
 
+from harness.evidence.facts import raw_files
 from harness.evidence.manifest import Beginning, History, Place, Witness, of_report
 from harness.evidence.schema import FILE, MADE_OF, TAG, sha256_of
 
-__all__ = ["FILE", "MADE_OF", "TAG", "Beginning", "History", "Place", "Witness", "of_report", "sha256_of"]
+__all__ = ["FILE", "MADE_OF", "TAG", "Beginning", "History", "Place", "Witness", "of_report", "raw_files", "sha256_of"]

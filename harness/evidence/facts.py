@@ -119,7 +119,7 @@ def raw_files(name: str) -> dict[str, Path]:
     if known is None:
         return {}
     if folder := known.fixed.get("folder"):
-        from harness.data.published import DIGESTS, folder_of  # with torch
+        from harness.data.published import DIGESTS, folder_of
 
         found = [folder_of(folder) / file for file in sorted(DIGESTS[folder])]
         return {file.relative_to(paths.data()).as_posix(): file for file in found if file.exists()}

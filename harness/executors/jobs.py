@@ -3,10 +3,12 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.spec import Result, TrialSpec
-from harness.training.step import Execution
+
+if TYPE_CHECKING:
+    from harness.training.step import Execution  # with torch, which a driver that finds nothing to train does without
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Job:
 
     specs: tuple[TrialSpec, ...]
     start: int = 0
-    execution: Execution = "eager"
+    execution: "Execution" = "eager"
     part: Literal["all", "train", "evaluate"] = "all"
     draw_all_figures: frozenset[str] = frozenset()
     waits_for_pruning: bool = False

@@ -14,9 +14,9 @@ from harness import devices, provenance
 from harness.errors import MachineError
 from harness.executors.interrupts import INTERRUPTS, Stop
 from harness.executors.jobs import Epoch, Event, Failed, Job, OutputDirs, Trained, ends_trial
+from harness.executors.spares import Spares
 from harness.executors.training import DeviceLostError, train
 from harness.training.checkpoints import Checkpoints
-from harness.training.children import end_with_parent, environment, no_interrupts
 
 GIVEN_UP = 2  # failures of a GPU in a row
 END_S = 5.0  # for a worker that has said its last word
@@ -71,7 +71,7 @@ class Processes:
     Attributes:
         dirs: the folders to write to.
         code: the digest of the driver's code; by default this process's.
-        context: the way in which processes are started.
+        spares: processes that were started before, which become workers first; whoever has started them closes what is left.
         workers: the workers.
         evaluators: the processes that evaluate, which are started when a job is submitted.
         most_evaluators: the largest number of them.
@@ -79,10 +79,16 @@ class Processes:
     """
 
     def __init__(
-        self, devices: Sequence[str], dirs: OutputDirs, code: str | None = None, *, most_evaluators: int | None = None
+        self,
+        devices: Sequence[str],
+        dirs: OutputDirs,
+        code: str | None = None,
+        *,
+        most_evaluators: int | None = None,
+        spares: Spares | None = None,
     ) -> None:
         self.dirs, self.code = dirs, code or provenance.code()
-        self.context = mp.get_context("spawn")
+        self.spares = spares or Spares()
         self.most_evaluators = _room_beside(devices) if most_evaluators is None else most_evaluators
         self.evaluators: list[_Worker] = []
         self.trained: deque[Job] = deque()
@@ -90,15 +96,10 @@ class Processes:
 
     def _start(self, device: str) -> _Worker:
         """Start a worker process on this device."""
-        driver_end, worker_end = self.context.Pipe()
-        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        if not devices.is_gpu(device):  # whose compiler makes tens of kernels at a time while nothing else can be done
-            threads["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-        with environment(**threads), no_interrupts():
-            process = self.context.Process(target=_work, args=(worker_end, device, self.dirs, self.code), daemon=True)
-            process.start()
-        worker_end.close()
-        return _Worker(device, process, driver_end)
+        spare = self.spares.take()
+        with suppress(OSError):  # `events` replaces a dead worker
+            spare.pipe.send((device, self.dirs, self.code))
+        return _Worker(device, spare.process, spare.pipe)
 
     def free(self) -> int:
         """Return the number of workers without a job."""
@@ -233,10 +234,11 @@ def _exit(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _work(pipe: Connection, device: str, dirs: OutputDirs, code: str) -> None:
+def work(pipe: Connection, device: str, dirs: OutputDirs, code: str) -> None:
     """Run a worker: take jobs and send their events until the process is asked to end or the driver is gone."""
     INTERRUPTS.listen()
-    end_with_parent()
+    if not devices.is_gpu(device):  # whose compiler makes tens of kernels at a time while nothing else can be done
+        os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # read when the compiler is imported, with the first program
     devices.one_thread()
     checkpoints = Checkpoints(dirs.checkpoints)
     try:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from harness import paths
 from harness.data import Data, Split
-from harness.figures.canvas import new_figure, show_images, tile
+from harness.figures.axes import new_figure, show_images, tile
 
 COLUMNS = 16
 ROWS = {"train": 6, "validation": 2, "test": 2}

@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from harness import references
-from harness.figures.canvas import Subject, new_figure
+from harness.figures.axes import new_figure
+from harness.figures.canvas import Subject
 from harness.scores import SCORES
 from harness.scores.rows import EXACT_LOG_PX
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from harness.figures.canvas import Subject, axes_to_show, decode, examples, scatter, scatter_points, show_images, tile
+from harness.figures.axes import scatter, show_images, tile
+from harness.figures.canvas import Subject, axes_to_show, decode, examples, scatter_points
 from harness.figures.curves import bounds, curves, dead_units_by_layer
 from harness.figures.encodings import aggregate_posterior, kl_per_dimension, latents
 from harness.figures.images import manifold, manifold_quantiles, reconstructions, samples

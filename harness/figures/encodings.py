@@ -6,7 +6,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from harness.figures.canvas import Subject, axes_to_show, new_figure, scatter, scatter_points
+from harness.figures.axes import new_figure, scatter
+from harness.figures.canvas import Subject, axes_to_show, scatter_points
 from harness.metrics.latents import ACTIVE_VARIANCE
 from harness.scores.rows import MARGINAL_KL
 

@@ -3,7 +3,8 @@
 import torch
 from matplotlib.figure import Figure
 
-from harness.figures.canvas import GREY, Subject, decode, examples, new_figure, show_images, tile
+from harness.figures.axes import GREY, new_figure, show_images, tile
+from harness.figures.canvas import Subject, decode, examples
 
 GRID = 16  # images along a manifold's side
 EXTENT = 2.0

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Patch
 
-from harness.figures.canvas import Subject, examples, new_figure, show_images, tile
+from harness.figures.axes import new_figure, show_images, tile
+from harness.figures.canvas import Subject, examples
 from harness.metrics import model_inputs, native
 from harness.metrics.bounds import View
 from harness.models.vae import VAE

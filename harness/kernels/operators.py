@@ -5,7 +5,6 @@ Torch's dispatcher calls native/operators.cpp directly; Python only defines what
 
 import ctypes
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -37,19 +36,16 @@ def available() -> bool:
     native = library.load()
     if native is None:
         return False
+    functions = ctypes.CDLL(torch._C.__file__)  # torch's own module, through which its libraries are found wherever they lie
+    try:
+        addresses = [ctypes.cast(getattr(functions, name), ctypes.c_void_p) for name in _FUNCTIONS]
+        table = _Torch(*addresses, *(getattr(functions, name)() for name in _NUMBERS))
+    except AttributeError:  # a build of torch that does not show its stable interface
+        return False
     _definitions()
-    own = _torch()
-    addresses = [ctypes.cast(getattr(own, name), ctypes.c_void_p) for name in _FUNCTIONS]
-    table = _Torch(*addresses, *(getattr(own, name)() for name in _NUMBERS))
     register = ctypes.CDLL(str(native.path)).harness_register
     register.argtypes, register.restype = (ctypes.POINTER(_Torch),), ctypes.c_int32
     return bool(register(table) == 0)
-
-
-def _torch() -> ctypes.CDLL:
-    """Return torch's own library for the CPU, which is in this process already."""
-    (file,) = (Path(torch.__file__).parent / "lib").glob("*torch_cpu.[sd]*")  # .so, .dylib or .dll
-    return ctypes.CDLL(str(file))
 
 
 @cache

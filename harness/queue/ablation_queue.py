@@ -38,6 +38,10 @@ class AblationQueue:
         self.epochs = max(c.spec.epochs for c in cells)
         self.finished: set[str] | None = None
 
+    def arrange(self, place: Callable[[Cell], tuple[str, ...]]) -> None:
+        """Queue cells in the order of their places from now on, so that those of one program come one after another."""
+        self.cells = {c.spec.id: c for c in sorted(self.cells.values(), key=place)}
+
     @property
     def trials(self) -> int:
         """The number of results when the study is complete."""

@@ -3,7 +3,6 @@
 import warnings
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 FEWEST = 10  # complete trials; with fewer, any parameter may seem to matter
@@ -21,6 +20,8 @@ def importances(study: optuna.Study) -> dict[str, float]:
     complete = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     if complete < FEWEST:
         return {}
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # with scikit-learn, half a second
+
     evaluator = PedAnovaImportanceEvaluator(target_quantile=max(SHARE, TOP / complete))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about parameters that hardly any trial has: their share comes out small

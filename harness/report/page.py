@@ -12,19 +12,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 
 from harness import evidence, paths, provenance
 from harness.evidence import MADE_OF
-from harness.report.ablation import figures, tables
+from harness.report.ablation import tables
 from harness.report.ablation.results import AblationResults
-from harness.report.search import figures as search_figures
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 from harness.scores import COST, NATIVE, OWN_PMF, TRUST, compared, in_groups
 from harness.stats import RULE
 from harness.study import Cell, Study
 from harness.tracking import Tracker
+
+FIGURES = ("scores", "rate_distortion", "gallery")  # of the arms; those of a report that is current are not drawn again
 
 
 def folder(name: str, budget: str) -> Path:
@@ -50,11 +50,14 @@ def publish(
         question: that the study asks.
     """
     folder_path = folder(results.name, results.budget)
+    drawn = _drawn(folder_path, tracker) if is_current(results, tracker, search_results, question) else {}
     shutil.rmtree(folder_path, ignore_errors=True)
     folder_path.mkdir(parents=True)
+    for name, content in drawn.items():
+        (folder_path / name).write_bytes(content)
     with stoppable():
         if results.arms or search_results:
-            _write(results, folder_path, search_results, question)
+            _write(results, folder_path, search_results, question, tracker)
     tags = {f"verdict.{i}": judgement.line for i, judgement in enumerate(results.judgements, 1)} if results.arms else {}
     tags[MADE_OF] = made_of(results, search_results, question)
     records, winner = list(results.records.values()), results.winner
@@ -75,6 +78,16 @@ def publish(
             tags["winner.cell"] = winner.spec.id
             tags["winner.model"] = _keep(winner, tracker, results.records[winner.spec.id].run)
     tracker.finish_study(folder_path, tags, text)
+
+
+def _drawn(folder_path: Path, tracker: Tracker) -> dict[str, bytes]:
+    """Return the figures of the arms in a report's folder by file name; none unless all are as the report's manifest has them."""
+    manifest = folder_path / evidence.FILE
+    files = [folder_path / f"{name}.png" for name in FIGURES]
+    if not all(file.exists() for file in (manifest, *files)) or evidence.sha256_of(manifest) != tracker.study_tag(evidence.TAG):
+        return {}
+    known = json.loads(manifest.read_text(encoding="utf-8"))["report"]["files"]
+    return {f.name: f.read_bytes() for f in files} if all(evidence.sha256_of(f) == known.get(f.name) for f in files) else {}
 
 
 def made_of(results: AblationResults, search_results: SearchResults | None, question: str) -> str:
@@ -112,9 +125,14 @@ def _keep(winner: Cell, tracker: Tracker, run: str) -> str:
         return tracker.log_model(Path(programs), example, winner.spec.latent)
 
 
-def _write(results: AblationResults, folder_path: Path, search_results: SearchResults | None, question: str) -> None:
-    """Write all files of the report into a folder."""
-    arm_values = _write_arms(results, folder_path) if results.arms else {}
+def _write(
+    results: AblationResults, folder_path: Path, search_results: SearchResults | None, question: str, tracker: Tracker
+) -> None:
+    """Write all files of the report into a folder. The pictures of trials come from the tracker."""
+    # This and, below, matplotlib take a second to import, and most commands write no report.
+    from jinja2 import Environment, PackageLoader
+
+    arm_values = _write_arms(results, folder_path, tracker) if results.arms else {}
     page = Environment(loader=PackageLoader("harness.report", "."), autoescape=True).get_template("page.html")
     versions = f"torch {results.origins('version.torch')}, Python {results.origins('version.python')}"
     html = page.render(
@@ -138,7 +156,7 @@ def _write(results: AblationResults, folder_path: Path, search_results: SearchRe
     (folder_path / "report.html").write_text(html, encoding="utf-8")
 
 
-def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
+def _write_arms(results: AblationResults, folder_path: Path, tracker: Tracker) -> dict[str, Any]:
     """Write the files of the judged arms and return what the page shows of them, by variable of the template."""
     comparing, own = tables.comparing(results), results.present(in_groups(results.scores, OWN_PMF))
     headings, score_rows = tables.table_of(results, [score for scores in comparing.values() for score in scores])
@@ -146,10 +164,8 @@ def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
     pd.DataFrame(score_rows, columns=headings).to_csv(folder_path / "arms.csv", index=False)
     rows = {"plan": results.plan.head, "faults": results.plan.faults, "verdicts": [j.row for j in results.judgements]}
     (folder_path / "verdicts.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    plotted = [score for score in tables.varying(results, tables.telling(results)) if score.better]
-    figures.scores(results.table, results.arms, plotted, folder_path / "scores.png")
-    figures.rate_distortion(results.table, results.arms, folder_path / "rate_distortion.png")
-    figures.gallery(results.pictures, folder_path / "gallery.png")
+    if not all((folder_path / f"{name}.png").exists() for name in FIGURES):
+        _draw_arms(results, folder_path, tracker)
     return {
         "diverged": tables.divergences(results),
         "tables": [(title, tables.table_of(results, scores)) for title, scores in comparing.items()],
@@ -166,12 +182,25 @@ def _write_arms(results: AblationResults, folder_path: Path) -> dict[str, Any]:
         "native": tables.native_rows(results),
         "cost": tables.cost_rows(results),
         "cost_headings": ["arm", *(score.heading for score in in_groups(results.scores, COST))],
-        "images": {p: _base64(folder_path / f"{p}.png") for p in ("scores", "rate_distortion", "gallery")},
+        "images": {name: _base64(folder_path / f"{name}.png") for name in FIGURES},
     }
+
+
+def _draw_arms(results: AblationResults, folder_path: Path, tracker: Tracker) -> None:
+    """Draw the figures of the judged arms into a folder."""
+    from harness.report.ablation import figures
+
+    plotted = [score for score in tables.varying(results, tables.telling(results)) if score.better]
+    figures.scores(results.table, results.arms, plotted, folder_path / "scores.png")
+    figures.rate_distortion(results.table, results.arms, folder_path / "rate_distortion.png")
+    pictures = {arm: tracker.file(run, "pictures.npz") for arm, run in results.pictured.items()}
+    figures.gallery(pictures, folder_path / "gallery.png")
 
 
 def _write_search(results: AblationResults, search_results: SearchResults, folder_path: Path) -> dict[str, Any]:
     """Write the files of the search and return what the page shows of it, by attribute of the template's `search`."""
+    from harness.report.search import figures as search_figures
+
     search_tables.table(search_results).to_csv(folder_path / "search.csv", index=False)
     title, trials = search_tables.top(search_results)
     names = list(search_results.parameters)

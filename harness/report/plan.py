@@ -78,9 +78,7 @@ def _spreads(loaded: LoadedStudy, budget: str) -> AblationResults | None:
     """Return the results on record of a study; None if there are none."""
     study = judged_on_record(loaded, budget)
     records, _ = on_record(loaded.name, budget)
-    results = AblationResults(
-        name=loaded.name, budget=budget, study=study, cells=study.cells(budget), records=records, failures={}, pictures={}
-    )
+    results = AblationResults(name=loaded.name, budget=budget, study=study, cells=study.cells(budget), records=records, failures={})
     return results if results.arms else None
 
 

@@ -3,28 +3,32 @@
 import os
 import shutil
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from harness import data, devices, paths, report, resources
+from harness import paths, report, resources
 from harness.errors import MachineError, UserError
 from harness.evidence import Witness
-from harness.metrics import histogram
-from harness.metrics.features import feature_net
+from harness.executors import Spares
 from harness.queue import completed_runs, database, driver_lock
+from harness.runner import preparation
+from harness.runner.preparation import Briefing
 from harness.runner.progress import clock
-from harness.runner.session import Session, run, winners
+from harness.runner.session import Session, Setting, run, winners
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
-from harness.spec import unmet
 from harness.study import Ablation, LoadedStudy, load
-from harness.study.scores import check_data, left_out
-from harness.testing import check_trials
 from harness.tracking import MlflowTracker, store_uri
 
-FREE_BYTES_PER_TRIAL = 3 * devices.MEBI
+if TYPE_CHECKING:
+    import torch
+
+MEBI = 2**20
+FREE_BYTES_PER_TRIAL = 3 * MEBI
 
 
 def run_study(
@@ -58,44 +62,84 @@ def run_study(
     resources.check(device, executor, workers, per_gpu)
     if storage:
         database(storage)  # raises an error for a wrong URI before anything is written
-    torch_device = devices.named(device)
-    local, count = executor in resources.ON_THIS_MACHINE, 1 if executor == "local" and workers is None else workers
-    worker_devices = devices.worker_devices(device, count, local, per_gpu)
+    place = partial(_place, device, workers, per_gpu, executor)
+    if not _surely_here(device, workers, per_gpu):
+        place()  # raises an error before anything is written
     _check_disk(study.runs(budget))
-    console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False, markup=False)
-    stops, started = Stops(), time.monotonic()
-    say = partial(console.print, highlight=False, markup=False)  # names of files may look like markup
-    with stops.listening():
-        try:
-            with stops.allowed():
-                dataset = data.load_dataset(study.base.dataset, say, study.base.dataset_args)
-                check_data(study, budget, dataset.counts)
-                for line in (*left_out(study.scores, dataset.counts), *histogram.notes(dataset)):
-                    say(line)
-                check_trials(study.trials(budget), dataset, say=say)
-                net = None if unmet(("features",), dataset.counts) else feature_net(dataset, say=say)
-            origin = {"device": devices.describe(torch_device), "dataset.digest": dataset.digest}
-            if net is not None:
-                origin["features.sha256"] = net.digest
-                console.print(f"samples are scored on features of {net.in_words}", highlight=False)
-            with _driver_lock(name, budget, storage):
-                session = Session(
-                    store=_store(loaded, budget, storage),
-                    console=console,
-                    data=dataset,
-                    device=torch_device,
-                    workers=worker_devices,
-                    per_gpu=per_gpu,
-                    executor=executor,
-                    origin=origin,
-                    stops=stops,
-                    witness=Witness.of(loaded, budget, dataset, net.name if net else "", executor),
-                )
-                failures = _train_and_report(loaded, session, started)
-        except Stopped as stopped:
-            console.print(f"stopped after {clock(time.monotonic() - started)}; the same command goes on where it left off")
-            return stopped.code
+    done = preparation.finished(loaded, budget, storage)
+    with closing(Spares()) as spares:
+        if not done.exists() and executor == "processes" and resources.only_cpu(device):
+            spares.start(min(workers or resources.cores(), study.runs(budget)))
+        console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False, markup=False)
+        stops, started = Stops(), time.monotonic()
+        with stops.listening():
+            try:
+                with stops.allowed():
+                    briefing, gather = _prepared(loaded, budget, console, place, executor)
+                origin = {"dataset.digest": briefing.digest} | ({"features.sha256": briefing.features} if briefing.features else {})
+                with _driver_lock(name, budget, storage):
+                    session = Session(
+                        store=_store(loaded, budget, storage),
+                        console=console,
+                        gather=gather,
+                        per_gpu=per_gpu,
+                        executor=executor,
+                        origin=origin,
+                        stops=stops,
+                        spares=spares,
+                    )
+                    failures = _train_and_report(loaded, session, started)
+                    done.parent.mkdir(parents=True, exist_ok=True)
+                    done.touch()
+            except Stopped as stopped:
+                console.print(f"stopped after {clock(time.monotonic() - started)}; the same command goes on where it left off")
+                return stopped.code
     return stops.code or failures
+
+
+def _place(device: str, workers: int | None, per_gpu: int, executor: str) -> tuple["torch.device", list[str]]:
+    """Return the kind of device that trials train on, and the device of each that may train at a time.
+
+    Raises:
+        HarnessError: there is no such device, or not as many as are asked for.
+    """
+    from harness import devices  # with torch
+
+    local, count = executor in resources.ON_THIS_MACHINE, 1 if executor == "local" and workers is None else workers
+    return devices.named(device), devices.worker_devices(device, count, local, per_gpu)
+
+
+def _surely_here(device: str, workers: int | None, per_gpu: int) -> bool:
+    """Return whether devices that were named so are there on every machine, as far as `resources.check` has seen."""
+    return device == "cpu" or (device == "auto" and workers is None and per_gpu == 1)
+
+
+def _prepared(
+    loaded: LoadedStudy,
+    budget: str,
+    console: Console,
+    place: Callable[[], tuple["torch.device", list[str]]],
+    executor: str,
+) -> tuple[Briefing, Callable[[], Setting]]:
+    """Say what is known of a study's data, and return it with a function that returns what its trials train on, and where."""
+    say = partial(console.print, highlight=False, markup=False)  # names of files may look like markup
+    briefing, dataset = preparation.noted(loaded, budget), None
+    if briefing is None:
+        briefing, dataset = preparation.gather(loaded, budget, say)
+    else:
+        for line in briefing.lines:
+            say(line)
+    network = briefing.network
+
+    def gather() -> Setting:
+        """Load what has not been loaded yet."""
+        from harness import data
+
+        base, (device, workers) = loaded.study.base, place()
+        images = dataset or data.load_dataset(base.dataset, lambda line: None, base.dataset_args)
+        return Setting(data=images, device=device, workers=workers, witness=Witness.of(loaded, budget, images, network, executor))
+
+    return briefing, gather
 
 
 def _train_and_report(loaded: LoadedStudy, session: Session, started: float) -> int:
@@ -209,5 +253,5 @@ def _check_disk(trials: int) -> None:
         raise MachineError(f"cannot write into {paths.mlruns()}")
     free = shutil.disk_usage(paths.mlruns()).free
     if free < trials * FREE_BYTES_PER_TRIAL:
-        need = trials * FREE_BYTES_PER_TRIAL // devices.MEBI
-        raise MachineError(f"{paths.mlruns()} has {free // devices.MEBI} MiB free, {trials} trials need about {need} MiB")
+        need = trials * FREE_BYTES_PER_TRIAL // MEBI
+        raise MachineError(f"{paths.mlruns()} has {free // MEBI} MiB free, {trials} trials need about {need} MiB")

@@ -14,6 +14,7 @@ from harness.executors import Epoch, Event, Executor, Failed, Finished, Job, Not
 from harness.queue import Assignment, Outcome, TrialQueue
 from harness.queue.store import GRACE_S
 from harness.runner.progress import Display, clock
+from harness.runner.reconciling import reconcile
 from harness.runner.signals import Stopped, Stops
 from harness.scores.rows import TRAIN_S
 from harness.spec import Result
@@ -97,22 +98,7 @@ class Driver:
         A second call finds nothing to do.
         """
         self.reconciled_at = time.monotonic()
-        finished = self.tracker.finished_runs(self.store_name)
-        repairs = self.queue.reconcile(self.tracker.look, finished)
-        duplicates = finished - self.queue.runs()
-        for run in duplicates:
-            self.tracker.fail(run, "not counted: its trial went on in another run", killed=True)
-        alive = {r.assignment.run for r in self.running.values()} | (self.queue.live_runs() if self.queue.store.shared else set())
-        closed = self.tracker.close_orphans(self.store_name, alive, GRACE_S if self.queue.store.shared else 0)
-        messages = []
-        if repairs.adopted:
-            messages.append(f"took over {_trials(repairs.adopted)} that had finished just before the last stop")
-        cut_off = max(repairs.lost, closed)
-        if cut_off:
-            messages.append(f"{_trials(cut_off)} of an earlier start {'were' if cut_off > 1 else 'was'} cut off: run again")
-        if duplicates:
-            messages.append(f"{len(duplicates)} finished twice: counted once")
-        return messages
+        return reconcile(self.queue, self.tracker, [r.assignment.run for r in self.running.values()])
 
     def run(self) -> None:
         """Train what is missing.
@@ -293,8 +279,3 @@ class Driver:
     def _end(self, spec: str) -> None:
         """Forget a trial that has ended, and its checkpoint."""
         self.checkpoints.discard(self.running.pop(spec).assignment.cell.spec)
-
-
-def _trials(count: int) -> str:
-    """Return a number of trials in words."""
-    return f"{count} trial{'s' * (count != 1)}"

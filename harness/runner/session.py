@@ -4,27 +4,48 @@ import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 
 from harness import executors, paths
-from harness.data import Data
 from harness.evidence import Witness
-from harness.executors import OutputDirs
+from harness.executors import OutputDirs, Spares
 from harness.plans import PLAN_TAG
 from harness.queue import SearchTrial, TrialQueue, completed_runs
 from harness.report import AblationResults, SearchResults
-from harness.runner.driver import Driver
+from harness.runner.reconciling import reconcile
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
 from harness.scores.rows import SQUARED_ERROR
 from harness.spec import TrialSpec
 from harness.study import Ablation, Cell, Search, Study
 from harness.study.search import MOST_REFITS
-from harness.training import planner
-from harness.training.checkpoints import Checkpoints
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.data import Data
+    from harness.training.planner import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What trials train on, and where: gathering it takes seconds, which a start that finds nothing to train does without.
+
+    Attributes:
+        data: what its trials train on.
+        device: the kind of device they train on.
+        workers: the device of every training that may run at a time.
+        witness: of the trials, which writes their manifests.
+    """
+
+    data: "Data"
+    device: "torch.device"
+    workers: Sequence[str]
+    witness: Witness = field(default_factory=Witness)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,33 +55,37 @@ class Session:
     Attributes:
         store: its runs and trials.
         console: where progress is shown.
-        data: what its trials train on.
-        device: the kind of device they train on.
-        workers: the device of every training that may run at a time.
-        per_gpu: how many of these trainings may share a GPU.
+        gather: returns what trials train on, and where; called once, when something is to be trained.
+        per_gpu: how many trainings may share a GPU.
         executor: by name.
         origin: tags of every run.
         stops: the request to stop this process, and where it takes effect.
-        witness: of the trials, which writes their manifests.
+        spares: the processes that were started to become workers.
     """
 
     store: StudyStore
     console: Console
-    data: Data
-    device: torch.device
-    workers: Sequence[str]
+    gather: Callable[[], Setting]
     per_gpu: int = 1
     executor: str
     origin: Mapping[str, str]
     stops: Stops = field(default_factory=Stops)
-    witness: Witness = field(default_factory=Witness)
+    spares: Spares = field(default_factory=Spares)
 
-    def plan(self, specs: Sequence[TrialSpec], *, alone: bool = False) -> planner.Plan:
+    @cached_property
+    def setting(self) -> Setting:
+        """What trials train on, and where."""
+        return self.gather()
+
+    def plan(self, specs: Sequence[TrialSpec], *, alone: bool = False) -> "Plan":
         """Return how these trials become programs; if `alone`, one each, because their time is judged."""
-        probing = self.stops.allowed() if self.device.type != "cpu" else nullcontext()  # it may take a minute
+        from harness.training import planner  # with torch
+
+        at = self.setting
+        probing = self.stops.allowed() if at.device.type != "cpu" else nullcontext()  # it may take a minute
         try:
             with probing:
-                return planner.plan(specs, self.data, self.device, len(self.workers), per_gpu=self.per_gpu, alone=alone)
+                return planner.plan(specs, at.data, at.device, len(at.workers), per_gpu=self.per_gpu, alone=alone)
         except Stopped:
             self.store.tracker.stop_study()
             raise
@@ -74,41 +99,45 @@ class Session:
     def train(
         self,
         queue: TrialQueue,
-        plan: planner.Plan,
+        make_plan: Callable[[], "Plan"],
         headline: str,
         draw_all_figures: Callable[[Sequence[Cell]], Collection[str]] = lambda cells: (),
         keep_plan: Callable[[], str] = lambda: "",
     ) -> bool:
         """Settle what dead drivers have left, then train what is missing. Return whether anything was trained.
 
-        `headline` is the score that a finished trial is announced with; `draw_all_figures` gives the ids of trials to draw all
-        figures of; `keep_plan` stores what is claimed of the trials before one is begun, and returns the digest.
+        `make_plan` returns how trials become programs, and is asked if any is missing; `headline` is the score that a finished
+        trial is announced with; `draw_all_figures` gives the ids of trials to draw all figures of; `keep_plan` stores what is
+        claimed of the trials before one is begun, and returns the digest.
         """
-        trials = queue.store
+        for line in reconcile(queue, self.store.tracker):
+            self.console.print(line, highlight=False)
+        digest = keep_plan()
+        if not queue.missing:
+            return False
+        from harness import devices
+        from harness.runner.driver import Driver  # with torch, as what follows
+        from harness.training.checkpoints import Checkpoints
+
+        at, plan, trials = self.setting, make_plan(), queue.store
         owner = sha256(trials.driver_id.encode()).hexdigest()[:8] if trials.shared else "own"
         scratch = paths.mlruns() / "scratch" / f"{trials.name}.{owner}"
-        dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints" / self.device.type)
+        dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints" / at.device.type)
+        origin = {"device": devices.describe(at.device), **self.origin} | ({PLAN_TAG: digest} if digest else {})
         driver = Driver(
             queue=queue,
             tracker=self.store.tracker,
-            start_executor=lambda: executors.make(self.executor, self.workers, dirs),
+            start_executor=lambda: executors.make(self.executor, at.workers, dirs, self.spares),
             plan=plan,
             console=self.console,
-            origin=self.origin,
+            origin=origin,
             checkpoints=Checkpoints(dirs.checkpoints),
             headline=headline,
             draw_all_figures=draw_all_figures,
             stops=self.stops,
-            witness=self.witness,
+            witness=at.witness,
         )
-        for line in driver.reconcile():
-            self.console.print(line, highlight=False)
-        digest = keep_plan()
-        if digest:
-            driver.origin = {**self.origin, PLAN_TAG: digest}
-        if not queue.missing:
-            return False
-        self.console.print(f"{queue.missing} trials to run on {self.origin['device']}: {plan.why}", highlight=False)
+        self.console.print(f"{queue.missing} trials to run on {origin['device']}: {plan.why}", highlight=False)
         shutil.rmtree(scratch, ignore_errors=True)
         self.store.tracker.reopen_study()
         queue.prepare()
@@ -136,7 +165,7 @@ def _run_search(session: Session, search: Search) -> tuple[SearchResults, bool]:
     plan = session.plan(likely(search, budget), alone=search.timed)
     with session.store.search_queue(search, search.batch_of(budget, plan.workers * plan.lanes)) as queue:
         session.say_other_images(completed_runs(queue.store))
-        trained = session.train(queue, plan, search.quality.key)
+        trained = session.train(queue, lambda: plan, search.quality.key)
         return SearchResults.of(search, budget, queue), trained
 
 
@@ -158,24 +187,25 @@ def _run_ablation(session: Session, study: Ablation, part: str) -> tuple[Ablatio
 def _run_look(session: Session, study: Ablation, part: str, seeds: int) -> tuple[AblationResults, bool]:
     """Train the missing cells of the first seeds. Return what is on record then, and whether anything was trained."""
     cells = study.cells(session.store.budget, seeds)
-    plan = session.plan([c.spec for c in cells])
     first_seeds = {cell.arm: cell.spec.id for cell in sorted(cells, key=lambda c: -c.seed)}
-
-    def program_of(cell: Cell) -> tuple[str, str]:
-        return plan.group(cell.spec), cell.spec.cohort.id
 
     def draw_all_figures(candidates: Sequence[Cell]) -> list[str]:
         return [c.spec.id for c in candidates if c.spec.id in first_seeds.values()]
 
-    order = sorted(cells, key=program_of) if plan.lanes > 1 else cells
     data = {study.base.dataset: session.origin["dataset.digest"]}
-    with session.store.ablation_queue(study, order, part) as queue:
+    with session.store.ablation_queue(study, cells, part) as queue:
+
+        def make_plan() -> "Plan":
+            plan = session.plan([c.spec for c in cells])
+            if plan.lanes > 1:
+                queue.arrange(lambda cell: (plan.group(cell.spec), cell.spec.cohort.id))
+            return plan
 
         def keep_plan() -> str:
             return session.store.keep_plan(study, queue.store, data).head
 
         session.say_other_images(queue.done())
-        trained = session.train(queue, plan, SQUARED_ERROR.key, draw_all_figures, keep_plan)
+        trained = session.train(queue, make_plan, SQUARED_ERROR.key, draw_all_figures, keep_plan)
         return session.store.results(study, queue, seeds), trained
 
 

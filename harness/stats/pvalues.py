@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 FEWEST = 6  # seeds; with fewer, differences that jump between two values agree too often: docs/science.md
 RESERVE = 0.1  # the share of the level that is kept for looks nobody planned
@@ -40,7 +40,7 @@ def student(differences: ArrayLike) -> NDArray[np.float64]:
     d = np.asarray(differences, dtype=float)
     n, mean, same = d.shape[-1], d.mean(-1), flat(d)
     t = mean * n**0.5 / np.where(same, 1, d.std(-1, ddof=1))
-    return np.where(same, np.where(mean > 0, 0.5**n, 1.0), stats.t.sf(t, n - 1))
+    return np.where(same, np.where(mean > 0, 0.5**n, 1.0), special.stdtr(n - 1, -t))
 
 
 def capital(differences: ArrayLike) -> NDArray[np.float64]:

@@ -96,10 +96,10 @@ def test_the_gallery_of_a_study(arrays: dict[str, tuple[int, ...]], shape: tuple
     levels = {name: np.full(size, 255, np.uint8) for name, size in arrays.items()}
     np.savez(tmp_path / "pictures.npz", latents=np.zeros((5, 2), np.float32), **levels)
     drawn: list[np.ndarray] = []
-    show, figures.show_images = figures.show_images, lambda ax, sheet: drawn.append(sheet)
+    show, study_figures.show_images = study_figures.show_images, lambda ax, sheet: drawn.append(sheet)
     try:
         study_figures.gallery({"arm": tmp_path / "pictures.npz"}, tmp_path / "gallery.png")
     finally:
-        figures.show_images = show
+        study_figures.show_images = show
     assert drawn[0].shape == shape
     assert (tmp_path / "gallery.png").stat().st_size > 1_000

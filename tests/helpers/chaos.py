@@ -33,7 +33,7 @@ from rich.console import Console
 
 from harness import data, queue
 from harness.executors import Saving, local
-from harness.runner.session import Session
+from harness.runner.session import Session, Setting
 from harness.runner.study_store import StudyStore
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Pruner, Real, Search, SearchBudget, Whole
@@ -113,17 +113,15 @@ def drive(home: Path) -> None:
     session = Session(
         store=StudyStore("chaos", "default", tracker, ""),
         console=Console(file=io.StringIO()),
-        data=digits,
-        device=torch.device("cpu"),
-        workers=["cpu"],
+        gather=lambda: Setting(data=digits, device=torch.device("cpu"), workers=["cpu"]),
         executor="local",
         origin=origin,
     )
     cells = ABLATION.cells("default")
     with session.store.ablation_queue(ABLATION, cells, "") as queue:
-        session.train(queue, session.plan([c.spec for c in cells]), "validation/squared_error")
+        session.train(queue, lambda: session.plan([c.spec for c in cells]), "validation/squared_error")
     with session.store.search_queue(SEARCH, 3) as queue:
-        session.train(queue, session.plan([c.spec for c in cells]), "elbo/validation")
+        session.train(queue, lambda: session.plan([c.spec for c in cells]), "elbo/validation")
 
 
 def kill_until_done(home: Path, kills: int, longest_s: float, draw: random.Random, say: Callable[[str], None]) -> int:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,6 +72,26 @@ def test_others_are_left_to_torch(change: dict) -> None:
     layer = torch.nn.Conv2d(4, 4, 3, **change)
     graph = make_fx(layer, decomposition_table=matmul.Matmuls(True).table)(random(2, 4, 8, 8))
     assert any("aten.convolution" in str(node.target) for node in graph.graph.nodes)
+
+
+def test_tensors_in_another_order_are_refused() -> None:
+    x, weight = random(2, 8, 8, 4), random(3, 4, 3, 3)
+    with pytest.raises(RuntimeError, match="must be contiguous"):
+        torch.ops.harness.convolve(x.transpose(1, 2), weight, 8, 8, 3, 3, 1, 1, 1, 1)
+
+
+RESIDENT = Path("/proc/self/statm")
+
+
+@pytest.mark.skipif(not RESIDENT.exists(), reason="this system does not tell a process's memory that way")
+def test_arguments_and_results_are_let_go() -> None:
+    def pages(times: int) -> int:
+        for _ in range(times):  # 1 MiB of images and as much of outputs
+            torch.ops.harness.convolve(torch.zeros(64, 8, 8, 64), torch.zeros(64, 64, 1, 1), 8, 8, 1, 1, 1, 1, 0, 0)
+        return int(RESIDENT.read_text().split()[1])
+
+    before = pages(5)
+    assert (pages(200) - before) * os.sysconf("SC_PAGE_SIZE") < 50 * 2**20
 
 
 def others() -> list[str]:

@@ -38,9 +38,7 @@ def results_of(missing: set[tuple[str, int]]) -> AblationResults:
         if (c.arm, c.seed) not in missing
     }
     failures = {c.spec.id: "lost" for c in cells if c.spec.id not in records}
-    return AblationResults(
-        name="a_study", budget="default", study=study, cells=cells, records=records, failures=failures, pictures={}
-    )
+    return AblationResults(name="a_study", budget="default", study=study, cells=cells, records=records, failures=failures)
 
 
 def shown(results: AblationResults) -> str:

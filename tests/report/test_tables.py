@@ -38,7 +38,7 @@ def results_of(study: Ablation = STUDY, without: tuple[str, ...] = ()) -> Ablati
         if cell.arm == "bce":
             metrics = {k: v for k, v in metrics.items() if "grey_pmf" not in study.scores[k].needs}
         records[cell.spec.id] = Record("run", metrics, {})
-    return AblationResults(name="a_study", budget="default", study=study, cells=cells, records=records, failures={}, pictures={})
+    return AblationResults(name="a_study", budget="default", study=study, cells=cells, records=records, failures={})
 
 
 @pytest.mark.parametrize("width", [80, 200])

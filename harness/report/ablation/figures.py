@@ -6,13 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from harness import figures
-from harness.data import kept_images
-from harness.figures import new_figure
+from harness.figures.axes import kept_images, new_figure, scatter, show_images, tile
 from harness.scores import Score
 from harness.scores.rows import KL, SQUARED_ERROR
 
@@ -38,6 +35,8 @@ def scores(table: pd.DataFrame, arms: Sequence[str], shown: Sequence[Score], pat
 
 def _by_arm(ax: Axes, table: pd.DataFrame, arms: Sequence[str], metric: str) -> None:
     """Draw a row per arm: a dot per seed, and a bar across them at their mean."""
+    import seaborn as sns  # takes a second, which a report whose figures stand does without
+
     sns.stripplot(table, x=metric, y="arm", hue="arm", order=arms, hue_order=arms, ax=ax, size=5, jitter=0.15, legend=False)
     for i, arm in enumerate(arms):
         mean = table.loc[table["arm"] == arm, metric].mean()
@@ -62,6 +61,8 @@ def rate_distortion(table: pd.DataFrame, arms: Sequence[str], path: Path) -> Non
     ax = figure.subplots()
     labels: dict[str, str] = {}
     colours: dict[str, tuple[float, float, float]] = {}
+    import seaborn as sns  # as above
+
     palette = sns.color_palette("tab10" if len(families) <= 10 else "husl", len(families))
     for (family, family_arms), colour in zip(families.items(), palette, strict=True):
         trials, line = table[table["arm"].isin(family_arms)], mean.loc[family_arms]
@@ -144,11 +145,11 @@ def gallery(files: Mapping[str, Path], path: Path) -> None:
             draws = _images(arrays["samples"])
             latents, labels = arrays["latents"], arrays.get("labels")
         left, middle, right = (figure.add_subplot(grid[row, c]) for c in range(3))
-        figures.show_images(left, figures.tile(pair, len(pair) // 2))
+        show_images(left, tile(pair, len(pair) // 2))
         left.set_ylabel(arm.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=11)
-        figures.show_images(middle, figures.tile(draws, 4))
+        show_images(middle, tile(draws, 4))
         right.tick_params(labelsize=8)
-        figures.scatter(figure, right, latents, labels)
+        scatter(figure, right, latents, labels)
         if row == 0:
             left.set_title("test images and their reconstructions")
             middle.set_title("decoded prior draws")

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,7 +30,6 @@ class AblationResults:
         cells: the trials of the plan, as far as its looks have come.
         records: the finished runs by cell id, those of earlier plans too.
         failures: the reasons of trials that failed for good, by cell id.
-        pictures: the file pictures.npz of the first finished seed, by arm.
         plan: what was stated before the runs, and the looks at them.
         seeds_due: the number of seeds that its looks have come to; None for all.
     """
@@ -42,7 +40,6 @@ class AblationResults:
     cells: Sequence[Cell]
     records: Mapping[str, Record]
     failures: Mapping[str, str]
-    pictures: Mapping[str, Path]
     plan: PlanRecord = NO_PLAN
     seeds_due: int | None = None
 
@@ -73,10 +70,6 @@ class AblationResults:
         """
         cells = study.cells(budget, seeds)
         records = tracker.results(runs)
-        pictures: dict[str, Path] = {}
-        for cell in cells:
-            if cell.spec.id in records and cell.arm not in pictures:
-                pictures[cell.arm] = tracker.file(runs[cell.spec.id], "pictures.npz")
         return cls(
             name=name,
             budget=budget,
@@ -84,7 +77,6 @@ class AblationResults:
             cells=cells,
             records=records,
             failures=failures,
-            pictures=pictures,
             plan=plan,
             seeds_due=seeds,
         )
@@ -99,6 +91,29 @@ class AblationResults:
         ]
         return pd.DataFrame(rows)
 
+    @cached_property
+    def _metrics(self) -> Mapping[str, Mapping[int, Mapping[str, float]]]:
+        """The scores of every finished trial, by arm and seed."""
+        found: dict[str, dict[int, Mapping[str, float]]] = {}
+        for cell in self.cells:
+            if cell.spec.id in self.records:
+                found.setdefault(cell.arm, {})[cell.seed] = self.records[cell.spec.id].metrics
+        return found
+
+    @cached_property
+    def _keys(self) -> frozenset[str]:
+        """The keys of the scores that at least one finished trial has."""
+        return frozenset(key for seeds in self._metrics.values() for metrics in seeds.values() for key in metrics)
+
+    @property
+    def pictured(self) -> Mapping[str, str]:
+        """The run whose pictures stand for an arm, that of its first finished seed, by arm."""
+        found: dict[str, str] = {}
+        for cell in self.cells:
+            if cell.spec.id in self.records:
+                found.setdefault(cell.arm, self.records[cell.spec.id].run)
+        return found
+
     @property
     def scores(self) -> Scores:
         """The rows of all scores that the study may name, by key."""
@@ -107,18 +122,18 @@ class AblationResults:
     @property
     def arms(self) -> list[str]:
         """The arms with at least one result, in the study's order."""
-        return [a for a in self.study.arms if not self.table.empty and (self.table["arm"] == a).any()]
+        return [arm for arm in self.study.arms if arm in self._metrics]
 
     def by_seed(self, arm: str, metric: str, seeds: Sequence[int] | None = None) -> list[float]:
         """Return a score of an arm, seed by seed; of all its finished seeds, sorted, unless `seeds` says which."""
-        rows = self.table[self.table["arm"] == arm].set_index("seed")[metric]
-        values: list[float] = rows.loc[list(seeds) if seeds is not None else sorted(rows.index)].tolist()
-        return values
+        if metric not in self._keys:
+            raise KeyError(metric)
+        own = self._metrics.get(arm, {})
+        return [own[seed].get(metric, np.nan) for seed in (sorted(own) if seeds is None else seeds)]
 
     def seeds(self, arm: str) -> list[int]:
         """Return the seeds for which an arm has a result, sorted."""
-        found: list[int] = sorted(self.table.loc[self.table["arm"] == arm, "seed"].tolist())
-        return found
+        return sorted(self._metrics.get(arm, {}))
 
     def diverged(self, arm: str) -> dict[int, str]:
         """Return how the scores of an arm show that training diverged, in words, by seed; seeds of sound training are left out."""
@@ -142,7 +157,7 @@ class AblationResults:
 
     def has(self, arm: str, metric: str) -> bool:
         """Return whether every result of an arm has this score."""
-        return metric in self.table and bool(self.table.loc[self.table["arm"] == arm, metric].notna().all())
+        return metric in self._keys and not np.isnan(self.by_seed(arm, metric)).any()
 
     def present(self, rows: Sequence[Score]) -> list[Score]:
         """Return those scores that at least one result has."""

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from harness.figures import new_figure
+from harness.figures.axes import new_figure
 from harness.report.ablation import figures
 from harness.report.search import space_figures
 from harness.report.search.axes import (

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.tri import Triangulation
 
-from harness.figures import new_figure
+from harness.figures.axes import new_figure
 from harness.queue import SearchTrial
 from harness.report.search.axes import (
     BEST_FILL,

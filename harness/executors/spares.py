@@ -1,0 +1,87 @@
+"""Worker processes of this machine that were started before it is known what for. Torch is not imported here.
+
+A worker takes as long to import torch as a driver takes to import MLflow and to open its stores, so both should do so at a time.
+"""
+
+import gc
+import multiprocessing as mp
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+from harness.training.children import end_with_parent, environment, no_interrupts
+
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # of a worker, read while torch is imported
+
+
+@dataclass(frozen=True)
+class Spare:
+    """A process that waits to be told its work.
+
+    Attributes:
+        process: the process.
+        pipe: the driver's end of the pipe to it, on which it takes the arguments of `processes.work` first.
+    """
+
+    process: mp.process.BaseProcess
+    pipe: Connection
+
+    @classmethod
+    def start(cls) -> "Spare":
+        """Start a process."""
+        context = mp.get_context("spawn")
+        driver_end, worker_end = context.Pipe()
+        with environment(**THREADS), no_interrupts():
+            process = context.Process(target=_wait, args=(worker_end,), daemon=True)
+            process.start()
+        worker_end.close()
+        return cls(process, driver_end)
+
+
+@dataclass
+class Spares:
+    """The spare processes of a driver.
+
+    Attributes:
+        waiting: those that nobody has taken.
+    """
+
+    waiting: list[Spare] = field(default_factory=list)
+
+    def start(self, count: int) -> None:
+        """Start so many processes more."""
+        self.waiting += [Spare.start() for _ in range(count)]
+
+    def take(self) -> Spare:
+        """Return a process that waits, or start one."""
+        while self.waiting:
+            spare = self.waiting.pop(0)
+            if spare.process.is_alive():
+                return spare
+            spare.pipe.close()
+        return Spare.start()
+
+    def close(self) -> None:
+        """End those that nobody has taken; they hold nothing that could be lost."""
+        for spare in self.waiting:
+            spare.process.kill()
+            spare.pipe.close()
+        for spare in self.waiting:
+            spare.process.join()
+        self.waiting.clear()
+
+
+def _wait(pipe: Connection) -> None:
+    """Import what trains, then do the work that the driver sends; end if it sends none."""
+    end_with_parent()
+    gc.disable()  # a fifth of the time that imports take
+    from harness.executors import processes  # takes seconds, most of them torch's
+
+    gc.freeze()  # modules stay, so that no collection need look at them again
+    gc.enable()
+    work: Callable[..., None] = processes.work
+    try:
+        arguments = pipe.recv()
+    except (EOFError, OSError):  # the driver needs no worker
+        return
+    work(pipe, *arguments)

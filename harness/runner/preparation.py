@@ -1,0 +1,117 @@
+"""What a start says of a study's data and holds its trials against, and the note that spares later starts the same work.
+
+The data sets that come with the package are published files, whose images another start has found in order: while these files, the
+code and the trials are the same, what was said of them is said again from a note in mlruns/checked, without loading anything. Data
+of the user's own are loaded by every start, for a function may return other images today. Torch is imported by `gather` alone.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import catalog, paths, provenance
+from harness.evidence import raw_files
+from harness.spec import unmet
+from harness.study import LoadedStudy
+from harness.study.scores import check_data, left_out
+
+if TYPE_CHECKING:
+    from harness.data import Data
+
+PACKAGES = ("numpy", "scikit-learn", "torch")  # whose versions may change what is read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Briefing:
+    """What is known of a study's data before its trials train.
+
+    Attributes:
+        digest: of the data set.
+        features: the digest of its feature network; empty if the images are too few for one.
+        network: the name of that network; empty without one.
+        lines: what is said of the data, for people.
+    """
+
+    digest: str
+    features: str
+    network: str
+    lines: tuple[str, ...]
+
+
+def noted(loaded: LoadedStudy, budget: str) -> Briefing | None:
+    """Return what an earlier start has found of a study's data; None if it is not known to be so today."""
+    note = _note(loaded, budget)
+    if note is None or not note.exists():
+        return None
+    content = json.loads(note.read_text(encoding="utf-8"))
+    return Briefing(**content | {"lines": tuple(content["lines"])})
+
+
+def gather(loaded: LoadedStudy, budget: str, say: Callable[[str], None]) -> tuple[Briefing, "Data"]:
+    """Load a study's data, hold its trials against them, and keep a note of what was found.
+
+    Args:
+        loaded: the study.
+        budget: of the study, by name.
+        say: takes what is found, line by line, and messages about progress.
+
+    Raises:
+        HarnessError: the data cannot be loaded, or do not fit the trials, or something of the user's own breaks its contract.
+    """
+    from harness import data
+    from harness.metrics import histogram
+    from harness.metrics.features import feature_net
+    from harness.testing import check_trials
+
+    study, lines, before = loaded.study, list[str](), _note(loaded, budget)
+
+    def state(line: str) -> None:
+        lines.append(line)
+        say(line)
+
+    dataset = data.load_dataset(study.base.dataset, state, study.base.dataset_args)
+    fetched = _note(loaded, budget) != before
+    check_data(study, budget, dataset.counts)
+    for line in (*left_out(study.scores, dataset.counts), *histogram.notes(dataset)):
+        state(line)
+    check_trials(study.trials(budget), dataset, say=say)
+    net = None if unmet(("features",), dataset.counts) else feature_net(dataset, say=say)
+    if net is not None:
+        state(f"samples are scored on features of {net.in_words}")
+    briefing = Briefing(
+        digest=dataset.digest, features=net.digest if net else "", network=net.name if net else "", lines=tuple(lines)
+    )
+    note = _note(loaded, budget)
+    if note is not None and not fetched:  # lines about files that were fetched are not to be said again
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(asdict(briefing)), encoding="utf-8")
+    return briefing, dataset
+
+
+def _note(loaded: LoadedStudy, budget: str) -> Path | None:
+    """Return the file of the note on a study's data as they are now; None for data that every start loads."""
+    base = loaded.study.base
+    if catalog.entry("dataset", base.dataset) is None or catalog.takes_file("dataset", base.dataset):
+        return None
+    files = [*raw_files(base.dataset).values(), *(paths.data() / "features").glob("*.pt")]
+    content = {
+        "what": "data",
+        "files": [(str(file), (found := file.stat()).st_size, found.st_mtime_ns) for file in sorted(files)],
+        "trials": [spec.id for spec in loaded.study.trials(budget)],
+        "study": [loaded.name, budget, sorted(loaded.study.scores)],
+        "code": [provenance.code(), *(provenance.version(package) for package in PACKAGES)],
+    }
+    return checked(json.dumps(content))
+
+
+def finished(loaded: LoadedStudy, budget: str, storage: str) -> Path:
+    """Return the file whose presence says that a start has found nothing left to train, so that the next need not hurry."""
+    return checked(json.dumps(["finished", loaded.name, budget, storage, [spec.id for spec in loaded.study.trials(budget)]]))
+
+
+def checked(content: str) -> Path:
+    """Return the file of a note in mlruns/checked, which has this content as its name."""
+    return paths.mlruns() / "checked" / sha256(content.encode()).hexdigest()[:16]
