@@ -104,7 +104,7 @@ def chart(ladder: Ladder, path: Path) -> None:
             ax.barh([rows[0].name], [0], color=colour, label=label)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     ax.set_xlabel("times faster than the reference loop, per trial (higher is better)")
-    ax.set_title(f"{ladder.device}{f', {_threads(ladder)}' if ladder.by_threads else ''}, {ladder.versions}", fontsize=10)
+    ax.set_title(f"{ladder.device}{f', {_threads(ladder)}' if ladder.by_threads else ''}\n{ladder.versions}", fontsize=10)
     figure.savefig(path, dpi=110)
 
 
