@@ -3,6 +3,7 @@
 A worker takes as long to import torch as a driver takes to import MLflow and to open its stores, so both should do so at a time.
 """
 
+import gc
 import multiprocessing as mp
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -73,8 +74,11 @@ class Spares:
 def _wait(pipe: Connection) -> None:
     """Import what trains, then do the work that the driver sends; end if it sends none."""
     end_with_parent()
+    gc.disable()  # a fifth of the time that imports take
     from harness.executors import processes  # takes seconds, most of them torch's
 
+    gc.freeze()  # modules stay, so that no collection need look at them again
+    gc.enable()
     work: Callable[..., None] = processes.work
     try:
         arguments = pipe.recv()

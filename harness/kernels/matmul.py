@@ -15,9 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from harness.kernels import convolutions, library, operators
 
-# The sets of instructions with which a step of the library's products and convolutions was measured to be faster than one of
-# torch's with the same instructions: single products by 1.0 to 1.1 times, convolutions by 1.05 to 1.4, and what skips zeros by 2
-# to 3.5 (docs/log.md). That was on AMD's cores; Intel's were not measured.
+# The sets of instructions with which a step of our products and convolutions was measured to be faster than one of torch's
+# with the same instructions: single products by 1.0 to 1.1 times, convolutions by 1.05 to 1.4, and what skips zeros by 2 to 3.5
+# (docs/log.md). That was on AMD's cores; Intel's were not measured.
 FASTER = frozenset({"avx512", "avx2"})
 
 

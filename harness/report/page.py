@@ -24,6 +24,8 @@ from harness.stats import RULE
 from harness.study import Cell, Study
 from harness.tracking import Tracker
 
+FIGURES = ("scores", "rate_distortion", "gallery")  # of the arms; those of a report that is current are not drawn again
+
 
 def folder(name: str, budget: str) -> Path:
     """Return the folder of the report's newest copy on this machine; the other copy is in the study's parent run."""
@@ -48,8 +50,11 @@ def publish(
         question: that the study asks.
     """
     folder_path = folder(results.name, results.budget)
+    drawn = _drawn(folder_path, tracker) if is_current(results, tracker, search_results, question) else {}
     shutil.rmtree(folder_path, ignore_errors=True)
     folder_path.mkdir(parents=True)
+    for name, content in drawn.items():
+        (folder_path / name).write_bytes(content)
     with stoppable():
         if results.arms or search_results:
             _write(results, folder_path, search_results, question, tracker)
@@ -73,6 +78,16 @@ def publish(
             tags["winner.cell"] = winner.spec.id
             tags["winner.model"] = _keep(winner, tracker, results.records[winner.spec.id].run)
     tracker.finish_study(folder_path, tags, text)
+
+
+def _drawn(folder_path: Path, tracker: Tracker) -> dict[str, bytes]:
+    """Return the figures of the arms in a report's folder by file name; none unless all are as the report's manifest has them."""
+    manifest = folder_path / evidence.FILE
+    files = [folder_path / f"{name}.png" for name in FIGURES]
+    if not all(file.exists() for file in (manifest, *files)) or evidence.sha256_of(manifest) != tracker.study_tag(evidence.TAG):
+        return {}
+    known = json.loads(manifest.read_text(encoding="utf-8"))["report"]["files"]
+    return {f.name: f.read_bytes() for f in files} if all(evidence.sha256_of(f) == known.get(f.name) for f in files) else {}
 
 
 def made_of(results: AblationResults, search_results: SearchResults | None, question: str) -> str:
@@ -143,19 +158,14 @@ def _write(
 
 def _write_arms(results: AblationResults, folder_path: Path, tracker: Tracker) -> dict[str, Any]:
     """Write the files of the judged arms and return what the page shows of them, by variable of the template."""
-    from harness.report.ablation import figures
-
     comparing, own = tables.comparing(results), results.present(in_groups(results.scores, OWN_PMF))
     headings, score_rows = tables.table_of(results, [score for scores in comparing.values() for score in scores])
     results.table.to_csv(folder_path / "trials.csv", index=False)
     pd.DataFrame(score_rows, columns=headings).to_csv(folder_path / "arms.csv", index=False)
     rows = {"plan": results.plan.head, "faults": results.plan.faults, "verdicts": [j.row for j in results.judgements]}
     (folder_path / "verdicts.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    plotted = [score for score in tables.varying(results, tables.telling(results)) if score.better]
-    figures.scores(results.table, results.arms, plotted, folder_path / "scores.png")
-    figures.rate_distortion(results.table, results.arms, folder_path / "rate_distortion.png")
-    pictures = {arm: tracker.file(run, "pictures.npz") for arm, run in results.pictured.items()}
-    figures.gallery(pictures, folder_path / "gallery.png")
+    if not all((folder_path / f"{name}.png").exists() for name in FIGURES):
+        _draw_arms(results, folder_path, tracker)
     return {
         "diverged": tables.divergences(results),
         "tables": [(title, tables.table_of(results, scores)) for title, scores in comparing.items()],
@@ -172,8 +182,19 @@ def _write_arms(results: AblationResults, folder_path: Path, tracker: Tracker) -
         "native": tables.native_rows(results),
         "cost": tables.cost_rows(results),
         "cost_headings": ["arm", *(score.heading for score in in_groups(results.scores, COST))],
-        "images": {p: _base64(folder_path / f"{p}.png") for p in ("scores", "rate_distortion", "gallery")},
+        "images": {name: _base64(folder_path / f"{name}.png") for name in FIGURES},
     }
+
+
+def _draw_arms(results: AblationResults, folder_path: Path, tracker: Tracker) -> None:
+    """Draw the figures of the judged arms into a folder."""
+    from harness.report.ablation import figures
+
+    plotted = [score for score in tables.varying(results, tables.telling(results)) if score.better]
+    figures.scores(results.table, results.arms, plotted, folder_path / "scores.png")
+    figures.rate_distortion(results.table, results.arms, folder_path / "rate_distortion.png")
+    pictures = {arm: tracker.file(run, "pictures.npz") for arm, run in results.pictured.items()}
+    figures.gallery(pictures, folder_path / "gallery.png")
 
 
 def _write_search(results: AblationResults, search_results: SearchResults, folder_path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from harness.errors import MachineError
 from harness.kernels import library
 from harness.kernels.chain import Affine, Chain
 from harness.kernels.library import AdamStep, Library
-from harness.models.likelihoods import HeadKernel
+from harness.models.likelihoods import HeadKernel, Observation
 from harness.models.networks import MLP, Decoder, Encoder, LaneLinear
 from harness.models.objectives import elbo
 from harness.models.vae import VAE, Pass
@@ -102,7 +102,8 @@ class ManualStep:
         self.seen = likelihood.kernel
         self.settings = (c_double * 3)(*(self.kernel.settings if self.kernel else ()))
         self.batch = torch.empty(self.images, pixels)
-        self.encoder = Chain(kernels, [self._affine(*m) for m in maps[0]], self.batch, sparse=True, inwards=False)
+        sparse = self.seen is None or self.seen.observe != Observation.DEQUANTISED  # noise on every pixel leaves no zeros
+        self.encoder = Chain(kernels, [self._affine(*m) for m in maps[0]], self.batch, sparse=sparse, inwards=False)
         self.decoder = Chain(kernels, [self._affine(*m) for m in maps[1]], torch.empty(rows, latents), sparse=False, inwards=True)
         self.kl_weight = torch.empty(latents)
         self.shared_gradient = torch.zeros(max(1, likelihood.shared))

@@ -39,6 +39,7 @@ def published(home: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryTracker:
     """The tracker of a study whose report was written, with figures that were not drawn."""
     for name in ("scores", "rate_distortion", "gallery"):
         monkeypatch.setattr(figures, name, lambda *arguments: Path(arguments[-1]).write_bytes(b"picture"))
+    monkeypatch.setattr(MemoryTracker, "file", lambda self, run, name: Path(name))
     tracker = MemoryTracker()
     report.publish(RESULTS, tracker, question="Which?")
     return tracker
@@ -80,3 +81,25 @@ def test_a_page_that_is_gone_or_of_another_report_is_stale(published: MemoryTrac
     assert not is_current(RESULTS, published)
     page.unlink()
     assert not is_current(RESULTS, published)
+
+
+def test_figures_are_drawn_again_unless_the_report_is_current_and_they_are_as_they_were(
+    published: MemoryTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    for name in ("scores", "rate_distortion", "gallery"):
+        monkeypatch.setattr(
+            figures, name, lambda *arguments: (drawn.append(arguments[-1].name), Path(arguments[-1]).write_bytes(b"picture"))
+        )
+    folder = report.folder("a_study", "default")
+
+    def publish(results: report.AblationResults = RESULTS) -> int:
+        drawn.clear()
+        report.publish(results, published, question="Which?")
+        assert (folder / "gallery.png").read_bytes() == b"picture"
+        return len(drawn)
+
+    assert publish() == 0
+    (folder / "gallery.png").write_bytes(b"another")
+    assert publish() == 3
+    assert publish(CHANGES["a score"](RESULTS)) == 3

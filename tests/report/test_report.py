@@ -1,20 +1,24 @@
 """A study's report: complete, self-contained, and silent about what its results do not show."""
 
 import io
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from drivers import driver_of, queue_of
+from homes import home_at
 from memory_tracker import MemoryTracker
 from rich.console import Console
 
-from harness import report
+from harness import paths, report
+from harness.queue import AblationQueue
 from harness.report import page
 from harness.study import Ablation, Budget, Hypothesis, load_study
-from harness.tracking import Tracker, model_export
+from harness.tracking import model_export
 
 ORIGIN = {"dataset.digest": "digest", "device": "a CPU"}
 LOSSES = load_study("loss_ablation")
@@ -27,16 +31,29 @@ SMALL = replace(
 )
 
 
-def findings_of(study: Ablation, tracker: Tracker, scratch: Path) -> report.AblationResults:
-    queue = queue_of(study, "loss_ablation")
-    queue.prepare()
-    driver_of(queue, tracker, scratch).run()
+Trained = tuple[AblationQueue, MemoryTracker]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """The small study when it is done."""
+    folder = tmp_path_factory.mktemp("trained")
+    with home_at(folder) as patch:
+        patch.setenv("HARNESS_DATA", os.environ.get("HARNESS_DATA") or str(paths.PROJECT / "data"))
+        queue, tracker = queue_of(SMALL, "loss_ablation"), MemoryTracker()
+        queue.prepare()
+        driver_of(queue, tracker, folder).run()
+        yield queue, tracker
+
+
+def findings_of(study: Ablation, trained: Trained) -> report.AblationResults:
+    queue, tracker = trained
     return report.AblationResults.collect("loss_ablation", "default", study, queue.done(), queue.given_up(), tracker)
 
 
-def test_report_has_every_part_and_needs_nothing_else(tmp_path: Path) -> None:
-    tracker = MemoryTracker()
-    findings = findings_of(SMALL, tracker, tmp_path)
+def test_report_has_every_part_and_needs_nothing_else(trained: Trained) -> None:
+    _, tracker = trained
+    findings = findings_of(SMALL, trained)
     report.publish(findings, tracker)
     assert tracker.report == [
         "arms.csv",
@@ -68,10 +85,9 @@ def test_a_winner_that_cannot_be_exported_leaves_the_reason(tmp_path: Path, monk
     assert page._keep(SMALL.cells("default")[0], tracker, "a run") == "none: RuntimeError: cannot trace this"
 
 
-@pytest.mark.slow
-def test_two_seeds_are_told_apart_from_a_verdict(tmp_path: Path) -> None:
+def test_two_seeds_are_told_apart_from_a_verdict(trained: Trained) -> None:
     screen = io.StringIO()
-    report.show(findings_of(SMALL, MemoryTracker(), tmp_path), Console(file=screen, width=80))
+    report.show(findings_of(SMALL, trained), Console(file=screen, width=80))
     shown = screen.getvalue()
     assert "no verdict, 2 seeds cannot show it (6 could)" in " ".join(shown.split())
     table = [line for line in shown.splitlines() if "±" in line]
@@ -80,10 +96,10 @@ def test_two_seeds_are_told_apart_from_a_verdict(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_hypothesis_without_its_score_is_not_passed_over(tmp_path: Path) -> None:
+def test_a_hypothesis_without_its_score_is_not_passed_over(trained: Trained) -> None:
     deep = Hypothesis(better="bce", worse="mse", metric="test/common_bits_exact")  # a quick evaluation leaves it out
-    tracker = MemoryTracker()
-    findings = findings_of(replace(SMALL, hypotheses=(deep,)), tracker, tmp_path)
+    _, tracker = trained
+    findings = findings_of(replace(SMALL, hypotheses=(deep,)), trained)
     screen = io.StringIO()
     report.show(findings, Console(file=screen, width=80))
     assert "open  bce beats mse on common head, exact (bits/dim): no verdict" in screen.getvalue()
@@ -91,9 +107,8 @@ def test_a_hypothesis_without_its_score_is_not_passed_over(tmp_path: Path) -> No
     assert "no verdict, no seed has the score" in (report.folder("loss_ablation", "default") / "report.html").read_text()
 
 
-@pytest.mark.slow
-def test_the_winner_is_chosen_on_validation(tmp_path: Path) -> None:
-    findings = findings_of(SMALL, MemoryTracker(), tmp_path)
+def test_the_winner_is_chosen_on_validation(trained: Trained) -> None:
+    findings = findings_of(SMALL, trained)
     means = findings.table.groupby("arm")["validation/squared_error"].mean()
     assert findings.winner is not None
     assert findings.winner.arm == means.idxmin()

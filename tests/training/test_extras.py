@@ -117,10 +117,9 @@ def test_who_does_neither_has_no_part_in_it(digits: Data) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", [CREW[0], CREW[3]], ids=["clipped", "fused"])
-def test_compiled_is_the_same(spec: TrialSpec, digits: Data) -> None:
+def test_compiled_is_the_same(digits: Data) -> None:
     """Where the machine has a kernel for it, Adam is fused with the products of a lane that averages and does not clip."""
-    assert_same([spec], digits, "compiled")
+    assert_same([CREW[3]], digits, "compiled")
 
 
 # -------------------------------------------------------------------------------- the state

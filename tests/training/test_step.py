@@ -34,11 +34,9 @@ def test_the_graph_is_the_step_for_every_objective_and_optimizer(objective: str,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "change", [change for change in ALONE if change["likelihood"] not in ONE_OUTPUT] + [{"objective": "dreg"}], ids=str
-)
-def test_compiled_is_the_same(change: dict, digits: Data) -> None:
-    assert_same([SMALL.derive(**change)], digits, "compiled")
+def test_compiled_is_the_same(digits: Data) -> None:
+    """The back end is torch's; the graphs are held by the tests above, one by one."""
+    assert_same([SMALL.derive(likelihood="discretized_logistic", objective="dreg")], digits, "compiled")
 
 
 @pytest.mark.slow
