@@ -20,6 +20,8 @@ from harness.spec import Result, TrialSpec
 from harness.training.batches import CHUNK
 from harness.training.checkpoints import Checkpoints
 from harness.training.cohort import Cohort
+from harness.training.planner import execution_alone
+from harness.training.step import Execution
 
 TRACKING_URI = os.environ.get("MLFLOW_TRACKING_URI", "")  # the user's: MLflow puts there whatever store a test used last
 
@@ -82,11 +84,12 @@ def mnist() -> data.Data:
 def chunk_of(mnist: data.Data, where: torch.device) -> Callable[..., Callable[[], None]]:
     """A function of trial specs that gives a function which trains them for one chunk of steps, all costs of a step included.
 
-    Compiled, the last step of the chunk is not, as in an epoch.
+    One trial is trained as a short study would, unless said; several by operations.
     """
 
-    def make(*specs: TrialSpec, compiled: bool = False) -> Callable[[], None]:
-        cohort = Cohort(specs, mnist, where, compiled)
+    def make(*specs: TrialSpec, execution: Execution | None = None) -> Callable[[], None]:
+        alone = execution_alone(specs[0].derive(epochs=1), mnist, where) if len(specs) == 1 else "eager"
+        cohort = Cohort(specs, mnist, where, execution or alone)
 
         def run() -> None:
             assert cohort.run_steps(CHUNK)
