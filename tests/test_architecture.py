@@ -36,7 +36,7 @@ STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}
 DOORS = {
     "optuna": {"queue"},
     "mlflow": {"tracking"},
-    "scipy": {"stats"},
+    "scipy": {"stats", "metrics"},
     "torchvision": {"data"},
     "PIL": {"data"},
     "ray": {"executors"},

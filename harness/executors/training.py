@@ -117,6 +117,7 @@ def _usable(name: str) -> torch.device:
     try:
         device = devices.named(name)
         devices.use(device)
+        devices.keep_freed_memory()
     except (MachineError, RuntimeError) as fault:
         if devices.is_gpu(name):
             raise DeviceLostError(_lost(name, fault)) from fault

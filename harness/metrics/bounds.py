@@ -5,8 +5,8 @@ Bounds are in nats per image: summed over pixels and latents, then averaged over
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,16 +32,26 @@ class View:
         target: The data that are scored, (N, P).
         log_prob: `log_prob(target, *out)` returns the log-probability in nats, summed over pixels, given the decoder's outputs.
         exponential_family: `exponential_family(*out)` returns its exponential family form, or None.
+        codes: Mean and log variance of q, (N, Z) each, if x was encoded before; else it is encoded where they are needed.
     """
 
     x: Tensor
     target: Tensor
     log_prob: LogProb
     exponential_family: Callable[..., ExponentialFamily | None] = lambda *out: None
+    codes: tuple[Tensor, Tensor] | None = None
 
     def first(self, n: int) -> "View":
         """Return the same view of the first n images."""
-        return View(self.x[:n], self.target[:n], self.log_prob, self.exponential_family)
+        codes = self.codes and (self.codes[0][:n], self.codes[1][:n])
+        return replace(self, x=self.x[:n], target=self.target[:n], codes=codes)
+
+    def encoded(self, vae: VAE, batch: slice) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance of q for a batch of images, (1, B, Z) each."""
+        if self.codes is None:
+            return encoded(vae, self.x[None, batch])
+        mean, log_var = self.codes
+        return mean[None, batch], log_var[None, batch]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -88,96 +98,138 @@ def batches(n: int, size: int = BATCH) -> Iterator[slice]:
     return (slice(i, min(i + size, n)) for i in range(0, n, size))
 
 
-def score_draws(vae: VAE, view: View, batch: slice, mean: Tensor, log_var: Tensor, eps: Tensor) -> Pass:
-    """Decode draws of z for an encoded batch and score them by a view, as many at a time as memory allows.
+def score_draws(vae: VAE, views: Sequence[View], batch: slice, mean: Tensor, log_var: Tensor, eps: Tensor) -> list[Pass]:
+    """Decode draws of z for an encoded batch and score them by each view, as many at a time as memory allows.
 
     Args:
         vae: The model, of one lane.
-        view: The data and the probability; only `target` and `log_prob` are used.
+        views: The data and the probabilities; only `target` and `log_prob` of each are used.
         batch: The images of the batch.
         mean: Mean of q, (1, B, Z).
         log_var: Log variance of q, (1, B, Z).
         eps: Draws from N(0, 1), (1, L, B, Z).
 
     Returns:
-        A `Pass` with log_px (1, L, B) in nats.
+        For each view a `Pass` with log_px (1, L, B) in nats.
     """
     _, draws, images, latents = eps.shape
     z = mean[:, None] + (log_var / 2).exp()[:, None] * eps
-    target, rows = view.target[batch], z.view(1, draws * images, latents)
-    image = torch.arange(images, device=target.device).repeat(draws)  # of each row
-    scored = [view.log_prob(target[None, image[part]], *vae.decode(rows[:, part])) for part in parts(vae.decoder, rows)]
-    return Pass(mean, log_var, eps, z, torch.cat(scored, 1).view(1, draws, images))
+    rows = z.view(1, draws * images, latents)
+    image = None if draws == 1 else torch.arange(images, device=rows.device).repeat(draws)  # of each row
+    targets, scored = [view.target[batch] for view in views], list[list[Tensor]]([] for _ in views)
+    for part in parts(vae.decoder, rows):
+        out = vae.decode(rows[:, part])
+        for of_view, view, target in zip(scored, views, targets, strict=True):
+            of_view.append(view.log_prob(target[None, part if image is None else image[part]], *out))
+    return [Pass(mean, log_var, eps, z, torch.cat(log_px, 1).view(1, draws, images)) for log_px in scored]
+
+
+def estimate_elbo(vae: VAE, view: View, samples: int, seed: int = 0, *, batch_size: int = BATCH) -> ElboScore:
+    """Return the ELBO estimated with so many draws of z per image; the draws are the same for every model of equal Z."""
+    return estimate_elbos(vae, [view], samples, seed, batch_size=batch_size)[0]
 
 
 @torch.no_grad()
-def estimate_elbo(vae: VAE, view: View, samples: int, seed: int = 0, *, batch_size: int = BATCH) -> ElboScore:
-    """Return the ELBO estimated with so many draws of z per image; the draws are the same for every model of equal Z."""
-    generator = torch.Generator().manual_seed(seed)
-    recon, kl, variance = (torch.zeros((), dtype=torch.float64) for _ in range(3))
-    for batch in batches(len(view), batch_size):
-        mean, log_var = encoded(vae, view.x[None, batch])
+def estimate_elbos(vae: VAE, views: Sequence[View], samples: int, seed: int = 0, *, batch_size: int = BATCH) -> list[ElboScore]:
+    """Return `estimate_elbo` of each view of the same images, which are encoded and decoded once for all."""
+    generator, n = torch.Generator().manual_seed(seed), len(views[0])
+    kl = torch.zeros((), dtype=torch.float64)
+    recon, variance = (torch.zeros(len(views), dtype=torch.float64) for _ in range(2))
+    for batch in batches(n, batch_size):
+        mean, log_var = views[0].encoded(vae, batch)
         kl += kl_per_dimension(mean, log_var).sum(dtype=torch.float64).cpu()
         draws = []
         for _ in range(samples):
             eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
-            draws.append(score_draws(vae, view, batch, mean, log_var, eps[:, None]).log_px[0, 0])
+            draws.append(torch.cat([p.log_px[0] for p in score_draws(vae, views, batch, mean, log_var, eps[:, None])]))
         log_px = torch.stack(draws).double()
-        recon += log_px.mean(0).sum().cpu()
-        variance += log_px.var(0).sum().cpu() / samples if samples > 1 else torch.nan
-    n = len(view)
-    return ElboScore(((recon - kl) / n).item(), (recon / n).item(), (kl / n).item(), (variance.sqrt() / n).item())
+        recon += log_px.mean(0).sum(1).cpu()
+        variance += log_px.var(0).sum(1).cpu() / samples if samples > 1 else torch.nan
+    terms = zip((recon / n).tolist(), (variance.sqrt() / n).tolist(), strict=True)
+    return [ElboScore(r - (kl / n).item(), r, (kl / n).item(), error) for r, error in terms]
+
+
+def importance(vae: VAE, view: View, most: int, seed: int = 0, **how: Any) -> Importance:
+    """Return `importances` of one view."""
+    return importances(vae, [view], most, seed, **how)[0]
 
 
 @torch.no_grad()
-def importance(
+def importances(
     vae: VAE,
-    view: View,
+    views: Sequence[View],
     most: int,
     seed: int = 0,
     *,
     rows: int = ROWS,
     draws: int = DRAWS,
     ladder: Sequence[int] = LADDER,
-) -> Importance:
-    """Return IW-K = log 1/K sum_k w_k, w = p(x|z) p(z) / q(z|x), of every image for each K of `ladder` up to `most`.
+) -> list[Importance]:
+    """Return IW-K = log 1/K sum_k w_k, w = p(x|z) p(z) / q(z|x), of every image for each K of `ladder` up to `most`, by view.
 
     E[IW-K] grows with K up to log p(x) (Burda et al., 2016, https://arxiv.org/abs/1509.00519). All K use the same draws: a K below
     the largest is averaged over the groups of K into which they are divided. The effective sample size is (sum w)^2 / sum w^2.
 
     Args:
         vae: The model, of one lane.
-        view: The data and the probability.
+        views: The data and the probabilities, of the same images, which are encoded and decoded once for all.
         most: The largest K, rounded down to one of `ladder`.
         seed: Of the draws.
-        rows: Draws x images that are decoded at a time.
+        rows: Draws x images that are drawn at a time.
         draws: Draws of an image whose weights are summed before they are stored; a divisor or a multiple of every K.
         ladder: The values of K, rising.
     """
     ks = [k for k in ladder if k <= most]
     most = ks[-1]
     chunk = min(draws, most)
-    generator = torch.Generator(view.x.device).manual_seed(seed)
-    bounds: dict[int, list[Tensor]] = {k: [] for k in ks}
-    effective = []
-    for batch in batches(len(view), max(1, rows // chunk)):
-        mean, log_var = encoded(vae, view.x[None, batch])
-        groups, squares = [], []
-        small: dict[int, list[Tensor]] = {k: [] for k in ks if k < chunk}
+    generator = torch.Generator(views[0].x.device).manual_seed(seed)
+    found: list[list[Importance]] = [[] for _ in views]
+    for batch in batches(len(views[0]), max(1, rows // chunk)):
+        mean, log_var = views[0].encoded(vae, batch)
+        sums = [_Sums(ks, chunk) for _ in views]
         for _ in range(most // chunk):
             eps = torch.randn(1, chunk, *mean.shape[1:], generator=generator, device=mean.device, dtype=mean.dtype)
-            log_w = log_weights(score_draws(vae, view, batch, mean, log_var, eps))[0].double()
-            groups.append(_log_mean(log_w, chunk)[0])
-            squares.append(torch.logsumexp(2 * log_w, 0))
-            for k, means in small.items():
-                means.append(_log_mean(log_w, k).mean(0))
-        by_chunk = torch.stack(groups)
-        for k in ks:
-            per_image = torch.stack(small[k]) if k < chunk else _log_mean(by_chunk, k // chunk)
-            bounds[k].append(per_image.mean(0).cpu())
-        log_sum = torch.logsumexp(by_chunk, 0) + math.log(chunk)
-        effective.append((2 * log_sum - torch.logsumexp(torch.stack(squares), 0)).exp().cpu())
-    return Importance({k: torch.cat(found) for k, found in bounds.items()}, torch.cat(effective))
+            for of_view, p in zip(sums, score_draws(vae, views, batch, mean, log_var, eps), strict=True):
+                of_view.add(log_weights(p)[0].double())
+        for of_batches, of_view in zip(found, sums, strict=True):
+            of_batches.append(of_view.bounds())
+    return [
+        Importance({k: torch.cat([of.bounds[k] for of in parts_of]) for k in ks}, torch.cat([of.effective for of in parts_of]))
+        for parts_of in found
+    ]
+
+
+class _Sums:
+    """Sums of the weights of a batch of B images, chunk of draws by chunk.
+
+    Attributes:
+        ks: The values of K.
+        chunk: The draws of a chunk.
+        groups: The log mean weight of each chunk, (B,).
+        squares: The log of the sum of the squared weights of each chunk, (B,).
+        small: For each K below a chunk, the mean of IW-K over its groups in each chunk, (B,).
+    """
+
+    def __init__(self, ks: Sequence[int], chunk: int) -> None:
+        self.ks, self.chunk = ks, chunk
+        self.groups: list[Tensor] = []
+        self.squares: list[Tensor] = []
+        self.small: dict[int, list[Tensor]] = {k: [] for k in ks if k < chunk}
+
+    def add(self, log_w: Tensor) -> None:
+        """Add the log weights of a chunk, (chunk, B)."""
+        self.groups.append(_log_mean(log_w, self.chunk)[0])
+        self.squares.append(torch.logsumexp(2 * log_w, 0))
+        for k, means in self.small.items():
+            means.append(_log_mean(log_w, k).mean(0))
+
+    def bounds(self) -> Importance:
+        """Return the bounds of the batch."""
+        by_chunk = torch.stack(self.groups)
+        per_image = {k: torch.stack(self.small[k]) if k < self.chunk else _log_mean(by_chunk, k // self.chunk) for k in self.ks}
+        log_sum = torch.logsumexp(by_chunk, 0) + math.log(self.chunk)
+        effective = (2 * log_sum - torch.logsumexp(torch.stack(self.squares), 0)).exp()
+        return Importance({k: bound.mean(0).cpu() for k, bound in per_image.items()}, effective.cpu())
 
 
 def _log_mean(log_w: Tensor, k: int) -> Tensor:

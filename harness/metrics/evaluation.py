@@ -4,7 +4,7 @@ Bounds are in nats per image: summed over pixels and latents, then averaged over
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from harness.data import Data
 from harness.kernels.matmul import Inference
 from harness.metrics import diagnostics
 from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, own_levels
-from harness.metrics.bounds import LADDER, View, estimate_elbo, importance, native
+from harness.metrics.bounds import LADDER, View, estimate_elbo, estimate_elbos, importance, importances, native
 from harness.metrics.images import squared_error
 from harness.metrics.inputs import Encodings, encode, encodings, model_inputs
 from harness.metrics.own import Trained, own_scores
@@ -92,7 +92,9 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
     dead: dict[str, Tensor] = {}
     _check_weights(vae)
     x, levels = model_inputs(spec, data.test), data.test.levels.float()
-    scores, ladder = _bounds(spec, vae, native(vae, x), depth)
+    test = encodings(vae, x)
+    codes_of_test = test.mean, test.log_var
+    scores, ladder = _bounds(spec, vae, replace(native(vae, x), codes=codes_of_test), depth)
     train = _codes_of(spec, vae, data)
     head = _common_head(spec, vae, data, train)
     if spec.fit_on == "train":
@@ -101,13 +103,12 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
         dead = diagnostics.dead_units(vae, inputs, spec.latent)
         if dead:
             scores["validation/dead_units"] = mean_of(torch.cat(list(dead.values())))
-    test = encodings(vae, x)
     kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()
-    scores |= _levels(spec, vae, head, x, levels, depth)
+    common = replace(head.view(vae, x, levels), codes=codes_of_test)
+    scores |= _levels(spec, vae, common, own_levels(spec, vae, x, levels), depth)
     scores |= pictures(spec, vae, data, test)
     scores |= codes(spec, data, train[0], test)
     scores |= own_scores(Trained(spec, vae, data), ("train", "validation", "test", ""))
-    scores |= diagnostics.noise(spec, vae, x)
     scores["diagnostics/nan_count"] = diagnostics.nan_count(vae)
     by_layer = {name: mean_of(units) for name, units in dead.items()}
     scores |= {f"dead_units/{name}": share for name, share in by_layer.items()}
@@ -181,9 +182,10 @@ def _selecting(vae: VAE, x: Tensor, levels: Tensor, head: CommonHead, images: st
 
     x is the encoder's input, (N, P), and `levels` their grey levels, uint8 (N, P).
     """
-    common = head.view(vae, x, levels.float())
+    seen = encodings(vae, x)
+    common = replace(head.view(vae, x, levels.float()), codes=(seen.mean, seen.log_var))
     return {
-        f"{images}/squared_error": mean_of(squared_error(encodings(vae, x).image, unit(levels))),
+        f"{images}/squared_error": mean_of(squared_error(seen.image, unit(levels))),
         f"{images}/common_bits": bits_per_dimension(estimate_elbo(vae, common, 1).elbo, x.shape[1]),
     }
 
@@ -231,26 +233,30 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[s
     return scores, ladder
 
 
-def _levels(spec: TrialSpec, vae: VAE, head: CommonHead, x: Tensor, levels: Tensor, depth: Depth) -> dict[str, float]:
+def _levels(spec: TrialSpec, vae: VAE, common: View, own: View | None, depth: Depth) -> dict[str, float]:
     """Return tiers B and C in bits/dim: by the ELBO, by IW, and tier C also exactly at one or two latents, if that is resolved.
 
-    x is the encoder's input for the test images, (N, P), and `levels` their grey levels as floats, (N, P).
+    With them, for it is of the same draws of z, comes what `diagnostics.noise` says of test images. `common` and `own` are the
+    views of tier C and, if there is one, of tier B, of the test images.
     """
-    common, own = head.view(vae, x, levels), own_levels(spec, vae, x, levels)
-    scores: dict[str, float] = {}
-    whole: dict[str, float] = {}
-    for name, view in ({"common": common} | ({"own": own} if own else {})).items():
-        whole[name] = estimate_elbo(vae, view, 1).elbo
-        weighted = importance(vae, view.first(depth.images // 2), YARDSTICK_DRAWS).bounds
-        tighter = whole[name] + mean_of(weighted[YARDSTICK_DRAWS] - weighted[1])
-        scores[f"test/{name}_bits"] = bits_per_dimension(whole[name], x.shape[1])
-        scores[f"test/{name}_bits_iw"] = bits_per_dimension(tighter, x.shape[1])
+    pixels, views = common.x.shape[1], {"common": common}
+    if own is not None:
+        views["own"] = replace(own, codes=common.codes)
+    of_noise = diagnostics.noise_views(vae, common)
+    found = estimate_elbos(vae, [*views.values(), *of_noise.values()], 1)
+    whole = {name: score.elbo for name, score in zip(views, found, strict=False)}
+    scores = diagnostics.noise_scores(spec, {key: score.recon for key, score in zip(of_noise, found[len(views) :], strict=True)})
+    weighted = importances(vae, [view.first(depth.images // 2) for view in views.values()], YARDSTICK_DRAWS)
+    for name, iw in zip(views, weighted, strict=True):
+        tighter = whole[name] + mean_of(iw.bounds[YARDSTICK_DRAWS] - iw.bounds[1])
+        scores[f"test/{name}_bits"] = bits_per_dimension(whole[name], pixels)
+        scores[f"test/{name}_bits_iw"] = bits_per_dimension(tighter, pixels)
     if spec.latent <= EXACT_LATENTS and depth.other_images:
         few = common.first(depth.other_images)
         result = exact(vae, few)
         if result.resolved:
             closer = whole["common"] + mean_of(result.log_px) - estimate_elbo(vae, few, SAMPLES).elbo
-            scores["test/common_bits_exact"] = bits_per_dimension(closer, x.shape[1])
+            scores["test/common_bits_exact"] = bits_per_dimension(closer, pixels)
         else:
             scores[EXACT_RESOLVED.key] = 0.0
     return scores

@@ -20,14 +20,13 @@ from harness import devices, paths
 from harness.data import Data, Say, Split
 from harness.errors import DataError
 from harness.metrics.feature_kinds import KINDS, kind_of, network_of
-from harness.metrics.memory import CPU_VALUES
 from harness.scores import FEATURE_BATCH
 from harness.stores.locks import lock
 
 VERSION = 1  # raise it with any change to how a network is built or trained: files of older versions are then not used
 EPOCHS, STEPS = 3, 300  # at least so many of each
 BATCH = 1_000
-HELD = 2  # tensors as large as the first layer's output at a time
+VALUES = 2**20  # of the first layer's output at a time
 _TEST_FEATURES: dict[tuple[str, str], Tensor] = {}
 
 
@@ -61,7 +60,7 @@ class FeatureNet:
     @torch.no_grad()
     def features(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
         """Return the features, (N, F), of images (N, P) on [0, 1]; computed on the CPU whatever their device."""
-        fitting = CPU_VALUES // (HELD * math.prod(self.network[:2](images[:1].float().cpu()).shape))
+        fitting = VALUES // math.prod(self.network[:2](images[:1].float().cpu()).shape)
         size = max(1, min(batch_size, fitting))
         return torch.cat([self.network[:-1](batch.float().cpu()) for batch in torch.split(images, size)])
 

@@ -6,7 +6,6 @@ from torch import Tensor
 from harness.metrics.memory import most_values
 
 BATCH = 1_000
-HELD = 12  # tensors as large as the images at a time
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 
 
@@ -46,7 +45,7 @@ def ssim(image: Tensor, target: Tensor, image_shape: tuple[int, int, int]) -> Te
         """Return the window's means at all its positions: (N C, H, W) to (N C, H - size + 1, W - size + 1)."""
         return down @ x @ along  # two small products, ten times faster than a convolution with one channel
 
-    scores, at_once = [], max(1, min(BATCH, most_values(image.device) // (HELD * image.shape[1])))
+    scores, at_once = [], max(1, min(BATCH, most_values(image.device) // image.shape[1]))
     for batch in zip(torch.split(image, at_once), torch.split(target, at_once), strict=True):
         a, b = (t.reshape(-1, height, width) for t in batch)
         mean_a, mean_b = blur(a), blur(b)

@@ -9,7 +9,7 @@ cells, so that whether an integral is resolved does not depend on the machine's 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
@@ -34,6 +34,9 @@ NEAR, RESOLVED = 6.0, 8.0
 # Cells so many nats below an image's total are not divided, by level; the margin is wide while peaks are unresolved.
 MARGINS = (40.0, 25.0, 18.0)
 CELLS_AT_ONCE = 128
+FEW = (
+    128  # images that are scored under the nodes of all cells at a time, whichever they need: a product for each cell takes longer
+)
 ELEMENTS = 20_000_000  # of a block of images x nodes x pixels x outputs of a pixel
 
 
@@ -204,48 +207,45 @@ def _masses(vae: VAE, view: View, image: np.ndarray, groups: _Groups, low: np.nd
         stop = min(start + at_a_time, len(cells))
         z = torch.from_numpy(low + cells[start:stop] * side)[:, None] + offset
         log_prior = -0.5 * (z.square() + np.log(2 * np.pi)).sum(-1) + log_weight
-        score = scores(z)
-        for c in range(start, stop):
-            members = order[bounds[c] : bounds[c + 1]]
-            log_px = score(torch.from_numpy(image[members]), c - start).cpu()
-            masses[members] = torch.logsumexp(log_px + log_prior[c - start], 1).numpy()
+        members, counts = order[bounds[start] : bounds[stop]], np.diff(bounds[start : stop + 1])
+        log_px = scores(z, torch.from_numpy(image[members]), torch.from_numpy(counts)).cpu()
+        masses[members] = torch.logsumexp(log_px + log_prior.repeat_interleave(torch.from_numpy(counts), 0), 1).numpy()
     return masses
 
 
-def _pairs(vae: VAE, view: View) -> Callable[[Tensor], Callable[[Tensor, int], Tensor]]:
-    """Return a function that decodes nodes z (cells, G, Z) and returns a function that scores images under them.
+def _pairs(vae: VAE, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return a function that decodes nodes z (cells, G, Z) and scores images under them.
 
-    The latter takes the indices of n images and a cell and returns log p(x|z) of all pairs of them and the cell's nodes, (n, G), in
-    float64.
+    It takes the nodes, the indices of M images cell by cell and how many there are of each cell, and returns log p(x|z) of all
+    pairs of an image and the nodes of its cell, (M, G), in float64.
     """
     target, like = view.target, view.x
     square = target.square().sum(1, keepdim=True).double()
 
-    def decode_nodes(z: Tensor) -> Callable[[Tensor, int], Tensor]:
-        """Decode nodes z (cells, G, Z) and return the function that scores images under them."""
-        nodes = z.shape[1]
+    def score(z: Tensor, image: Tensor, counts: Tensor) -> Tensor:
+        """Decode nodes z (cells, G, Z) and score images under them."""
+        nodes, each = z.shape[1], counts.tolist()
         out = vae.decode(z.flatten(0, 1)[None].to(like.device, like.dtype))
         form = view.exponential_family(*out)
-        if form is not None:
-            eta = form.eta.reshape(-1, nodes, form.eta.shape[-1])
-            log_norm = form.log_norm.reshape(-1, nodes)
-            half = form.precision.flatten()[0].double() / 2
+        if form is None:
+            by_cell = [o if o.shape[1] == 1 else o[0].reshape(-1, nodes, o.shape[-1]) for o in out]
+            return torch.cat([direct(by_cell, of_cell, c) for c, of_cell in enumerate(image.split(each))])
+        eta = form.eta.reshape(-1, nodes, form.eta.shape[-1])
+        half = form.precision.flatten()[0].double() / 2
+        if len(target) <= FEW or len(image) == len(target) * len(each):  # images under all cells, by one product
+            every = (target @ eta.flatten(0, 1).T).view(len(target), -1, nodes)
+            product = every[image, torch.arange(len(each)).repeat_interleave(counts)]
+        else:
+            product = torch.cat([target[of_cell] @ eta[c].T for c, of_cell in enumerate(image.split(each))])
+        log_norm = form.log_norm.reshape(-1, nodes).repeat_interleave(counts.to(like.device), 0)
+        return (product - log_norm).double() - half * square[image]
 
-            def one_product(image: Tensor, c: int) -> Tensor:
-                """Score images under the nodes of cell c by one matrix product."""
-                rows = slice(None) if len(image) == len(target) else image  # as many as there are, in order: no copy is needed
-                return (target[rows] @ eta[c].T - log_norm[c]).double() - half * square[rows]
+    def direct(by_cell: Sequence[Tensor], image: Tensor, c: int) -> Tensor:
+        """Score images under the nodes of cell c pair by pair, a block of images at a time."""
+        nodes = max(o.shape[1] for o in by_cell)
+        outputs = [o if o.shape[1] == 1 and o.shape[0] == 1 else o[c][None] for o in by_cell]
+        step = max(1, ELEMENTS // (nodes * target.shape[1] * len(by_cell)))
+        parts = [view.log_prob(target[block][:, None], *outputs) for block in image.split(step)]
+        return torch.cat(parts).double()
 
-            return one_product
-        by_cell = [o if o.shape[1] == 1 else o[0].reshape(-1, nodes, o.shape[-1]) for o in out]
-
-        def direct(image: Tensor, c: int) -> Tensor:
-            """Score images under the nodes of cell c pair by pair, a block of images at a time."""
-            outputs = [o if o.shape[1] == 1 and o.shape[0] == 1 else o[c][None] for o in by_cell]
-            step = max(1, ELEMENTS // (nodes * target.shape[1] * len(out)))
-            parts = [view.log_prob(target[image[i : i + step]][:, None], *outputs) for i in range(0, len(image), step)]
-            return torch.cat(parts).double()
-
-        return direct
-
-    return decode_nodes
+    return score

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BATCH = 1_000  # points whose distances to all others are computed at a time
+BATCH = 50  # points whose distances to all others are computed at a time
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
@@ -53,19 +53,24 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3, *, batch_size: int 
         batch_size: Points whose distances to all others are computed at a time.
     """
     real, fake = real.double(), fake.double()
-    real_radius, fake_radius = _radius(real, k, batch_size), _radius(fake, k, batch_size)
+    real_balls, fake_balls = _balls(real, k, batch_size), _balls(fake, k, batch_size)
     among_reals = torch.zeros(len(fake), dtype=torch.bool, device=fake.device)
     among_fakes = []
-    for points, radius in zip(torch.split(real, batch_size), torch.split(real_radius, batch_size), strict=True):
-        distance = torch.cdist(points, fake)
-        among_reals |= (distance <= radius[:, None]).any(0)
-        among_fakes.append((distance <= fake_radius).any(1))
+    for points, ball in zip(torch.split(real, batch_size), torch.split(real_balls, batch_size), strict=True):
+        distance = _squared(points, fake)
+        among_reals |= (distance <= ball[:, None]).any(0)
+        among_fakes.append((distance <= fake_balls).any(1))
     return PrecisionRecall(among_reals.double().mean().item(), torch.cat(among_fakes).double().mean().item())
 
 
-def _radius(points: Tensor, k: int, batch_size: int) -> Tensor:
-    """Return the distance from each point (N, F) to its k-th nearest other point, (N,)."""
+def _squared(a: Tensor, b: Tensor) -> Tensor:
+    """Return the squared distances between points (N, F) and (M, F), (N, M): half the time of their roots by torch.cdist."""
+    return torch.addmm(b.square().sum(1), a, b.T, alpha=-2).add_(a.square().sum(1)[:, None])
+
+
+def _balls(points: Tensor, k: int, batch_size: int) -> Tensor:
+    """Return the squared distance from each point (N, F) to its k-th nearest other point, (N,)."""
     # The k + 1 nearest points start with the point itself.
     return torch.cat(
-        [torch.cdist(chunk, points).topk(k + 1, largest=False).values[:, -1] for chunk in torch.split(points, batch_size)]
+        [_squared(chunk, points).topk(k + 1, largest=False).values[:, -1] for chunk in torch.split(points, batch_size)]
     )

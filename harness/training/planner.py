@@ -3,8 +3,8 @@
 import multiprocessing as mp
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import torch
 from harness import catalog, devices
 from harness.data import Data, load_dataset
 from harness.errors import MachineError
-from harness.kernels import library
+from harness.kernels import library, matmul
 from harness.models.lanes import bucket
 from harness.models.vae import build, mixing_group
 from harness.spec import TrialSpec
@@ -24,6 +24,9 @@ from harness.training.cohort import Cohort
 from harness.training.step import Execution
 
 MOST_LANES = 128
+# On a CPU: the steps from which tracing pays where own products and convolutions are faster. It takes 1 to 2 s, and saves 6 ms a
+# step of `conv` (docs/log.md).
+TRACED_STEPS = 500
 KNEE = 0.9  # twice the lanes must cost at most this much per trial to be worth their memory
 WARM_S, PROBE_S = 0.3, 1.0  # of steps before a measurement, and of the measurement
 PATIENCE_S = 300.0  # for the whole probe, of which loading torch and data takes most
@@ -42,20 +45,18 @@ class Plan:
     Attributes:
         workers: the number of programs that train at a time.
         lanes: the most trials of one group that a program trains together.
-        compiled: the groups whose step is compiled.
         mixed: the groups in which trials of several likelihoods or activations share a program.
         why: the choice in words, for people.
-        otherwise: how the steps of the groups are taken that are in no set.
-        manual: the groups whose steps are taken by native kernels.
+        executions: how the steps of a group are taken.
+        otherwise: how those of all other groups are.
     """
 
     workers: int
     lanes: int
-    compiled: frozenset[str]
     mixed: frozenset[str]
     why: str
+    executions: Mapping[str, Execution] = field(default_factory=dict)
     otherwise: Execution = "eager"
-    manual: frozenset[str] = frozenset()
 
     def group(self, spec: TrialSpec) -> str:
         """Return the group of a trial: trials of equal groups may train together."""
@@ -64,8 +65,7 @@ class Plan:
 
     def execution(self, spec: TrialSpec) -> Execution:
         """Return how the steps of a trial are taken."""
-        group = self.group(spec)
-        return "manual" if group in self.manual else "compiled" if group in self.compiled else self.otherwise
+        return self.executions.get(self.group(spec), self.otherwise)
 
 
 def plan(
@@ -95,20 +95,18 @@ def plan(
     if device.type != "cpu":
         return _on_a_gpu(specs, data, device, workers, per_gpu=per_gpu, most=1 if alone else MOST_LANES)
     counts = Counter(s.cohort for s in specs)
-    by_kernels = frozenset(c.id for c in counts if _takes_kernels(c, data))
-    others = {c: n for c, n in counts.items() if c.id not in by_kernels}
-    long = {c.id for c, n in others.items() if _steps(c, data, n, workers) >= _break_even_steps(c)}
+    executions = {c.id: _on_a_cpu(c, data, _steps(c, data, n, workers)) for c, n in counts.items()}
+    by_kernels, compiled = (list(executions.values()).count(how) for how in ("manual", "compiled"))
     why = [f"{workers} at a time, one thread and one trial each"]
     if by_kernels:
-        why.append(f"{len(by_kernels)} of {len(counts)} programs by native kernels" if others else "by native kernels")
+        of = "" if by_kernels == len(counts) else f"{by_kernels} of {len(counts)} programs "
+        why.append(f"{of}by native kernels")
     if library.fault():
         why.append(f"no native kernels: {library.fault()}")
-    if others and devices.compiler(device) is None:
-        why.append("not compiled: no C++ compiler here")
-        long = set()
-    elif others:
-        why.append(f"{len(long)} of {len(counts)} programs compiled" if long else "not compiled, too short to pay for it")
-    return Plan(workers, 1, frozenset(long), frozenset(), "; ".join(why), manual=by_kernels)
+    if by_kernels < len(counts):
+        short = "no C++ compiler here" if devices.compiler(device) is None else "too short to pay for it"
+        why.append(f"{compiled} of {len(counts)} programs compiled" if compiled else f"not compiled: {short}")
+    return Plan(workers, 1, frozenset(), "; ".join(why), executions)
 
 
 def execution_alone(spec: TrialSpec, data: Data, device: torch.device) -> Execution:
@@ -120,18 +118,20 @@ def execution_alone(spec: TrialSpec, data: Data, device: torch.device) -> Execut
         UserError: a precision that is no faster on this device.
     """
     devices.check_precision(spec.precision, device)
-    steps, on_cpu = _steps(spec, data, 1), device.type == "cpu"
-    if on_cpu and _takes_kernels(spec, data):
+    steps = _steps(spec, data, 1)
+    if device.type == "cpu":
+        return _on_a_cpu(spec, data, steps)
+    return "compiled" if steps * STEP_S * SAVED > COMPILE_S and devices.compiler(device) is not None else "graph"
+
+
+def _on_a_cpu(spec: TrialSpec, data: Data, steps: int) -> Execution:
+    """Return how the steps of a trial are taken on a CPU, if a worker takes so many of its kind."""
+    cpu = torch.device("cpu")
+    if manual.applies(build(spec, data.image_shape), spec.precision, cpu):
         return "manual"
-    pays = steps >= _break_even_steps(spec) if on_cpu else steps * STEP_S * SAVED > COMPILE_S
-    if pays and devices.compiler(device) is not None:
+    if steps >= _break_even_steps(spec) and devices.compiler(cpu) is not None:
         return "compiled"
-    return "eager" if on_cpu else "graph"
-
-
-def _takes_kernels(spec: TrialSpec, data: Data) -> bool:
-    """Return whether the steps of a trial on a CPU are taken by native kernels."""
-    return manual.applies(build(spec, data.image_shape), spec.precision, torch.device("cpu"))
+    return "graph" if steps >= TRACED_STEPS and matmul.worthwhile(cpu) else "eager"
 
 
 def _break_even_steps(spec: TrialSpec) -> int:
@@ -154,7 +154,7 @@ def _on_a_gpu(specs: Sequence[TrialSpec], data: Data, device: torch.device, work
     largest = max(lane_bytes, key=lambda c: (lane_bytes[c], c.id))
     fits = devices.memory_holds(device, lane_bytes[largest], per_gpu)
     lanes = min(most, bucket(-(-max(sizes.values()) // workers)), bucket(fits + 1) // 2)
-    draft = Plan(workers, lanes, frozenset(), mixed, "", otherwise="graph")
+    draft = Plan(workers, lanes, mixed, "", otherwise="graph")
     groups: dict[str, list[TrialSpec]] = {}
     for spec in specs:
         groups.setdefault(draft.group(spec), []).append(spec)
@@ -166,13 +166,13 @@ def _on_a_gpu(specs: Sequence[TrialSpec], data: Data, device: torch.device, work
     probed = _probe_elsewhere(Probe(largest, lanes, str(device)))
     if devices.compiler(device) is None:
         return replace(draft, lanes=probed.lanes, why=why.format(lanes=probed.lanes) + "not compiled: no C compiler here")
-    compiled = frozenset(
-        g
+    compiled: dict[str, Execution] = {
+        g: "compiled"
         for g, trials in groups.items()
         if _steps(trials[0], data, -(-len(trials) // probed.lanes), workers) * probed.step_s * SAVED > COMPILE_S
-    )
+    }
     measured = f"a step takes {1e3 * probed.step_s:.2f} ms as probed, {len(compiled)} compiled"
-    return replace(draft, lanes=probed.lanes, compiled=compiled, why=why.format(lanes=probed.lanes) + measured)
+    return replace(draft, lanes=probed.lanes, executions=compiled, why=why.format(lanes=probed.lanes) + measured)
 
 
 class Probe(NamedTuple):

@@ -8,6 +8,7 @@ from harness.metrics.inputs import model_inputs
 from harness.metrics.quadrature import exact
 
 IMAGES = 100
+SHARE = 0.5  # of the training's CPU time, at most; a fifth is the goal
 
 
 @pytest.fixture
@@ -19,6 +20,12 @@ def view(trained, mnist, where):
 def test_quick(benchmark, trained, mnist, where):
     benchmark.group = "evaluation"
     benchmark.pedantic(metrics.evaluate, args=(trained.spec, trained.vae, mnist.to(where)), rounds=2)
+
+
+def test_quick_takes_a_share_of_the_training(trained):
+    share = trained.parts["evaluation"].cpu / trained.parts["training"].cpu
+    print(f"\nquick evaluation: {trained.parts['evaluation'].cpu:.1f} s of CPU time, {share:.2f} of the training's")
+    assert share <= SHARE
 
 
 def test_elbo(benchmark, trained, view):

@@ -99,7 +99,7 @@ def test_a_compiled_trial_comes_out_the_same_and_almost_as_an_uncompiled_one(mlf
     (cell,) = study.cells("default")
     queue = queue_of(study, "a_study")
     tracker = MlflowTracker("a_study", "default", "")
-    train(queue, tracker, tmp_path / "s", replace(ALONE, compiled=frozenset({cell.spec.cohort.id})))
+    train(queue, tracker, tmp_path / "s", replace(ALONE, executions={cell.spec.cohort.id: "compiled"}))
     (run,) = queue.done().values()
     manifest = json.loads(tracker.file(run, "manifest.json").read_text())
     assert manifest["execution"]["stints"][0]["compiled"]

@@ -22,7 +22,7 @@ from harness.training.checkpoints import Checkpoints
 from harness.training.planner import Plan
 
 ORIGIN = {"dataset.digest": load_dataset("digits").digest, "device": "a CPU"}
-ALONE = Plan(workers=1, lanes=1, compiled=frozenset(), mixed=frozenset(), why="")
+ALONE = Plan(workers=1, lanes=1, mixed=frozenset(), why="")
 TWO_STEPS = {"dataset": "digits", "batch_size": 600}
 PAIR = Ablation(  # never looks at the test set: drawing takes most of a tiny trial's time
     base=TrialSpec(**TWO_STEPS),

@@ -1,6 +1,7 @@
 """Bounds by draws from q, held to a model that is known in closed form."""
 
 import math
+from dataclasses import replace
 
 import linear_gaussian
 import pytest
@@ -99,3 +100,17 @@ def test_the_ladder_stops_at_what_was_asked_for() -> None:
     vae, x, _ = linear_gaussian.model()
     assert list(bounds.importance(vae, bounds.native(vae, x), 100).bounds) == [1, 10, 100]
     assert math.isfinite(bounds.importance(vae, bounds.native(vae, x), 1).bounds[1].sum())
+
+
+def test_views_that_are_scored_together_score_as_each_alone() -> None:
+    vae, x, _ = linear_gaussian.model(shift=0.5)
+    first = bounds.native(vae, x)
+    second = replace(first, target=x + 0.1, log_prob=lambda *given: 2 * vae.likelihood.log_prob(*given))
+    known = replace(first, codes=tuple(q[0] for q in vae.encoder(x[None])))
+    views = [known, second]
+    alone = [first, second]
+    assert bounds.estimate_elbos(vae, views, 3) == [pytest.approx(bounds.estimate_elbo(vae, view, 3)) for view in alone]
+    for found, view in zip(bounds.importances(vae, views, 100), alone, strict=True):
+        wanted = bounds.importance(vae, view, 100)
+        torch.testing.assert_close(found.bounds, wanted.bounds)
+        torch.testing.assert_close(found.effective, wanted.effective)

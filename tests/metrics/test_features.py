@@ -284,7 +284,7 @@ def test_features_of_large_images_take_fewer_at_a_time(
     _, data, net, _ = autoencoder
     images = data.test.levels / 255
     whole = net.features(images)
-    monkeypatch.setattr(features, "CPU_VALUES", features.HELD * 16 * 4 * 3 * 5)  # what the first layer gives for five images
+    monkeypatch.setattr(features, "VALUES", 16 * 4 * 3 * 5)  # what the first layer gives for five images
     rows: list[int] = []
     hook = net.network[2].register_forward_pre_hook(lambda _, x: rows.append(len(x[0])))
     torch.testing.assert_close(net.features(images), whole)

@@ -89,7 +89,7 @@ def test_the_first_seed_of_every_arm_gets_all_figures(tmp_path: Path, monkeypatc
 
 def test_arms_of_a_mixed_group_train_together(tmp_path: Path) -> None:
     tracker = MemoryTracker()
-    mixed = Plan(1, 8, frozenset(), frozenset({mixing_group(PAIR.base.derive(epochs=1, evaluation="validation"))}), "")
+    mixed = Plan(1, 8, frozenset({mixing_group(PAIR.base.derive(epochs=1, evaluation="validation"))}), "")
     start = Start(PAIR, tracker, lanes=8, together=mixed).go(tmp_path)
     assert one_result_per_cell(PAIR, start, tracker)
 
@@ -99,7 +99,7 @@ def test_a_trial_that_stops_early_counts_and_frees_the_others(tmp_path: Path) ->
     base = PAIR.base.derive(batch_size=32, learning_rate=1e-2, latent=8)  # its sixth epoch is worse than the fifth
     budgets = {"default": Budget(epochs=7, seeds=(0,), evaluation="validation")}
     plan = replace(PAIR, base=base, arms={"early": {"patience": 1}, "late": {"patience": 7}}, budgets=budgets)
-    together = Plan(1, 2, frozenset(), frozenset(), "")
+    together = Plan(1, 2, frozenset(), "")
     tracker = MemoryTracker()
     start = Start(plan, tracker, lanes=2, together=together, queue=dying(after=1))
     with pytest.raises(Kill):

@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.models.likelihoods.heads import Head, HeadKernel, Observation
-from harness.models.likelihoods.protocol import MAX_LEVEL, SATURATED, ExponentialFamily, Noise, uniform
+from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, Noise, uniform
 
 LOG_2PI = math.log(2 * math.pi)
 SIGMA_FLOOR = 1 / 510  # half a grey level: on lattice data a learned sigma has no other bound
 LOG_SIGMA_START = math.log(0.25)  # about the error of the pixel-mean image on MNIST, 0.26: lr 3e-4 moves it 0.3 per 1k steps
 LOG_B_START = math.log(0.15)  # the mean absolute deviation from that image, 0.15
 LOG_SIGMA_CEILING = 7.0
+FAR_TAIL = -30.0
 
 
 def learned_scale(raw: Tensor, log_start: float) -> Tensor:
@@ -39,9 +40,21 @@ def log_bins(log_cdf: Callable[[Tensor], Tensor], v: Tensor, mean: Tensor, scale
     """
     unit = MAX_LEVEL * scale
     distance, half = (v - MAX_LEVEL * mean).abs() / unit, 0.5 / unit
-    ends = ((v == 0) | (v == MAX_LEVEL)).to(mean.dtype) * SATURATED
     upper = log_cdf(half - distance)
-    return upper + (-torch.expm1(log_cdf(-half - distance - ends) - upper)).log()
+    inner = ((v > 0) & (v < MAX_LEVEL)).expand(upper.shape)
+    lower = log_cdf((-half - distance)[inner])  # 19 % of MNIST: F takes most of the time
+    return upper.masked_scatter(inner, upper[inner] + (-torch.expm1(lower - upper[inner])).log())
+
+
+def log_ndtr(t: Tensor) -> Tensor:
+    """Return log F(t) of the standard normal, elementwise, float64: log(erfc(-t / sqrt(2)) / 2) where that is above 1e-197.
+
+    That takes half of the time of torch's function, which is left for what is farther.
+    """
+    far = t < FAR_TAIL
+    near = (torch.special.erfc(t.clamp_min(FAR_TAIL) * -(0.5**0.5)) / 2).log()
+    whole: Tensor = near.masked_scatter(far, torch.special.log_ndtr(t[far]))
+    return whole
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,7 @@ class Gaussian:
     def log_pmf(self, v: Tensor, *out: Tensor) -> Tensor:
         """Return sum_p of the log difference of the normal CDF over each level, open-ended at 0 and 255: (..., P) to (...)."""
         out = tuple(o.double() for o in out)
-        return log_bins(torch.special.log_ndtr, v, self.mean(*out), self.noise_scale(*out)).sum(-1).to(v.dtype)
+        return log_bins(log_ndtr, v, self.mean(*out), self.noise_scale(*out)).sum(-1).to(v.dtype)
 
     def exponential_family(self, *out: Tensor) -> ExponentialFamily | None:
         """Return eta = m / sigma^2 and precision = 1 / sigma^2, or None if there is a sigma for every pixel.
