@@ -218,13 +218,21 @@ def _kind(manifest: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[str]
         "processor": (manifest["hardware"]["cpu"], machine["cpu"]),
         "capability": (then["capability"], now["capability"]),
         "device": (then["on"].partition(",")[0], now["on"].partition(",")[0]),
+        "steps": (then["execution"], now["execution"]),
         "compiled": (then["compiled"], now["compiled"]),
+        "kernels": (_kernels(manifest["environment"]), _kernels(machine)),
         "lanes": (then["lanes"], now["lanes"]),
     }
     for name, (recorded, here) in pairs.items():
         if recorded != here:
             short = len(f"{recorded}{here}") < 80
             yield f"{name} ({recorded} on record, {here} here)" if short else name
+
+
+def _kernels(environment: Mapping[str, Any]) -> str:
+    """Return the set of native kernels that was asked for by name, "unset" if none was: then it goes with the capability."""
+    variables = environment.get("variables")
+    return str(variables.get("HARNESS_KERNELS", "unset")) if isinstance(variables, Mapping) else "unset"
 
 
 def _data_differences(manifest: Mapping[str, Any], spec: TrialSpec) -> list[str]:

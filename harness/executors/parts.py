@@ -18,6 +18,7 @@ from harness.executors import stints
 from harness.executors.evaluation import Subject, dataset, evaluate
 from harness.executors.interrupts import INTERRUPTS
 from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Notice, Pruned, Trained
+from harness.kernels import library
 from harness.models.vae import parameters_of_one
 from harness.scores import NotFiniteError, finite
 from harness.scores.rows import IMAGES_PER_S, STEP_MS_P50, TRAIN_S
@@ -93,6 +94,7 @@ class PartTraining:
         device: the device that it trains on.
         checkpoints: the store of checkpoints.
         saving: how often checkpoints are saved.
+        lacking: why this machine cannot take the job's steps as the driver wants them; empty if it can.
         cohort: the trials in training.
         history: the rows of all epochs by spec id.
         throughput: the images per second of one trial, for each epoch, by spec id.
@@ -109,12 +111,14 @@ class PartTraining:
         self.part, self.job, self.device, self.checkpoints, self.saving = part, part.job, device, checkpoints, saving
         job = part.job
         devices.reset_peak_memory(device)
-        self.cohort = Cohort(job.specs, _images_of(job), device, job.execution)
+        # The driver has chosen for its own machine, and this one may have neither the kernels nor a compiler.
+        self.lacking = library.fault() if job.execution == "manual" else ""
+        self.cohort = Cohort(job.specs, _images_of(job), device, "eager" if self.lacking else job.execution)
         self.history: dict[str, list[Row]] = {s.id: [] for s in job.specs}
         self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
         self.trained_s = dict.fromkeys(self.history, 0.0)
         self.cost = self._cost_so_far()
-        self.stint = stints.begun(job.specs, device, job.execution, job.start)
+        self.stint = stints.begun(job.specs, device, self.cohort.execution, job.start)
         self.earlier: dict[str, list[dict[str, Any]]] = {s.id: [] for s in job.specs}
         if job.start:
             states = {s.id: part.states.get(s.id) or checkpoints.load(s, job.start) for s in job.specs}
@@ -133,6 +137,8 @@ class PartTraining:
             yield from _rows(epoch, {trial: rows[epoch - 1] for trial, rows in self.history.items() if epoch <= len(rows)})
         yield from self._prune(pruned)
         yield from self._end_stopped(scratch)
+        if self.lacking and self.cohort.specs:
+            yield Notice(self.job.specs[0].id, f"by torch's operations, no native kernels: {self.lacking}")
         told = False
         while self.cohort.specs and self.cohort.epoch < self.job.specs[0].epochs:
             failed = set(self.cohort.failures)

@@ -99,7 +99,7 @@ class Chain:
             if own is not None:
                 with torch.enable_grad():
                     before = self._inner[i][None].detach().requires_grad_()
-                    after = own(before)
+                    after = own(before.clone())  # which it may change in place
                 self._graphs[i] = before, after
                 self._outer[i].copy_(after.detach()[0])
 

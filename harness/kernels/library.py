@@ -10,6 +10,8 @@ import ctypes
 import hashlib
 import json
 import os
+import platform
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -24,7 +26,9 @@ from harness import devices
 from harness.errors import UserError
 
 VARIABLE = "HARNESS_KERNELS"
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
 OFF = "off"
+COMPILER_S = 300.0  # after which a compiler is taken to hang; it needs 5 on an idle core
 NATIVE = Path(__file__).with_name("native")
 # The compiler's flags: those of every library and those of each set of instructions, the widest first. Without -ffast-math, which
 # would lose NaN, and whose linker would make the whole process flush subnormal numbers to zero.
@@ -172,24 +176,48 @@ def _load() -> _Loaded:
     if compiler is None:
         return _Loaded(None, "there is no C++ compiler here")
     flags = (*FLAGS, *INSTRUCTIONS[wanted], f'-DSOURCES="{digest}"')
-    built = Path(cache_folder(), f"{hashlib.sha256(repr((compiler, flags)).encode()).hexdigest()[:16]}-{name}")
-    if not built.exists() and (said := _compile(compiler, flags, built)):
-        return _Loaded(None, f"{compiler} failed: {said}")
+    key = repr((compiler, flags, platform.machine(), platform.libc_ver()))  # machines of several kinds may share the folder
+    built = Path(cache_folder(), f"{hashlib.sha256(key.encode()).hexdigest()[:16]}-{name}")
+    try:
+        if said := _foreign(built.parent):
+            return _Loaded(None, said)
+        if not built.exists() and (said := _compile(compiler, flags, built)):
+            return _Loaded(None, f"{compiler} failed: {said}")
+    except OSError as fault:  # a folder that cannot be made or written to, a full disk
+        return _Loaded(None, str(fault))
     library = _bind(built, wanted, digest)
     return _Loaded(library, "" if library else f"{built} is damaged; delete it")
 
 
 def _compile(compiler: str, flags: tuple[str, ...], to: Path) -> str:
     """Compile the sources to a file and return "", or the first error that the compiler reports."""
-    to.parent.mkdir(parents=True, exist_ok=True)
+    to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch = to.with_suffix(f".{os.getpid()}")  # of this process alone, for others may compile at the same time
     command = (compiler, *flags, "-shared", str(NATIVE / "kernels.cpp"), "-o", str(scratch))
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ran.returncode:
-        lines = ran.stderr.splitlines() or [f"exit status {ran.returncode}"]
-        return next((line for line in lines if "error" in line), lines[0])
-    scratch.replace(to)
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=COMPILER_S)
+        if ran.returncode:
+            lines = ran.stderr.splitlines() or [f"exit status {ran.returncode}"]
+            return next((line for line in lines if "error" in line), lines[0])
+        scratch.replace(to)
+    except subprocess.TimeoutExpired:
+        return f"no end after {COMPILER_S:.0f} s"
+    finally:
+        scratch.unlink(missing_ok=True)
     return ""
+
+
+def _foreign(folder: Path) -> str:
+    """Return why nothing in a folder may be loaded as code, or "": somebody else owns it, or anybody may write into it.
+
+    The default folder has a name that anybody can make first. One that TORCHINDUCTOR_CACHE_DIR names is the user's own choice.
+    """
+    if os.environ.get(CACHE) or not folder.exists():
+        return ""
+    found = folder.stat()
+    if found.st_uid == os.getuid() and not found.st_mode & stat.S_IWOTH:
+        return ""
+    return f"others than this user may write into {folder}; delete it, or set {CACHE} to a folder of your own"
 
 
 def _bind(path: Path, instructions: str, digest: str) -> Library | None:
@@ -215,4 +243,4 @@ def cache_folder() -> Path:
     It is TORCHINDUCTOR_CACHE_DIR if that is set, otherwise a folder of this user beside torch's own; asking torch for its folder
     would take a second.
     """
-    return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or Path(tempfile.gettempdir(), f"harness_{os.getuid()}"))
+    return Path(os.environ.get(CACHE) or Path(tempfile.gettempdir(), f"harness_{os.getuid()}"))

@@ -6,6 +6,7 @@ of the user's own are loaded by every start, for a function may return other ima
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -44,10 +45,11 @@ class Briefing:
 def noted(loaded: LoadedStudy, budget: str) -> Briefing | None:
     """Return what an earlier start has found of a study's data; None if it is not known to be so today."""
     note = _note(loaded, budget)
-    if note is None or not note.exists():
+    try:
+        content = json.loads(note.read_text(encoding="utf-8")) if note else None
+    except (FileNotFoundError, ValueError):  # none yet; one that was cut off, which the next is written over
         return None
-    content = json.loads(note.read_text(encoding="utf-8"))
-    return Briefing(**content | {"lines": tuple(content["lines"])})
+    return Briefing(**content | {"lines": tuple(content["lines"])}) if content else None
 
 
 def gather(loaded: LoadedStudy, budget: str, say: Callable[[str], None]) -> tuple[Briefing, "Data"]:
@@ -87,7 +89,9 @@ def gather(loaded: LoadedStudy, budget: str, say: Callable[[str], None]) -> tupl
     note = _note(loaded, budget)
     if note is not None and not fetched:  # lines about files that were fetched are not to be said again
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(asdict(briefing)), encoding="utf-8")
+        scratch = note.with_name(f"{note.name}.{os.getpid()}")  # another start may read at the same time
+        scratch.write_text(json.dumps(asdict(briefing)), encoding="utf-8")
+        scratch.replace(note)
     return briefing, dataset
 
 

@@ -87,7 +87,7 @@ class ManualStep:
             )
         if maps is None:
             raise ValueError("the kernels know affine maps and activations only")
-        self.config, self.params, self.state, self.levels = config, list(params), state, levels
+        self.config, self.params, self.state, self.levels = config, list(params), state, levels.contiguous()
         self.library: Library = kernels
         _, _, self.draws, self.images, latents = chunk.eps.shape
         rows, pixels = self.draws * self.images, levels.shape[1]
@@ -118,7 +118,7 @@ class ManualStep:
 
     def _affine(self, layer: LaneLinear, activation: Callable[[Tensor], Tensor]) -> Affine:
         """Return a map as the kernels take it."""
-        known = _known().get(activation)
+        known = next((i for i, own in enumerate(_known()) if own is activation), None)  # a user's may have no hash
         moments = [self._moments(p) for p in (layer.weight, layer.bias)] if self.adam else []
         return Affine(layer.weight, layer.bias, activation if known is None else known, tuple(t for pair in moments for t in pair))
 
@@ -168,7 +168,7 @@ class ManualStep:
         if self.kernel is None:
             log_px, leaves = self._scored()
             self.log_px[t] = log_px.detach().flatten()
-            self._take(torch.autograd.grad(log_px, leaves, torch.full_like(log_px, -scale)))
+            self._take(torch.autograd.grad(log_px, leaves, torch.full_like(log_px, -scale), materialize_grads=True))
         else:
             (image, *sizes), (out, shared, *to) = self._image, self._scored_at
             scored = (image, out, shared, *to, log_px_at, scale, len(self.decoder.x), *sizes)
@@ -247,7 +247,7 @@ class _Decoded(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         """Return the gradient of z from that of log p(x|z)."""
         step: ManualStep = ctx.step
-        step._take(torch.autograd.grad(ctx.log_px, ctx.leaves, grads[0]))
+        step._take(torch.autograd.grad(ctx.log_px, ctx.leaves, grads[0], materialize_grads=True))
         step.decoder.backward(step.adam)
         return cast(Tensor, step.decoder.gx).view(1, step.draws, step.images, -1), None
 
@@ -264,6 +264,6 @@ def _decoded(z: Tensor, step: ManualStep) -> Tensor:
 
 
 @cache
-def _known() -> dict[Callable[[Tensor], Tensor], int]:
-    """Return the activations that the kernels know, with their indices."""
-    return {catalog.find("activation", name): i for i, name in enumerate(library.ACTIVATIONS)}
+def _known() -> list[Callable[[Tensor], Tensor]]:
+    """Return the activations that the kernels know, in their order."""
+    return [catalog.find("activation", name) for name in library.ACTIVATIONS]

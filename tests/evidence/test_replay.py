@@ -147,11 +147,12 @@ def test_another_kind_of_machine_is_said_and_held_to_a_tolerance(on_record: Home
     assert manifest is not None
     spec = TrialSpec.from_dict(manifest["spec"]["resolved"])
     manifest["execution"]["stints"][0]["capability"] = "abacus"
+    manifest["environment"]["variables"]["HARNESS_KERNELS"] = "pebbles"
     manifest["lineage"]["weights_sha256"] = "0" * 64
     manifest["results"]["metrics"]["elbo/train"] *= 1.001
     close = replayed(manifest, on_record.files(run), [spec])
     assert close.differences == []
-    assert [k.partition(" (")[0] for k in close.kind] == ["capability"]
+    assert [k.partition(" (")[0] for k in close.kind] == ["capability", "kernels"]
     assert 9e-4 < close.furthest < 1.1e-3
     manifest["results"]["metrics"]["elbo/train"] *= 1.1
     assert len(replayed(manifest, on_record.files(run), [spec]).differences) == 1

@@ -1,6 +1,7 @@
 """Whatever stops a job, it goes on to the same result; who is dropped stops."""
 
 import hashlib
+import json
 import math
 import re
 import statistics
@@ -25,14 +26,16 @@ from harness.executors import (
     Finished,
     InProcess,
     Job,
+    Notice,
     OutputDirs,
     Processes,
     Pruned,
     parts,
 )
 from harness.executors.interrupts import Stop
+from harness.kernels import library
 from harness.scores import COST, SCORES, diverged, row_of
-from harness.spec import TrialSpec
+from harness.spec import EXECUTION, TrialSpec
 from harness.training.checkpoints import Checkpoints
 from harness.training.step import Execution
 
@@ -100,6 +103,18 @@ def test_stopped_anywhere_is_undisturbed(
             assert kept(other, spec) == kept(dirs, spec)
             assert shown(again, spec) == shown(whole, spec)
             assert scores(again, spec) == scores(whole, spec)
+
+
+def test_a_machine_without_the_driver_s_kernels_trains_by_operations_and_says_so(
+    dirs: OutputDirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "_load", lambda: library._Loaded(None, "there is no C++ compiler here"))
+    events = told(Job((SPEC,), execution="manual"), dirs)
+    (notice,) = (e for e in events if isinstance(e, Notice))
+    assert "no C++ compiler here" in notice.words
+    facts = json.loads((dirs.scratch / SPEC.id / EXECUTION).read_text(encoding="utf-8"))
+    assert facts["stints"][0]["execution"] == "eager"
+    assert isinstance(events[-1], Finished)
 
 
 @pytest.mark.parametrize("after", [1, 3])

@@ -1,5 +1,6 @@
 """Native layers against float64: the map, its gradients, Adam's step at the end of a product; on every set of instructions here."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,6 +201,48 @@ def test_without_a_library_it_says_why(setting: dict[str, str], says: str, tmp_p
         assert says in library.fault()
     finally:
         library._load.cache_clear()
+
+
+def fault_of_a_first_load(monkeypatch: pytest.MonkeyPatch, **setting: str) -> str:
+    """Why there is no library in a process with these variables, which has loaded none before."""
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    library._load.cache_clear()
+    try:
+        assert library.load() is None
+        return library.fault()
+    finally:
+        library._load.cache_clear()
+
+
+def test_a_folder_that_cannot_be_written_to_leaves_torch_s_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(library, "_bind", lambda *_: None)
+    assert "file" in fault_of_a_first_load(monkeypatch, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "file" / "folder"))
+
+
+def test_a_compiler_that_hangs_is_given_up_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "hangs"
+    compiler.write_text("#!/bin/sh\nexec sleep 60\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(library, "_bind", lambda *_: None)
+    monkeypatch.setattr(library, "COMPILER_S", 0.1)
+    cache = tmp_path / "cache"
+    assert "no end" in fault_of_a_first_load(monkeypatch, CXX=str(compiler), TORCHINDUCTOR_CACHE_DIR=str(cache))
+    assert not list(cache.iterdir())
+
+
+def test_no_code_is_loaded_from_a_folder_that_others_may_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / f"harness_{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.delenv(library.CACHE, raising=False)
+    monkeypatch.setattr(library.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(library, "_bind", lambda *_: None)
+    monkeypatch.setattr(library, "_compile", lambda *_: pytest.fail("compiled"))
+    assert "may write into" in fault_of_a_first_load(monkeypatch)
+    folder.chmod(0o700)
+    assert library._foreign(folder) == ""
 
 
 def test_a_library_of_other_sources_is_not_used(tmp_path: Path) -> None:

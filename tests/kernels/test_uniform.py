@@ -29,3 +29,14 @@ def test_without_a_library_torch_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uniform, "_same_as_torch", lambda: False)
     assert uniform.uniform(theirs, 5, 7).equal(with_it)
     assert uniform.uniform(ours, 2).equal(uniform.uniform(theirs, 2))
+
+
+def test_a_generator_with_a_smaller_state_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel would write beyond it."""
+    monkeypatch.setattr(uniform, "STATE_BYTES", torch.Generator().get_state().numel() + 1)
+    monkeypatch.setattr(uniform, "_native", lambda *_: pytest.fail("written to"))
+    uniform._same_as_torch.cache_clear()
+    try:
+        assert not uniform._same_as_torch()
+    finally:
+        uniform._same_as_torch.cache_clear()

@@ -97,6 +97,11 @@ def test_what_was_said_of_data_is_noted_while_files_code_and_trials_are_the_same
     assert preparation.noted(loaded, "default") == briefing
     assert briefing.digest == data.digest
     assert list(briefing.lines) == said
+    (note,) = (tmp_path / "home" / "mlruns" / "checked").iterdir()
+    whole = note.read_bytes()
+    note.write_bytes(whole[:20])  # as a full disk or a power cut leaves it
+    assert preparation.noted(loaded, "default") is None
+    note.write_bytes(whole)
     (features / "another.pt").write_bytes(b"")
     assert preparation.noted(loaded, "default") is None
     (features / "another.pt").unlink()

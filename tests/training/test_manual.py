@@ -1,5 +1,6 @@
 """The step with its backward pass written out equals the same operations taken one by one and differentiated by autograd."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import own_file
@@ -57,6 +58,48 @@ def test_what_a_user_brings(digits: Data, tmp_path: Path) -> None:
     own = own_file.write(tmp_path)
     spec = SMALL.derive(likelihood=f"{own}:StudentT", likelihood_args={"df": 3.0}, activation=f"{own}:bent")
     assert_same([spec], digits, "manual")
+
+
+OWN = """
+from dataclasses import dataclass
+
+@dataclass
+class Scaled:
+    by: float = 0.5
+
+    def __call__(self, x):
+        return x.mul_(self.by).tanh_()
+
+without_hash_and_in_place = Scaled()
+
+class Half:
+    outputs, scale = 2, "none"
+
+    def log_prob(self, x, *out):
+        return -(x - out[0].sigmoid()).square().sum(-1)
+
+    def mean(self, *out):
+        return out[0].sigmoid()
+
+    def sample(self, generator, *out):
+        return out[0].sigmoid()
+"""
+
+
+@pytest.mark.parametrize("objective", ["elbo", "iwae"])
+def test_what_autograd_allows_a_user(objective: str, digits: Data, tmp_path: Path) -> None:
+    """An activation in place, by an object without a hash; a likelihood that leaves one of the decoder's outputs unused."""
+    (tmp_path / "own.py").write_text(OWN)
+    own = {"likelihood": f"{tmp_path}/own.py:Half", "activation": f"{tmp_path}/own.py:without_hash_and_in_place"}
+    assert_same([SMALL.derive(objective=objective, **own)], digits, "manual")
+
+
+def test_images_in_any_order_of_memory(digits: Data) -> None:
+    """Levels that are a view with other strides."""
+    turned = replace(digits.train, levels=digits.train.levels.t().contiguous().t())
+    plain, _ = trained([SMALL], digits, execution="manual")
+    other, _ = trained([SMALL], replace(digits, train=turned), execution="manual")
+    assert all(map(torch.equal, weights(plain, SMALL), weights(other, SMALL)))
 
 
 def test_bitwise_the_same_again_and_after_an_interruption(digits: Data) -> None:
