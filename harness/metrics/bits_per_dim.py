@@ -7,7 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from harness.metrics.bounds import BATCH, LogProb, View, batches
+from harness.metrics.bounds import BATCH, View, batches
+from harness.metrics.inference import LogProb
 from harness.metrics.memory import parts
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
