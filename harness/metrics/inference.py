@@ -18,7 +18,7 @@ from harness.kernels.chain import Affine
 from harness.kernels.forward import Forward
 from harness.kernels.matmul import Inference
 from harness.models.activations import Activation
-from harness.models.likelihoods import Likelihood
+from harness.models.likelihoods import NATURAL, Likelihood
 from harness.models.networks import MLP, Decoder, Encoder, LaneLinear
 from harness.models.vae import VAE
 
@@ -90,8 +90,8 @@ def _affine(layer: LaneLinear, activation: Activation) -> Affine:
 def log_prob_of(likelihood: Likelihood) -> LogProb:
     """Return a likelihood's `log_prob`, computed by the native kernels where they know it and its arguments allow it.
 
-    They must be float32 on a CPU, need no gradient, and lie as a decoder gives them; x has R rows or as many as the last but one
-    dimension of the outputs.
+    They must be float32 on a CPU, need no gradient, and lie as a decoder gives them; x is one image, or as many as the outputs'
+    last but one dimension, for each of the others.
     """
     kernel, native = likelihood.kernel, library.load()
     if kernel is None or native is None:
@@ -112,16 +112,48 @@ def log_prob_of(likelihood: Likelihood) -> LogProb:
     return log_prob
 
 
+def mean_of(likelihood: Likelihood) -> Callable[..., Tensor]:
+    """Return a likelihood's `mean`, computed by the native kernels where it is the gradient of log p(0|z).
+
+    Outputs must be float32 on a CPU and need no gradient.
+    """
+    kernel, native = likelihood.kernel, library.load()
+    if kernel is None or native is None or kernel.kind not in NATURAL:
+        return likelihood.mean
+    settings = (c_double * 3)(*kernel.settings)
+
+    def mean(*out: Tensor) -> Tensor:
+        """Return E[x|z], (..., P) on [0, 1]."""
+        family = likelihood.exponential_family(*out)
+        assert family is not None  # for it has a natural parameter
+        eta = family.eta.contiguous()
+        black = eta.new_zeros(1, eta.shape[-1])
+        if not _fits(1, black, eta):
+            return likelihood.mean(*out)
+        image, log_px = torch.empty_like(eta), eta.new_empty(eta.shape[:-1])
+        x_at, eta_at, to, score = (t.data_ptr() for t in (black, eta, image, log_px))
+        sizes = (log_px.numel(), 1, eta.shape[-1])
+        native.head(kernel.kind, settings, x_at, eta_at, None, to, None, score, 1.0, *sizes)
+        return image
+
+    return mean
+
+
 def _fits(outputs: int, x: Tensor, *out: Tensor) -> bool:
     """Return whether the kernels can score x under these outputs, of which `outputs` are the decoder's."""
     if torch.is_grad_enabled() or any(t.dtype != torch.float32 or t.device.type != "cpu" for t in (x, *out)):
         return False
-    first, pixels = out[0], x.shape[-1]
-    if first.dim() < max(2, x.dim()) or first.shape[-1] != pixels or first.stride(-1) != 1 or not x.is_contiguous():
+    first, images, pixels = out[0], x.shape[-2] if x.dim() > 1 else 0, x.shape[-1]
+    if x.numel() != images * pixels or not x.is_contiguous() or first.dim() < max(2, x.dim()) or first.shape[-1] != pixels:
         return False
-    rows = first[..., 0].numel()
-    joined = first.as_strided((rows, outputs, pixels), (outputs * pixels, pixels, 1))  # if they lie as a decoder gives them
-    return x.numel() // pixels in (1, first.shape[-2]) and all(
-        o.shape == first.shape and o.stride() == o_k.stride() and o.data_ptr() == o_k.data_ptr()
-        for o, o_k in zip(out, (joined[:, k].view(first.shape) for k in range(outputs)), strict=False)
+    strides, step = [1], outputs * pixels  # from row to row, as a decoder gives its outputs
+    for size in reversed(first.shape[:-1]):
+        strides.insert(0, step)
+        step *= size
+    at, size = first.data_ptr(), first.element_size()
+    return images in (1, first.shape[-2]) and all(
+        o.shape == first.shape
+        and o.data_ptr() == at + k * pixels * size
+        and all(n == 1 or a == b for n, a, b in zip(o.shape, o.stride(), strides, strict=True))
+        for k, o in enumerate(out[:outputs])
     )
