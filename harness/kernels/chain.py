@@ -74,9 +74,9 @@ class Chain:
             wanted = [] if m.moments else [torch.empty_like(m.weight), torch.empty_like(m.bias)]
             names = ("w_mean", "w_square", "b_mean", "b_square") if m.moments else ("w_grad", "b_grad")
             for name, tensor in (("x", given), ("w", m.weight), ("b", m.bias), ("y", y), ("slope", slope)):
-                setattr(layer, name, _address(tensor))
+                setattr(layer, name, address(tensor))
             for name, tensor in zip(names, m.moments or wanted, strict=True):
-                setattr(layer, name, _address(tensor))
+                setattr(layer, name, address(tensor))
             self.gradients += wanted
             self._layers.append(layer)
             self._slopes.append(slope)
@@ -86,9 +86,9 @@ class Chain:
         self._gs = [torch.empty_like(y) for y in self._inner]
         self.g = self._gs[-1]
         # What each call takes: the layer, the gradients behind it and in front of it, and the slope in front of it.
-        behind = [_address(g) for g in self._gs]
-        before = [_address(self.gx), *behind[:-1]]
-        slopes = map(_address, self._slopes)
+        behind = [address(g) for g in self._gs]
+        before = [address(self.gx), *behind[:-1]]
+        slopes = map(address, self._slopes)
         self._calls = list(zip(map(byref, self._layers), behind, before, slopes, strict=False))
 
     def forward(self) -> None:
@@ -117,7 +117,7 @@ class Chain:
             update(layer, g, step, self.rows)
 
 
-def _address(tensor: Tensor | None) -> int | None:
+def address(tensor: Tensor | None) -> int | None:
     """Return where a tensor's values begin in memory, None for no tensor.
 
     Raises:

@@ -49,7 +49,7 @@ class Layer(ctypes.Structure):
         x: the inputs, (R, inputs) for R rows.
         w, b: weight (inputs, outputs) and bias (outputs).
         y: the activation of x w + b, (R, outputs).
-        slope: its derivative there, (R, outputs); null for the identity.
+        slope: its derivative there, (R, outputs); null if it is not wanted.
         w_mean, w_square, b_mean, b_square: Adam's moments.
         w_grad, b_grad: gradients, where those are wanted instead of a step.
     """
@@ -97,7 +97,7 @@ class Library:
     Attributes:
         instructions: the set of instructions it was compiled for, a key of INSTRUCTIONS.
         path: its file.
-        forward: (layer, rows): set y and slope.
+        forward: (layer, rows): set y, and slope if there is room for it.
         backward: (layer, g, slope, gx, rows): set gx = (g w') * slope, without slope g w'.
         update: (layer, g, adam, rows): take Adam's step of w and b, or, without `adam`, write their gradients.
         adam: (p, g, mean, square, n, adam): take Adam's step on n parameters.
@@ -106,7 +106,7 @@ class Library:
         draw_back: (q, eps, gz, kl_weight, gq, draws, rows, latents): set gq to the gradient of q.
         uniform: (state, u, count): set u to the next numbers of the generator of this state, and move it on.
         head: (kind, settings, x, out, shared, g, g_shared, log_px, scale, rows, images, pixels): set log_px to log p(x|z) and the
-            gradients to those of minus log p times `scale`.
+            gradients to those of minus log p times `scale`, unless g is null.
     """
 
     instructions: str

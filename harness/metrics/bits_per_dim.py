@@ -7,7 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from harness.metrics.bounds import BATCH, LogProb, View, batches
+from harness.metrics.bounds import BATCH, View, batches
+from harness.metrics.inference import LogProb, mean_of
 from harness.metrics.memory import parts
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
@@ -64,7 +65,7 @@ class CommonHead:
             seed: Of the draws of z.
             batch_size: Images that are drawn for at a time.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator, mean_image = torch.Generator().manual_seed(seed), mean_of(vae.likelihood)
         counts = torch.zeros(BINS * LEVELS, dtype=torch.int64)
         with torch.no_grad():
             for batch in batches(len(levels), batch_size):
@@ -72,7 +73,7 @@ class CommonHead:
                 eps = torch.randn(center.shape, generator=generator, dtype=center.dtype).to(center.device)
                 z, v = center + spread * eps, levels[batch]
                 for part in parts(vae.decoder, z):
-                    image = vae.likelihood.mean(*vae.decode(z[:, part]))[0]
+                    image = mean_image(*vae.decode(z[:, part]))[0]
                     counts += torch.bincount(_cell(image, v[part]).flatten(), minlength=BINS * LEVELS).cpu()
         table = counts.view(BINS, LEVELS).double() + PSEUDO_COUNT
         return cls((table / table.sum(1, keepdim=True)).log().flatten().to(mean))
@@ -84,7 +85,8 @@ class CommonHead:
 
     def view(self, vae: VAE, x: Tensor, v: Tensor) -> View:
         """Return the view of this tier: levels v (N, P) under this pmf of `vae`, whose encoder gets x (N, P)."""
-        return View(x, v, lambda levels, *out: self.log_prob(levels, vae.likelihood.mean(*out)))
+        mean = mean_of(vae.likelihood)
+        return View(x, v, lambda levels, *out: self.log_prob(levels, mean(*out)))
 
 
 def _cell(image: Tensor, v: Tensor) -> Tensor:

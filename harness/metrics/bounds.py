@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.metrics.memory import encoded, parts
+from harness.metrics.inference import LogProb, log_prob_of
+from harness.metrics.memory import at_once, encoded
 from harness.models.likelihoods import ExponentialFamily
 from harness.models.objectives import log_weights
 from harness.models.vae import VAE, Pass, kl_per_dimension
@@ -19,7 +20,6 @@ from harness.models.vae import VAE, Pass, kl_per_dimension
 BATCH = 1_000
 ROWS = 5_000  # decoded at once: draws x images
 DRAWS = 100  # draws whose weights are summed before they are stored
-LogProb = Callable[..., Tensor]
 LADDER = (1, 10, 100, 1_000, 5_000)
 
 
@@ -62,7 +62,7 @@ def native(vae: VAE, x: Tensor) -> View:
 
     Bounds of this view are comparable between models of the same scale only (`TrialSpec.scale`).
     """
-    return View(x, x, vae.likelihood.log_prob, vae.likelihood.exponential_family)
+    return View(x, x, log_prob_of(vae.likelihood), vae.likelihood.exponential_family)
 
 
 class ElboScore(NamedTuple):
@@ -112,16 +112,25 @@ def score_draws(vae: VAE, views: Sequence[View], batch: slice, mean: Tensor, log
     Returns:
         For each view a `Pass` with log_px (1, L, B) in nats.
     """
-    _, draws, images, latents = eps.shape
+    _, draws, images, _ = eps.shape
     z = mean[:, None] + (log_var / 2).exp()[:, None] * eps
-    rows = z.view(1, draws * images, latents)
-    image = None if draws == 1 else torch.arange(images, device=rows.device).repeat(draws)  # of each row
-    targets, scored = [view.target[batch] for view in views], list[list[Tensor]]([] for _ in views)
-    for part in parts(vae.decoder, rows):
-        out = vae.decode(rows[:, part])
-        for of_view, view, target in zip(scored, views, targets, strict=True):
-            of_view.append(view.log_prob(target[None, part if image is None else image[part]], *out))
-    return [Pass(mean, log_var, eps, z, torch.cat(log_px, 1).view(1, draws, images)) for log_px in scored]
+    size = at_once(vae.decoder, z[:, 0])
+    scored = [list[Tensor]() for _ in views]
+    for some in batches(draws, max(1, size // images)):  # draws of all images, or a draw of some of them
+        of_draws: list[list[Tensor]] = [[] for _ in views]
+        for part in batches(images, size):
+            some_z = z[:, some, part]
+            out = [_by_draw(o, some_z) for o in vae.decode(some_z.flatten(1, 2))]
+            for of_view, view in zip(of_draws, views, strict=True):
+                of_view.append(view.log_prob(view.target[batch][None, None, part], *out))
+        for of_view, log_px in zip(scored, of_draws, strict=True):
+            of_view.append(torch.cat(log_px, 2))
+    return [Pass(mean, log_var, eps, z, torch.cat(log_px, 1)) for log_px in scored]
+
+
+def _by_draw(out: Tensor, z: Tensor) -> Tensor:
+    """Return an output for z (1, L, B, Z), (1, L B, P), as (1, L, B, P); a scalar of all rows as it is."""
+    return out.unflatten(1, z.shape[1:3]) if out.shape[1] == z.shape[1] * z.shape[2] else out
 
 
 def estimate_elbo(vae: VAE, view: View, samples: int, seed: int = 0, *, batch_size: int = BATCH) -> ElboScore:

@@ -2,11 +2,11 @@
 
 from harness import catalog
 from harness.data import Data
-from harness.kernels.matmul import Inference
 from harness.metrics.bits_per_dim import bits_per_dimension
 from harness.metrics.bounds import estimate_elbo, native
 from harness.metrics.diagnostics import noise
 from harness.metrics.histogram import level_bits
+from harness.metrics.inference import inference
 from harness.metrics.inputs import model_inputs
 from harness.models.vae import VAE
 from harness.scores.rows import EFFECTIVE_BETA, LOST_ELBO, OVER_HISTOGRAM
@@ -35,7 +35,7 @@ def divergence(spec: TrialSpec, vae: VAE, untrained: VAE, data: Data, common_bit
         common_bits: The common head's bits/dim on the images that the trial is scored on.
     """
     split = data.validation if spec.evaluation == "validation" else data.test
-    with Inference():
+    with inference(vae, untrained):
         x = model_inputs(spec, split)[:IMAGES]
         pixels = x.shape[1]
         before, after = (estimate_elbo(model, native(model, x), 1) for model in (untrained, vae))

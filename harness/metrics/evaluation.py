@@ -11,11 +11,11 @@ from torch import Tensor
 
 from harness import catalog
 from harness.data import Data
-from harness.kernels.matmul import Inference
 from harness.metrics import diagnostics
 from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, own_levels
 from harness.metrics.bounds import LADDER, View, estimate_elbo, estimate_elbos, importance, importances, native
 from harness.metrics.images import squared_error
+from harness.metrics.inference import inference
 from harness.metrics.inputs import Encodings, encode, encodings, model_inputs
 from harness.metrics.own import Trained, own_scores
 from harness.metrics.pictures import codes, mean_of, pictures, unit
@@ -83,7 +83,7 @@ def evaluate(spec: TrialSpec, vae: VAE, data: Data, *, depths: Mapping[str, Dept
     Raises:
         NotFiniteError: A score or a weight is not finite. It is found before what takes finite numbers is computed.
     """
-    with Inference():
+    with inference(vae):
         return _evaluate(spec, vae, data, depths[spec.evaluation])
 
 
@@ -125,7 +125,7 @@ def validate(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
     """
     if spec.fit_on != "train":
         raise ValueError(f"evaluation='validation' takes fit_on='train', got {spec.fit_on!r}: it was trained on these images")
-    with Inference():
+    with inference(vae):
         _check_weights(vae)
         head = _common_head(spec, vae, data, _codes_of(spec, vae, data))
         scores = _selecting(vae, model_inputs(spec, data.validation), data.validation.levels, head)
@@ -141,7 +141,7 @@ def averaged(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
         NotFiniteError: A score or a weight is not finite.
     """
     scores: dict[str, float] = {}
-    with Inference():
+    with inference(vae):
         _check_weights(vae)
         head = _common_head(spec, vae, data, _codes_of(spec, vae, data))
         for images, draws in {"validation": 1, "test": SAMPLES}.items():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from harness.metrics.inference import mean_of
 from harness.models.networks import StackedDecoder, StackedEncoder
 from harness.models.vae import VAE
 
@@ -61,4 +62,5 @@ def encoded(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def mean_images(vae: VAE, z: Tensor) -> Tensor:
     """Return the mean images of latents z (1, B, Z), (B, P)."""
-    return torch.cat([vae.likelihood.mean(*vae.decode(z[:, part]))[0] for part in parts(vae.decoder, z)])
+    mean = mean_of(vae.likelihood)
+    return torch.cat([mean(*vae.decode(z[:, part]))[0] for part in parts(vae.decoder, z)])

@@ -221,6 +221,7 @@ def _pairs(vae: VAE, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """
     target, like = view.target, view.x
     square = target.square().sum(1, keepdim=True).double()
+    black = target.new_zeros(1, 1, target.shape[1])  # of which log p(x|z) is minus the log normaliser
 
     def score(z: Tensor, image: Tensor, counts: Tensor) -> Tensor:
         """Decode nodes z (cells, G, Z) and score images under them."""
@@ -237,7 +238,7 @@ def _pairs(vae: VAE, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
             product = every[image, torch.arange(len(each)).repeat_interleave(counts)]
         else:
             product = torch.cat([target[of_cell] @ eta[c].T for c, of_cell in enumerate(image.split(each))])
-        log_norm = form.log_norm.reshape(-1, nodes).repeat_interleave(counts.to(like.device), 0)
+        log_norm = -view.log_prob(black, *out).reshape(-1, nodes).repeat_interleave(counts.to(like.device), 0)
         return (product - log_norm).double() - half * square[image]
 
     def direct(by_cell: Sequence[Tensor], image: Tensor, c: int) -> Tensor:

@@ -61,7 +61,7 @@ class Cohort:
         epoch: the number of epochs done.
         levels: the grey levels of the images to train on, (N, P); 0 and 255 only where the likelihood's noise is frozen.
         steps_per_epoch: the number of steps of an epoch.
-        step_compile_s: seconds that tracing, compiling and capturing the step took.
+        compile_s: seconds that tracing, compiling and capturing the step took, which are no part of any step's time.
         step_s: the seconds of a step in the newest epoch.
         gradient_norm: the norm of each lane's gradient at the newest epoch's last step, (S,).
         failures: the reason by spec id, for trials that met a value that is not finite.
@@ -89,7 +89,7 @@ class Cohort:
         self.execution = execution
         self.data = data.to(device)
         self.epoch = 0
-        self.step_compile_s = self.step_s = 0.0
+        self.compile_s = self.step_s = 0.0
         self.traced: TracedStep | None = None
         self.failures: dict[str, str] = {}
         self.patience = Patience()
@@ -107,9 +107,7 @@ class Cohort:
             vae.reset(lane, generator(spec.seed, "weights", 0))
         self._adopt(vae, lanes)
         self.state = optimizers.start(self.config.optimizer, self.params, self.config.extras.slots)
-        # On a CPU, where calls cost time; on a GPU a program of its own would take longer to compile than all epochs' scores.
-        alone = execution == "compiled" and len(specs) == 1 and not devices.can_capture(device)
-        self.validation = Validation(self.data.validation, alone) if self.shape.fit_on == "train" else None
+        self.validation = Validation(self.data.validation) if self.shape.fit_on == "train" else None
 
     def _adopt(self, vae: VAE, lanes: Sequence[TrialSpec]) -> None:
         """Make `vae` this cohort's model, with `lanes` as the trials in its lanes, masked ones included."""
@@ -131,11 +129,6 @@ class Cohort:
     def noisy(self) -> list[bool]:
         """True for each lane that draws new pixel noise at every use of an image."""
         return [batches.noisy(s) for s in self.lanes]
-
-    @property
-    def compile_s(self) -> float:
-        """The seconds that compiling took, which are no part of any step's time; 0 if nothing was compiled."""
-        return self.step_compile_s + (self.validation.compile_s if self.validation else 0.0)
 
     @property
     def compiler_fault(self) -> str:
@@ -177,10 +170,10 @@ class Cohort:
 
     def _run(self, steps: int, validation: Validation | None) -> dict[str, Row]:
         """Train the first `steps` steps of an epoch, score on `validation` unless it is None, compact. Return rows by spec id."""
-        compile_s, started = self.step_compile_s, time.perf_counter()
+        compile_s, started = self.compile_s, time.perf_counter()
         with devices.tensor_cores(self.shape.precision == "tf32"):
             terms, step_seconds = self._train(steps)
-        seconds = time.perf_counter() - started - (self.step_compile_s - compile_s)
+        seconds = time.perf_counter() - started - (self.compile_s - compile_s)
         self.step_s = sum(step_seconds) / len(step_seconds)
         self.epoch += 1
         if not self.specs:
@@ -270,10 +263,10 @@ class Cohort:
         key = (lanes, self.config.extras, images, self.device, compiled, matmul.worthwhile(self.device))
         if key not in _PROGRAMS:
             _PROGRAMS[key] = TracedStep(self.config, tensors, self._constants(), chunk, compiled=compiled)
-            self.step_compile_s += _PROGRAMS[key].seconds
+            self.compile_s += _PROGRAMS[key].seconds
         self.traced = _PROGRAMS[key]
         self.bound = BoundStep(self.traced, tensors, self._constants(), chunk)
-        self.step_compile_s += self.bound.seconds
+        self.compile_s += self.bound.seconds
         return self.bound
 
     def _bind_kernels(self, chunk: Chunk) -> ManualStep:

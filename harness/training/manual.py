@@ -9,37 +9,24 @@ Shapes: L draws, B images, R = L B rows, P pixels, K outputs per pixel, Z latent
 
 from collections.abc import Callable, Sequence
 from ctypes import byref, c_double
-from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from harness import catalog
 from harness.errors import MachineError
 from harness.kernels import library
 from harness.kernels.chain import Affine, Chain
 from harness.kernels.library import AdamStep, Library
+from harness.metrics.inference import Maps, kernel_of, maps_of
 from harness.models.likelihoods import HeadKernel, Observation
-from harness.models.networks import MLP, Decoder, Encoder, LaneLinear
+from harness.models.networks import LaneLinear
 from harness.models.objectives import elbo
 from harness.models.vae import VAE, Pass
 from harness.training.batches import CHUNK
 from harness.training.extras import AVERAGE, clipped, follow
 from harness.training.optimizers import OptimizerState, Rates
 from harness.training.step import Chunk, LaneConstants, StepConfig
-
-Maps = list[tuple[LaneLinear, Callable[[Tensor], Tensor]]]
-
-
-def maps_of(vae: VAE) -> tuple[Maps, Maps] | None:
-    """Return the affine maps and activations of a model's encoder and decoder, or None if it is made of anything else."""
-    if not (isinstance(vae.encoder, Encoder) and isinstance(vae.decoder, Decoder)):
-        return None
-    bodies = [body.chain for body in (vae.encoder.body, vae.decoder.body) if isinstance(body, MLP)]
-    if len(bodies) < 2 or bodies[0] is None or bodies[1] is None:
-        return None
-    return bodies[0], bodies[1]
 
 
 def applies(vae: VAE, precision: str, device: torch.device) -> bool:
@@ -118,9 +105,8 @@ class ManualStep:
 
     def _affine(self, layer: LaneLinear, activation: Callable[[Tensor], Tensor]) -> Affine:
         """Return a map as the kernels take it."""
-        known = next((i for i, own in enumerate(_known()) if own is activation), None)  # a user's may have no hash
         moments = [self._moments(p) for p in (layer.weight, layer.bias)] if self.adam else []
-        return Affine(layer.weight, layer.bias, activation if known is None else known, tuple(t for pair in moments for t in pair))
+        return Affine(layer.weight, layer.bias, kernel_of(activation), tuple(t for pair in moments for t in pair))
 
     def _moments(self, parameter: Tensor) -> list[Tensor]:
         """Return the optimizer's slots of a parameter."""
@@ -261,9 +247,3 @@ def _rows(t: Tensor) -> range:
 def _decoded(z: Tensor, step: ManualStep) -> Tensor:
     """Return log p(x|z), (1, R), for z (1, L, B, Z), differentiable by z."""
     return cast(Tensor, _Decoded.apply(z, step))  # type: ignore[no-untyped-call]  # torch leaves it untyped
-
-
-@cache
-def _known() -> list[Callable[[Tensor], Tensor]]:
-    """Return the activations that the kernels know, in their order."""
-    return [catalog.find("activation", name) for name in library.ACTIVATIONS]

@@ -3,28 +3,20 @@
 Shapes: S lanes, N images, B a batch of them, P pixels, Z latents.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from harness import metrics
 from harness.data import Split
 from harness.kernels.matmul import Inference
-from harness.kernels.torch_internals import compile_graph
 from harness.metrics.bounds import BATCH, batches
+from harness.metrics.inference import inference
 from harness.metrics.memory import at_once
 from harness.models.likelihoods import Likelihood
 from harness.models.vae import VAE, Pass, kl_per_dimension, likelihood_of
 from harness.spec import TrialSpec
-
-# The compiled programs of this process, by cohort, shape of the batch and device.
-_PROGRAMS: dict[tuple[Any, ...], Callable[..., Tensor]] = {}
 
 
 class Validation:
@@ -35,27 +27,13 @@ class Validation:
 
     Attributes:
         split: the validation images.
-        compiled: True if whole batches of a model of one lane are scored by a compiled program.
-        fuse: True if that program goes through torch.compile's back end; else it is left as it was traced.
         batch_size: the number of images of a batch of draws, and the most that are scored at a time.
-        programs: the compiled programs, by cohort, shape of the batch and device: by default those of this process.
-        compile_s: the seconds that compiling took.
         inputs: the images as model inputs, (N, P), by likelihood: one tensor for all trials that read them alike.
         draws: the noise of z on the device, (N, Z), by Z.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        compiled: bool,
-        *,
-        fuse: bool = True,
-        batch_size: int = BATCH,
-        programs: dict[tuple[Any, ...], Callable[..., Tensor]] = _PROGRAMS,
-    ) -> None:
-        self.split, self.compiled, self.fuse = split, compiled, fuse
-        self.batch_size, self.programs = batch_size, programs
-        self.compile_s = 0.0
+    def __init__(self, split: Split, *, batch_size: int = BATCH) -> None:
+        self.split, self.batch_size = split, batch_size
         self.inputs: dict[Likelihood, Tensor] = {}
         self.draws: dict[int, Tensor] = {}
 
@@ -64,7 +42,11 @@ class Validation:
 
         `lanes` are the trials in the lanes of `vae`.
         """
-        inputs, params = [self._inputs(spec) for spec in lanes], list(vae.parameters())
+        inputs = [self._inputs(spec) for spec in lanes]
+        if len(lanes) == 1 and inputs[0].device.type == "cpu":  # natively; on a GPU its many small calls would take longer
+            with inference(vae):
+                alone = metrics.estimate_elbo(vae, metrics.native(vae, inputs[0]), 1, batch_size=self.batch_size)
+            return [_terms(alone.recon, alone.kl)]
         alike = all(x is inputs[0] for x in inputs)
         eps = self._eps(lanes[0].latent, inputs[0])
         sums = torch.zeros(2, len(lanes), dtype=torch.float64, device=eps.device)
@@ -73,11 +55,9 @@ class Validation:
             size = min(self.batch_size, *map(at_once, (vae.decoder, vae.encoder), first))
             for rows in batches(len(eps), size):
                 x = inputs[0][None, rows].expand(len(lanes), -1, -1) if alike else torch.stack([x[rows] for x in inputs])
-                batch = (x, eps[None, None, rows].expand(len(lanes), -1, -1, -1))
-                program = self.compiled and rows.stop - rows.start == min(size, len(eps))
-                sums += self._program(lanes[0], vae, *batch)(*params, *batch) if program else _sums(vae(*batch))
+                sums += _sums(vae(x, eps[None, None, rows].expand(len(lanes), -1, -1, -1)))
         recon, kl = (sums / len(eps)).tolist()
-        return [{"elbo/validation": r - k, "recon/validation": r, "kl/validation": k} for r, k in zip(recon, kl, strict=True)]
+        return [_terms(*of_lane) for of_lane in zip(recon, kl, strict=True)]
 
     def _inputs(self, spec: TrialSpec) -> Tensor:
         """Return the images as inputs of this trial's model, (N, P)."""
@@ -92,23 +72,10 @@ class Validation:
             self.draws[latents] = _draws(len(self.split), latents, self.batch_size).to(like)
         return self.draws[latents]
 
-    def _program(self, spec: TrialSpec, vae: VAE, x: Tensor, eps: Tensor) -> Callable[..., Tensor]:
-        """Return the program that computes `_sums` from parameters, x (1, B, P) and eps (1, 1, B, Z); compile it if it is new."""
-        key = (spec.cohort.derive(epochs=1, evaluation="quick"), x.shape, x.device)
-        if key not in self.programs:
-            started = time.perf_counter()
-            tensors = [*vae.parameters(), x, eps]
-            graph = make_fx(partial(_of_parameters, vae))(*tensors)
-            self.programs[key] = compile_graph(graph, tensors) if self.fuse else graph
-            self.compile_s += time.perf_counter() - started
-        return self.programs[key]
 
-
-def _of_parameters(vae: VAE, *tensors: Tensor) -> Tensor:
-    """Return `_sums` of a model's pass from its parameters, x (S, B, P) and eps (S, 1, B, Z), which are passed in this order."""
-    *params, x, eps = tensors
-    names = [name for name, _ in vae.named_parameters()]
-    return _sums(functional_call(vae, dict(zip(names, params, strict=True)), (x, eps)))
+def _terms(recon: float, kl: float) -> dict[str, float]:
+    """Return ELBO, log p(x|z) and KL by metric key, given the latter two in nats per image."""
+    return {"elbo/validation": recon - kl, "recon/validation": recon, "kl/validation": kl}
 
 
 def _sums(p: Pass) -> Tensor:

@@ -134,7 +134,6 @@ def test_a_compiler_that_failed_is_said_once_and_on_record(dirs: OutputDirs, mon
 
     monkeypatch.setattr("harness.training.step.compile_graph", broken)
     monkeypatch.setattr("harness.training.cohort._PROGRAMS", {})
-    monkeypatch.setattr("harness.training.validation.compile_graph", lambda graph, tensors: graph)
     events = told(Job((SPEC,), execution="compiled"), dirs)
     assert [e.words for e in events if isinstance(e, Notice)] == ["not compiled, the compiler failed: RuntimeError: no ptxas"]
     assert events[-1].result.metrics["perf/compiled"] == 0.0

@@ -18,14 +18,14 @@ class LinearNormal:
     params: int = 1
     shared: int = 0
     noisy: bool = False
+    kernel: None = None
 
     def log_prob(self, x: Tensor, *out: Tensor) -> Tensor:
         return Normal(out[0], self.sigma).log_prob(x).sum(-1)
 
     def exponential_family(self, *out: Tensor) -> ExponentialFamily:
         precision = torch.tensor(self.sigma**-2, dtype=out[0].dtype)
-        zero = torch.zeros_like(out[0])
-        return ExponentialFamily(out[0] * precision, -self.log_prob(zero, *out), precision)
+        return ExponentialFamily(out[0] * precision, precision)
 
 
 class Posterior(nn.Module):

@@ -202,7 +202,7 @@ def test_product_is_log_prob_of_all_pairs(name: str) -> None:
     assert (product is not None) == (name in PRODUCTS)
     if product is not None:
         x = model_inputs(likelihood, levels_of(6, 7))
-        log_norm, precision = (t.expand(2, 4) for t in product[1:])
+        precision, log_norm = product.precision.expand(2, 4), -likelihood.log_prob(x.new_zeros(1, 7), *out)
         pairs = torch.einsum("np,sgp->sng", x, product.eta) - log_norm[:, None]
         pairs = pairs - precision[:, None] / 2 * x.square().sum(1)[:, None]
         want = likelihood.log_prob(x[:, None], *(o[:, None] for o in out))

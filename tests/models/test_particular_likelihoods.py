@@ -50,7 +50,7 @@ def test_a_fixed_sigma_has_a_value() -> None:
     normal = Normal(a.sigmoid(), 0.1)
     torch.testing.assert_close(likelihood.log_prob(x, a), normal.log_prob(x).sum(-1))
     product = likelihood.exponential_family(a)
-    pairs = (x * product.eta).sum(-1) - product.log_norm - product.precision / 2 * x.square().sum(-1)
+    pairs = (x * product.eta).sum(-1) + likelihood.log_prob(torch.zeros_like(x), a) - product.precision / 2 * x.square().sum(-1)
     torch.testing.assert_close(pairs, normal.log_prob(x).sum(-1))
     samples = likelihood.sample(torch.Generator().manual_seed(0), a.expand(10_000, 4, 9))
     assert (samples - a.sigmoid()).std().item() == pytest.approx(likelihood.noise_scale(a).item(), rel=0.01)

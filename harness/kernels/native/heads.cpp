@@ -192,8 +192,8 @@ struct Categorical {  // a softmax over bins of levels, uniform inside a bin
     void shared(float*, float) {}
 };
 
-// Set `sum` to what the products and terms of a row make of log p, and g to the gradient, times `by`.
-template <class Head>
+// Return what the products and terms of a row make of log p and, with GRADIENT, set g to the gradient, times `by`.
+template <class Head, bool GRADIENT>
 static double row(Head& head, const float* x, const float* out, float* g, float by, long pixels) {
     vec sum = {}, product = all(Head::EXCESS ? 0 : 1), logs = {};
     auto take_log = [&]() __attribute__((always_inline)) {
@@ -205,7 +205,7 @@ static double row(Head& head, const float* x, const float* out, float* g, float 
         vec o[Head::OUTPUTS], by_output[Head::OUTPUTS], term, factor = all(1);
         for (int k = 0; k < Head::OUTPUTS; k++) o[k] = load(out + k * pixels + p, count);
         head.at(load(x + p, count), o, by_output, term, factor);
-        for (int k = 0; k < Head::OUTPUTS; k++) store(g + k * pixels + p, by * by_output[k], count);
+        for (int k = 0; k < Head::OUTPUTS && GRADIENT; k++) store(g + k * pixels + p, by * by_output[k], count);
         if (count < WIDTH)
             for (int i = count; i < WIDTH; i++) term[i] = 0, factor[i] = !Head::EXCESS;
         sum += term;
@@ -222,25 +222,28 @@ static double row(Head& head, const float* x, const float* out, float* g, float 
     return head.whole(total, pixels);
 }
 
-template <class Head>
+template <class Head, bool GRADIENT>
 static void score(
     const double* settings, const float* x, const float* out, const float* shared, float* g, float* g_shared, float* log_px,
     float scale, long rows, long images, long pixels) {
     Head head(settings, shared);
     for (long r = 0; r < rows; r++) {
         long at = r * Head::OUTPUTS * pixels;
-        log_px[r] = row(head, x + r % images * pixels, out + at, g + at, scale, pixels);
+        log_px[r] = row<Head, GRADIENT>(head, x + r % images * pixels, out + at, g + at, scale, pixels);
     }
-    if (Head::SHARED) head.shared(g_shared, scale);
+    if (Head::SHARED && GRADIENT) head.shared(g_shared, scale);
 }
+
+template <bool GRADIENT>
+constexpr decltype(&score<Bernoulli, GRADIENT>) HEADS[] = {  // in the order of harness/models/likelihoods/heads.py
+    score<Bernoulli, GRADIENT>,           score<Location<false, false>, GRADIENT>, score<Location<false, true>, GRADIENT>,
+    score<GaussianPerPixel, GRADIENT>,    score<ContinuousBernoulli, GRADIENT>,    score<Location<true, true>, GRADIENT>,
+    score<DiscretizedLogistic, GRADIENT>, score<Categorical, GRADIENT>,
+};
 
 void harness_head(
     int64_t kind, const double* settings, const float* x, const float* out, const float* shared, float* g, float* g_shared,
     float* log_px, float scale, int64_t rows, int64_t images, int64_t pixels) {
-    constexpr decltype(&score<Bernoulli>) HEADS[] = {  // in the order of harness/models/likelihoods/heads.py
-        score<Bernoulli>,        score<Location<false, false>>, score<Location<false, true>>,
-        score<GaussianPerPixel>, score<ContinuousBernoulli>,    score<Location<true, true>>,
-        score<DiscretizedLogistic>, score<Categorical>,
-    };
-    HEADS[kind](settings, x, out, shared, g, g_shared, log_px, scale, rows, images, pixels);
+    auto head = g ? HEADS<true>[kind] : HEADS<false>[kind];
+    head(settings, x, out, shared, g, g_shared, log_px, scale, rows, images, pixels);
 }

@@ -3,14 +3,14 @@
 #include "activations.h"
 #include "products.h"
 
-// Set y to the activation of what it holds, and slope to its derivative there.
+// Set y to the activation of what it holds, and slope, if it is wanted, to its derivative there.
 template <int A>
 static void activate_all(float* y, float* slope, long floats) {
     for (long i = 0; i < floats; i += WIDTH) {
         vec to, derivative;
         activate<A>(load(y + i, floats - i), to, derivative);
         store(y + i, to, floats - i);
-        store(slope + i, derivative, floats - i);
+        if (slope) store(slope + i, derivative, floats - i);
     }
 }
 
@@ -47,7 +47,7 @@ void harness_forward(const Layer* l, int64_t rows) {
     Product affine{rows, l->outputs, l->inputs, l->x, l->inputs, 1, l->w, l->outputs, 1, l->y};
     affine.bias = l->b;
     product(affine, l->sparse);
-    if (l->slope) ACTIVATIONS[l->activation](l->y, l->slope, rows * l->outputs);
+    if (l->slope || l->activation != IDENTITY) ACTIVATIONS[l->activation](l->y, l->slope, rows * l->outputs);
 }
 
 void harness_backward(const Layer* l, const float* g, const float* slope, float* gx, int64_t rows) {

@@ -15,7 +15,7 @@ struct Layer {
     const float* x;      // (R, inputs)
     float *w, *b;        // (inputs, outputs), (outputs)
     float* y;            // (R, outputs): f(x w + b)
-    float* slope;        // (R, outputs): f'(x w + b); null for the identity
+    float* slope;        // (R, outputs): f'(x w + b); null if it is not wanted
     float *w_mean, *w_square, *b_mean, *b_square;  // Adam's moments
     float *w_grad, *b_grad;                        // gradients, where they are wanted instead of a step; else null
 };
@@ -27,7 +27,7 @@ struct AdamStep {
     int32_t decoupled;
 };
 
-// Set y and slope from x.
+// Set y, and slope if there is room for it, from x.
 void harness_forward(const Layer* layer, int64_t rows);
 // Set gx (R, inputs) to (g w') * slope with g (R, outputs) and slope (R, inputs); without slope to g w'.
 void harness_backward(const Layer* layer, const float* g, const float* slope, float* gx, int64_t rows);

@@ -62,9 +62,9 @@ class Bernoulli:
         return None
 
     def exponential_family(self, *out: Tensor) -> ExponentialFamily:
-        """Return eta = l, log_norm = sum_p log(1 + exp(l)) and precision = 0."""
+        """Return eta = l and precision = 0; log_norm = sum_p log(1 + exp(l))."""
         (logit,) = out
-        return ExponentialFamily(logit, F.softplus(logit).sum(-1), logit.new_zeros(()))
+        return ExponentialFamily(logit, logit.new_zeros(()))
 
     def mean(self, *out: Tensor) -> Tensor:
         """Return sigmoid(l), (..., P)."""
@@ -123,9 +123,9 @@ class ContinuousBernoulli:
         return log_p.to(v.dtype)
 
     def exponential_family(self, *out: Tensor) -> ExponentialFamily:
-        """Return eta = l, log_norm = sum_p log(sinh(a/2) / (a/2)) + l/2 and precision = 0."""
+        """Return eta = l and precision = 0; log_norm = sum_p log(sinh(a/2) / (a/2)) + l/2."""
         logit = out[0].clamp(-LOGIT_BOUND, LOGIT_BOUND)
-        return ExponentialFamily(logit, (self.log_norm(logit) + logit / 2).sum(-1), logit.new_zeros(()))
+        return ExponentialFamily(logit, logit.new_zeros(()))
 
     @staticmethod
     def log_norm(logit: Tensor) -> Tensor:

@@ -31,6 +31,10 @@ class Head(IntEnum):
     CATEGORICAL = 7
 
 
+# Those whose output is the natural parameter of x: the gradient of -log p(x|z) by it is E[x|z] - x.
+NATURAL = frozenset({Head.BERNOULLI, Head.CONTINUOUS_BERNOULLI})
+
+
 class HeadKernel(NamedTuple):
     """How the native kernels compute a likelihood.
 

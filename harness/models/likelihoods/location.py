@@ -137,8 +137,7 @@ class Gaussian:
             return None
         mean, sigma = self.mean(*out), self._sigma_per_image(*out)
         precision = sigma.square().reciprocal()
-        log_norm = precision * mean.square().sum(-1) / 2 + mean.shape[-1] * (sigma.log() + LOG_2PI / 2)
-        return ExponentialFamily(mean / self.noise_scale(*out).square(), log_norm, precision)
+        return ExponentialFamily(mean / self.noise_scale(*out).square(), precision)
 
     def mean(self, *out: Tensor) -> Tensor:
         """Return m = sigmoid(a), (..., P)."""

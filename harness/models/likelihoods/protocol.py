@@ -15,16 +15,14 @@ Noise = Literal["none", "fresh", "frozen"]
 class ExponentialFamily(NamedTuple):
     """The form log p(x|z) = sum_p x eta - log_norm - precision/2 sum_p x^2, in nats.
 
-    With it, log p(x|z) of all pairs of images and latents is one matrix product.
+    With it, log p(x|z) of all pairs of images and latents is one matrix product; log_norm is -log p(0|z).
 
     Attributes:
         eta: Natural parameter, (..., P).
-        log_norm: Log normaliser, (...).
         precision: Factor of the quadratic term, broadcastable to (...).
     """
 
     eta: Tensor
-    log_norm: Tensor
     precision: Tensor
 
 
