@@ -1,5 +1,6 @@
 """Names of executors and devices and numbers of workers, judged before torch is imported. What a machine has is in devices/."""
 
+import json
 import os
 import platform
 import shutil
@@ -10,6 +11,10 @@ from harness.errors import UserError, look_up
 EXECUTORS = ("local", "processes", "ray", "slurm")
 ON_THIS_MACHINE = ("local", "processes")  # executors whose workers share this machine
 MOST_WORKERS = 1_000  # of one driver on a cluster
+KERNELS = "HARNESS_KERNELS"  # the variable that names a set of native kernels, or OFF
+OFF = "off"
+# The compiler's flags: those of every library of native kernels (`every`) and those of each set of instructions, the widest first.
+KERNEL_FLAGS: dict[str, list[str]] = json.loads(Path(__file__).with_name("kernels").joinpath("native", "flags.json").read_text())
 
 
 def check(device: str, executor: str, workers: int | None, per_gpu: int) -> None:
@@ -24,6 +29,7 @@ def check(device: str, executor: str, workers: int | None, per_gpu: int) -> None
     Raises:
         UserError: an unknown name, or a number that is out of range.
     """
+    kernels()
     look_up(dict.fromkeys(EXECUTORS), executor, "executor")
     local, kind = executor in ON_THIS_MACHINE, kind_of(device)
     if per_gpu < 1 or (kind == "cpu" and per_gpu > 1):
@@ -31,6 +37,18 @@ def check(device: str, executor: str, workers: int | None, per_gpu: int) -> None
     if workers is not None:
         most = cores() if local and kind == "cpu" else MOST_WORKERS
         check_workers(workers, most, (cpu() if kind == "cpu" else f"device {device}") if local else "a cluster")
+
+
+def kernels() -> str:
+    """Return the set of native kernels that HARNESS_KERNELS names, or OFF; empty if it is not set.
+
+    Raises:
+        UserError: it names neither.
+    """
+    asked, known = os.environ.get(KERNELS, ""), (*(name for name in KERNEL_FLAGS if name != "every"), OFF)
+    if asked and asked not in known:
+        raise UserError(f"{KERNELS} is {asked!r}\nset it to one of {', '.join(known)}, or leave it unset")
+    return asked
 
 
 def kind_of(device: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import devices, paths, provenance, study
+from harness import devices, paths, provenance, resources, study
 from harness.kernels import library
 
 SOURCES = ("harness", "studies", "tests", "examples", "docs", "pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE")
@@ -94,7 +94,7 @@ def test_a_wheel_brings_libraries_that_need_no_compiler(source: Path, tmp_path: 
     assert tag.startswith("py3-none-")
     assert not tag.endswith("-any")
     assert built == (set(library.INSTRUCTIONS) if platform.machine() in ("x86_64", "AMD64") else {"portable"})
-    environment = {k: v for k, v in os.environ.items() if k != library.VARIABLE}
+    environment = {k: v for k, v in os.environ.items() if k != resources.KERNELS}
     environment |= {"PYTHONPATH": str(site), "PATH": "", "CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     program = "from harness.kernels import library, operators; assert operators.available(); print(library.load().path)"
     ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)

@@ -50,7 +50,8 @@ class Spares:
 
     def start(self, count: int) -> None:
         """Start so many processes more."""
-        self.waiting += [Spare.start() for _ in range(count)]
+        for _ in range(count):
+            self.waiting.append(Spare.start())  # at once: an interrupt may come between two
 
     def take(self) -> Spare:
         """Return a process that waits, or start one."""

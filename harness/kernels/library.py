@@ -8,7 +8,6 @@ computes, or `off`. Without a library torch's operations are used.
 
 import ctypes
 import hashlib
-import json
 import os
 import platform
 import stat
@@ -22,19 +21,17 @@ from typing import Any, NamedTuple
 
 import torch
 
-from harness import devices
+from harness import devices, resources
 from harness.errors import UserError
+from harness.resources import KERNEL_FLAGS, KERNELS, OFF
 
-VARIABLE = "HARNESS_KERNELS"
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
-OFF = "off"
 COMPILER_S = 300.0  # after which a compiler is taken to hang; it needs 5 on an idle core
 NATIVE = Path(__file__).with_name("native")
 # The compiler's flags: those of every library and those of each set of instructions, the widest first. Without -ffast-math, which
 # would lose NaN, and whose linker would make the whole process flush subnormal numbers to zero.
-_FLAGS: dict[str, list[str]] = json.loads((NATIVE / "flags.json").read_text())
-FLAGS = tuple(_FLAGS["every"])
-INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {name: tuple(flags) for name, flags in _FLAGS.items() if name != "every"}
+FLAGS = tuple(KERNEL_FLAGS["every"])
+INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {name: tuple(flags) for name, flags in KERNEL_FLAGS.items() if name != "every"}
 # The activations that the kernels know, in their order.
 ACTIVATIONS = ("identity", "elu", "relu", "leaky_relu", "selu", "gelu", "silu", "mish", "tanh", "softplus", "sigmoid")
 
@@ -149,9 +146,7 @@ def instructions() -> str:
     Raises:
         UserError: HARNESS_KERNELS has a value that means nothing.
     """
-    asked = os.environ.get(VARIABLE)
-    if asked and asked not in (*INSTRUCTIONS, OFF):
-        raise UserError(f"{VARIABLE} is {asked!r}\nset it to one of {', '.join((*INSTRUCTIONS, OFF))}, or leave it unset")
+    asked = resources.kernels()
     has = torch.backends.cpu.get_cpu_capability().lower()
     return asked or (has if has in INSTRUCTIONS else "portable")
 
@@ -167,7 +162,7 @@ def _load() -> _Loaded:
     """Return the library of the package or that of the cache folder, which is compiled if it is not there."""
     wanted = instructions()
     if wanted == OFF:
-        return _Loaded(None, f"{VARIABLE} is {OFF}")
+        return _Loaded(None, f"{KERNELS} is {OFF}")
     name, digest = f"harness_{wanted}.so", sources()
     shipped = NATIVE / name
     if shipped.exists() and (library := _bind(shipped, wanted, digest)):
@@ -221,12 +216,18 @@ def _foreign(folder: Path) -> str:
 
 
 def _bind(path: Path, instructions: str, digest: str) -> Library | None:
-    """Return the library in a file with its functions typed, or None if it was built from other sources or cannot be loaded."""
+    """Return the library in a file with its functions typed, or None if it was built from other sources or cannot be loaded.
+
+    Raises:
+        UserError: this processor lacks the instructions.
+    """
     try:
         native = ctypes.CDLL(str(path))
         native.harness_sources.restype = ctypes.c_char_p
         if native.harness_sources() != digest.encode():
             return None
+        if not native.harness_runs():
+            raise UserError(f"{KERNELS} is {instructions!r}, which this processor cannot run\nset it to another, or leave it unset")
     except (OSError, AttributeError):  # not a library for this machine; not one of ours
         return None
     functions = {}

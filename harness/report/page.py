@@ -100,7 +100,7 @@ def made_of(results: AblationResults, search_results: SearchResults | None, ques
         "cells": [cell.spec.id for cell in results.cells],
         "failures": dict(results.failures),
         "search": search_tables.table(search_results).to_csv() if search_results else "",
-        "code": provenance.digest(),
+        "code": [provenance.digest(), provenance.version("matplotlib")],
     }
     return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 

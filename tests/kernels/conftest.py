@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness import resources
 from harness.kernels import library
 from harness.kernels.library import INSTRUCTIONS, Library
 
@@ -22,7 +23,7 @@ def native(request: pytest.FixtureRequest) -> Library:
     if library.load() is None:
         pytest.skip(library.fault())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(library.VARIABLE, request.param)
+        patch.setenv(resources.KERNELS, request.param)
         library._load.cache_clear()
         found = library.load()
         library._load.cache_clear()

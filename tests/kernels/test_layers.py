@@ -1,5 +1,6 @@
 """Native layers against float64: the map, its gradients, Adam's step at the end of a product; on every set of instructions here."""
 
+import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness import resources
 from harness.errors import UserError
 from harness.kernels import library
 from harness.kernels.library import AdamStep, Layer, Library
@@ -176,9 +178,20 @@ def test_subnormal_numbers_are_not_flushed_in_this_process(native: Library) -> N
 
 
 def test_a_set_of_instructions_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(library.VARIABLE, "sse9")
-    with pytest.raises(UserError, match=r"sse9.*\n.*avx512, avx2, portable, off"):
-        library.instructions()
+    monkeypatch.setenv(resources.KERNELS, "sse9")
+    for refuses in (library.instructions, lambda: resources.check("cpu", "processes", None, 1)):
+        with pytest.raises(UserError, match=r"sse9.*\n.*avx512, avx2, portable, off"):
+            refuses()
+
+
+def test_instructions_that_the_processor_lacks_are_refused(native: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lacking(ctypes.CDLL):
+        def __getattr__(self, name: str) -> object:
+            return (lambda: 0) if name == "harness_runs" else super().__getattr__(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", Lacking)
+    with pytest.raises(UserError, match="cannot run"):
+        library._bind(native.path, native.instructions, library.sources())
 
 
 @pytest.mark.parametrize(

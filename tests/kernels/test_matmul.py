@@ -51,6 +51,11 @@ def test_subnormal_numbers_are_not_flushed_in_this_process() -> None:
     assert float(torch.tensor(2e-38) / 100) > 0
 
 
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="do not fit"):
+        torch.ops.harness.matmul(random(1, 8, 8), random(1, 9, 8), False)
+
+
 def test_what_is_not_finite_stays_so() -> None:
     a, b = random(16, 32), random(32, 48)
     a[3, 5], b[7, 9] = float("nan"), float("inf")

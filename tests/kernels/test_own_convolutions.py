@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from harness import resources
 from harness.kernels import library, matmul, operators
 
 pytestmark = pytest.mark.skipif(not operators.available(), reason="no native library here")
@@ -104,6 +105,6 @@ def others() -> list[str]:
 @pytest.mark.parametrize("instructions", others())
 def test_other_sets_of_instructions_convolve_too(instructions: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", "first", __file__]
-    ran = subprocess.run(command, env=os.environ | {library.VARIABLE: instructions}, capture_output=True, text=True, check=False)
+    ran = subprocess.run(command, env=os.environ | {resources.KERNELS: instructions}, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
     assert "skipped" not in ran.stdout

@@ -90,6 +90,7 @@ static double number(uint64_t bits) {
 // matmul(a (S, m, k), b (S, k, n), sparse): a b lane by lane, (S, m, n); both may have any strides.
 static void matmul(uint64_t* stack, uint64_t, uint64_t) {
     Tensor a(stack[0]), b(stack[1]), c({a.sizes[0], a.sizes[1], b.sizes[2]});
+    check(a.sizes[0] == b.sizes[0] && a.sizes[2] == b.sizes[1], "harness: sizes of a product do not fit");
     for (long s = 0; s < a.sizes[0]; s++) {
         product({a.sizes[1], b.sizes[2], a.sizes[2], a.lane(s), a.strides[1], a.strides[2], b.lane(s), b.strides[1],
                  b.strides[2], c.lane(s)}, stack[2]);
