@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from harness.kernels.uniform import uniform
 from harness.spec import Counts
 
 Say = Callable[[str], None]
@@ -93,5 +94,5 @@ def frozen_noise(split: Split) -> Tensor:
     The seed is a hash of the split's name, so the noise is the same for every trial.
     """
     seed = int.from_bytes(hashlib.sha256(f"frozen noise/{split.name}".encode()).digest()[:7])
-    u = torch.rand(split.levels.shape, generator=torch.Generator().manual_seed(seed))
+    u = uniform(torch.Generator().manual_seed(seed), *split.levels.shape)
     return u.to(split.levels.device)

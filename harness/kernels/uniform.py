@@ -12,7 +12,7 @@ STATE_BYTES = 24 + 8 * 624  # of a state that the kernel reads and writes (`Gene
 
 def uniform(generator: torch.Generator, *size: int) -> Tensor:
     """Return what torch.rand returns for this size, in fp32 on the generator's device, and move the generator on as it does."""
-    if generator.device.type != "cpu" or not _same_as_torch():
+    if generator.device.type != "cpu" or library.load() is None or not _same_as_torch():
         return torch.rand(size, generator=generator, device=generator.device, dtype=torch.float32)
     return _native(generator, *size)
 
@@ -29,8 +29,8 @@ def _native(generator: torch.Generator, *size: int) -> Tensor:
 
 @cache
 def _same_as_torch() -> bool:
-    """Return whether there is a native kernel and it draws what torch does: a later torch may keep another generator, or state."""
-    if library.load() is None or torch.Generator().get_state().numel() < STATE_BYTES:
+    """Return whether the native kernel draws what torch does: a later torch may keep another generator, or state."""
+    if torch.Generator().get_state().numel() < STATE_BYTES:
         return False
     ours, theirs = (torch.Generator().manual_seed(1) for _ in range(2))
     return all(_native(ours, n).equal(torch.rand(n, generator=theirs)) for n in (700, 1, 700))
