@@ -1,5 +1,6 @@
-"""The harness's own compiled kernels for a CPU: matrix products and convolutions for which torch's own take longer.
+"""Native kernels for a CPU: layers and their gradients, likelihoods, Adam, noise, products and convolutions of traced steps.
 
-In come tensors, out come tensors; where a kernel cannot be compiled or would not be faster, torch's operations are used. Models,
-optimizer states and studies must not enter here.
+The code is in native/, `library` finds or compiles it, `chain` and `forward` run affine maps by it, `operators` gives it to torch.
+In come tensors, out come tensors; without a library torch's operations are used. Models, optimizer states and studies must not
+enter here.
 """
