@@ -1,6 +1,7 @@
 """SIGTERM and SIGINT stop a study between two writes to its stores, never within one."""
 
 import signal
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,6 +16,11 @@ class Stopped(BaseException):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+
+
+def _loses_exceptions(frame: FrameType | None) -> bool:
+    """Return whether Python would print and drop what is raised here: it is the callback of a weak reference."""
+    return frame is not None and frame.f_code.co_filename == weakref.__file__
 
 
 class Stops:
@@ -39,7 +45,7 @@ class Stops:
             for s in CODES:
                 signal.signal(s, signal.SIG_DFL)
             self.code = CODES[signal.Signals(number)]
-            if self.may_raise:
+            if self.may_raise and not _loses_exceptions(frame):
                 raise Stopped(self.code)
 
         previous = {s: signal.signal(s, stop) for s in CODES}

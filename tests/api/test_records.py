@@ -114,7 +114,7 @@ def test_a_model_has_the_scores_of_a_study_with_the_test_set(
     model = harness.train(harness.TrialSpec(dataset="digits", epochs=1), device="cpu", progress=False)
     (row,) = harness.frame("a_study").to_dict("records")
     on_record = timeless({key: value for key, value in row.items() if "/" in key})
-    assert on_record == pytest.approx(timeless(dict(model.scores)), rel=1e-3, nan_ok=True)
+    assert on_record == pytest.approx(timeless(dict(model.scores)), rel=1e-3, abs=1e-6, nan_ok=True)
     monkeypatch.setattr(records, "load_dataset", gone)
     again = harness.load("a_study", arm="a")
     assert (len(again.history), again.image_shape) == (1, (1, 8, 8))

@@ -32,7 +32,6 @@ COMMAND = f"""
 import json, sys
 from harness import cli
 from harness.executors import Spares
-from harness.metrics import features as metrics_features
 
 started, start = [], Spares.start
 Spares.start = lambda spares, count: started.append(count) or start(spares, count)
