@@ -44,7 +44,7 @@ def lightning(device: torch.device, images: Tensor, answer: Answer) -> None:
     """Train with Lightning until the parent ends."""
     import lightning as lit
 
-    class Module(lit.LightningModule):  # type: ignore[misc]  # lightning is not there where types are checked; so below
+    class Module(lit.LightningModule):  # type: ignore[misc]  # lightning is not there where types are checked
         def __init__(self) -> None:
             super().__init__()
             self.model, self.total = ReferenceModel(), torch.zeros(())
@@ -87,7 +87,7 @@ def pythae(device: torch.device, images: Tensor, answer: Answer) -> None:
 
     model = ReferenceModel()
 
-    class Encoder(BaseEncoder):  # type: ignore[misc]
+    class Encoder(BaseEncoder):  # type: ignore[misc]  # nor is pythae
         def __init__(self) -> None:
             super().__init__()
             self.layers = model.encoder
@@ -96,7 +96,7 @@ def pythae(device: torch.device, images: Tensor, answer: Answer) -> None:
             mean, log_var = self.layers(x).chunk(2, dim=1)
             return ModelOutput(embedding=mean, log_covariance=log_var)
 
-    class Decoder(BaseDecoder):  # type: ignore[misc]
+    class Decoder(BaseDecoder):  # type: ignore[misc]  # nor is pythae
         def __init__(self) -> None:
             super().__init__()
             self.layers = model.decoder
