@@ -51,7 +51,7 @@ STEPS = (
     Step("networks", "convolutional networks: parity, step time", 120, times.network_cases),
     Step("more_lanes", "step time, the other numbers of lanes", 90, times.rest_cases),
     Step("resume", "an arm that is killed and goes on, against one left alone", 150, study.resume_cases),
-    Step("study_full", "the real command, full budget", 240, partial(study.study_cases, budget="full")),
+    Step("study_full", "the real command, full budget", 300, partial(study.study_cases, budget="full")),
 )
 
 
