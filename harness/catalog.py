@@ -185,9 +185,13 @@ SCHEDULES: Mapping[str, Entry] = {
 
 _DEPTH = "harness.metrics.evaluation:Depth"
 EVALUATIONS: Mapping[str, Entry] = {
-    "quick": Entry(_DEPTH, {"draws": 100, "images": 200, "exact_images": 100, "other_images": 0}),
-    "full": Entry(_DEPTH, {"draws": 1_000, "images": 1_000, "exact_images": 10_000, "other_images": 50}),
-    "thorough": Entry(_DEPTH, {"draws": 5_000, "images": 1_000, "exact_images": 10_000, "other_images": 500}),
+    "quick": Entry(_DEPTH, {"samples": 2, "draws": 100, "images": 200, "exact_images": 100, "other_images": 0, "tolerance": 1e-2}),
+    "full": Entry(
+        _DEPTH, {"samples": 8, "draws": 1_000, "images": 1_000, "exact_images": 10_000, "other_images": 50, "tolerance": 1e-3}
+    ),
+    "thorough": Entry(
+        _DEPTH, {"samples": 8, "draws": 5_000, "images": 1_000, "exact_images": 10_000, "other_images": 500, "tolerance": 1e-3}
+    ),
 }
 
 # The fields of a trial that take a name: the entries, and whether a reference will do too.

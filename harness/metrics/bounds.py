@@ -135,25 +135,35 @@ def _by_draw(out: Tensor, z: Tensor) -> Tensor:
 
 def estimate_elbo(vae: VAE, view: View, samples: int, seed: int = 0, *, batch_size: int = BATCH) -> ElboScore:
     """Return the ELBO estimated with so many draws of z per image; the draws are the same for every model of equal Z."""
-    return estimate_elbos(vae, [view], samples, seed, batch_size=batch_size)[0]
+    return estimate_elbos(vae, [view], [samples], seed, batch_size=batch_size)[0]
 
 
 @torch.no_grad()
-def estimate_elbos(vae: VAE, views: Sequence[View], samples: int, seed: int = 0, *, batch_size: int = BATCH) -> list[ElboScore]:
-    """Return `estimate_elbo` of each view of the same images, which are encoded and decoded once for all."""
+def estimate_elbos(
+    vae: VAE, views: Sequence[View], samples: Sequence[int], seed: int = 0, *, batch_size: int = BATCH
+) -> list[ElboScore]:
+    """Return the ELBO of each view of the same images, with so many draws of z per image for each.
+
+    Images are encoded once and a draw is decoded once for all views. Of a batch of images a view of fewer draws takes the first
+    ones of another's, so with several views all have the draws of `estimate_elbo` only where their numbers are equal.
+    """
     generator, n = torch.Generator().manual_seed(seed), len(views[0])
     kl = torch.zeros((), dtype=torch.float64)
     recon, variance = (torch.zeros(len(views), dtype=torch.float64) for _ in range(2))
     for batch in batches(n, batch_size):
         mean, log_var = views[0].encoded(vae, batch)
         kl += kl_per_dimension(mean, log_var).sum(dtype=torch.float64).cpu()
-        draws = []
-        for _ in range(samples):
+        draws: list[list[Tensor]] = [[] for _ in views]
+        for i in range(max(samples)):
             eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
-            draws.append(torch.cat([p.log_px[0] for p in score_draws(vae, views, batch, mean, log_var, eps[:, None])]))
-        log_px = torch.stack(draws).double()
-        recon += log_px.mean(0).sum(1).cpu()
-        variance += log_px.var(0).sum(1).cpu() / samples if samples > 1 else torch.nan
+            wanting = [v for v, wanted in enumerate(samples) if i < wanted]
+            scored = score_draws(vae, [views[v] for v in wanting], batch, mean, log_var, eps[:, None])
+            for v, p in zip(wanting, scored, strict=True):
+                draws[v].append(p.log_px[0, 0])
+        for v, of_view in enumerate(draws):
+            log_px = torch.stack(of_view).double()
+            recon[v] += log_px.mean(0).sum().cpu()
+            variance[v] += log_px.var(0).sum().cpu() / len(of_view) if len(of_view) > 1 else torch.nan
     terms = zip((recon / n).tolist(), (variance.sqrt() / n).tolist(), strict=True)
     return [ElboScore(r - (kl / n).item(), r, (kl / n).item(), error) for r, error in terms]
 

@@ -102,7 +102,7 @@ def noise(spec: TrialSpec, vae: VAE, x: Tensor, seed: int = 0) -> dict[str, floa
       both are beta if the scale fits. For other likelihoods it is beta itself. It is left out if there is no residual.
     """
     views = noise_views(vae, native(vae, x))
-    means = [score.recon for score in estimate_elbos(vae, list(views.values()), 1, seed)] if views else []
+    means = [score.recon for score in estimate_elbos(vae, list(views.values()), [1] * len(views), seed)] if views else []
     return noise_scores(spec, dict(zip(views, means, strict=True)))
 
 

@@ -13,19 +13,18 @@ from harness import catalog
 from harness.data import Data
 from harness.metrics import diagnostics
 from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, own_levels
-from harness.metrics.bounds import LADDER, View, estimate_elbo, estimate_elbos, importance, importances, native
+from harness.metrics.bounds import LADDER, ElboScore, Importance, View, estimate_elbos, importance, importances, native
 from harness.metrics.images import squared_error
 from harness.metrics.inference import inference
 from harness.metrics.inputs import Encodings, encode, encodings, model_inputs
 from harness.metrics.own import Trained, own_scores
 from harness.metrics.pictures import codes, mean_of, pictures, unit
-from harness.metrics.quadrature import exact
+from harness.metrics.quadrature import TOLERANCE, exact
 from harness.models.vae import VAE, kl_per_dimension
 from harness.scores import EXACT_LATENTS, NotFiniteError, finite
 from harness.scores.rows import EXACT_RESOLVED
 from harness.spec import TrialSpec
 
-SAMPLES = 8  # draws of z per image in a final score
 YARDSTICK_DRAWS = 100  # importance draws under tiers B and C
 
 
@@ -34,16 +33,20 @@ class Depth:
     """The numbers of images and draws that the costly scores take.
 
     Attributes:
+        samples: Draws of z per image of the ELBO.
         draws: Importance draws per image.
         images: Images of the importance-weighted bounds, the first ones of the test set.
         exact_images: Images of the quadrature if the likelihood is an exponential family.
         other_images: Images of the quadrature if it is not, and for tier C; 0 leaves these scores out.
+        tolerance: Of the quadrature, a share of an image's integral per cell.
     """
 
+    samples: int
     draws: int
     images: int
     exact_images: int
     other_images: int
+    tolerance: float = TOLERANCE
 
 
 DEPTHS: Mapping[str, Depth] = {name: Depth(**entry.fixed) for name, entry in catalog.EVALUATIONS.items()}
@@ -94,9 +97,18 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
     x, levels = model_inputs(spec, data.test), data.test.levels.float()
     test = encodings(vae, x)
     codes_of_test = test.mean, test.log_var
-    scores, ladder = _bounds(spec, vae, replace(native(vae, x), codes=codes_of_test), depth)
     train = _codes_of(spec, vae, data)
     head = _common_head(spec, vae, data, train)
+    view = replace(native(vae, x), codes=codes_of_test)
+    by_levels = {"common": replace(head.view(vae, x, levels), codes=codes_of_test)}
+    own = own_levels(spec, vae, x, levels)
+    if own is not None:
+        by_levels["own"] = replace(own, codes=codes_of_test)
+    of_noise = diagnostics.noise_views(vae, view)
+    views = [view, *by_levels.values(), *of_noise.values()]
+    whole, *found = estimate_elbos(vae, views, [depth.samples] + [1] * (len(views) - 1))
+    elbos = dict(zip((*by_levels, *of_noise), found, strict=True))
+    scores, ladder = _bounds(spec, vae, view, whole, depth)
     if spec.fit_on == "train":
         inputs = model_inputs(spec, data.validation)
         scores |= _selecting(vae, inputs, data.validation.levels, head)
@@ -104,8 +116,8 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
         if dead:
             scores["validation/dead_units"] = mean_of(torch.cat(list(dead.values())))
     kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()
-    common = replace(head.view(vae, x, levels), codes=codes_of_test)
-    scores |= _levels(spec, vae, common, own_levels(spec, vae, x, levels), depth)
+    scores |= diagnostics.noise_scores(spec, {name: elbos[name].recon for name in of_noise})
+    scores |= _levels(spec, vae, by_levels, {name: elbos[name].elbo for name in by_levels}, depth)
     scores |= pictures(spec, vae, data, test)
     scores |= codes(spec, data, train[0], test)
     scores |= own_scores(Trained(spec, vae, data), ("train", "validation", "test", ""))
@@ -144,13 +156,13 @@ def averaged(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, float]:
     with inference(vae):
         _check_weights(vae)
         head = _common_head(spec, vae, data, _codes_of(spec, vae, data))
-        for images, draws in {"validation": 1, "test": SAMPLES}.items():
-            if spec.fit_on != "train" if images == "validation" else spec.evaluation == "validation":
-                continue
+        samples = {"validation": 1} if spec.fit_on == "train" else {}
+        if spec.evaluation != "validation":
+            samples["test"] = DEPTHS[spec.evaluation].samples
+        for images, draws in samples.items():
             split = getattr(data, images)
-            x = model_inputs(spec, split)
-            own = {f"{images}/elbo": estimate_elbo(vae, native(vae, x), draws).elbo}
-            scores |= {f"ema/{key}": value for key, value in (own | _selecting(vae, x, split.levels, head, images)).items()}
+            found = _selecting(vae, model_inputs(spec, split), split.levels, head, images=images, samples=draws)
+            scores |= {f"ema/{key}": value for key, value in found.items()}
     return finite(scores)
 
 
@@ -177,16 +189,24 @@ def _codes_of(spec: TrialSpec, vae: VAE, data: Data) -> tuple[Tensor, Tensor]:
     return mean, log_var
 
 
-def _selecting(vae: VAE, x: Tensor, levels: Tensor, head: CommonHead, images: str = "validation") -> dict[str, float]:
+def _selecting(
+    vae: VAE, x: Tensor, levels: Tensor, head: CommonHead, *, images: str = "validation", samples: int = 0
+) -> dict[str, float]:
     """Return the scores of validation images, by which a winner may be selected; of other `images` for their keys.
 
-    x is the encoder's input, (N, P), and `levels` their grey levels, uint8 (N, P).
+    x is the encoder's input, (N, P), and `levels` their grey levels, uint8 (N, P). With `samples` draws of z per image comes the
+    ELBO too.
     """
     seen = encodings(vae, x)
-    common = replace(head.view(vae, x, levels.float()), codes=(seen.mean, seen.log_var))
+    codes_of_seen = seen.mean, seen.log_var
+    views = [replace(head.view(vae, x, levels.float()), codes=codes_of_seen)]
+    if samples:
+        views.append(replace(native(vae, x), codes=codes_of_seen))
+    common, *own = estimate_elbos(vae, views, [1, samples][: len(views)])
     return {
+        **{f"{images}/elbo": score.elbo for score in own},
         f"{images}/squared_error": mean_of(squared_error(seen.image, unit(levels))),
-        f"{images}/common_bits": bits_per_dimension(estimate_elbo(vae, common, 1).elbo, x.shape[1]),
+        f"{images}/common_bits": bits_per_dimension(common.elbo, x.shape[1]),
     }
 
 
@@ -196,7 +216,7 @@ def _common_head(spec: TrialSpec, vae: VAE, data: Data, train: tuple[Tensor, Ten
 
 
 @torch.no_grad()
-def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[str, float], dict[int, float]]:
+def _bounds(spec: TrialSpec, vae: VAE, view: View, whole: ElboScore, depth: Depth) -> tuple[dict[str, float], dict[int, float]]:
     """Return the scores of tier A and IW-K by K: ELBO, IW-K and, at one or two latents, log p(x), on the model's own scale.
 
     A bound that is computed on the first images only is reported as the ELBO of all images plus its mean distance to the ELBO of
@@ -206,7 +226,6 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[s
     Raises:
         NotFiniteError: The ELBO is not finite.
     """
-    whole = estimate_elbo(vae, view, SAMPLES)
     scores = finite(
         {
             "test/elbo": whole.elbo,
@@ -222,40 +241,46 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, depth: Depth) -> tuple[dict[s
     in_products = view.exponential_family(*vae.decode(view.x.new_zeros(1, 1, spec.latent))) is not None
     few = view.first(depth.exact_images if in_products else depth.other_images)
     if spec.latent <= EXACT_LATENTS and len(few):
-        result = exact(vae, few)
+        result = exact(vae, few, depth.tolerance)
         scores[EXACT_RESOLVED.key] = float(result.resolved)
         if result.resolved:
-            few_elbo = whole.elbo if len(few) == len(view) else estimate_elbo(vae, few, SAMPLES).elbo
-            gap = mean_of(result.log_px) - few_elbo
+            gap = mean_of(result.log_px) - whole.elbo if len(few) == len(view) else _above(weighted, result.log_px)
             scores["test/exact_log_px"] = whole.elbo + gap
             scores["test/inference_gap"] = gap
             scores["test/exact_resolution"] = mean_of((result.log_px - result.coarser).abs())
     return scores, ladder
 
 
-def _levels(spec: TrialSpec, vae: VAE, common: View, own: View | None, depth: Depth) -> dict[str, float]:
+def _above(weighted: Importance, log_px: Tensor) -> float:
+    """Return the mean distance from the ELBO to log p(x) in nats, by the first images, of which both are known."""
+    few = slice(min(len(log_px), len(weighted.effective)))
+    return mean_of(log_px[few] - weighted.bounds[1][few])
+
+
+def _levels(spec: TrialSpec, vae: VAE, views: Mapping[str, View], whole: Mapping[str, float], depth: Depth) -> dict[str, float]:
     """Return tiers B and C in bits/dim: by the ELBO, by IW, and tier C also exactly at one or two latents, if that is resolved.
 
-    With them, for it is of the same draws of z, comes what `diagnostics.noise` says of test images. `common` and `own` are the
-    views of tier C and, if there is one, of tier B, of the test images.
+    Args:
+        spec: The trial.
+        vae: Its model, of one lane.
+        views: The views of test images: `common`, tier C, and, if there is one, `own`, tier B.
+        whole: The ELBO in nats of each.
+        depth: What the scores take.
     """
-    pixels, views = common.x.shape[1], {"common": common}
-    if own is not None:
-        views["own"] = replace(own, codes=common.codes)
-    of_noise = diagnostics.noise_views(vae, common)
-    found = estimate_elbos(vae, [*views.values(), *of_noise.values()], 1)
-    whole = {name: score.elbo for name, score in zip(views, found, strict=False)}
-    scores = diagnostics.noise_scores(spec, {key: score.recon for key, score in zip(of_noise, found[len(views) :], strict=True)})
-    weighted = importances(vae, [view.first(depth.images // 2) for view in views.values()], YARDSTICK_DRAWS)
-    for name, iw in zip(views, weighted, strict=True):
+    common = views["common"]
+    pixels, scores = common.x.shape[1], dict[str, float]()
+    weighted = dict(
+        zip(views, importances(vae, [v.first(depth.images // 2) for v in views.values()], YARDSTICK_DRAWS), strict=True)
+    )
+    for name, iw in weighted.items():
         tighter = whole[name] + mean_of(iw.bounds[YARDSTICK_DRAWS] - iw.bounds[1])
         scores[f"test/{name}_bits"] = bits_per_dimension(whole[name], pixels)
         scores[f"test/{name}_bits_iw"] = bits_per_dimension(tighter, pixels)
     if spec.latent <= EXACT_LATENTS and depth.other_images:
         few = common.first(depth.other_images)
-        result = exact(vae, few)
+        result = exact(vae, few, depth.tolerance)
         if result.resolved:
-            closer = whole["common"] + mean_of(result.log_px) - estimate_elbo(vae, few, SAMPLES).elbo
+            closer = whole["common"] + _above(weighted["common"], result.log_px)
             scores["test/common_bits_exact"] = bits_per_dimension(closer, pixels)
         else:
             scores[EXACT_RESOLVED.key] = 0.0

@@ -7,11 +7,12 @@ from harness.metrics.features import feature_net
 from harness.metrics.images import psnr, squared_error, ssim
 from harness.metrics.inputs import Encodings, prior_samples
 from harness.metrics.latents import active_units, knn_accuracy, linear_probe, mutual_information
-from harness.metrics.samples import frechet, precision_recall
+from harness.metrics.samples import balls, frechet, precision_recall
 from harness.models.vae import VAE
 from harness.spec import TrialSpec, unmet
 
 NEIGHBOURHOODS = 3_000  # images a side for precision and recall: 10,000 take 3 s
+_REAL_BALLS: dict[tuple[str, str], Tensor] = {}  # of test images, by digest of network and data: the same for all trials
 
 
 def mean_of(values: Tensor) -> float:
@@ -39,7 +40,10 @@ def pictures(spec: TrialSpec, vae: VAE, data: Data, test: Encodings) -> dict[str
         return scores
     net = feature_net(data, say=lambda _: None)
     real, fake = net.test_features(data), net.features(prior_samples(vae, len(originals), spec.latent))
-    precision, recall = precision_recall(real[:NEIGHBOURHOODS], fake[:NEIGHBOURHOODS])
+    some, key = real[:NEIGHBOURHOODS], (net.digest, data.digest)
+    if key not in _REAL_BALLS:
+        _REAL_BALLS[key] = balls(some)
+    precision, recall = precision_recall(some, fake[:NEIGHBOURHOODS], real_balls=_REAL_BALLS[key])
     return scores | {"test/frechet": frechet(real, fake), "test/precision": precision, "test/recall": recall}
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+NEIGHBOUR = 3  # whose distance is the radius of a point's ball
 BATCH = 50  # points whose distances to all others are computed at a time
 
 
@@ -40,7 +41,9 @@ class PrecisionRecall(NamedTuple):
     recall: float
 
 
-def precision_recall(real: Tensor, fake: Tensor, k: int = 3, *, batch_size: int = BATCH) -> PrecisionRecall:
+def precision_recall(
+    real: Tensor, fake: Tensor, k: int = NEIGHBOUR, *, real_balls: Tensor | None = None, batch_size: int = BATCH
+) -> PrecisionRecall:
     """Return improved precision and recall (Kynkaanniemi et al., 2019, https://arxiv.org/abs/1904.06991).
 
     A point is within the manifold of a set if it is within the ball of some member, whose radius is the distance to that member's
@@ -50,10 +53,13 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3, *, batch_size: int 
         real: Features of real images, (N, F).
         fake: Features of generated images, (M, F).
         k: The neighbour that sets a ball's radius.
+        real_balls: What `balls` gives for `real`, if it was computed before.
         batch_size: Points whose distances to all others are computed at a time.
     """
+    fake_balls = balls(fake, k, batch_size)
+    if real_balls is None:
+        real_balls = balls(real, k, batch_size)
     real, fake = real.double(), fake.double()
-    real_balls, fake_balls = _balls(real, k, batch_size), _balls(fake, k, batch_size)
     among_reals = torch.zeros(len(fake), dtype=torch.bool, device=fake.device)
     among_fakes = []
     for points, ball in zip(torch.split(real, batch_size), torch.split(real_balls, batch_size), strict=True):
@@ -68,8 +74,9 @@ def _squared(a: Tensor, b: Tensor) -> Tensor:
     return torch.addmm(b.square().sum(1), a, b.T, alpha=-2).add_(a.square().sum(1)[:, None])
 
 
-def _balls(points: Tensor, k: int, batch_size: int) -> Tensor:
-    """Return the squared distance from each point (N, F) to its k-th nearest other point, (N,)."""
+def balls(points: Tensor, k: int = NEIGHBOUR, batch_size: int = BATCH) -> Tensor:
+    """Return the squared distance from each point (N, F) to its k-th nearest other point, (N,), in float64."""
+    points = points.double()
     # The k + 1 nearest points start with the point itself.
     return torch.cat(
         [_squared(chunk, points).topk(k + 1, largest=False).values[:, -1] for chunk in torch.split(points, batch_size)]

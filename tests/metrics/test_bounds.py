@@ -109,7 +109,11 @@ def test_views_that_are_scored_together_score_as_each_alone() -> None:
     known = replace(first, codes=tuple(q[0] for q in vae.encoder(x[None])))
     views = [known, second]
     alone = [first, second]
-    assert bounds.estimate_elbos(vae, views, 3) == [pytest.approx(bounds.estimate_elbo(vae, view, 3)) for view in alone]
+    assert bounds.estimate_elbos(vae, views, [3] * len(views)) == [
+        pytest.approx(bounds.estimate_elbo(vae, view, 3)) for view in alone
+    ]
+    fewer = bounds.estimate_elbos(vae, views, [3, 1])
+    assert fewer == [pytest.approx(bounds.estimate_elbo(vae, v, n), nan_ok=True) for v, n in zip(alone, (3, 1), strict=True)]
     for found, view in zip(bounds.importances(vae, views, 100), alone, strict=True):
         wanted = bounds.importance(vae, view, 100)
         torch.testing.assert_close(found.bounds, wanted.bounds)

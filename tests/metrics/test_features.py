@@ -14,7 +14,7 @@ from harness.errors import DataError
 from harness.metrics import features
 from harness.metrics.feature_kinds import network_of
 from harness.metrics.features import VERSION, FeatureNet, feature_net
-from harness.metrics.samples import frechet, precision_recall
+from harness.metrics.samples import balls, frechet, precision_recall
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +360,7 @@ def test_precision_and_recall_are_the_naive_ones(k: int) -> None:
     assert want[0] != want[1]
     assert precision_recall(real, fake, k) == pytest.approx(want)
     assert precision_recall(real, fake, k, batch_size=7) == pytest.approx(want)
+    assert precision_recall(real, fake, k, real_balls=balls(real, k)) == pytest.approx(want)
     assert precision_recall(fake, real, k, batch_size=7) == pytest.approx(want[::-1])
 
 

@@ -13,7 +13,7 @@ from harness.models.vae import VAE, build, likelihood_of
 from harness.spec import TrialSpec
 
 SMALL = TrialSpec(dataset="digits")
-DEPTHS = {"quick": metrics.Depth(draws=10, images=20, exact_images=5, other_images=2)}
+DEPTHS = {"quick": metrics.Depth(samples=8, draws=10, images=20, exact_images=5, other_images=2)}
 pytestmark = pytest.mark.skipif(library.load() is None, reason="there is nothing native to compare with")
 
 

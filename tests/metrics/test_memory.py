@@ -126,7 +126,7 @@ def test_what_lies_between_counts_for_networks_of_any_kind(lanes: int) -> None:
 
 def test_an_evaluation_of_colour_scores_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = SPEC.derive(evaluation="full", likelihood="discretized_logistic")
-    depths = {"full": metrics.Depth(draws=10, images=20, exact_images=4, other_images=2)}
+    depths = {"full": metrics.Depth(samples=8, draws=10, images=20, exact_images=4, other_images=2)}
     splits = {name: Split(name, colour(60), None) for name in ("train", "validation", "test")}
     data, vae = Data(name="colour", image_shape=SHAPE, digest="colour", **splits), model(spec)
     whole = metrics.evaluate(spec, vae, data, depths=depths).scores

@@ -15,7 +15,7 @@ from harness.scores import COST, SCORES, row_of
 from harness.spec import TrialSpec
 from harness.training.cohort import Cohort
 
-SHALLOW = {"full": metrics.Depth(draws=1_000, images=100, exact_images=300, other_images=5)}
+SHALLOW = {"full": metrics.Depth(samples=8, draws=1_000, images=100, exact_images=300, other_images=5)}
 
 
 @pytest.fixture(scope="module")

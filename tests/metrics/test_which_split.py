@@ -20,7 +20,7 @@ from harness.spec import TrialSpec
 from harness.training.cohort import Cohort
 from harness.training.validation import Validation
 
-SHALLOW = {"full": metrics.Depth(draws=10, images=40, exact_images=4, other_images=1)}
+SHALLOW = {"full": metrics.Depth(samples=8, draws=10, images=40, exact_images=4, other_images=1)}
 SPEC = TrialSpec(
     dataset="digits",
     network="mlp",
