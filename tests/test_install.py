@@ -14,6 +14,7 @@ import torch
 
 from harness import devices, paths, provenance, resources, study
 from harness.kernels import library
+from harness.metrics import features
 
 SOURCES = ("harness", "studies", "tests", "examples", "docs", "pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE")
 NATIVE = "harness/kernels/native"
@@ -74,7 +75,8 @@ def test_the_wheel_holds_the_package_and_the_studies_and_no_tests(plain: Path) -
     sources = {f.relative_to(paths.PROJECT).as_posix() for f in (paths.PROJECT / "harness").rglob("*.py")}
     shipped = {f"harness/studies/{f.name}" for f in paths.studies().glob("*.py")}
     native = {f.relative_to(paths.PROJECT).as_posix() for f in library.NATIVE.iterdir() if f.suffix in (".h", ".cpp", ".json")}
-    others = {"harness/py.typed", "harness/report/page.html"}
+    networks = {f.relative_to(paths.PROJECT).as_posix() for f in features.PACKAGED.iterdir()}
+    others = {"harness/py.typed", "harness/report/page.html", *networks}
     assert {n for n in names if ".dist-info/" not in n} == sources | shipped | native | others
     assert plain.name.endswith("-py3-none-any.whl")
 

@@ -1,6 +1,8 @@
-"""Features of images without a likelihood: of a small network that the harness trains on the same data.
+"""Features of images without a likelihood: of a small network that was trained on the same data.
 
-It is a classifier where the images have classes, else an autoencoder. Shapes: N images, C channels, H rows, W columns, P = C H W
+It is a classifier where the images have classes, else an autoencoder. Those of MNIST and Fashion-MNIST come with the package, in
+`feature_networks`, so that they are the same on every machine; others are trained at their first use, which rounds otherwise on
+other processors. Shapes: N images, C channels, H rows, W columns, P = C H W
 values, F = 64 features. Distances are in the units of this network's features: they compare only models that were scored with the
 same network (the same `digest`), and not with published numbers.
 """
@@ -24,6 +26,7 @@ from harness.scores import FEATURE_BATCH
 from harness.stores.locks import lock
 
 VERSION = 1  # raise it with any change to how a network is built or trained: files of older versions are then not used
+PACKAGED = Path(__file__).parent / "feature_networks"  # made by tests/helpers/feature_networks.py
 EPOCHS, STEPS = 3, 300  # at least so many of each
 BATCH = 1_000
 VALUES = 2**20  # of the first layer's output at a time
@@ -73,9 +76,9 @@ class FeatureNet:
 
 
 def feature_net(data: Data, say: Say, *, version: int = VERSION, train: Callable[[Data], FeatureNet] | None = None) -> FeatureNet:
-    """Return the data set's network from the folder `features` beside the data sets.
+    """Return the data set's network from the folder `features` beside the data sets, or else the one that comes with the package.
 
-    If that folder has no valid file of it, the network is trained and saved first; other processes wait meanwhile.
+    If neither has a valid file of it, the network is trained and saved first; other processes wait meanwhile.
 
     Args:
         data: The data set, with as many images as scores of features need.
@@ -88,7 +91,7 @@ def feature_net(data: Data, say: Say, *, version: int = VERSION, train: Callable
     """
     kind = kind_of(data)
     file = paths.data() / "features" / f"{data.name}-{data.digest[:12]}{KINDS[kind].infix}-v{version}.pt"
-    saved = _load(file, data)  # needs no lock, because the file is replaced atomically
+    saved = _load(file, data) or _load(PACKAGED / file.name, data)  # needs no lock, because the file is replaced atomically
     if saved is not None:
         return saved
     try:

@@ -155,6 +155,24 @@ def test_a_damaged_file_is_trained_again(
     assert feature_net(digits, pytest.fail).digest == template[1].digest
 
 
+def test_mnist_has_its_network_from_the_package_unless_there_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mnist = data.load_dataset("mnist")
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    found = feature_net(mnist, pytest.fail)
+    guess = found.network[-1](found.test_features(mnist)).argmax(1)
+    assert (guess == mnist.test.labels).double().mean().item() == pytest.approx(
+        found.quality, abs=2e-4
+    )  # rounding of another machine
+    assert not (tmp_path / "features").exists()
+    state = {name: value + 1e-3 for name, value in found.network.state_dict().items()}
+    another = replace(found, network=network_of(mnist).requires_grad_(False))
+    another.network.load_state_dict(state)
+    another = replace(another, digest=features._digest(another.network))
+    (tmp_path / "features").mkdir()
+    features._save(another, tmp_path / "features" / next(features.PACKAGED.glob("mnist-*.pt")).name)
+    assert feature_net(mnist, pytest.fail).digest == another.digest != found.digest
+
+
 def test_who_meets_at_an_empty_folder_trains_once(
     template: tuple[Path, FeatureNet], digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
