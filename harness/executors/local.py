@@ -3,6 +3,7 @@
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field
 
+from harness import devices
 from harness.executors.jobs import Event, Job, OutputDirs
 from harness.executors.training import train
 from harness.training.checkpoints import Checkpoints
@@ -23,6 +24,9 @@ class InProcess:
     device: str = "cpu"
     pruned: set[str] = field(default_factory=set)
     training: Generator[Event] | None = None
+
+    def __post_init__(self) -> None:
+        devices.one_thread()  # as in a worker process
 
     def free(self) -> int:
         """Return 1 if no job is in training, else 0."""

@@ -131,6 +131,16 @@ def test_closed_after_an_epoch_it_goes_on_from_there(after: int, dirs: OutputDir
     assert shown(again, SPEC) == shown(told(Job((SPEC,)), dirs), SPEC)
 
 
+def test_in_the_driver_s_process_one_thread_computes_too(dirs: OutputDirs) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        InProcess(dirs)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_history_and_the_time_go_on_too(dirs: OutputDirs) -> None:
     store = Checkpoints(dirs.checkpoints)
     with closing(executors.train(Job((SPEC,)), "cpu", dirs.scratch, store)) as events:
