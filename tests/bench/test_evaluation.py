@@ -32,7 +32,7 @@ def test_quick(benchmark, trained, mnist, where):
 def test_quick_takes_a_share_of_the_training(benchmark, mnist, where, likelihood):
     """A quick evaluation takes at most `SHARE` of the CPU time of its arm's training in the default budget of loss_ablation.
 
-    `SHARE` is what holds today; the goal is a fifth. The arm trains alone, its steps taken as the default budget takes them. Its
+    `SHARE` is a step on the way: the goal is a fifth. The arm trains alone, its steps taken as the default budget takes them. Its
     epochs are alike, so the second of two is timed, and counted as often as the budget has epochs.
     """
     benchmark.group = "evaluation by likelihood"
