@@ -35,6 +35,7 @@ TYPED = $(call quoted,make study NAME=$(NAME) BUDGET=$(BUDGET)$(if $(SET), SET="
 # What only some need is installed when it is asked for: EXECUTOR=ray, EXECUTOR=slurm, STORAGE=postgresql+psycopg://...
 EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(MLFLOW_TRACKING_URI)),postgres)
 EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
+TESTED = $(VENV)/.extra-ray,slurm,postgres
 
 .DEFAULT_GOAL := help
 .PHONY: help install study report plan verify replay doctor list ui test test-fast coverage chaos plant bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
@@ -96,15 +97,19 @@ check: $(READY) ## lint, format and types
 # The tests of one room, ONLY=queue, are the folder tests/queue or the file tests/test_queue.py.
 ROOM = $(if $(ONLY),$(or $(wildcard tests/$(ONLY) tests/test_$(ONLY).py),$(error no tests of '$(ONLY)'; there are: \
   $(sort $(notdir $(filter-out %helpers %.py,$(wildcard tests/*))) $(patsubst tests/test_%.py,%,$(wildcard tests/test_*.py))))))
+# Once here: where PYTHONDONTWRITEBYTECODE is set, each of the hundreds of processes that tests start would do it for itself.
+COMPILE = $(BIN)/python -m compileall -q harness studies
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12
 
-test: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres check data ## lint, format, types and all tests: ONLY=queue, one room
+test: $(TESTED) check data ## lint, format, types and all tests: ONLY=queue, one room
+	@$(COMPILE)
 	@$(PYTEST) $(ROOM)
 
-test-fast: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres data ## all that is not slow: ONLY=queue, one room
+test-fast: $(TESTED) data ## all that is not slow: ONLY=queue, one room
+	@$(COMPILE)
 	@$(PYTEST) -m 'not slow' $(ROOM)
 
-coverage: $(VENV)/.extra-ray $(VENV)/.extra-slurm $(VENV)/.extra-postgres data ## line coverage of all tests that are not slow
+coverage: $(TESTED) data ## line coverage of all tests that are not slow
 	@$(PYTEST) -m 'not slow' --cov
 
 chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes

@@ -22,8 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
-def pytest_collection_finish() -> None:
-    """What was imported by now stays: a collection that looks at all of it takes up to a second, and tests make many."""
+@pytest.fixture(autouse=True, scope="module")
+def _keep_what_is_there() -> None:
+    """What is there before a file's tests stays: a collection that looks at all of it takes up to a second, and some make many."""
     gc.collect()
     gc.freeze()
 

@@ -51,7 +51,7 @@ def hangs(setting: Setting) -> Iterator[Case]:
 
 
 STEPS = (
-    Step("hangs", "hangs until it is mended", 10, hangs),
+    Step("hangs", "hangs until it is mended", 5, hangs),
     Step("fails", "fails until it is mended", 100, fails),
     Step("works", "works", 100, works),
 )

@@ -16,7 +16,7 @@ from harness.study import Ablation, Budget
 from harness.tracking import MlflowTracker
 
 PLAN = Ablation(
-    base=TrialSpec(dataset="digits", network="mlp", hidden=(32,), batch_size=64),
+    base=TrialSpec(dataset="digits", network="mlp", hidden=(32,), batch_size=256),
     arms={"bce": {}, "mse": {"likelihood": "mse"}, "z=3": {"latent": 3}, "z=4": {"latent": 4}},
     budgets={"default": Budget(epochs=40, seeds=range(3), evaluation="validation")},
 )

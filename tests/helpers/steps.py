@@ -14,6 +14,7 @@ from harness.training.step import Execution
 CPU = torch.device("cpu")
 # 1197 images: 38 steps of 32, the last of 13 images, in two chunks.
 SMALL = TrialSpec(dataset="digits", batch_size=32, epochs=2, learning_rate=1e-3)
+NARROW = SMALL.derive(network="mlp", hidden=(32,))  # where widths do not matter: half of the time
 TERMS = ("elbo/train", "kl/train", "objective/train", "diagnostics/gradient_norm", "elbo/validation", "kl/validation")
 
 

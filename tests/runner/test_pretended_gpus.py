@@ -1,4 +1,4 @@
-"""`harness study --device cuda` on 1, 2 and 4 GPUs that are the CPU in truth: the same trials once, each worker on its own."""
+"""`harness study --device cuda` on 1 and 4 GPUs that are the CPU in truth: the same trials once, each worker on its own."""
 
 import os
 import re
@@ -93,23 +93,19 @@ def test_one_gpu_has_one_worker_and_two_programs(one: tuple[Machine, str]) -> No
 
 
 @pytest.mark.slow
-def test_four_gpus_train_the_same_trials_once(one: tuple[Machine, str], tmp_path: Path, mlflow_template: Path) -> None:
-    machine = Machine(tmp_path / "home", 4, mlflow_template)
-    assert "4 at a time" in machine.study()
-    assert {device: len(processes) for device, processes in machine.used().items()} == {f"cuda:{i}": 1 for i in range(4)}
-    assert machine.results() == pytest.approx(one[0].results(), rel=1e-3)
-
-
-@pytest.mark.slow
-def test_two_gpus_one_of_which_fails_in_the_middle_train_the_same_trials_once(
+def test_four_gpus_one_of_which_fails_in_the_middle_train_the_same_trials_once(
     one: tuple[Machine, str], tmp_path: Path, mlflow_template: Path
 ) -> None:
-    machine = Machine(tmp_path / "home", 2, mlflow_template)
+    machine = Machine(tmp_path / "home", 4, mlflow_template)
     machine.fault.write_text("AcceleratorError\nCUDA error: an illegal memory access was encountered")
     said = machine.study()
-    assert re.search("will try again: cuda:[01] has failed: AcceleratorError: CUDA error: an illegal memory access", said)
+    assert "4 at a time" in said
+    assert re.search("will try again: cuda:[0-3] has failed: AcceleratorError: CUDA error: an illegal memory access", said)
     assert not machine.fault.exists()
-    assert sorted(len(processes) for processes in machine.used().values()) == [1, 2]
+    used = machine.used()
+    assert used.keys() == {f"cuda:{i}" for i in range(4)}
+    # The failed GPU's new worker may find that another has taken the last trial by the time it is up.
+    assert sorted(len(processes) for processes in used.values()) in ([1, 1, 1, 1], [1, 1, 1, 2])
     assert machine.results() == pytest.approx(one[0].results(), rel=1e-3)
 
 

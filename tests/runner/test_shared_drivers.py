@@ -47,9 +47,9 @@ def drivers(storage: str, folder: Path, count: int) -> Iterator[list[subprocess.
             environment = {**os.environ, "HARNESS_HOME": str(home)}
             started.append(subprocess.Popen(program, env=environment, stdout=out, stderr=subprocess.STDOUT))
         until = time.monotonic() + 120
-        while not all("training" in said(folder, i) for i in range(count)):
+        while not all(trains(folder, i) for i in range(count)):
             assert time.monotonic() < until, [said(folder, i) for i in range(count)]
-            time.sleep(0.1)
+            time.sleep(0.05)
         yield started
     finally:
         for process in started:
@@ -59,6 +59,11 @@ def drivers(storage: str, folder: Path, count: int) -> Iterator[list[subprocess.
 
 def said(folder: Path, driver: int) -> str:
     return (folder / f"said{driver}").read_text()
+
+
+def trains(folder: Path, driver: int) -> bool:
+    """Whether the driver has begun a trial and not ended it yet."""
+    return said(folder, driver).rpartition("\n")[0].rpartition("\n")[2].startswith("training")
 
 
 def finish(process: subprocess.Popen, folder: Path, driver: int) -> None:

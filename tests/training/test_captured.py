@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from steps import CPU, SMALL, TERMS, assert_same, trained
+from steps import CPU, NARROW, TERMS, assert_same, trained
 from tables import LIKELIHOODS
 
 from harness import devices
@@ -42,12 +42,12 @@ def captures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_captured_steps_are_the_steps(likelihood: str, captures: list[int], digits: Data) -> None:
-    assert_same([SMALL.derive(likelihood=likelihood)], digits, "graph")
+    assert_same([NARROW.derive(likelihood=likelihood)], digits, "graph")
     assert captures == [32, 1]  # a chunk as one launch, and single steps for what is left of an epoch
 
 
 def test_lanes_keep_their_own_failures_though_values_are_read_at_the_end_of_an_epoch(captures: list[int], digits: Data) -> None:
-    calm, mad = SMALL.derive(likelihood="mse"), SMALL.derive(likelihood="mse", seed=1, learning_rate=1e6)
+    calm, mad = NARROW.derive(likelihood="mse"), NARROW.derive(likelihood="mse", seed=1, learning_rate=1e6)
     cohort, rows = trained([mad, calm], digits, execution="graph")
     assert set(cohort.failures) == {mad.id}
     _, own = trained([calm], digits, execution="graph")
@@ -68,13 +68,13 @@ def test_a_capture_that_recorded_something_else_is_found(
 ) -> None:
     monkeypatch.setattr(devices, "capture", lambda take, times, device, pool: launch(take, times))
     with pytest.raises(devices.CaptureError, match=words):
-        Cohort([SMALL], digits, CPU, "graph").run_epoch()
+        Cohort([NARROW], digits, CPU, "graph").run_epoch()
 
 
 def test_a_capture_that_moves_on_but_changes_no_weight_is_found(
     captures: list[int], digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cohort = Cohort([SMALL], digits, CPU, "graph")
+    cohort = Cohort([NARROW], digits, CPU, "graph")
 
     def capture(take: Launch, times: int, device: torch.device, pool: object) -> Launch:
         def launch() -> None:
@@ -96,7 +96,7 @@ def test_a_compiled_program_starts_with_its_lanes_filled_up_to_a_bucket(
     captures: list[int], digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(step, "compile_graph", lambda graph, tensors: graph)
-    specs = [SMALL.derive(seed=s) for s in range(3)]
+    specs = [NARROW.derive(seed=s) for s in range(3)]
     cohort, rows = trained(specs, digits, execution="compiled")
     assert (len(cohort.specs), len(cohort.lanes), list(rows[0])) == (3, 4, [s.id for s in specs])
     plain, own = trained(specs, digits)
@@ -124,7 +124,7 @@ def test_a_program_is_made_once_for_all_cohorts_of_its_shapes(
     compiled: list[int] = []
     monkeypatch.setattr(step, "compile_graph", lambda graph, tensors: compiled.append(len(tensors)) or graph)
     for seed in range(3):
-        trained([SMALL.derive(seed=seed)], digits, execution=execution)
+        trained([NARROW.derive(seed=seed)], digits, execution=execution)
     assert len(compiled) == (execution == "compiled")
 
 
@@ -135,11 +135,11 @@ def test_a_compiler_that_fails_leaves_the_steps_as_they_were_traced(
         raise RuntimeError("fatal error: Python.h: No such file or directory\ncompilation terminated.")
 
     monkeypatch.setattr(step, "compile_graph", broken)
-    cohort, rows = trained([SMALL], digits, execution="compiled")
+    cohort, rows = trained([NARROW], digits, execution="compiled")
     assert cohort.compiler_fault == "RuntimeError: fatal error: Python.h: No such file or directory"
     assert not cohort.compiled
-    _, own = trained([SMALL], digits, execution="graph")
-    assert [rows[1][SMALL.id][t] for t in TERMS] == [own[1][SMALL.id][t] for t in TERMS]
+    _, own = trained([NARROW], digits, execution="graph")
+    assert [rows[1][NARROW.id][t] for t in TERMS] == [own[1][NARROW.id][t] for t in TERMS]
 
 
 def test_code_that_fails_when_it_is_first_called_falls_back_too(
@@ -153,9 +153,9 @@ def test_code_that_fails_when_it_is_first_called_falls_back_too(
         return call
 
     monkeypatch.setattr(step, "compile_graph", broken)
-    cohort, rows = trained([SMALL], digits, execution="compiled")
+    cohort, rows = trained([NARROW], digits, execution="compiled")
     assert cohort.compiler_fault == "OSError: ptxas not found"
-    assert math.isfinite(rows[1][SMALL.id]["elbo/train"])
+    assert math.isfinite(rows[1][NARROW.id]["elbo/train"])
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_fault_of_the_device_is_none_of_the_compiler(
 
     monkeypatch.setattr(step, "compile_graph", broken)
     with pytest.raises(type(fault), match=str(fault)):
-        Cohort([SMALL], digits, CPU, "compiled").run_epoch()
+        Cohort([NARROW], digits, CPU, "compiled").run_epoch()
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_torch_compiles_a_program_once_and_its_front_end_not_at_all(digits: Data
     calls: list[int] = []
     real = inductor.compile
     monkeypatch.setattr(inductor, "compile", lambda *args, **options: calls.append(1) or real(*args, **options))
-    cohort = Cohort([SMALL.derive(fit_on="train+validation")], digits, CPU, "compiled")
+    cohort = Cohort([NARROW.derive(fit_on="train+validation")], digits, CPU, "compiled")
     cohort.run_epoch()
     cohort.run_epoch()
     assert all(isinstance(p, torch.nn.Parameter) for p in cohort.params)

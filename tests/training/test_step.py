@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from steps import SMALL, TERMS, assert_same, trained
+from steps import NARROW, TERMS, assert_same, trained
 from tables import ACTIVATIONS, LIKELIHOODS, OBJECTIVES, OPTIMIZERS
 
 from harness.data import Data, load_dataset
@@ -10,6 +10,7 @@ from harness.models.vae import likelihood_of, mixable
 
 # Two components do what five do, and compile three times faster.
 ALONE = [{"likelihood": n} | ({"likelihood_args": {"components": 2}} if n == "logistic_mixture" else {}) for n in LIKELIHOODS]
+WIDE = {"network": "reference", "hidden": None}
 ONE_OUTPUT = [name for name in LIKELIHOODS if LIKELIHOODS[name].outputs == 1]
 
 
@@ -18,16 +19,16 @@ def digits() -> Data:
     return load_dataset("digits")
 
 
-@pytest.mark.parametrize("change", ALONE + [{"activation": n} for n in ACTIVATIONS], ids=str)
+@pytest.mark.parametrize("change", ALONE + [{"activation": n} for n in ACTIVATIONS] + [WIDE], ids=str)
 def test_the_graph_is_the_step(change: dict, digits: Data) -> None:
-    assert_same([SMALL.derive(**change)], digits, "graph")
+    assert_same([NARROW.derive(**change)], digits, "graph")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_graph_is_the_step_for_every_objective_and_optimizer(objective: str, optimizer: str, digits: Data) -> None:
     fields = {"beta": 2.0, "free_bits": 0.3, "kl_warmup": 1.0} if objective == "elbo" else {}
-    base = SMALL.derive(
+    base = NARROW.derive(
         objective=objective, num_samples=2, optimizer=optimizer, weight_decay=1e-2, learning_rate_decay=0.1, **fields
     )
     assert_same([base, base.derive(seed=1, learning_rate=3e-4)], digits, "graph")
@@ -36,7 +37,7 @@ def test_the_graph_is_the_step_for_every_objective_and_optimizer(objective: str,
 @pytest.mark.slow
 def test_compiled_is_the_same(digits: Data) -> None:
     """The back end is torch's; the graphs are held by the tests above, one by one."""
-    assert_same([SMALL.derive(likelihood="discretized_logistic", objective="dreg")], digits, "compiled")
+    assert_same([NARROW.derive(likelihood="discretized_logistic", objective="dreg")], digits, "compiled")
 
 
 @pytest.mark.slow
@@ -44,13 +45,13 @@ def test_compiled_is_the_same(digits: Data) -> None:
     "arms", [[{"activation": n} for n in ACTIVATIONS], [{"likelihood": n} for n in ONE_OUTPUT]], ids=["activations", "likelihoods"]
 )
 def test_compiled_is_the_same_with_all_arms_in_one_program(arms: list[dict], digits: Data) -> None:
-    assert_same([SMALL.derive(**arm) for arm in arms], digits, "compiled")
+    assert_same([NARROW.derive(**arm) for arm in arms], digits, "compiled")
 
 
 @pytest.mark.slow
 def test_equal_shapes_share_a_program(digits: Data) -> None:
-    first, _ = trained([SMALL], digits, execution="compiled")
-    second, _ = trained([SMALL.derive(seed=3, learning_rate=1e-4, epochs=9)], digits, execution="compiled")
+    first, _ = trained([NARROW], digits, execution="compiled")
+    second, _ = trained([NARROW.derive(seed=3, learning_rate=1e-4, epochs=9)], digits, execution="compiled")
     assert second.compile_s == 0
     assert first.bound is not None
     assert second.bound is not None
@@ -76,7 +77,7 @@ def test_equal_shapes_share_a_program(digits: Data) -> None:
     ids=["shared scalars", "pixel noise", "activations"],
 )
 def test_arms_in_one_program_train_as_alone(arms: list[dict], digits: Data) -> None:
-    specs = [SMALL.derive(**arm, seed=seed) for arm in arms for seed in range(2)]
+    specs = [NARROW.derive(**arm, seed=seed) for arm in arms for seed in range(2)]
     together, rows = trained(specs, digits)
     for spec in specs:
         alone, own = trained([spec], digits)
@@ -88,18 +89,19 @@ def test_arms_in_one_program_train_as_alone(arms: list[dict], digits: Data) -> N
 
 
 def test_what_cannot_share_a_program() -> None:
-    assert mixable([SMALL, SMALL.derive(likelihood="mse", activation="relu", seed=4)])
+    assert mixable([NARROW, NARROW.derive(likelihood="mse", activation="relu", seed=4)])
     for other in ({"latent": 3}, {"likelihood": "gaussian_per_pixel"}, {"epochs": 3}, {"precision": "bf16"}):
-        assert not mixable([SMALL, SMALL.derive(**other)])
-    dynamic, static = (SMALL.derive(likelihood="bernoulli", likelihood_args={"binarisation": way}) for way in ("dynamic", "static"))
-    assert not mixable([dynamic, static])
-    assert likelihood_of(SMALL.derive(likelihood="mse", likelihood_args={"sigma": 0.5})) != likelihood_of(
-        SMALL.derive(likelihood="mse")
+        assert not mixable([NARROW, NARROW.derive(**other)])
+    dynamic, static = (
+        NARROW.derive(likelihood="bernoulli", likelihood_args={"binarisation": way}) for way in ("dynamic", "static")
     )
+    assert not mixable([dynamic, static])
+    mse = NARROW.derive(likelihood="mse")
+    assert likelihood_of(mse.derive(likelihood_args={"sigma": 0.5})) != likelihood_of(mse)
 
 
 def test_a_masked_lane_is_compacted_at_the_end_of_the_epoch(digits: Data) -> None:
-    base = SMALL.derive(likelihood="mse", epochs=10_000)  # steps enough to pay for another program
+    base = NARROW.derive(likelihood="mse", epochs=10_000)  # steps enough to pay for another program
     calm = [base.derive(seed=s) for s in range(2)]
     mad = [base.derive(seed=s, learning_rate=1e6) for s in range(2)]
     specs = [mad[0], calm[0], mad[1], calm[1]]
@@ -114,7 +116,7 @@ def test_a_masked_lane_is_compacted_at_the_end_of_the_epoch(digits: Data) -> Non
 
 
 def test_a_cohort_with_a_program_stays_in_its_bucket(digits: Data) -> None:
-    base = SMALL.derive(likelihood="mse", epochs=10_000)
+    base = NARROW.derive(likelihood="mse", epochs=10_000)
     specs = [base.derive(seed=s, learning_rate=1e6 if s == 1 else 1e-3) for s in range(4)]
     cohort, rows = trained(specs, digits, execution="graph")
     assert [len(r) for r in rows] == [3, 3]
@@ -122,8 +124,8 @@ def test_a_cohort_with_a_program_stays_in_its_bucket(digits: Data) -> None:
 
 
 def test_bf16_is_near_and_leaves_scores_alone(digits: Data) -> None:
-    _, rows = trained([SMALL], digits)
-    half, own = trained([SMALL.derive(precision="bf16")], digits)
+    _, rows = trained([NARROW], digits)
+    half, own = trained([NARROW.derive(precision="bf16")], digits)
     assert all(p.dtype == torch.float32 for p in half.params)
     a, b = (next(iter(r[1].values()))["elbo/train"] for r in (rows, own))
     assert a != b

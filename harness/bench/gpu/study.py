@@ -130,12 +130,12 @@ def resume_cases(setting: Setting) -> Iterator[Case]:
 
 
 def arm(toy: bool) -> Ablation:
-    """Return the first arm of the study at its full length, with two seeds and scored quickly; at toy size a small model."""
+    """Return the first arm of the study at its full length, with two seeds and scored quickly; at toy size one small model."""
     plan = load_study(STUDY)
     assert isinstance(plan, Ablation)
     if toy:
         base = TrialSpec(dataset="digits", network="mlp", hidden=(32,), batch_size=128)
-        return Ablation(base=base, arms={"bce": {}}, budgets={"default": Budget(epochs=24, seeds=range(2))})
+        return Ablation(base=base, arms={"bce": {}}, budgets={"default": Budget(epochs=24, seeds=range(1))})
     full, name = plan.budgets["full"], next(iter(plan.arms))
     budget = Budget(epochs=full.epochs, seeds=full.seeds[:2])
     return Ablation(base=plan.base, arms={name: plan.arms[name]}, budgets={"default": budget})

@@ -61,11 +61,14 @@ def fail_when_asked(cohort: ModuleType) -> None:
     run_epoch, fault = cohort.Cohort.run_epoch, Path(os.environ.get("PRETENDED_FAULT", "/nonexistent"))
 
     def or_fail(self: object) -> object:
-        if self.epoch and fault.exists():  # after the first epoch, so that there is something to go on from
-            kind, message = fault.read_text().splitlines()
-            fault.unlink()
-            raise getattr(torch, kind)(message)
-        return run_epoch(self)
+        if not self.epoch:  # after the first, there is something to go on from
+            return run_epoch(self)
+        try:
+            taken = fault.rename(fault.with_name(f"fault of {os.getpid()}"))
+        except FileNotFoundError:  # there is none, or another worker has it
+            return run_epoch(self)
+        kind, message = taken.read_text().splitlines()
+        raise getattr(torch, kind)(message)
 
     cohort.Cohort.run_epoch = or_fail
 
