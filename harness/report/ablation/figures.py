@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ from harness.scores.rows import KL, SQUARED_ERROR
 
 # Directions from a point in which its label is tried, in this order.
 AROUND = ((1, 0), (0, 1), (-1, 0), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
+JITTER = 0.15  # of a row's height, up and down, by which the dots of its seeds are spread
 REACH = (12, 18, 25, 34, 46, 60)  # distances from its point at which it is tried, in pixels
 
 
@@ -34,16 +36,21 @@ def scores(table: pd.DataFrame, arms: Sequence[str], shown: Sequence[Score], pat
 
 
 def _by_arm(ax: Axes, table: pd.DataFrame, arms: Sequence[str], metric: str) -> None:
-    """Draw a row per arm: a dot per seed, and a bar across them at their mean."""
-    import seaborn as sns  # takes a second, which a report whose figures stand does without
-
-    sns.stripplot(table, x=metric, y="arm", hue="arm", order=arms, hue_order=arms, ax=ax, size=5, jitter=0.15, legend=False)
-    for i, arm in enumerate(arms):
-        mean = table.loc[table["arm"] == arm, metric].mean()
-        ax.plot([mean, mean], [i - 0.3, i + 0.3], color="black", linewidth=1.5)
-    ax.set(ylabel="")
+    """Draw a row per arm, the first at the top: a dot per seed, each at its own height, and a bar across them at their mean."""
+    for i, (arm, colour) in enumerate(zip(arms, palette(len(arms)), strict=True)):
+        values = table.loc[table["arm"] == arm, metric]
+        spread = np.linspace(-JITTER, JITTER, len(values)) if len(values) > 1 else np.zeros(len(values))
+        ax.scatter(values, i + spread, s=25, color=colour, linewidths=0)
+        ax.plot([values.mean()] * 2, [i - 0.3, i + 0.3], color="black", linewidth=1.5)
+    ax.set(ylabel="", yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms) - 0.5, -0.5))
     ax.grid(axis="x", color="0.9")
     ax.set_axisbelow(True)
+
+
+def palette(count: int) -> list[tuple[float, float, float]]:
+    """Return so many colours that can be told apart, as shares of red, green and blue."""
+    few = mpl.colormaps["tab10"](range(count))
+    return [tuple(colour[:3]) for colour in (few if count <= 10 else mpl.colormaps["turbo"](np.linspace(0.05, 0.95, count)))]
 
 
 def rate_distortion(table: pd.DataFrame, arms: Sequence[str], path: Path) -> None:
@@ -61,10 +68,7 @@ def rate_distortion(table: pd.DataFrame, arms: Sequence[str], path: Path) -> Non
     ax = figure.subplots()
     labels: dict[str, str] = {}
     colours: dict[str, tuple[float, float, float]] = {}
-    import seaborn as sns  # as above
-
-    palette = sns.color_palette("tab10" if len(families) <= 10 else "husl", len(families))
-    for (family, family_arms), colour in zip(families.items(), palette, strict=True):
+    for (family, family_arms), colour in zip(families.items(), palette(len(families)), strict=True):
         trials, line = table[table["arm"].isin(family_arms)], mean.loc[family_arms]
         ax.scatter(trials[rate], trials[distortion], color=colour, s=14, alpha=0.5, linewidths=0)
         joined = len(family_arms) > 1
