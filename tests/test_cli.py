@@ -75,6 +75,14 @@ def test_as_a_process() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_memory_is_not_tidied_at_the_end_of_the_process() -> None:
+    """What the garbage collector is told at the end; functions registered before `main` run after its own."""
+    look = "atexit.register(lambda: print(gc.get_freeze_count() > 10_000))"
+    program = f"import atexit, gc; {look}; from harness import cli; cli.main(['list'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
+
+
 def test_digits_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data", "digits"]) == 0
     said = capsys.readouterr().out

@@ -294,10 +294,20 @@ def test_a_clean_study_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
         name="a_study", reference="a_study", question="Is it so?", study=STUDY, path=Path("a_study.py"), source=b""
     )
     monkeypatch.setattr(examination, "load", lambda _: loaded)
+    monkeypatch.setattr(examination, "experiments", lambda: {"a_study"})
     monkeypatch.setattr(examination, "on_record", lambda *_: (records, {"of an older plan": "why"}))
     screen = io.StringIO()
     assert examine("a_study", None, Console(file=screen, width=80)) == 0
     assert screen.getvalue() == "nothing to complain about: 12 trials of a_study (default budget)\n"
+
+
+def test_studies_and_budgets_without_runs_are_not_asked_for(recorded: MlflowTracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are dozens of them, at several requests each."""
+    asked: list[tuple[str, ...]] = []
+    for name, function in {"load": examination.load, "on_record": on_record}.items():
+        monkeypatch.setattr(examination, name, lambda *words, call=function: asked.append(words) or call(*words))
+    examine("", None, Console(file=io.StringIO()))
+    assert asked == [("activation_ablation",), ("activation_ablation", "smoke")]
 
 
 def test_nothing_of_this_budget_on_record_says_what_to_run(recorded: MlflowTracker) -> None:

@@ -12,7 +12,7 @@ from harness.doctor.rules import Finding
 from harness.errors import UserError
 from harness.queue import stored_notes
 from harness.study import Ablation, LoadedStudy, load, names, questions
-from harness.tracking import judged_on_record, on_record, stored_plan
+from harness.tracking import experiment_name, experiments, judged_on_record, on_record, stored_plan
 
 STYLES = {"wrong": "bold red", "careful": "bold yellow"}
 
@@ -65,13 +65,14 @@ def examine(name: str, budget: str | None, console: Console) -> int:
 
 
 def _planned(name: str, budget: str | None) -> Iterator[tuple[LoadedStudy, str, Ablation]]:
-    """Yield study, budget and ablation of the study and budget that were named, or of all of them.
+    """Yield study, budget and ablation of the study and budget that were named, or of all of them, as far as they are on record.
 
     Without a name these are all studies with every budget, or with the budget that was named. For a search it is its test, in which
     the base and the best trials are trained on new seeds.
     """
-    for reference in [name] if name else names():
+    recorded = experiments()
+    for reference in [name] if name else [n for n in names() if any(e == n or e.startswith(f"{n}-") for e in recorded)]:
         loaded = load(reference)
         for study_budget in [budget or "default"] if name else loaded.study.budgets:
-            if budget in (None, study_budget):
+            if budget in (None, study_budget) and experiment_name(loaded.name, study_budget) in recorded:
                 yield loaded, study_budget, judged_on_record(loaded, study_budget)

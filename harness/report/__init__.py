@@ -5,9 +5,9 @@ search. Nothing is trained or scored here.
 """
 
 from harness.report.ablation.results import AblationResults
-from harness.report.page import folder, is_current, note, publish
+from harness.report.page import folder, is_current, load_publisher, note, publish
 from harness.report.plan import show_plan
 from harness.report.search.results import SearchResults
 from harness.report.terminal import show
 
-__all__ = ["AblationResults", "SearchResults", "folder", "is_current", "note", "publish", "show", "show_plan"]
+__all__ = ["AblationResults", "SearchResults", "folder", "is_current", "load_publisher", "note", "publish", "show", "show_plan"]

@@ -80,6 +80,17 @@ def publish(
     tracker.finish_study(folder_path, tags, text)
 
 
+def load_publisher(*, exporter: bool) -> None:
+    """Import what `publish` draws with and, if asked for, what exports a winner: a second or two of work."""
+    from harness.report.ablation import figures
+
+    figures.load_seaborn()
+    if exporter:
+        from harness.tracking.model_export import load_exporter
+
+        load_exporter()
+
+
 def _drawn(folder_path: Path, tracker: Tracker) -> dict[str, bytes]:
     """Return the figures of the arms in a report's folder by file name; none unless all are as the report's manifest has them."""
     manifest = folder_path / evidence.FILE

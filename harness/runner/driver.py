@@ -13,6 +13,7 @@ from harness.evidence import Beginning, History, Place, Witness
 from harness.executors import Epoch, Event, Executor, Failed, Finished, Job, Notice, Pruned, ends_trial
 from harness.queue import Assignment, Outcome, TrialQueue
 from harness.queue.store import GRACE_S
+from harness.runner.ahead import Ahead
 from harness.runner.progress import Display, clock
 from harness.runner.reconciling import reconcile
 from harness.runner.signals import Stopped, Stops
@@ -65,6 +66,7 @@ class Driver:
         checkpoints: of trials in training.
         headline: the score that a finished trial is announced with.
         draw_all_figures: gives the ids of those of some cells to draw all figures of.
+        ahead: what follows the last trial; it is begun when a worker has nothing more to do.
         stops: the request to stop this process, and where it takes effect.
         witness: of the trials, which writes their manifests.
     """
@@ -78,6 +80,7 @@ class Driver:
     checkpoints: Checkpoints
     headline: str
     draw_all_figures: Callable[[Sequence[Cell]], Collection[str]] = lambda cells: ()
+    ahead: Ahead = field(default_factory=Ahead)
     stops: Stops = field(default_factory=Stops)
     witness: Witness = field(default_factory=Witness)
 
@@ -118,6 +121,8 @@ class Driver:
             while True:
                 self._fill(executor)
                 if self.running or self.ending:
+                    if executor.free():
+                        self.ahead.start()
                     for event in self._events(executor):
                         self._handle(event, executor, display)
                 elif self.queue.busy():
@@ -133,6 +138,7 @@ class Driver:
         finally:
             display.close()
             executor.close()
+            self.ahead.join()
 
     def _events(self, executor: Executor) -> Iterator[Event]:
         """Yield the executor's events. A signal may stop the process while it waits for one, but not while one is handled."""

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,8 @@ from harness.evidence import Witness
 from harness.executors import OutputDirs, Spares
 from harness.plans import PLAN_TAG
 from harness.queue import SearchTrial, TrialQueue, completed_runs
-from harness.report import AblationResults, SearchResults
+from harness.report import AblationResults, SearchResults, load_publisher
+from harness.runner.ahead import Ahead
 from harness.runner.reconciling import reconcile
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
@@ -103,12 +104,13 @@ class Session:
         headline: str,
         draw_all_figures: Callable[[Sequence[Cell]], Collection[str]] = lambda cells: (),
         keep_plan: Callable[[], str] = lambda: "",
+        ahead: Ahead | None = None,
     ) -> bool:
         """Settle what dead drivers have left, then train what is missing. Return whether anything was trained.
 
         `make_plan` returns how trials become programs, and is asked if any is missing; `headline` is the score that a finished
         trial is announced with; `draw_all_figures` gives the ids of trials to draw all figures of; `keep_plan` stores what is
-        claimed of the trials before one is begun, and returns the digest.
+        claimed of the trials before one is begun, and returns the digest; `ahead` is begun while the last of them train.
         """
         for line in reconcile(queue, self.store.tracker):
             self.console.print(line, highlight=False)
@@ -134,6 +136,7 @@ class Session:
             checkpoints=Checkpoints(dirs.checkpoints),
             headline=headline,
             draw_all_figures=draw_all_figures,
+            ahead=ahead or Ahead(),
             stops=self.stops,
             witness=at.witness,
         )
@@ -205,7 +208,8 @@ def _run_look(session: Session, study: Ablation, part: str, seeds: int) -> tuple
             return session.store.keep_plan(study, queue.store, data).head
 
         session.say_other_images(queue.done())
-        trained = session.train(queue, make_plan, SQUARED_ERROR.key, draw_all_figures, keep_plan)
+        ahead = Ahead(partial(load_publisher, exporter=study.objective is not None))
+        trained = session.train(queue, make_plan, SQUARED_ERROR.key, draw_all_figures, keep_plan, ahead)
         return session.store.results(study, queue, seeds), trained
 
 

@@ -8,7 +8,17 @@ from harness.tracking.inspection import Inspected, Inspection, inspection
 from harness.tracking.layout import SUPERSEDED, SUPERSEDED_BY
 from harness.tracking.parent import TAG_LIMIT
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record, Tracker
-from harness.tracking.reading import TrialRun, has_rows, judged_on_record, on_record, plan_tags, stored_plan, trial_run, trial_runs
+from harness.tracking.reading import (
+    TrialRun,
+    experiments,
+    has_rows,
+    judged_on_record,
+    on_record,
+    plan_tags,
+    stored_plan,
+    trial_run,
+    trial_runs,
+)
 from harness.tracking.runs import MlflowTracker, params_of
 from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
 
@@ -28,6 +38,7 @@ __all__ = [
     "artifact_location",
     "ensure_store",
     "experiment_name",
+    "experiments",
     "has_rows",
     "inspection",
     "judged_on_record",

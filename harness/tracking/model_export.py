@@ -52,6 +52,11 @@ def export(spec: TrialSpec, weights: Path, folder: Path) -> Tensor:
     return levels / 255
 
 
+def load_exporter() -> None:
+    """Load what `torch.export` imports when it is first called, which takes a second."""
+    torch.export.export(nn.Identity(), (torch.zeros(1),))
+
+
 @torch.no_grad()
 def _write(module: nn.Module, example: Tensor, file: Path) -> None:
     """Write a module of one input, such as `example`, as a program that takes any number of rows."""

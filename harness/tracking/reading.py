@@ -120,6 +120,18 @@ def _is_there() -> bool:
     return True
 
 
+def experiments() -> frozenset[str]:
+    """Return the names of all experiments on record, each of a study and budget.
+
+    Raises:
+        MachineError: the tracking store cannot be read.
+    """
+    if not _is_there():
+        return frozenset()
+    with readable():
+        return frozenset(e.name for e in library.client().search_experiments()) - {"Default"}  # MLflow's own
+
+
 def trial_run(run: str) -> TrialRun:
     """Return the finished trial of a run.
 
@@ -152,19 +164,16 @@ def trial_runs(study: str, budget: str) -> dict[str, TrialRun]:
         UserError: no such study and budget is on record.
         MachineError: the tracking store cannot be read.
     """
-    name, known, runs = experiment_name(study, budget), [], []
-    if _is_there():
-        client = library.client()
-        with readable():
-            known = [e.name for e in client.search_experiments()]
-            experiment = client.get_experiment_by_name(name)
-            condition = "tags.kind = 'trial' and attributes.status = 'FINISHED'"
-            runs = search_all(client, experiment.experiment_id, condition, OLDEST_FIRST) if experiment else []
-    studies = sorted({*known} - {"Default"})  # MLflow's own
+    name, studies = experiment_name(study, budget), sorted(experiments())
     if not studies:
         raise UserError(f"no study is on record in {databases.redacted(store_uri())}\nharness study {study} trains it")
     if name not in studies:
         raise unknown("study on record", name, studies)
+    client = library.client()
+    with readable():
+        experiment = client.get_experiment_by_name(name)
+        condition = "tags.kind = 'trial' and attributes.status = 'FINISHED'"
+        runs = search_all(client, experiment.experiment_id, condition, OLDEST_FIRST)
     return {r.data.tags["cell"]: _trial(r) for r in runs}
 
 

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from harness import data, figures, metrics
+from harness.figures import axes
 from harness.figures.posterior import posterior
 from harness.metrics.quadrature import exact
 from harness.models.vae import kl_per_dimension
 from harness.report.ablation import figures as study_figures
+from harness.scores import SCORES
 from harness.spec import TrialSpec
 from harness.training.cohort import Cohort
 
@@ -87,6 +89,27 @@ def test_the_posterior_on_its_grid(plane: figures.Subject, image: int) -> None:
     assert found.kl >= 0
     inside = found.log_p > found.level(0.5)
     assert np.exp(found.log_p[inside]).sum() * cell == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_scores_of_a_study_are_dots_by_arm_and_seed_about_a_bar_at_their_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"bce": [3.0, 1.0, 1.0], "mse": [4.0]}
+    table = pd.DataFrame([{"arm": arm, "test/kl": v} for arm, seeds in values.items() for v in seeds])
+    drawn = []
+    monkeypatch.setattr(study_figures, "new_figure", lambda *size: drawn.append(axes.new_figure(*size)) or drawn[0])
+    study_figures.scores(table, list(values), [SCORES["test/kl"]], tmp_path / "scores.png")
+    panel = drawn[0].axes[0]
+    assert [text.get_text() for text in panel.get_yticklabels()] == list(values)
+    assert panel.yaxis_inverted()
+    for row, (arm, dots, bar) in enumerate(zip(values, panel.collections, panel.lines, strict=True)):
+        assert dots.get_offsets()[:, 0].tolist() == values[arm]
+        assert bar.get_xdata() == pytest.approx([np.mean(values[arm])] * 2)
+        heights = dots.get_offsets()[:, 1]
+        assert len(set(heights)) == len(heights)
+        assert np.abs(heights - row).max() < 0.3
+    assert len({tuple(dots.get_facecolor()[0]) for dots in panel.collections}) == 2
+    assert not plt.get_fignums()
 
 
 def test_the_figures_of_a_study(tmp_path: Path) -> None:

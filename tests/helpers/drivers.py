@@ -14,6 +14,7 @@ from harness import paths
 from harness.data import load_dataset
 from harness.executors import Executor, InProcess, OutputDirs
 from harness.queue import AblationQueue, Assignment, Outcome, TrialQueue, TrialStore, database
+from harness.runner.ahead import Ahead
 from harness.runner.driver import Driver
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Cell
@@ -60,6 +61,7 @@ def driver_of(
     *,
     printed: io.StringIO | None = None,
     headline: str = "test/squared_error",
+    ahead: Ahead | None = None,
 ) -> Driver:
     """A driver, with all figures for seeds 0."""
     dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints")
@@ -73,6 +75,7 @@ def driver_of(
         checkpoints=Checkpoints(dirs.checkpoints),
         headline=headline,
         draw_all_figures=first_seeds,
+        ahead=ahead or Ahead(),
     )
 
 

@@ -33,6 +33,11 @@ def scores(table: pd.DataFrame, arms: Sequence[str], shown: Sequence[Score], pat
     figure.savefig(path, dpi=110)
 
 
+def load_seaborn() -> None:
+    """Import what draws dots, which takes a second."""
+    import seaborn  # noqa: F401  # for its own sake
+
+
 def _by_arm(ax: Axes, table: pd.DataFrame, arms: Sequence[str], metric: str) -> None:
     """Draw a row per arm: a dot per seed, and a bar across them at their mean."""
     import seaborn as sns  # takes a second, which a report whose figures stand does without
