@@ -4,8 +4,10 @@ import signal
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 
+AGAIN_S = 0.05
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 CODES = {signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}
 
@@ -19,8 +21,17 @@ class Stopped(BaseException):
 
 
 def _loses_exceptions(frame: FrameType | None) -> bool:
-    """Return whether Python would print and drop what is raised here: it is the callback of a weak reference."""
-    return frame is not None and frame.f_code.co_filename == weakref.__file__
+    """Return whether what is raised here would be lost: printed and dropped, or another exception in its place.
+
+    So it is in the callback of a weak reference, and while a module of compiled code is made, which may turn it to an ImportError.
+    """
+    if frame is not None and frame.f_code.co_filename == weakref.__file__:
+        return True
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Stops:
@@ -45,13 +56,19 @@ class Stops:
             for s in CODES:
                 signal.signal(s, signal.SIG_DFL)
             self.code = CODES[signal.Signals(number)]
-            if self.may_raise and not _loses_exceptions(frame):
+            take_effect(signal.SIGALRM, frame)
+
+        def take_effect(_: int, frame: FrameType | None) -> None:
+            if self.may_raise and _loses_exceptions(frame):
+                signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+            elif self.may_raise:
                 raise Stopped(self.code)
 
-        previous = {s: signal.signal(s, stop) for s in CODES}
+        previous = {s: signal.signal(s, stop) for s in CODES} | {signal.SIGALRM: signal.signal(signal.SIGALRM, take_effect)}
         try:
             yield
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             for s, handler in previous.items():
                 signal.signal(s, handler)
 

@@ -1,11 +1,15 @@
 """SIGTERM and SIGINT at any moment end a driver in time and in good order, and nothing is lost or done twice."""
 
+import _imp
 import io
 import os
 import signal
 import subprocess
 import sys
+import time
+from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from rich.console import Console
 
 from harness import paths, report
 from harness.runner import commands
+from harness.runner.signals import CODES, Stopped, Stops
 from harness.tracking import MlflowTracker
 
 TESTS = Path(__file__).parents[1]
@@ -25,6 +30,29 @@ def test_five_of_each_signal_at_random_moments() -> None:
     done = subprocess.run(program, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 x SIGTERM and SIGINT, seed 0: nothing wrong" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_compiled_code_is_imported_takes_effect_after_it(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def make(module: ModuleType) -> None:
+        signal.raise_signal(number)
+        made.append(module)
+
+    monkeypatch.setattr(_imp, "exec_dynamic", make)
+    stops = Stops()
+
+    def import_and_wait() -> None:
+        with stops.listening(), stops.allowed():
+            ExtensionFileLoader("compiled", "compiled.so").exec_module(ModuleType("compiled"))
+            time.sleep(60)
+
+    with pytest.raises(Stopped) as stopped:
+        import_and_wait()
+    assert made
+    assert stopped.value.code == CODES[signal.Signals(number)]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 STUDY = '''"""Is it so?"""
