@@ -2,7 +2,7 @@
 
 There is one library for each set of instructions: `avx512`, `avx2` (with FMA) and `portable` (any processor). It is the one that
 lies in the package beside its sources (`native/`) if it was built from them; otherwise it is compiled at the first call on a
-machine, in some 5 s, and kept. The environment variable HARNESS_KERNELS names another set, to reproduce what another machine
+machine, in some 8 s, and kept. The environment variable HARNESS_KERNELS names another set, to reproduce what another machine
 computes, or `off`. Without a library torch's operations are used.
 """
 
@@ -26,7 +26,7 @@ from harness.errors import UserError
 from harness.resources import KERNEL_FLAGS, KERNELS, OFF
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
-COMPILER_S = 300.0  # after which a compiler is taken to hang; it needs 5 on an idle core
+COMPILER_S = 300.0  # after which a compiler is taken to hang; it needs 8 on an idle core
 NATIVE = Path(__file__).with_name("native")
 # The compiler's flags: those of every library and those of each set of instructions, the widest first. Without -ffast-math, which
 # would lose NaN, and whose linker would make the whole process flush subnormal numbers to zero.

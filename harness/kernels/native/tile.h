@@ -93,7 +93,7 @@ static inline __attribute__((always_inline)) void tile(
             vec b[V];
             EACH(v, V) b[v] = load(panel.b + t * panel.wide + v * WIDTH);
             EACH(r, R) {
-                float f = ZEROS == PACKED ? k.values[s * R + r] : a[r * prod.rows + t * prod.steps];
+                float f = ZEROS == PACKED ? k.values[s * R + r] : a[r * prod.rows + (ZEROS == LISTED ? t : t * prod.steps)];
                 EACH(v, V) sum[r][v] += f * b[v];
             }
         }
