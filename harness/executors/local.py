@@ -3,6 +3,8 @@
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field
 
+import torch
+
 from harness import devices
 from harness.executors.jobs import Event, Job, OutputDirs
 from harness.executors.training import train
@@ -26,6 +28,7 @@ class InProcess:
     training: Generator[Event] | None = None
 
     def __post_init__(self) -> None:
+        self._threads = torch.get_num_threads()
         devices.one_thread()  # as in a worker process
 
     def free(self) -> int:
@@ -54,3 +57,4 @@ class InProcess:
         if self.training is not None:
             self.training.close()
             self.training = None
+        torch.set_num_threads(self._threads)

@@ -13,7 +13,17 @@ from harness import catalog
 from harness.data import Data
 from harness.metrics import diagnostics
 from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, own_levels
-from harness.metrics.bounds import LADDER, ElboScore, Importance, View, estimate_elbos, importance, importances, native
+from harness.metrics.bounds import (
+    LADDER,
+    ElboScore,
+    Importance,
+    View,
+    estimate_elbo,
+    estimate_elbos,
+    importance,
+    importances,
+    native,
+)
 from harness.metrics.images import squared_error
 from harness.metrics.inference import inference
 from harness.metrics.inputs import Encodings, encode, encodings, model_inputs
@@ -33,7 +43,7 @@ class Depth:
     """The numbers of images and draws that the costly scores take.
 
     Attributes:
-        samples: Draws of z per image of the ELBO.
+        samples: Draws of z per image of the ELBO, at least 2.
         draws: Importance draws per image.
         images: Images of the importance-weighted bounds, the first ones of the test set.
         exact_images: Images of the quadrature if the likelihood is an exponential family.
@@ -244,17 +254,18 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, whole: ElboScore, depth: Dept
         result = exact(vae, few, depth.tolerance)
         scores[EXACT_RESOLVED.key] = float(result.resolved)
         if result.resolved:
-            gap = mean_of(result.log_px) - whole.elbo if len(few) == len(view) else _above(weighted, result.log_px)
+            gap = mean_of(result.log_px) - (whole.elbo if len(few) == len(view) else _elbo_of(few, vae, weighted, depth))
             scores["test/exact_log_px"] = whole.elbo + gap
             scores["test/inference_gap"] = gap
             scores["test/exact_resolution"] = mean_of((result.log_px - result.coarser).abs())
     return scores, ladder
 
 
-def _above(weighted: Importance, log_px: Tensor) -> float:
-    """Return the mean distance from the ELBO to log p(x) in nats, by the first images, of which both are known."""
-    few = slice(min(len(log_px), len(weighted.effective)))
-    return mean_of(log_px[few] - weighted.bounds[1][few])
+def _elbo_of(few: View, vae: VAE, weighted: Importance, depth: Depth) -> float:
+    """Return the ELBO of the first images in nats: the mean of their importance weights' logarithms, as far as these were drawn."""
+    if len(few) <= len(weighted.effective):
+        return mean_of(weighted.bounds[1][: len(few)])
+    return estimate_elbo(vae, few, depth.samples).elbo
 
 
 def _levels(spec: TrialSpec, vae: VAE, views: Mapping[str, View], whole: Mapping[str, float], depth: Depth) -> dict[str, float]:
@@ -280,7 +291,7 @@ def _levels(spec: TrialSpec, vae: VAE, views: Mapping[str, View], whole: Mapping
         few = common.first(depth.other_images)
         result = exact(vae, few, depth.tolerance)
         if result.resolved:
-            closer = whole["common"] + _above(weighted["common"], result.log_px)
+            closer = whole["common"] + mean_of(result.log_px) - _elbo_of(few, vae, weighted["common"], depth)
             scores["test/common_bits_exact"] = bits_per_dimension(closer, pixels)
         else:
             scores[EXACT_RESOLVED.key] = 0.0

@@ -16,14 +16,18 @@ class Ahead:
         self.work = work
         self.thread = threading.Thread(target=self._work)
 
+    @property
+    def started(self) -> bool:
+        """Whether the function was called."""
+        return self.thread.ident is not None
+
     def start(self) -> None:
-        """Call the function in the thread, unless that was done."""
-        if self.thread.ident is None:
-            self.thread.start()
+        """Call the function in the thread, once."""
+        self.thread.start()
 
     def join(self) -> None:
         """Wait for the function to return, if it was called."""
-        if self.thread.ident is not None:
+        if self.started:
             self.thread.join()
 
     def _work(self) -> None:

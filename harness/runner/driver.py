@@ -121,7 +121,7 @@ class Driver:
             while True:
                 self._fill(executor)
                 if self.running or self.ending:
-                    if executor.free():
+                    if not self.ahead.started and executor.free():
                         self.ahead.start()
                     for event in self._events(executor):
                         self._handle(event, executor, display)

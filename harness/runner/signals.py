@@ -8,6 +8,7 @@ from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 
 AGAIN_S = 0.05
+MAKING_MODULES = {ExtensionFileLoader.create_module.__code__, ExtensionFileLoader.exec_module.__code__}
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 CODES = {signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}
 
@@ -27,11 +28,9 @@ def _loses_exceptions(frame: FrameType | None) -> bool:
     """
     if frame is not None and frame.f_code.co_filename == weakref.__file__:
         return True
-    while frame is not None:
-        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
-            return True
+    while frame is not None and frame.f_code not in MAKING_MODULES:
         frame = frame.f_back
-    return False
+    return frame is not None
 
 
 class Stops:
@@ -50,7 +49,10 @@ class Stops:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Note SIGTERM and SIGINT in this block as a request to stop; a second one ends the process at once."""
+        """Note SIGTERM and SIGINT in this block as a request to stop; a second one ends the process at once.
+
+        The block needs SIGALRM and its timer.
+        """
 
         def stop(number: int, frame: FrameType | None) -> None:
             for s in CODES:

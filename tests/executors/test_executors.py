@@ -135,8 +135,9 @@ def test_in_the_driver_s_process_one_thread_computes_too(dirs: OutputDirs) -> No
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        InProcess(dirs)
-        assert torch.get_num_threads() == 1
+        with closing(InProcess(dirs)):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 

@@ -23,6 +23,7 @@ from harness.executors.ray import cluster as joining
 from harness.executors.ray import worker
 from harness.executors.ray.executor import Ray
 from harness.executors.ray.worker import DriverEnvironment, Introduction
+from harness.metrics.features import PACKAGED
 from harness.spec import TrialSpec
 from harness.training.checkpoints import Checkpoints
 
@@ -265,6 +266,12 @@ def test_a_node_takes_over_the_drivers_feature_classifier(tmp_path: Path, monkey
     (folders[0] / "faces_npz-0123-v1.pt").write_bytes(b"of images of one's own")
     sent = DriverEnvironment("", "", folders[0].parent).features("npz:faces.npz@1f2e3d4c5b6a")
     assert sent == {"faces_npz-0123-v1.pt": b"of images of one's own"}
+    packaged = {f.name: f.read_bytes() for f in PACKAGED.glob("mnist-*.pt")}
+    assert packaged
+    assert DriverEnvironment("", "", tmp_path).features("mnist") == packaged  # from a driver that has none of its own
+    [name] = packaged
+    (folders[0] / name).write_bytes(b"the driver's")
+    assert DriverEnvironment("", "", folders[0].parent).features("mnist")[name] == b"the driver's"
 
 
 def test_without_a_cluster_one_is_started_here_and_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from tables import LIKELIHOODS
 
 from harness import data, metrics
 from harness.metrics import features, images, inputs
+from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension
+from harness.metrics.evaluation import YARDSTICK_DRAWS
+from harness.metrics.quadrature import exact
 from harness.models.vae import build
 from harness.scores import COST, SCORES, row_of
 from harness.spec import TrialSpec
@@ -23,6 +26,16 @@ def trained() -> tuple[TrialSpec, Cohort]:
     spec = TrialSpec(dataset="digits", epochs=1, batch_size=64, likelihood="bernoulli")
     cohort = Cohort([spec], data.load_dataset("digits"), torch.device("cpu"))
     cohort.run_epoch()
+    return spec, cohort
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[TrialSpec, Cohort]:
+    """A trial whose posteriors are no longer the prior, nor what its encoder says."""
+    spec = TrialSpec(dataset="digits", epochs=20, batch_size=32, likelihood="bernoulli", learning_rate=3e-3, evaluation="full")
+    cohort = Cohort([spec], data.load_dataset("digits"), torch.device("cpu"))
+    for _ in range(spec.epochs):
+        cohort.run_epoch()
     return spec, cohort
 
 
@@ -103,11 +116,8 @@ def test_images_without_labels_are_scored_by_what_needs_none(
     assert scores.keys() >= wanted
 
 
-def test_bounds_of_a_trained_model_climb_to_its_exact_likelihood() -> None:
-    spec = TrialSpec(dataset="digits", epochs=20, batch_size=32, likelihood="bernoulli", learning_rate=3e-3, evaluation="full")
-    cohort = Cohort([spec], data.load_dataset("digits"), torch.device("cpu"))
-    for _ in range(spec.epochs):
-        cohort.run_epoch()
+def test_bounds_of_a_trained_model_climb_to_its_exact_likelihood(fitted: tuple[TrialSpec, Cohort]) -> None:
+    spec, cohort = fitted
     scores = metrics.evaluate(spec, cohort.trained(cohort.specs[0]), cohort.data, depths=SHALLOW).scores
     ladder = [scores[f"test/{name}"] for name in ("elbo", "iw_10", "iw_100", "iw_1000", "exact_log_px")]
     assert all(b > a - 0.02 for a, b in pairwise(ladder))  # a draw of importance weights may overshoot by a little
@@ -115,6 +125,31 @@ def test_bounds_of_a_trained_model_climb_to_its_exact_likelihood() -> None:
     assert scores["test/inference_gap"] == pytest.approx(ladder[-1] - ladder[0])
     assert scores["test/exact_resolution"] < 1e-3
     assert scores["test/common_bits"] > scores["test/common_bits_iw"]
+
+
+@pytest.mark.parametrize("exact_images", [40, 150])  # fewer than the importance weights are of, and more
+def test_log_px_of_the_first_images_enters_by_its_distance_to_their_elbo(
+    exact_images: int, fitted: tuple[TrialSpec, Cohort]
+) -> None:
+    spec, cohort = fitted
+    vae, depth = cohort.trained(cohort.specs[0]), replace(SHALLOW["full"], exact_images=exact_images, other_images=20)
+    scores = metrics.evaluate(spec, vae, cohort.data, depths={"full": depth}).scores
+    view = metrics.native(vae, metrics.model_inputs(spec, cohort.data.test))
+    few, draws = view.first(exact_images), 1_000
+    elbo = metrics.estimate_elbo(vae, few, draws)
+    gap = (exact(vae, few).log_px - elbo.elbo).mean().item()
+    error = elbo.standard_error * (draws / (depth.samples if exact_images > depth.images else draws)) ** 0.5
+    assert gap > 8 * error
+    assert scores["test/inference_gap"] == pytest.approx(gap, abs=4 * error)
+    assert scores["test/exact_log_px"] == pytest.approx(scores["test/elbo"] + scores["test/inference_gap"])
+    head = CommonHead.count(vae, *inputs.encode(spec, vae, cohort.data.train), cohort.data.train.levels)
+    few = head.view(vae, view.x, cohort.data.test.levels.float()).first(depth.other_images)
+    elbo = metrics.estimate_elbo(vae, few, draws)
+    gap = (exact(vae, few).log_px - elbo.elbo).mean().item()
+    bits = bits_per_dimension(gap, view.x.shape[1])
+    error = abs(bits_per_dimension(elbo.standard_error * (draws / YARDSTICK_DRAWS) ** 0.5, view.x.shape[1]))
+    assert -bits > 8 * error
+    assert scores["test/common_bits_exact"] - scores["test/common_bits"] == pytest.approx(bits, abs=4 * error)
 
 
 def test_nothing_is_scored_on_validation_once_it_was_trained_on() -> None:

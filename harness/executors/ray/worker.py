@@ -25,6 +25,7 @@ from harness.executors.jobs import Epoch, Event, Finished, Job, Notice
 from harness.executors.parts import Saving
 from harness.executors.ray.mailbox import Command
 from harness.executors.training import DeviceLostError, train
+from harness.metrics.features import PACKAGED
 from harness.spec import TrialSpec
 from harness.training.checkpoints import CheckpointError
 
@@ -72,7 +73,8 @@ class DriverEnvironment:
 
         A classifier that is trained on another machine may differ.
         """
-        return {f.name: f.read_bytes() for f in (self.data / "features").glob(f"{plain_name(dataset)}-*.pt")}
+        folders = (PACKAGED, self.data / "features")  # the latter go first, as they do where features are computed
+        return {f.name: f.read_bytes() for folder in folders for f in folder.glob(f"{plain_name(dataset)}-*.pt")}
 
 
 @dataclass(frozen=True)

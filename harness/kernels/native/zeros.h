@@ -3,8 +3,8 @@
 
 #include "tile.h"
 
-constexpr double MAX_DENSITY = 0.7;  // share of steps up to which sparse tiles are faster: they take 1.3 times as long for each
-constexpr long SPARE = 16;          // ints behind each list of steps, of which some are written; with them lists do not share cache sets
+constexpr double MAX_DENSITY = 0.7;  // share of steps up to which sparse tiles are faster: each step takes longer than of a dense one
+constexpr long SPARE = 16;          // ints behind each list of steps: with them lists do not share cache sets
 
 #if WIDTH == 8
 struct SetBits {  // the indices of the bits set in a byte, a byte each
