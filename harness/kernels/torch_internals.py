@@ -12,14 +12,19 @@ from torch.fx import GraphModule
 
 from harness.kernels.matmul import AdamSettings
 
+VECTOR_BITS = {"AVX512": 512, "AVX2": 256}  # by the instructions that torch uses; torch chooses for others
+
 
 def compile_graph(graph: GraphModule, tensors: Sequence[Tensor]) -> Callable[..., Any]:
     """Return the graph as compiled code for these tensors or others of their shapes and strides.
 
-    Torch keeps the compiled code on disk. The graph is passed to torch.compile's back end directly, without checks of shapes, which
-    are fixed by construction, and without a front end that would compile it anew for parameters in the place of plain tensors. On a
-    CPU the calls between its pieces are in C++ too: otherwise Python takes 0.13 ms of a step of 4 ms, and the checks 0.5 ms. On a
-    GPU the step is captured, which leaves Python out.
+    Torch keeps the compiled code on disk, under a name that does not tell vectors of one width from those of another, and code
+    for one that is compiled for the other leaves numbers out. They are told apart by saying the width.
+
+    The graph is passed to torch.compile's back end directly, without checks of shapes, which are fixed by construction, and without
+    a front end that would compile it anew for parameters in the place of plain tensors. On a CPU the calls between its pieces are
+    in C++ too: otherwise Python takes 0.13 ms of a step of 4 ms, and the checks 0.5 ms. On a GPU the step is captured, which leaves
+    Python out.
 
     Args:
         graph: Operations on tensors, without branches on their values.
@@ -31,7 +36,8 @@ def compile_graph(graph: GraphModule, tensors: Sequence[Tensor]) -> Callable[...
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     on_cpu = tensors[0].device.type == "cpu"
-    options = {"cpp_wrapper": on_cpu, "size_asserts": False, "alignment_asserts": False}
+    bits = VECTOR_BITS.get(torch.backends.cpu.get_cpu_capability())
+    options = {"cpp_wrapper": on_cpu, "cpp.simdlen": bits, "size_asserts": False, "alignment_asserts": False}
     with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):  # without it the compiled code is not kept on disk
         return cast(Callable[..., Any], inductor.compile(graph, list(tensors), options=options))
 
