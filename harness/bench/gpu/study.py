@@ -31,7 +31,6 @@ GOALS_S = {"default": 60.0, "full": 180.0}  # from command to report
 ARCHIVE_BYTES = 15 * 2**20
 SAME = 1e-3  # the largest difference of a test ELBO that rounding may make, relative
 VERDICTS = (["yes"], ["no"], ["equal"], ["open"], ["fail"])  # what the lines of a report's verdicts begin with
-CLASSIFIER = "training the feature classifier"
 POLL_S = 0.02
 
 
@@ -67,11 +66,8 @@ def study(setting: Setting, budget: str) -> list[Row]:
     seconds = time.perf_counter() - started
     name = f"{STUDY}, {budget}"
     unit = "s from command to report"
-    more = "the feature classifier was trained too, once per data set" if any(CLASSIFIER in line for line in said) else ""
-    if budget in GOALS_S:
-        timed = setting.judged(name, seconds, unit, GOALS_S[budget], more)
-    else:
-        timed = Row(name, "; ".join(filter(None, (f"{seconds:.1f} {unit}", more))))
+    goal = GOALS_S.get(budget)
+    timed = setting.judged(name, seconds, unit, goal) if goal else Row(name, f"{seconds:.1f} {unit}")
     plan = [Row("plan", line) for line in said if " trials to run on " in line]
     verdicts = [Row("verdict", line.strip()) for line in said if line.split(maxsplit=1)[:1] in VERDICTS]
     return [timed, *plan, *verdicts, _archive(_home(setting, "study"), setting.out / f"study_{budget}.tar.gz")]
