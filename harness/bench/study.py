@@ -1,8 +1,8 @@
 """What a trial of a whole study costs, beside as many steps of the usual loop on the same cores.
 
-Everything counts: starting, compiling with nothing kept from before, the network of the scores if the package has none, validation, scores, figures,
-both databases and the report. A machine that has worked for a while is slower than a rested one, so the study is stopped again and
-again for rounds of the loop.
+Everything counts: starting, compiling with nothing kept from before, the network of the scores if the package has none, validation,
+scores, figures, both databases and the report. A machine that has worked for a while is slower than a rested one, so the study is
+stopped again and again for rounds of the loop.
 """
 
 import os
@@ -117,7 +117,7 @@ def command(name: str, budget: str) -> list[str]:
 
 
 def interleaved(command: Sequence[str], reference_step: Callable[[], float], every_s: float) -> tuple[float, list[float]]:
-    """Run a study in a new home, with nothing compiled and no network of scores trained before, and stop it every `every_s` for the loop.
+    """Run a study in a new home, and stop it every `every_s` for the loop. Nothing was compiled and no network trained before.
 
     Return the seconds that the study ran, from the command to its end, and what `reference_step` returned at each stop.
 
