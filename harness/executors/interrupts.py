@@ -1,15 +1,30 @@
 """SIGTERM in a process that trains: the process ends at the next moment at which no file or message is half written."""
 
 import signal
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 AGAIN_S = 1.0
+IMPORTING = "<frozen importlib._bootstrap>"  # the file of the functions of Python that import a module
 
 
 class Stop(BaseException):
     """Raised in a process that was asked to end."""
+
+
+def loses_exceptions(frame: FrameType | None) -> bool:
+    """Return whether what a signal's handler raises in this frame would be lost: dropped, or another exception in its place.
+
+    So it is in the callback of a weak reference, where Python prints and drops it, and while a module is imported: compiled code
+    may turn it to an ImportError, and the making of a class to a RuntimeError.
+    """
+    if frame is not None and frame.f_code.co_filename == weakref.__file__:
+        return True
+    while frame is not None and frame.f_code.co_filename != IMPORTING:
+        frame = frame.f_back
+    return frame is not None
 
 
 class Interrupts:
@@ -42,7 +57,8 @@ class Interrupts:
         self.stop_requested = True
         if self.interruptible:
             signal.setitimer(signal.ITIMER_REAL, self.again_s)  # an exception raised in a destructor is lost
-            raise Stop
+            if not loses_exceptions(frame):
+                raise Stop
 
     @contextmanager
     def cutting_short(self) -> Iterator[None]:

@@ -1,14 +1,15 @@
 """SIGTERM and SIGINT stop a study between two writes to its stores, never within one."""
 
 import signal
-import weakref
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 
+from harness.executors.interrupts import loses_exceptions
+
 AGAIN_S = 0.05
-MAKING_MODULES = {ExtensionFileLoader.create_module.__code__, ExtensionFileLoader.exec_module.__code__}
+PATIENCE_S = 10.0  # with an import; one may hold all of a program
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 CODES = {signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}
 
@@ -21,18 +22,6 @@ class Stopped(BaseException):
         self.code = code
 
 
-def _loses_exceptions(frame: FrameType | None) -> bool:
-    """Return whether what is raised here would be lost: printed and dropped, or another exception in its place.
-
-    So it is in the callback of a weak reference, and while a module of compiled code is made, which may turn it to an ImportError.
-    """
-    if frame is not None and frame.f_code.co_filename == weakref.__file__:
-        return True
-    while frame is not None and frame.f_code not in MAKING_MODULES:
-        frame = frame.f_back
-    return frame is not None
-
-
 class Stops:
     """The request to stop this process, and the blocks in which it takes effect.
 
@@ -40,11 +29,12 @@ class Stops:
 
     Attributes:
         code: the exit code of the signal that arrived; 0 if none has.
+        latest: the time of the monotonic clock at which it takes effect whatever is lost.
         may_raise: True within a block in which the request takes effect.
     """
 
     def __init__(self) -> None:
-        self.code = 0
+        self.code, self.latest = 0, 0.0
         self.may_raise = False
 
     @contextmanager
@@ -57,13 +47,13 @@ class Stops:
         def stop(number: int, frame: FrameType | None) -> None:
             for s in CODES:
                 signal.signal(s, signal.SIG_DFL)
-            self.code = CODES[signal.Signals(number)]
+            self.code, self.latest = CODES[signal.Signals(number)], time.monotonic() + PATIENCE_S
             take_effect(signal.SIGALRM, frame)
 
         def take_effect(_: int, frame: FrameType | None) -> None:
-            if self.may_raise and _loses_exceptions(frame):
+            if self.may_raise and time.monotonic() < self.latest and loses_exceptions(frame):
                 signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
-            elif self.may_raise:
+            elif self.may_raise and self.code:
                 raise Stopped(self.code)
 
         previous = {s: signal.signal(s, stop) for s in CODES} | {signal.SIGALRM: signal.signal(signal.SIGALRM, take_effect)}

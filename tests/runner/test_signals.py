@@ -1,15 +1,13 @@
 """SIGTERM and SIGINT at any moment end a driver in time and in good order, and nothing is lost or done twice."""
 
-import _imp
+import importlib
 import io
 import os
 import signal
 import subprocess
 import sys
 import time
-from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -33,28 +31,37 @@ def test_five_of_each_signal_at_random_moments() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_while_compiled_code_is_imported_takes_effect_after_it(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-
-    def make(module: ModuleType) -> None:
-        signal.raise_signal(number)
-        made.append(module)
-
-    monkeypatch.setattr(_imp, "exec_dynamic", make)
+def test_a_stop_while_a_module_is_imported_takes_effect_after_it(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_a_class.py").write_text(CLASS.format(number=number))
+    monkeypatch.syspath_prepend(tmp_path)
     stops = Stops()
 
     def import_and_wait() -> None:
         with stops.listening(), stops.allowed():
-            ExtensionFileLoader("compiled", "compiled.so").exec_module(ModuleType("compiled"))
+            importlib.import_module("of_a_class")
             time.sleep(60)
 
     with pytest.raises(Stopped) as stopped:
         import_and_wait()
-    assert made
+    assert sys.modules.pop("of_a_class").made
     assert stopped.value.code == CODES[signal.Signals(number)]
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
+CLASS = """
+import signal
+
+class Named:
+    def __set_name__(self, owner, name):
+        signal.raise_signal({number})
+
+class Owner:
+    named = Named()
+
+made = True
+"""
 STUDY = '''"""Is it so?"""
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget
