@@ -38,7 +38,7 @@ EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 TESTED = $(VENV)/.extra-ray,slurm,postgres
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage chaos plant bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
+.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage reliability chaos plant bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -111,6 +111,9 @@ test-fast: $(TESTED) data ## all that is not slow: ONLY=queue, one room
 
 coverage: $(TESTED) data ## line coverage of all tests that are not slow
 	@$(PYTEST) -m 'not slow' --cov
+
+reliability: $(TESTED) data ## the tests of every promise of docs/reliability.md, and what passed, written into its tables; some minutes
+	@$(BIN)/python tests/helpers/reliability.py
 
 chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
 	@$(BIN)/python tests/helpers/chaos.py --kills $(call quoted,$(KILLS))
