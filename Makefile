@@ -17,15 +17,17 @@ MINUTES ?= 10
 SET    ?=
 FROM   ?=
 ARMS   ?=
+UPGRADE ?=
 
 # A misspelt variable would be ignored: those of the command line are held against what targets and the harness know.
-KNOWN  := NAME BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES RUN RUNS PYTHON VENV CC CXX \
+KNOWN  := NAME BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES RUN RUNS UPGRADE PYTHON VENV CC CXX \
   SHELL HARNESS_HOME HARNESS_DATA HARNESS_KERNELS HARNESS_ARTIFACTS HARNESS_GRACE_S HARNESS_SLURM_CLUSTER MLFLOW_TRACKING_URI \
   MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD
 UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $v)),$v)))
 NEAREST = $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1))' '$1' $(KNOWN))
 $(foreach v,$(UNKNOWN),$(error unknown variable $v=$($v)$(patsubst %,; did you mean %=?,$(call NEAREST,$v))))
 
+comma := ,
 # A value as one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$1)'
 WHERE = $(if $(STORAGE),--storage $(call quoted,$(STORAGE)))
@@ -46,18 +48,25 @@ help: ## what can be made
 	@echo "           [SET=\"latent=10 budget.epochs=3\"] [ARMS=bce,mse]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-$(READY): pyproject.toml requirements.lock
+# Packages come by the digests in locks/, none but the named ones is resolved. torch is the one without: its builds differ by machine;
+# what its CUDA build brings has digests again. The project itself is built by what is installed by then.
+PIP = $(BIN)/python -m pip install --quiet --progress-bar on
+HASHED = $(PIP) --require-hashes --no-deps
+BRINGS_CUDA = $(BIN)/python -c 'import importlib.metadata as m, re, sys; sys.exit(not any(re.match("nvidia|cuda", r) for r in m.requires("torch")))'
+
+$(READY): pyproject.toml $(wildcard locks/*.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.11 ..." % v)'
 	@echo "setting up $(VENV) (once, a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --progress-bar on --constraint requirements.lock torch
-	@$(BIN)/python -m pip install --quiet --no-deps --constraint requirements.lock torchvision
-	@$(BIN)/python -m pip install --quiet --progress-bar on --constraint requirements.lock --editable '.[dev]'
+	@$(HASHED) --requirement locks/dev.txt
+	@$(PIP) --no-deps --requirement locks/torch.txt
+	@if $(BRINGS_CUDA); then $(HASHED) --requirement locks/cuda.txt; fi
+	@$(PIP) --no-build-isolation --no-deps --editable .
 	@touch $@
 
 $(VENV)/.extra-%: $(READY)
 	@echo "adding what '$*' needs"
-	@$(BIN)/python -m pip install --quiet --progress-bar on --constraint requirements.lock --editable '.[$*]'
+	@$(HASHED) $(foreach extra,$(subst $(comma), ,$*),--requirement locks/$(extra).txt)
 	@touch $@
 
 install: $(READY) ## the environment in .venv, at the locked versions
@@ -137,8 +146,9 @@ bench-compare: $(READY) data ## has the step become slower? BASE=a revision
 bench-gpu: $(READY) data ## what a GPU must show, in ten minutes: OUT=folder of the results, ONLY=steps, MINUTES=10
 	@$(BIN)/harness bench gpu --out $(call quoted,$(OUT)) --minutes $(call quoted,$(MINUTES)) $(if $(ONLY),--only $(call quoted,$(ONLY)))
 
-lock: $(READY) ## write the versions of .venv into requirements.lock
-	@$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+(cpu|cu[0-9]+)$$//' > requirements.lock
+lock: $(READY) ## write locks/ anew for what pyproject.toml asks for, at the same versions: UPGRADE=mlflow, another of this one
+	@$(PIP) uv
+	@$(BIN)/python locks/lock.py $(foreach package,$(UPGRADE),--upgrade $(call quoted,$(package)))
 
 clean: ## remove the environment and caches; runs and data stay
 	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
