@@ -40,7 +40,7 @@ EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 TESTED = $(VENV)/.extra-ray,slurm,postgres
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage reliability chaos plant bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
+.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage reliability chaos plant bench bench-ladder bench-study bench-compare bench-gpu check data lock audit clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -61,7 +61,7 @@ $(READY): pyproject.toml $(wildcard locks/*.txt)
 	@$(HASHED) --requirement locks/dev.txt
 	@$(PIP) --no-deps --requirement locks/torch.txt
 	@if $(BRINGS_CUDA); then $(HASHED) --requirement locks/cuda.txt; fi
-	@$(PIP) --no-build-isolation --no-deps --editable .
+	@PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps --editable .
 	@touch $@
 
 $(VENV)/.extra-%: $(READY)
@@ -147,8 +147,12 @@ bench-gpu: $(READY) data ## what a GPU must show, in ten minutes: OUT=folder of 
 	@$(BIN)/harness bench gpu --out $(call quoted,$(OUT)) --minutes $(call quoted,$(MINUTES)) $(if $(ONLY),--only $(call quoted,$(ONLY)))
 
 lock: $(READY) ## write locks/ anew for what pyproject.toml asks for, at the same versions: UPGRADE=mlflow, another of this one
-	@$(PIP) uv
+	@$(HASHED) --requirement locks/audit.txt
 	@$(BIN)/python locks/lock.py $(foreach package,$(UPGRADE),--upgrade $(call quoted,$(package)))
+
+audit: $(TESTED) ## are there known vulnerabilities in what is locked, and is its licence on the list?
+	@$(HASHED) --requirement locks/audit.txt
+	@$(BIN)/python locks/audit.py
 
 clean: ## remove the environment and caches; runs and data stay
 	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

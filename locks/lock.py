@@ -26,6 +26,7 @@ FILES = {
     "dev": ("the harness and what its tests take", ["dev"]),
     "ray": ("beyond dev: EXECUTOR=ray", ["ray"]),
     "slurm": ("beyond dev: EXECUTOR=slurm", ["slurm"]),
+    "audit": ("beyond dev: make audit, make lock", ["audit"]),
     "postgres": ("beyond dev: STORAGE=postgresql+psycopg://...", ["postgres"]),
 }
 TORCH = """\
