@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     study_command.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:N")
     study_command.add_argument("--workers", type=int, help="trainings at a time; unless said one per core, or per GPU")
     study_command.add_argument("--workers-per-gpu", type=int, default=1, help="trainings that share a GPU; 1 unless said")
+    study_command.add_argument("--anew", action="store_true", help="beside the study's experiment, which was deleted in MLflow")
     study_command.add_argument("--executor", default="processes", help="local, processes, ray, slurm")
     commands.add_parser("list", help="all studies with their questions")
     init_command = commands.add_parser("init", help="write a first study of your own into this folder")
@@ -163,6 +164,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
                 per_gpu=options.workers_per_gpu,
                 executor=options.executor,
                 storage=options.storage,
+                anew=options.anew,
             )
         case "doctor":
             if options.name:

@@ -57,6 +57,11 @@ def is_missing(fault: Exception) -> bool:
     return getattr(fault, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
 
 
+def is_deleted(fault: Exception) -> bool:
+    """Return whether MLflow raised this error because the run or experiment is no longer there, or was deleted in its UI."""
+    return is_missing(fault) or "must be in the 'active' state" in str(fault)
+
+
 def build_tables(uri: str) -> None:
     """Create MLflow's tables in an empty database."""
     mlflow()
