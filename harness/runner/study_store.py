@@ -78,9 +78,7 @@ class StudyStore:
                 _say(f"{adopted} of the study's results are not in the trial store: read back{also} from MLflow")
         gone = completed_runs(store).keys() & queue.cells.keys() - queue.done().keys()
         if gone:
-            _say(
-                f"{len(gone)} results are no longer in MLflow: a start of the study trains them again unless they are restored there"
-            )
+            _say(f"{len(gone)} results are no longer in MLflow: a start trains them again unless they are restored there")
 
     @contextmanager
     def search_queue(self, search: Search, batch: int) -> Iterator[SearchQueue]:

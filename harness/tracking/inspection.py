@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlparse
 from harness.errors import UserError, unknown
 from harness.stores import addresses, databases, files
 from harness.tracking import library
+from harness.tracking.absent import refuse_deleted
 from harness.tracking.parent import VERDICT_TAG
 from harness.tracking.protocol import Record
 from harness.tracking.reading import OLDEST_FIRST, readable
@@ -94,10 +95,14 @@ class Inspection:
 
         Raises:
             UserError: no such study and budget is on record.
+            MachineError: its experiment was deleted in MLflow.
         """
         name = experiment_name(study, budget)
         known = {e.name: e.experiment_id for e in self.client.search_experiments()}
         if name not in known:
+            deleted = self.client.get_experiment_by_name(name)
+            if deleted is not None:
+                refuse_deleted(deleted)
             raise unknown("study on record", name, sorted({*known} - {"Default"}))  # MLflow's own
         found: list[Inspected] = []
         token: str | None = ""
