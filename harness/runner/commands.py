@@ -13,7 +13,7 @@ from harness import paths, report, resources
 from harness.errors import MachineError, UserError
 from harness.evidence import Witness
 from harness.executors import Spares
-from harness.queue import completed_runs, database, driver_lock
+from harness.queue import completed_runs, driver_lock, trial_uri
 from harness.runner import preparation
 from harness.runner.preparation import Briefing
 from harness.runner.progress import clock
@@ -22,7 +22,7 @@ from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
 from harness.stores import homes
 from harness.study import Ablation, LoadedStudy, load
-from harness.tracking import MlflowTracker, check_address, is_on_record, set_aside, store_uri
+from harness.tracking import MlflowTracker, check_store, is_on_record, set_aside, store_uri
 
 if TYPE_CHECKING:
     import torch
@@ -63,9 +63,8 @@ def run_study(
     name, study = loaded.name, loaded.study
     resources.check(device, executor, workers, per_gpu)
     homes.check()
-    check_address()
-    if storage:
-        database(storage)  # raises an error for a wrong URI before anything is written
+    check_store()
+    trial_uri(storage)  # raises an error before anything is written: for a wrong URI, for a file that is damaged or not Optuna's
     place = partial(_place, device, workers, per_gpu, executor)
     if not _surely_here(device, workers, per_gpu):
         place()  # raises an error before anything is written
@@ -188,14 +187,14 @@ def report_study(reference: str, budget: str, console: Console, *, storage: str 
     """
     loaded = load(reference)
     name, study = loaded.name, loaded.study
-    check_address()
+    check_store()
     nothing = UserError(
         f"no trial of {name} ({budget} budget) is on record\n{paths.command('study', name=reference, budget=budget)}"
     )
     if not is_on_record(name, budget):
         raise nothing
-    writes = homes.can_write()
-    with _driver_lock(name, budget, storage) if writes else nullcontext():
+    unwritable = homes.unwritable()
+    with nullcontext() if unwritable else _driver_lock(name, budget, storage):
         store = _store(loaded, budget, storage)
         search_results, best = None, {}
         if study.search is not None:
@@ -212,10 +211,10 @@ def report_study(reference: str, budget: str, console: Console, *, storage: str 
             console.print(
                 f"{results.pending} of {len(results.cells)} trials are not on record: {why}\n{run}", highlight=False, markup=False
             )
-        if writes:
-            report.publish(results, store.tracker, search_results, question=loaded.question)
+        if unwritable:
+            console.print(f"{unwritable}: the page stays as it is", highlight=False, markup=False)
         else:
-            console.print(f"{paths.mlruns()} cannot be written to: its page stays as it is", highlight=False, markup=False)
+            report.publish(results, store.tracker, search_results, question=loaded.question)
         report.show(results, console, search_results)
         _print_links(store, console)
     return 0

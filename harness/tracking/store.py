@@ -48,20 +48,25 @@ def ensure_store() -> str:
     path = addresses.sqlite_path(uri)
     if path is not None:
         relocate(path)
-    library.mlflow().set_tracking_uri(uri)
+    library.use(uri)
     return uri
 
 
-def check_address() -> None:
-    """Raise an error unless the tracking store's address is one that can be used; a server is asked to answer. Nothing is written.
+def check_store() -> None:
+    """Raise an error unless the tracking store can be used, as far as that shows without writing anything.
+
+    A file that exists must hold MLflow's tables; a server must answer.
 
     Raises:
         UserError: the address has another scheme, or is no address.
-        MachineError: no server answers there.
+        MachineError: no server answers there, or the file is damaged, of another version or another program's.
     """
     uri = store_uri()
     kind = uri.partition(":")[0]
-    if addresses.sqlite_path(uri) is not None or kind in servers.SCHEMES:
+    path = addresses.sqlite_path(uri)
+    if path is not None and path.exists():
+        databases.prepare(uri, MLFLOW_SCHEMA, "MLFLOW_TRACKING_URI")
+    if path is not None or kind in servers.SCHEMES:
         return
     if kind not in ("http", "https"):
         raise UserError(
