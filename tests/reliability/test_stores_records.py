@@ -117,10 +117,10 @@ def test_a_home_that_was_moved_or_copied_has_its_records(home_of: Callable[[str]
 
 
 @pytest.mark.slow
-def test_R2_two_copies_that_go_on_do_not_mix(home_of: Callable[[str], Home]) -> None:
+def test_r2_two_copies_that_go_on_do_not_mix(home_of: Callable[[str], Home]) -> None:
     first, second = home_of("first"), home_of("second")
     second.run("study", "--budget", "more")
-    files = {f for f in (second.path / "mlruns" / "artifacts").rglob("state_dict.pt")}
+    files = [*(second.path / "mlruns" / "artifacts").rglob("state_dict.pt")]
     first.use(first.path)
     assert "nothing to do" in first.run("study")
     assert len(files) == 6
@@ -153,14 +153,14 @@ def test_a_deleted_experiment_is_said_with_the_ways_on(copied: Home, command: st
     assert "the same command with --anew" in said or "the same command with ANEW=1" in said
 
 
-def test_R1_a_restored_experiment_has_nothing_to_do(copied: Home) -> None:
+def test_r1_a_restored_experiment_has_nothing_to_do(copied: Home) -> None:
     delete_experiment(copied)
     library.client().restore_experiment("1")
     assert "nothing to do" in copied.run("study")
 
 
 @pytest.mark.slow
-def test_R1_a_study_starts_anew_beside_its_deleted_experiment(copied: Home) -> None:
+def test_r1_a_study_starts_anew_beside_its_deleted_experiment(copied: Home) -> None:
     delete_experiment(copied)
     said = copied.run("study", "--anew")
     assert "2 results are no longer in MLflow" in said
@@ -171,13 +171,13 @@ def test_R1_a_study_starts_anew_beside_its_deleted_experiment(copied: Home) -> N
     assert str(names[0][0]).startswith("plan (deleted, ")
 
 
-def test_R1_anew_is_refused_for_a_study_that_nobody_deleted(copied: Home) -> None:
+def test_r1_anew_is_refused_for_a_study_that_nobody_deleted(copied: Home) -> None:
     before = copied.runs()
     assert "whose experiment was deleted in MLflow: 'plan' was not" in copied.run("study", "--anew", code=2)
     assert copied.runs() == before
 
 
-def test_R1_a_renamed_experiment_is_named_with_the_command_that_renames_it_back(copied: Home) -> None:
+def test_r1_a_renamed_experiment_is_named_with_the_command_that_renames_it_back(copied: Home) -> None:
     copied.run("report")
     library.client().rename_experiment("1", "something else")
     said = copied.run("study", code=4)
@@ -187,7 +187,7 @@ def test_R1_a_renamed_experiment_is_named_with_the_command_that_renames_it_back(
     assert "nothing to do" in copied.run("study")
 
 
-def test_R11_a_new_parent_adopts_the_runs_of_a_deleted_one(copied: Home) -> None:
+def test_r11_a_new_parent_adopts_the_runs_of_a_deleted_one(copied: Home) -> None:
     copied.sql("mlflow.db", f"{DELETE_RUNS} WHERE {PARENT}")
     said = copied.run("study")
     assert "the study's parent run was deleted in MLflow: 2 runs have a new one" in said
@@ -198,7 +198,7 @@ def test_R11_a_new_parent_adopts_the_runs_of_a_deleted_one(copied: Home) -> None
 
 
 @pytest.mark.slow
-def test_R11_a_deleted_run_of_a_trial_is_trained_again_and_said(copied: Home) -> None:
+def test_r11_a_deleted_run_of_a_trial_is_trained_again_and_said(copied: Home) -> None:
     copied.sql("mlflow.db", f"{DELETE_RUNS} WHERE name = 'bce / seed 0'")
     said = copied.run("study")
     assert "1 results are no longer in MLflow" in said
@@ -206,7 +206,7 @@ def test_R11_a_deleted_run_of_a_trial_is_trained_again_and_said(copied: Home) ->
     assert "which was deleted: its trial was trained again" in copied.run("verify")
 
 
-def test_R11_what_is_deleted_while_a_study_writes_to_it_is_an_error_in_words(copied: Home) -> None:
+def test_r11_what_is_deleted_while_a_study_writes_to_it_is_an_error_in_words(copied: Home) -> None:
     copied.run("report")
     tracker = MlflowTracker("plan", "default", "")
     ((run,),) = copied.sql("mlflow.db", "SELECT run_uuid FROM runs WHERE name = 'bce / seed 0'")
@@ -219,7 +219,7 @@ def test_R11_what_is_deleted_while_a_study_writes_to_it_is_an_error_in_words(cop
 # R7: one of the two databases is lost
 
 
-def test_R7_a_lost_trial_store_is_read_back_from_MLflow(copied: Home) -> None:
+def test_r7_a_lost_trial_store_is_read_back_from_mlflow(copied: Home) -> None:
     copied.run("report")
     runs, plan = copied.runs(), copied.run("plan")
     (copied.path / "mlruns" / "optuna.db").unlink()
@@ -231,14 +231,14 @@ def test_R7_a_lost_trial_store_is_read_back_from_MLflow(copied: Home) -> None:
     assert copied.run("plan") == plan
 
 
-def test_R7_a_report_reads_a_lost_trial_store_back_too(copied: Home) -> None:
+def test_r7_a_report_reads_a_lost_trial_store_back_too(copied: Home) -> None:
     copied.run("study")
     before = copied.run("report")
     (copied.path / "mlruns" / "optuna.db").unlink()
     assert copied.run("report").startswith(before)
 
 
-def test_R7_a_plan_that_was_edited_does_not_come_back(copied: Home) -> None:
+def test_r7_a_plan_that_was_edited_does_not_come_back(copied: Home) -> None:
     (copied.path / "mlruns" / "optuna.db").unlink()
     (file,) = (copied.path / "mlruns" / "artifacts").rglob("plan.json")
     entries = json.loads(file.read_text())
@@ -250,7 +250,7 @@ def test_R7_a_plan_that_was_edited_does_not_come_back(copied: Home) -> None:
 
 
 @pytest.mark.slow
-def test_R7_without_the_tracking_store_the_trials_are_trained_again_and_that_is_said(copied: Home) -> None:
+def test_r7_without_the_tracking_store_the_trials_are_trained_again_and_that_is_said(copied: Home) -> None:
     (copied.path / "mlruns" / "mlflow.db").unlink()
     said = copied.run("study")
     assert "2 results are no longer in MLflow" in said
@@ -269,13 +269,13 @@ def test_a_folder_that_can_be_made_again_is(copied: Home, folder: str) -> None:
 # R14
 
 
-def test_R14_a_report_of_what_never_ran_leaves_nothing(copied: Home, tmp_path: Path) -> None:
+def test_r14_a_report_of_what_never_ran_leaves_nothing(copied: Home, tmp_path: Path) -> None:
     copied.use(tmp_path / "empty")
     assert "no trial of plan (default budget) is on record" in copied.run("report", code=2)
     assert not (tmp_path / "empty").exists()
 
 
-def test_R14_nor_in_a_home_with_other_studies(copied: Home) -> None:
+def test_r14_nor_in_a_home_with_other_studies(copied: Home) -> None:
     copied.run("report")
     before = copied.sql("mlflow.db", "SELECT name FROM experiments")
     assert "no trial of plan (more budget) is on record" in copied.run("report", "--budget", "more", code=2)
