@@ -3,19 +3,24 @@
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from drivers import PAIR
 from homes import home_at
+from memory_tracker import MemoryTracker
+from optuna.trial import TrialState
 from refusals import fingerprint
 
 import harness
 from harness import cli
-from harness.tracking import MlflowTracker, library
+from harness.queue import AblationQueue, TrialStore, adopt, completed_runs, database
+from harness.runner.study_store import StudyStore
+from harness.tracking import MANIFEST_TAG, MlflowTracker, Record, library
 
 PLAN = '''"""Does a study find its records?"""
 from harness import Ablation, Budget, Hypothesis, TrialSpec
@@ -216,6 +221,26 @@ def test_r11_what_is_deleted_while_a_study_writes_to_it_is_an_error_in_words(cop
     assert tracker.look(str(run)) == ("", {})
 
 
+@pytest.mark.slow
+def test_r1_an_experiment_that_is_deleted_while_its_study_runs_stops_it_in_words(copied: Home) -> None:
+    real, deleted = MlflowTracker.log, list[str]()
+
+    def log(tracker: MlflowTracker, run: str, step: int, row: Mapping[str, float]) -> None:
+        if not deleted:
+            deleted.append(tracker.experiment_id)
+            library.client().delete_experiment(tracker.experiment_id)
+        real(tracker, run, step, row)
+
+    copied.monkeypatch.setattr(MlflowTracker, "log", log)
+    assert "deleted in MLflow while the study was running" in copied.run("study", "--budget", "more", code=4)
+    assert "was deleted in MLflow, with all runs" in copied.run("study", "--budget", "more", code=4)
+    library.client().restore_experiment(deleted[0])
+    copied.run("study", "--budget", "more")
+    assert "nothing to do" in copied.run("study", "--budget", "more")
+    finished = "SELECT count(*) FROM runs WHERE experiment_id = ? AND status = 'FINISHED' AND lifecycle_stage = 'active'"
+    assert copied.sql("mlflow.db", finished.replace("?", deleted[0])) == [(4 + 1,)]  # its trials, and the parent
+
+
 # R7: one of the two databases is lost
 
 
@@ -266,6 +291,28 @@ def test_a_folder_that_can_be_made_again_is(copied: Home, folder: str) -> None:
     assert (copied.path / "mlruns" / "reports" / "plan" / "report.html").exists()
 
 
+def test_r7_an_older_copy_of_the_trial_store_gets_what_it_lacks(mlflow_store: Path) -> None:
+    """Of a cell that waits, one that was never begun and one with a trial of its own: only the first two are read back."""
+    store = TrialStore("a_study.default", ["minimize"], database())
+    queue = AblationQueue(store, PAIR.cells("default"), lambda metrics: metrics["elbo/train"])
+    queue.prepare()
+    ids = list(queue.cells)
+    (assignment,) = queue.take(1, lambda cell: cell.spec.id)
+    queue.note_run(assignment, "its own")
+    tags = {"arm": "an arm", "seed": "0", "attempt": "2", "manifest.sha256": "digest"}
+    records = [
+        Record(f"run {n}", {"elbo/train": float(n)}, {**tags, "cell": cell, "trial": str(n)})
+        for n, cell in enumerate([ids[0], ids[1], "of an earlier plan"])
+    ]
+    assert adopt(queue, records, MANIFEST_TAG) == 2
+    assert queue.done() == {ids[1]: "run 1"}
+    assert completed_runs(store) == {ids[1]: "run 1", "of an earlier plan": "run 2"}
+    complete = store.trials(TrialState.COMPLETE)
+    assert {t.user_attrs["cell"]: t.value for t in complete} == {ids[1]: 1.0, "of an earlier plan": 2.0}
+    assert all(t.user_attrs["manifest"] == "digest" for t in complete)
+    assert adopt(queue, records, MANIFEST_TAG) == 0
+
+
 # R14
 
 
@@ -280,3 +327,21 @@ def test_r14_nor_in_a_home_with_other_studies(copied: Home) -> None:
     before = copied.sql("mlflow.db", "SELECT name FROM experiments")
     assert "no trial of plan (more budget) is on record" in copied.run("report", "--budget", "more", code=2)
     assert copied.sql("mlflow.db", "SELECT name FROM experiments") == before
+
+
+# R17
+
+
+@pytest.mark.parametrize(
+    ("objective", "best"), [("test/squared_error", 1.0), ("test/knn15_accuracy", 3.0)], ids=["R17-lower", "R17-higher"]
+)
+def test_the_best_trial_of_optuna_is_the_winner(objective: str, best: float) -> None:
+    study = replace(PAIR, objective=objective, budgets={"default": replace(PAIR.budgets["default"], evaluation="quick")})
+    store = StudyStore("a_study", "default", MemoryTracker(), "")  # type: ignore[arg-type] -- which has all that is asked of one
+    with store.ablation_queue(study, study.cells("default"), "") as queue:
+        queue.prepare()
+        for value in (2.0, 1.0, 3.0):
+            (assignment,) = queue.take(1, lambda cell: cell.spec.id)
+            queue.note_run(assignment, f"run {value}")
+            queue.complete(assignment, {objective: value, "elbo/train": -value})
+        assert queue.store.study.best_trial.user_attrs["run"] == f"run {best}"
