@@ -62,7 +62,7 @@ $(VENV)/.extra-%: $(READY)
 
 install: $(READY) ## the environment in .venv, at the locked versions
 
-study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, SET=, ARMS=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=
+study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, SET=, ARMS=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=, ANEW=1
 	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness study $(STUDY) $(CHANGES) --device $(call quoted,$(DEVICE)) --executor $(call quoted,$(EXECUTOR)) $(if $(ANEW),--anew) $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) $(if $(WORKERS_PER_GPU),--workers-per-gpu $(call quoted,$(WORKERS_PER_GPU))) $(WHERE)
 
 report: $(READY) $(EXTRA_FILES) ## show a study's report again: NAME=, BUDGET=, SET=, ARMS=
