@@ -20,7 +20,8 @@ ARMS   ?=
 UPGRADE ?=
 
 # A misspelt variable would be ignored: those of the command line are held against what targets and the harness know.
-KNOWN  := NAME BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES RUN RUNS UPGRADE PYTHON VENV CC CXX \
+KNOWN  := NAME ANEW BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES \
+  RUN RUNS UPGRADE SECONDS PYTHON VENV CC CXX \
   SHELL HARNESS_HOME HARNESS_DATA HARNESS_KERNELS HARNESS_ARTIFACTS HARNESS_GRACE_S HARNESS_SLURM_CLUSTER MLFLOW_TRACKING_URI \
   MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD
 UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $v)),$v)))
@@ -71,8 +72,8 @@ $(VENV)/.extra-%: $(READY)
 
 install: $(READY) ## the environment in .venv, at the locked versions
 
-study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, SET=, ARMS=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=
-	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness study $(STUDY) $(CHANGES) --device $(call quoted,$(DEVICE)) --executor $(call quoted,$(EXECUTOR)) $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) $(if $(WORKERS_PER_GPU),--workers-per-gpu $(call quoted,$(WORKERS_PER_GPU))) $(WHERE)
+study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, SET=, ARMS=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=, ANEW=1
+	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness study $(STUDY) $(CHANGES) --device $(call quoted,$(DEVICE)) --executor $(call quoted,$(EXECUTOR)) $(if $(ANEW),--anew) $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) $(if $(WORKERS_PER_GPU),--workers-per-gpu $(call quoted,$(WORKERS_PER_GPU))) $(WHERE)
 
 report: $(READY) $(EXTRA_FILES) ## show a study's report again: NAME=, BUDGET=, SET=, ARMS=
 	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness report $(STUDY) $(CHANGES) $(WHERE)

@@ -14,6 +14,7 @@ from rich.console import Console
 from harness import paths, provenance, resources, study
 from harness.errors import HarnessError, UserError
 
+AT_HOME = {"study", "report", "doctor", "plan", "verify", "replay", "data", "ui"}  # the commands that use the home folder
 ALLOCATIONS = 200_000  # between two runs of the garbage collector, 700 by default: a fifth of the time that imports take
 SETTINGS = "change a field of the base or of the budgets: latent=10, budget.epochs=3, seeds=range(3)"
 
@@ -64,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     study_command.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:N")
     study_command.add_argument("--workers", type=int, help="trainings at a time; unless said one per core, or per GPU")
     study_command.add_argument("--workers-per-gpu", type=int, default=1, help="trainings that share a GPU; 1 unless said")
+    study_command.add_argument("--anew", action="store_true", help="beside the study's experiment, which was deleted in MLflow")
     study_command.add_argument("--executor", default="processes", help="local, processes, ray, slurm")
     commands.add_parser("list", help="all studies with their questions")
     init_command = commands.add_parser("init", help="write a first study of your own into this folder")
@@ -130,6 +132,10 @@ def _fewer_collections() -> Iterator[None]:
 
 def _run(options: argparse.Namespace, console: Console) -> int:
     """Run the command that was chosen and return the exit code."""
+    if options.command in AT_HOME:
+        from harness.stores import homes  # with SQLAlchemy, which the others do without
+
+        homes.check_path()
     # Each branch imports what it needs: torch and MLflow take seconds to import, and a misspelt name should be reported at once.
     if options.command in ("study", "report", "doctor", "plan"):
         arms = tuple(arm.strip() for arm in options.arms.split(",") if arm.strip())
@@ -163,6 +169,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
                 per_gpu=options.workers_per_gpu,
                 executor=options.executor,
                 storage=options.storage,
+                anew=options.anew,
             )
         case "doctor":
             if options.name:

@@ -31,7 +31,7 @@ def home() -> Path:
     """Return `$HARNESS_HOME`, or the clone's folder within the clone, or else the working folder; as an absolute path."""
     chosen = os.environ.get("HARNESS_HOME")
     if chosen:
-        return Path(chosen).expanduser().resolve()
+        return Path(os.path.expanduser(chosen)).resolve()
     return PROJECT if working_in_clone() else Path.cwd()
 
 
@@ -43,7 +43,7 @@ def mlruns() -> Path:
 def data() -> Path:
     """Return the folder of the raw data sets: `$HARNESS_DATA`, or `data/` in the home folder."""
     chosen = os.environ.get("HARNESS_DATA")
-    return Path(chosen).expanduser().resolve() if chosen else home() / "data"
+    return Path(os.path.expanduser(chosen)).resolve() if chosen else home() / "data"
 
 
 def studies() -> Path:
@@ -75,3 +75,8 @@ def command(verb: str, **options: object) -> str:
     if working_in_clone():
         return " ".join(["make", verb, *(f"{option.upper()}={value}" for option, value in given.items())])
     return " ".join(["harness", verb, *(v if o in ("name", "dataset") else f"--{o} {v}" for o, v in given.items())])
+
+
+def flag(name: str) -> str:
+    """Return how an option without a value is typed in the working folder."""
+    return f"{name.upper()}=1" if working_in_clone() else f"--{name}"

@@ -102,7 +102,18 @@ def test_commands_and_options_are_frozen() -> None:
         for name, sub in commands.items()
     }
     assert options == {
-        "study": ["--arms", "--budget", "--device", "--executor", "--set", "--storage", "--workers", "--workers-per-gpu", "name"],
+        "study": [
+            "--anew",
+            "--arms",
+            "--budget",
+            "--device",
+            "--executor",
+            "--set",
+            "--storage",
+            "--workers",
+            "--workers-per-gpu",
+            "name",
+        ],
         "report": ["--arms", "--budget", "--set", "--storage", "name"],
         "plan": ["--arms", "--budget", "--from", "--set", "--storage", "name"],
         "verify": ["--budget", "--storage", "name"],

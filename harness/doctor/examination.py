@@ -12,7 +12,7 @@ from harness.doctor.rules import Finding
 from harness.errors import UserError
 from harness.queue import stored_notes
 from harness.study import Ablation, LoadedStudy, load, names, questions
-from harness.tracking import experiment_name, experiments, judged_on_record, on_record, stored_plan
+from harness.tracking import experiment_name, experiments, is_on_record, judged_on_record, on_record, stored_plan
 
 STYLES = {"wrong": "bold red", "careful": "bold yellow"}
 
@@ -73,6 +73,8 @@ def _planned(name: str, budget: str | None) -> Iterator[tuple[LoadedStudy, str, 
     recorded = experiments()
     for reference in [name] if name else [n for n in names() if any(e == n or e.startswith(f"{n}-") for e in recorded)]:
         loaded = load(reference)
+        if name:
+            is_on_record(loaded.name, budget or "default")  # raises an error if it was deleted
         for study_budget in [budget or "default"] if name else loaded.study.budgets:
             if budget in (None, study_budget) and experiment_name(loaded.name, study_budget) in recorded:
                 yield loaded, study_budget, judged_on_record(loaded, study_budget)

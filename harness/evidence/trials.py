@@ -23,9 +23,14 @@ def store_faults(found: Found, runs: Sequence[Inspected], trials: Sequence[Trial
     """
     by_id = {r.run: r for r in runs}
     named: dict[str, TrialOnRecord] = {}
+    finished = {run.run for run in runs if run.status == "FINISHED"}
+    newest = {(t.store, t.cell): t.number for t in trials if t.state == "COMPLETE" and finished & {*t.runs.values()}}
     for t in trials:
         for part, run in t.runs.items():
             named[run] = t
+            if t.cell and t.state == "COMPLETE" and run not in finished and newest.get((t.store, t.cell), -1) > t.number:
+                found.elsewhere.append(f"the run {run}, which was deleted: its trial was trained again")
+                continue
             _trial_faults(found, t, part, by_id.get(run))
         _value_faults(found, t)
     cells: dict[tuple[str, str], list[Inspected]] = {}

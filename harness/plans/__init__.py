@@ -6,7 +6,7 @@ registered, amended or withdrawn. Verdicts are given in report; nothing here kno
 
 from harness.plans.claims import PlannedClaim, Standing, claims_of
 from harness.plans.content import comparable_content, stated, training_id
-from harness.plans.record import PLAN_FILE, PLAN_TAG, Entry, PlanRecord, Shelf, add, read
+from harness.plans.record import PLAN_FILE, PLAN_TAG, Entry, PlanRecord, Shelf, add, from_text, read
 
 __all__ = [
     "PLAN_FILE",
@@ -19,6 +19,7 @@ __all__ = [
     "add",
     "claims_of",
     "comparable_content",
+    "from_text",
     "read",
     "stated",
     "training_id",

@@ -177,6 +177,14 @@ def read(notes: Mapping[str, Any]) -> PlanRecord:
     return PlanRecord(tuple(entries), tuple(faults))
 
 
+def from_text(text: str) -> PlanRecord:
+    """Return the chain of which `PlanRecord.as_text` gave this text, with what is wrong with it."""
+    try:
+        return read({f"{NOTE}{values['number']}": json.dumps(values) for values in json.loads(text)})
+    except (ValueError, TypeError, KeyError):
+        return PlanRecord(faults=(f"{PLAN_FILE} was edited",))
+
+
 def _is_sound(entry: Entry) -> bool:
     """Return whether an entry holds what its kind should, so that claims can be made of it."""
     try:

@@ -9,6 +9,7 @@ from harness.queue.inspection import TrialOnRecord, stores_on_record
 from harness.queue.knowledge import completed_runs, failures_on_record, known_results, stored_notes, trial_uri
 from harness.queue.pareto import SearchTrial
 from harness.queue.protocol import ATTEMPTS, LOST, Assignment, Outcome, Pruning, Repairs, TrialQueue
+from harness.queue.restoring import adopt, restore_plans
 from harness.queue.search_queue import SearchQueue
 from harness.queue.store import TrialStore, database, driver_lock
 
@@ -25,11 +26,13 @@ __all__ = [
     "TrialOnRecord",
     "TrialQueue",
     "TrialStore",
+    "adopt",
     "completed_runs",
     "database",
     "driver_lock",
     "failures_on_record",
     "known_results",
+    "restore_plans",
     "stored_notes",
     "stores_on_record",
     "trial_uri",

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from harness import paths
 from harness.queue.store import database
-from harness.stores import files
+from harness.stores import addresses, files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def stores_on_record(study: str, budget: str, storage: str = "") -> tuple[list[T
         if storage:
             uri = database(storage)
         elif (path := paths.mlruns() / "optuna.db").exists():
-            uri = f"sqlite:///{files.snapshot(path, Path(folder))}"
+            uri = addresses.sqlite_uri(files.snapshot(path, Path(folder)))
         else:
             return [], {}
         opened = optuna.storages.RDBStorage(uri)

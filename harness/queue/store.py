@@ -111,6 +111,15 @@ class TrialStore:
         )
         self.study.add_trial(waiting)
 
+    def enter(
+        self, params: Mapping[str, Any], space: Mapping[str, BaseDistribution], facts: Mapping[str, Any], values: Sequence[float]
+    ) -> None:
+        """Enter a trial that is COMPLETE, with these parameters, attributes and values by objective."""
+        over = optuna.trial.create_trial(
+            params=dict(params), distributions=dict(space), user_attrs=dict(facts), values=list(values)
+        )
+        self.study.add_trial(over)
+
     def begin(self, template: FrozenTrial, attributes: Mapping[str, Any]) -> None:
         """Enter a new trial of this driver with the template's parameters and these attributes, RUNNING."""
         facts = {**attributes, "owner": self.driver_id}

@@ -1,6 +1,5 @@
 """The commands `harness study` and `harness report`."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -14,15 +13,16 @@ from harness import paths, report, resources
 from harness.errors import MachineError, UserError
 from harness.evidence import Witness
 from harness.executors import Spares
-from harness.queue import completed_runs, database, driver_lock
+from harness.queue import completed_runs, driver_lock, trial_uri
 from harness.runner import preparation
 from harness.runner.preparation import Briefing
 from harness.runner.progress import clock
 from harness.runner.session import Session, Setting, run, winners
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
+from harness.stores import homes
 from harness.study import Ablation, LoadedStudy, load
-from harness.tracking import MlflowTracker, store_uri
+from harness.tracking import MlflowTracker, check_store, is_on_record, set_aside, store_uri
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,7 @@ def run_study(
     per_gpu: int = 1,
     executor: str = "processes",
     storage: str = "",
+    anew: bool = False,
 ) -> int:
     """Run what is missing of a study, report, and print where to look: `harness study`.
 
@@ -53,6 +54,7 @@ def run_study(
         per_gpu: how many of them may share a GPU of this machine.
         executor: the name of an executor.
         storage: the URI of a PostgreSQL server that holds the trials, for several drivers; empty for the file in mlruns/.
+        anew: begin with a new experiment beside the study's own, which was deleted in MLflow.
 
     Returns:
         The exit code: 1 if a trial failed for good, 130 or 143 if a signal stopped the study, else 0.
@@ -60,8 +62,9 @@ def run_study(
     loaded = load(reference)
     name, study = loaded.name, loaded.study
     resources.check(device, executor, workers, per_gpu)
-    if storage:
-        database(storage)  # raises an error for a wrong URI before anything is written
+    homes.check()
+    check_store()
+    trial_uri(storage)  # raises an error before anything is written: for a wrong URI, for a file that is damaged or not Optuna's
     place = partial(_place, device, workers, per_gpu, executor)
     if not _surely_here(device, workers, per_gpu):
         place()  # raises an error before anything is written
@@ -78,6 +81,8 @@ def run_study(
                     briefing, gather = _prepared(loaded, budget, console, place, executor)
                 origin = {"dataset.digest": briefing.digest} | ({"features.sha256": briefing.features} if briefing.features else {})
                 with _driver_lock(name, budget, storage):
+                    if anew:
+                        set_aside(name, budget)
                     session = Session(
                         store=_store(loaded, budget, storage),
                         console=console,
@@ -182,7 +187,14 @@ def report_study(reference: str, budget: str, console: Console, *, storage: str 
     """
     loaded = load(reference)
     name, study = loaded.name, loaded.study
-    with _driver_lock(name, budget, storage):
+    check_store()
+    nothing = UserError(
+        f"no trial of {name} ({budget} budget) is on record\n{paths.command('study', name=reference, budget=budget)}"
+    )
+    if not is_on_record(name, budget):
+        raise nothing
+    unwritable = homes.unwritable()
+    with nullcontext() if unwritable else _driver_lock(name, budget, storage):
         store = _store(loaded, budget, storage)
         search_results, best = None, {}
         if study.search is not None:
@@ -192,16 +204,17 @@ def report_study(reference: str, budget: str, console: Console, *, storage: str 
         ablation = study.judged(budget, best)
         results = _on_record(store, ablation, study.part)
         if not results.arms and not (search_results and search_results.history):
-            raise UserError(
-                f"no trial of {name} ({budget} budget) is on record\n{paths.command('study', name=reference, budget=budget)}"
-            )
+            raise nothing
         if results.pending:
             run = paths.command("study", name=loaded.reference, budget=budget)
             why = "never run, or the plan or code of your own has changed since"
             console.print(
                 f"{results.pending} of {len(results.cells)} trials are not on record: {why}\n{run}", highlight=False, markup=False
             )
-        report.publish(results, store.tracker, search_results, question=loaded.question)
+        if unwritable:
+            console.print(f"{unwritable}: the page stays as it is", highlight=False, markup=False)
+        else:
+            report.publish(results, store.tracker, search_results, question=loaded.question)
         report.show(results, console, search_results)
         _print_links(store, console)
     return 0
@@ -246,11 +259,9 @@ def _check_disk(trials: int) -> None:
     """Raise an error if mlruns/ cannot hold this many trials.
 
     Raises:
-        MachineError: the folder cannot be written to, or has less than 3 MiB free per trial.
+        MachineError: the folder has less than 3 MiB free per trial.
     """
     paths.mlruns().mkdir(parents=True, exist_ok=True)
-    if not os.access(paths.mlruns(), os.W_OK):
-        raise MachineError(f"cannot write into {paths.mlruns()}")
     free = shutil.disk_usage(paths.mlruns()).free
     if free < trials * FREE_BYTES_PER_TRIAL:
         need = trials * FREE_BYTES_PER_TRIAL // MEBI

@@ -15,7 +15,8 @@ def reconcile(queue: TrialQueue, tracker: Tracker, running: Collection[str] = ()
     store = queue.store
     finished = tracker.finished_runs(store.name)
     repairs = queue.reconcile(tracker.look, finished)
-    duplicates = finished - queue.runs()
+    # Without any trial the trial store of a search was lost: its runs are no duplicates.
+    duplicates = finished - queue.runs() if store.trials() else set()
     for run in duplicates:
         tracker.fail(run, "not counted: its trial went on in another run", killed=True)
     alive = {*running} | (queue.live_runs() if store.shared else set())
@@ -26,6 +27,8 @@ def reconcile(queue: TrialQueue, tracker: Tracker, running: Collection[str] = ()
     cut_off = max(repairs.lost, closed)
     if cut_off:
         messages.append(f"{_trials(cut_off)} of an earlier start {'were' if cut_off > 1 else 'was'} cut off: run again")
+    if finished and not store.trials():
+        messages.append(f"the trials of {len(finished)} runs of the search are no longer in optuna.db: it begins anew beside them")
     if duplicates:
         messages.append(f"{len(duplicates)} finished twice: counted once")
     return messages

@@ -1,6 +1,7 @@
 """The records of a study and budget: its runs in MLflow and its trials in Optuna."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,17 +12,19 @@ from harness.queue import (
     AblationQueue,
     SearchQueue,
     TrialStore,
+    adopt,
     completed_runs,
     database,
     failures_on_record,
     known_results,
+    restore_plans,
 )
 from harness.report import AblationResults
 from harness.report.ablation.judging import looks_taken
 from harness.scores import Score
 from harness.scores.rows import ELBO_TRAIN
 from harness.study import Ablation, Cell, Search
-from harness.tracking import SUPERSEDED_BY, MlflowTracker, plan_tags
+from harness.tracking import MANIFEST_TAG, SUPERSEDED_BY, MlflowTracker, plan_tags
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,25 @@ class StudyStore:
         """Open the queue of an ablation. It stores the objective of a trial, or the training ELBO if there is none."""
         score = study.scores[study.objective] if study.objective else ELBO_TRAIN
         with self.trials(part, [_direction(score)]) as store:
-            yield AblationQueue(store, cells, lambda metrics: metrics[score.key])
+            queue = AblationQueue(store, cells, lambda metrics: metrics[score.key])
+            self._hold_against_runs(queue)
+            yield queue
+
+    def _hold_against_runs(self, queue: AblationQueue) -> None:
+        """Fill a trial store that was lost, or is an older copy, from the runs on record, and say so; say which runs are gone."""
+        store = queue.store
+        queue.finished = self.tracker.finished_runs(store.name)
+        unknown = queue.finished - queue.runs()
+        plan = not store.trials() and restore_plans(store, *self.tracker.plan_on_record())
+        if unknown:
+            with store.alone():
+                adopted = adopt(queue, self.tracker.results({run: run for run in unknown}).values(), MANIFEST_TAG)
+            if adopted:
+                also = " and the plan" if plan else ""
+                _say(f"{adopted} of the study's results are not in the trial store: read back{also} from MLflow")
+        gone = completed_runs(store).keys() & queue.cells.keys() - queue.done().keys()
+        if gone:
+            _say(f"{len(gone)} results are no longer in MLflow: a start trains them again unless they are restored there")
 
     @contextmanager
     def search_queue(self, search: Search, batch: int) -> Iterator[SearchQueue]:
@@ -162,6 +183,11 @@ class StudyStore:
             return {}
         counted = {(name, n) for look in record.looks for name, n in look.content["looks"].items()}
         return {name: n for name, n in looks_taken(results.judgements).items() if (name, n) not in counted}
+
+
+def _say(line: str) -> None:
+    """Print what was found in the stores, for people."""
+    print(line, file=sys.stderr)
 
 
 def _direction(score: Score) -> str:

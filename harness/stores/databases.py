@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -10,6 +9,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from harness import paths
 from harness.errors import MachineError
 from harness.stores import files, servers
+from harness.stores.addresses import sqlite_path, sqlite_uri
 from harness.stores.locks import lock
 from harness.stores.schema import Schema
 
@@ -26,7 +26,7 @@ def trial_database(storage: str, schema: Schema) -> str:
         MachineError: the database cannot be used.
     """
     if not storage:
-        return prepare(f"sqlite:///{paths.mlruns() / 'optuna.db'}", schema, "STORAGE")
+        return prepare(sqlite_uri(paths.mlruns() / "optuna.db"), schema, "STORAGE")
     servers.address(storage, "STORAGE")  # a server or an error, whatever its scheme
     return prepare(storage, schema, "STORAGE")
 
@@ -41,8 +41,9 @@ def prepare(uri: str, schema: Schema, setting: str) -> str:
         MachineError: the database cannot be used, or holds something else.
     """
     try:
-        if uri.startswith("sqlite:///"):
-            files.make_whole(Path(uri.removeprefix("sqlite:///").partition("?")[0]), schema)
+        path = sqlite_path(uri)
+        if path is not None:
+            return sqlite_uri(whole) if (whole := files.make_whole(path, schema)) != path else uri
         elif _on_postgres(uri):
             url = servers.address(uri, setting)
             servers.make_whole(url, schema, PATIENCE_S)

@@ -1,20 +1,29 @@
 """SQLite databases in the home folder, created completely or not at all under a lock of the kernel."""
 
+import atexit
 import errno
 import functools
 import os
+import shlex
+import shutil
 import sqlite3
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
 from harness.errors import MachineError
+from harness.stores.addresses import sqlite_uri
 from harness.stores.locks import lock
 from harness.stores.schema import REVISION_TABLE, Schema
 
 SQLITE_PATIENCE_S = 60
 # In older versions several writers could corrupt a write-ahead log (https://sqlite.org/wal.html, "the WAL-reset bug").
 WAL_SOUND = (3, 51, 3)
+MOST_CHECKED = (
+    2**28
+)  # bytes of a database that a start reads through, which takes 0.2 s per 100 MB; a larger one shows its faults when it is used
+_SOUND: set[Path] = set()  # databases that this process has read through
 MOUNTS = Path("/proc/mounts")
 NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "gpfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "virtiofs"}
 NETWORK |= {f"fuse.{kind}" for kind in ("ceph", "glusterfs", "juicefs", "rclone", "s3fs", "sshfs")}
@@ -22,8 +31,11 @@ NETWORK |= {f"fuse.{kind}" for kind in ("ceph", "glusterfs", "juicefs", "rclone"
 
 def make_whole(
     path: Path, schema: Schema, *, version: tuple[int, ...] = sqlite3.sqlite_version_info, mounts: Path = MOUNTS
-) -> None:
-    """Make sure that the SQLite database `path` exists and is of this schema.
+) -> Path:
+    """Make sure that the SQLite database `path` exists and is of this schema, and return the file to open.
+
+    That is the file itself, or, where nothing can be written, a copy that lasts as long as this process: what is on record can be
+    read in a folder of another user, or on a read-only file system. Whoever means to keep something calls `homes.check` before.
 
     MLflow builds its schema in dozens of steps; a kill in between leaves a file that never works again, and so do several
     processes that start in an empty folder at once. Therefore the database is built under a lock, in a file of another name that
@@ -40,12 +52,31 @@ def make_whole(
     """
     caution(path.parent, mounts)
     try:
+        if path.is_file() and path.stat().st_size and not can_write(path):
+            copy = _copy_to_read(path, path.stat().st_mtime_ns)
+            _check(copy, schema, wal=False)
+            return copy
         with lock(path.with_suffix(".lock")):
             if not path.exists() or path.stat().st_size == 0:
                 _build(path, schema)
             _check(path, schema, wal=version >= WAL_SOUND and network_file_system(path, mounts) is None)
     except OSError as fault:
         raise MachineError(f"cannot write {fault.filename or path}: {os.strerror(fault.errno or errno.EIO)}") from None
+    return path
+
+
+def can_write(path: Path) -> bool:
+    """Return whether a database file can be written to, and the journal beside it."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+@functools.cache
+def _copy_to_read(path: Path, version: int) -> Path:
+    """Return a copy of a database file that is deleted at the end of this process, and say so; `version` tells states apart."""
+    folder = Path(tempfile.mkdtemp(prefix="harness-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    print(f"{path} cannot be written to: it is read from a copy", file=sys.stderr)
+    return snapshot(path, folder)
 
 
 def _build(path: Path, schema: Schema) -> None:
@@ -53,7 +84,7 @@ def _build(path: Path, schema: Schema) -> None:
     scratch = path.with_suffix(".building")
     for leftover in path.parent.glob(f"{scratch.name}*"):
         leftover.unlink()
-    schema.build(f"sqlite:///{scratch}")
+    schema.build(sqlite_uri(scratch))
     with scratch.open("rb+") as file:
         os.fsync(file.fileno())
     scratch.replace(path)
@@ -70,13 +101,27 @@ def _check(path: Path, schema: Schema, *, wal: bool) -> None:
         with closing(sqlite3.connect(path, timeout=SQLITE_PATIENCE_S)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             row = connection.execute(f"SELECT version_num FROM {REVISION_TABLE}").fetchone() if REVISION_TABLE in tables else None
-            schema.check(str(path), tables, row[0] if row else None)
+            schema.check(path, tables, row[0] if row else None)
+            _look_through(connection, path)
             _choose_journal(connection, wal=wal)
     except sqlite3.OperationalError as fault:  # locked, read-only, unreadable: the file itself may be fine
         raise MachineError(f"cannot use {path}: {fault}") from None
     except sqlite3.DatabaseError as fault:
+        file = shlex.quote(str(path))
         broken = "is not a SQLite database" if "not a database" in str(fault) else f"is damaged: {fault}"
-        raise MachineError(f"{path} {broken}\nmove it away and start again, or put a backup in its place") from None
+        raise MachineError(
+            f"{path} {broken}\nput a backup in its place, or move it away and start again: mv {file} {file}.damaged"
+        ) from None
+
+
+def _look_through(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise DatabaseError if a database is damaged anywhere in its pages, unless this process has looked at it before."""
+    if path in _SOUND or path.stat().st_size > MOST_CHECKED:
+        return
+    (first,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if first != "ok":
+        raise sqlite3.DatabaseError(" ".join(first.split()))
+    _SOUND.add(path)
 
 
 def _choose_journal(connection: sqlite3.Connection, *, wal: bool) -> None:
@@ -131,6 +176,7 @@ def snapshot(path: Path, folder: Path) -> Path:
             closing(sqlite3.connect(copy)) as target,
         ):
             source.backup(target)
+            _look_through(target, copy)
     except sqlite3.Error as fault:
         raise MachineError(f"cannot read {path}: {fault}") from None
     return copy

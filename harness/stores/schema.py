@@ -1,5 +1,6 @@
 """The owner of a database's tables, told by the alembic revision that both Optuna and MLflow write to it."""
 
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from harness import paths
 from harness.errors import MachineError
+from harness.stores.addresses import sqlite_uri
 
 REVISION_TABLE = "alembic_version"
 
@@ -28,14 +30,14 @@ class Schema:
     revisions: Callable[[], Sequence[str]]
     upgrade: str
 
-    def check(self, database: str, tables: Collection[str], revision: str | None) -> None:
+    def check(self, database: str | Path, tables: Collection[str], revision: str | None) -> None:
         """Raise MachineError unless the revision of a database is the installed version's.
 
         Nothing is upgraded without the user's command, since other programs may be using the database. Asking a program for its
         revisions takes half a second, so that the newest one is noted in mlruns/checked for the version that gave it.
 
         Args:
-            database: its name, for messages.
+            database: its file, or its name for messages.
             tables: the names of its tables.
             revision: its alembic revision; None if it has none.
         """
@@ -48,9 +50,12 @@ class Schema:
             known.touch()
             return
         if revision in older:
+            file = shlex.quote(str(database))
+            backup = f"cp {file} {file}.backup" if isinstance(database, Path) else f"pg_dump {file} > backup.sql"
+            uri = shlex.quote(sqlite_uri(database)) if isinstance(database, Path) else file
             raise MachineError(
                 f"{database} was made by an older {self.owner} (schema {revision}, this one has {newest})\n"
-                f"back it up, then: {self.upgrade} URI"
+                f"back it up: {backup}\nthen: {self.upgrade} {uri}"
             )
         if revision is not None:
             raise MachineError(

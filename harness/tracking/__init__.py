@@ -4,6 +4,7 @@ In come specs, rows, results and files; out come runs that can be browsed, and t
 first use and by this folder alone. Nothing here decides what is run or how it is judged.
 """
 
+from harness.tracking.absent import set_aside
 from harness.tracking.inspection import Inspected, Inspection, inspection
 from harness.tracking.layout import SUPERSEDED, SUPERSEDED_BY
 from harness.tracking.parent import TAG_LIMIT
@@ -12,6 +13,7 @@ from harness.tracking.reading import (
     TrialRun,
     experiments,
     has_rows,
+    is_on_record,
     judged_on_record,
     on_record,
     plan_tags,
@@ -20,7 +22,15 @@ from harness.tracking.reading import (
     trial_runs,
 )
 from harness.tracking.runs import MlflowTracker, params_of
-from harness.tracking.store import MLFLOW_SCHEMA, artifact_location, ensure_store, experiment_name, store_uri, study_page
+from harness.tracking.store import (
+    MLFLOW_SCHEMA,
+    artifact_location,
+    check_store,
+    ensure_store,
+    experiment_name,
+    store_uri,
+    study_page,
+)
 
 __all__ = [
     "MANIFEST",
@@ -36,15 +46,18 @@ __all__ = [
     "Tracker",
     "TrialRun",
     "artifact_location",
+    "check_store",
     "ensure_store",
     "experiment_name",
     "experiments",
     "has_rows",
     "inspection",
+    "is_on_record",
     "judged_on_record",
     "on_record",
     "params_of",
     "plan_tags",
+    "set_aside",
     "store_uri",
     "stored_plan",
     "study_page",

@@ -9,11 +9,13 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from harness.errors import UserError, unknown
-from harness.stores import databases, files
+from harness.stores import addresses, databases, files
 from harness.tracking import library
+from harness.tracking.absent import refuse_deleted
 from harness.tracking.parent import VERDICT_TAG
 from harness.tracking.protocol import Record
 from harness.tracking.reading import OLDEST_FIRST, readable
+from harness.tracking.relocation import relocate
 from harness.tracking.store import PAGE, experiment_name, store_uri
 
 NOTE = "mlflow.note.content"  # the tag of a run or an experiment that MLflow shows as its description
@@ -93,10 +95,14 @@ class Inspection:
 
         Raises:
             UserError: no such study and budget is on record.
+            MachineError: its experiment was deleted in MLflow.
         """
         name = experiment_name(study, budget)
         known = {e.name: e.experiment_id for e in self.client.search_experiments()}
         if name not in known:
+            deleted = self.client.get_experiment_by_name(name)
+            if deleted is not None:
+                refuse_deleted(deleted)
             raise unknown("study on record", name, sorted({*known} - {"Default"}))  # MLflow's own
         found: list[Inspected] = []
         token: str | None = ""
@@ -155,9 +161,11 @@ def inspection() -> Iterator[Inspection]:
     """
     uri = store_uri()
     with tempfile.TemporaryDirectory(prefix="harness-") as folder, readable():
-        if uri.startswith("sqlite:///"):
-            path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+        path = addresses.sqlite_path(uri)
+        if path is not None:
             if not path.exists():
                 raise UserError(f"nothing is on record: there is no {path}")
-            uri = f"sqlite:///{files.snapshot(path, Path(folder))}"
+            copy = files.snapshot(path, Path(folder))
+            relocate(copy)
+            uri = addresses.sqlite_uri(copy)
         yield Inspection(library.mlflow().MlflowClient(tracking_uri=uri))

@@ -38,6 +38,19 @@ def mlflow() -> ModuleType:
     return module
 
 
+def use(uri: str) -> None:
+    """Make this URI that of the tracking store, for all clients of this process.
+
+    MLflow remembers where a run's files are by the run's id, which a copy of a home shares with the home: with another store that
+    is forgotten.
+    """
+    if mlflow().get_tracking_uri() != uri:
+        from mlflow.tracking._tracking_service import utils
+
+        utils._artifact_repos_cache.clear()
+        mlflow().set_tracking_uri(uri)
+
+
 def client() -> Any:
     """Return an MLflow client of the tracking store that is set."""
     return mlflow().MlflowClient()
@@ -55,6 +68,11 @@ def failure() -> type[Exception]:
 def is_missing(fault: Exception) -> bool:
     """Return whether MLflow raised this error because the run does not exist."""
     return getattr(fault, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
+
+
+def is_deleted(fault: Exception) -> bool:
+    """Return whether MLflow raised this error because the run or experiment is no longer there, or was deleted in its UI."""
+    return is_missing(fault) or "must be in the 'active' state" in str(fault)
 
 
 def build_tables(uri: str) -> None:

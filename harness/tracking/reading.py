@@ -12,9 +12,10 @@ from harness.errors import MachineError, UserError, unknown
 from harness.plans import PLAN_FILE, PLAN_TAG, PlanRecord, read
 from harness.scores.rows import ELBO_TRAIN
 from harness.spec import TrialSpec
-from harness.stores import databases
+from harness.stores import addresses, databases
 from harness.study import Ablation, LoadedStudy
 from harness.tracking import library
+from harness.tracking.absent import refuse_deleted
 from harness.tracking.protocol import Record
 from harness.tracking.store import ensure_store, experiment_name, search_all, store_uri
 
@@ -113,8 +114,8 @@ def readable() -> Iterator[None]:
 
 def _is_there() -> bool:
     """Return whether there is a store to read, and set it up for reading; MLflow would make a file that is missing."""
-    uri = store_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    path = addresses.sqlite_path(store_uri())
+    if path is not None and not path.exists():
         return False
     ensure_store()
     return True
@@ -130,6 +131,21 @@ def experiments() -> frozenset[str]:
         return frozenset()
     with readable():
         return frozenset(e.name for e in library.client().search_experiments()) - {"Default"}  # MLflow's own
+
+
+def is_on_record(study: str, budget: str) -> bool:
+    """Return whether a study and budget have an experiment. Nothing is written.
+
+    Raises:
+        MachineError: it was deleted in MLflow, or the tracking store cannot be read.
+    """
+    if not _is_there():
+        return False
+    with readable():
+        experiment = library.client().get_experiment_by_name(experiment_name(study, budget))
+    if experiment is not None:
+        refuse_deleted(experiment)
+    return experiment is not None
 
 
 def trial_run(run: str) -> TrialRun:
@@ -165,6 +181,7 @@ def trial_runs(study: str, budget: str) -> dict[str, TrialRun]:
         MachineError: the tracking store cannot be read.
     """
     name, studies = experiment_name(study, budget), sorted(experiments())
+    is_on_record(study, budget)  # raises an error for a deleted one
     if not studies:
         raise UserError(f"no study is on record in {databases.redacted(store_uri())}\nharness study {study} trains it")
     if name not in studies:

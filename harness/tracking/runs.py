@@ -1,5 +1,6 @@
 """The runs of a study in MLflow: one experiment per study and budget, with a parent run and a child run per trial."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -14,11 +15,13 @@ from harness.scores.rows import ELBO_TRAIN
 from harness.spec import Result, TrialSpec, flattened
 from harness.stores import databases
 from harness.tracking import library
+from harness.tracking.absent import refuse_deleted, refuse_renamed
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, VIEW_KEY, shared_view
 from harness.tracking.parent import TAG_LIMIT, ParentRun
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record
 from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, study_page
 
+PARENT = "mlflow.parentRunId"  # the tag by which MLflow nests a run in another
 PARAM_LIMIT = 6_000  # the same of a parameter's
 
 
@@ -70,7 +73,9 @@ class MlflowTracker(ParentRun):
         """Return the id of the study's experiment, which is created if there is none."""
         experiment = self.client.get_experiment_by_name(self.experiment)
         if experiment is not None:
+            refuse_deleted(experiment)
             return str(experiment.experiment_id)
+        refuse_renamed(self.client, self.study, self.budget)
         return str(self.client.create_experiment(self.experiment, artifact_location=artifact_location(self.experiment)))
 
     def _search(self, condition: str, most: int = PAGE) -> list[Any]:
@@ -82,13 +87,21 @@ class MlflowTracker(ParentRun):
         )
 
     def _parent(self) -> str:
-        """Return the id of the study's parent run, which is created if there is none."""
+        """Return the id of the study's parent run, which is created if there is none.
+
+        A new one, after the first was deleted in MLflow, takes over its trials' runs.
+        """
         parents = self._search("tags.kind = 'study'", 1)
         if parents:
             return str(parents[0].info.run_id)
         tags = self._code | {"kind": "study", "study": self.study, "budget": self.budget}
-        run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"{self.experiment}: the study")
-        return str(run.info.run_id)
+        orphans = self.matching("tags.kind = 'trial'")
+        parent = str(self.client.create_run(self.experiment_id, tags=tags, run_name=f"{self.experiment}: the study").info.run_id)
+        for orphan in orphans:
+            self.client.set_tag(orphan.info.run_id, PARENT, parent)
+        if orphans:
+            print(f"the study's parent run was deleted in MLflow: {len(orphans)} runs have a new one", file=sys.stderr)
+        return parent
 
     @cached_property
     def _code(self) -> dict[str, str]:
@@ -113,7 +126,7 @@ class MlflowTracker(ParentRun):
             "attempt": str(attempt),
             SUPERSEDED: NOT_SUPERSEDED,
             **origin,
-            "mlflow.parentRunId": self.parent,
+            PARENT: self.parent,
         }
         run = str(self.client.create_run(self.experiment_id, tags=tags, run_name=f"{arm} / seed {spec.seed}").info.run_id)
         params = params_of(spec.as_dict(), spec.id, arm)

@@ -1,27 +1,32 @@
 """MLflow's store: its address, its creation, and reading it page by page."""
 
 import os
+import socket
 import time
 from functools import wraps
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies
 
 from harness import paths
-from harness.errors import MachineError
-from harness.stores import databases
+from harness.errors import MachineError, UserError
+from harness.stores import addresses, databases, servers
 from harness.stores.files import SQLITE_PATIENCE_S
 from harness.stores.schema import Schema
 from harness.tracking import library
 from harness.tracking.layout import VIEW_KEY
+from harness.tracking.relocation import relocate
 
+ANSWER_S = 5.0  # that a server has to answer
 PAGE = 1_000  # runs per request
+WRITES = ("log_", "set_", "update_", "create_", "delete_")  # how the names of the client's methods begin that write
 LOCKED_S = 1.0  # between two tries on a locked database
 
 
 def store_uri() -> str:
     """Return `$MLFLOW_TRACKING_URI` or the URI of the SQLite file in mlruns/, which is absolute."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.mlruns() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or addresses.sqlite_uri(paths.mlruns() / "mlflow.db")
 
 
 def experiment_name(study: str, budget: str) -> str:
@@ -35,10 +40,50 @@ def study_page(experiment_id: str) -> str:
 
 
 def ensure_store() -> str:
-    """Create the tables of a SQLite or PostgreSQL store that has none, and return the tracking URI."""
+    """Create the tables of a SQLite or PostgreSQL store that has none, and return the tracking URI.
+
+    Of a home that was moved or copied, the addresses of files become those in the present home.
+    """
     uri = databases.prepare(store_uri(), MLFLOW_SCHEMA, "MLFLOW_TRACKING_URI")
-    library.mlflow().set_tracking_uri(uri)
+    path = addresses.sqlite_path(uri)
+    if path is not None:
+        relocate(path)
+    library.use(uri)
     return uri
+
+
+def check_store() -> None:
+    """Raise an error unless the tracking store can be used, as far as that shows without writing anything.
+
+    A file that exists must hold MLflow's tables; a server must answer.
+
+    Raises:
+        UserError: the address has another scheme, or is no address.
+        MachineError: no server answers there, or the file is damaged, of another version or another program's.
+    """
+    uri = store_uri()
+    kind = uri.partition(":")[0]
+    path = addresses.sqlite_path(uri)
+    if path is not None and path.exists():
+        databases.prepare(uri, MLFLOW_SCHEMA, "MLFLOW_TRACKING_URI")
+    if path is not None or kind in servers.SCHEMES:
+        return
+    if kind not in ("http", "https"):
+        raise UserError(
+            f"MLFLOW_TRACKING_URI={databases.redacted(uri)}: runs cannot be recorded there\n"
+            "write sqlite:////folder/mlflow.db, postgresql+psycopg://USER@HOST:PORT/DATABASE or http://HOST:PORT of a server of\n"
+            "MLflow, which may keep them elsewhere; or leave it out: mlruns/mlflow.db"
+        )
+    if getproxies().get(kind):
+        return  # the server may be reachable by the proxy alone
+    server = urlsplit(uri)
+    try:
+        socket.create_connection((server.hostname or "", server.port or (443 if kind == "https" else 80)), ANSWER_S).close()
+    except (OSError, ValueError, UnicodeError) as fault:
+        raise MachineError(
+            f"no MLflow server answers at MLFLOW_TRACKING_URI={databases.redacted(uri)}: {fault}\n"
+            "start it, or leave the variable out: runs are then kept in mlruns/mlflow.db"
+        ) from None
 
 
 def artifact_location(experiment: str) -> str | None:
@@ -67,7 +112,7 @@ class PatientClient:
         """Return the client's method, repeated while the database is locked.
 
         Raises:
-            MachineError: the database has been locked for too long.
+            MachineError: the database has been locked for too long, or what is written to was deleted.
         """
         method = getattr(self.client, name)
 
@@ -78,6 +123,11 @@ class PatientClient:
                 try:
                     return method(*arguments, **named)
                 except library.failure() as fault:
+                    if name.startswith(WRITES) and library.is_deleted(fault):
+                        raise MachineError(
+                            f"{str(fault).splitlines()[0][:200]}\nit was deleted in MLflow while the study was running: the same "
+                            "command goes on, and trains again what was deleted\nand is not restored there before"
+                        ) from None
                     if "database is locked" not in str(fault):
                         raise
                     if time.monotonic() > deadline:
