@@ -9,7 +9,7 @@ from functools import partial
 
 from rich.console import Console
 
-from harness import paths, report, resources
+from harness import paths, references, report, resources
 from harness.errors import MachineError, UserError
 from harness.evidence import Witness
 from harness.executors import Spares
@@ -74,6 +74,7 @@ def run_study(
                 with stops.allowed():
                     briefing, gather = _prepared(loaded, budget, console, room)
                 origin = {"dataset.digest": briefing.digest} | ({"features.sha256": briefing.features} if briefing.features else {})
+                references.note_pinned([study.base.dataset])
                 with _driver_lock(name, budget, storage):
                     session = Session(
                         store=_store(loaded, budget, storage),

@@ -82,9 +82,9 @@ def _check_channels(spec: TrialSpec, data: Data) -> None:
 
 
 def _check_batch(spec: TrialSpec, data: Data) -> None:
-    """Raise an error if a trial's batch is of more images than it trains on."""
+    """Raise an error if a trial's batch is of more images than it trains on; up to the default it may be, for any data."""
     images = len(data.fit_on(spec.fit_on))
-    if spec.batch_size > images:
+    if spec.batch_size > max(images, TrialSpec.batch_size):
         raise UserError(
             f"batch_size={spec.batch_size:,} is more than the {images:,} training images of {references.label(data.name)}\n"
             f"give at most batch_size={images}, which is one step an epoch"
