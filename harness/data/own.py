@@ -160,15 +160,13 @@ def _check_varied(name: str, images: npt.NDArray[np.uint8], digests: list[bytes]
     """Say how many images have one level throughout, and the first of them; images of one pixel cannot but.
 
     Raises:
-        UserError: all of them have, or all images are equal, so that there is nothing to learn.
+        UserError: all images are equal, so that there is nothing to learn.
     """
     flat = images.reshape(len(images), -1)
     constant = np.flatnonzero(flat.max(1) == flat.min(1)) if flat.shape[1] > 1 else np.empty(0, np.int64)
-    if len(constant) == len(images):
-        levels = f"{flat.min()}" if flat.min() == flat.max() else f"{flat.min()} to {flat.max()}"
-        raise UserError(f"{name}: all {len(images):,} images have one level throughout, {levels}: there is nothing to learn")
     if len(images) > 1 and len(set(digests)) == 1:
-        raise UserError(f"{name}: all {len(images):,} images are equal: there is nothing to learn")
+        of = f", of one level throughout, {flat.min()}" if flat.min() == flat.max() else ""
+        raise UserError(f"{name}: all {len(images):,} images are equal{of}: there is nothing to learn")
     if len(constant):
         say(f"{name}: {len(constant):,} of {len(images):,} images have one level throughout, the first: images[{constant[0]}]")
 

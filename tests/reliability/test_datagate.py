@@ -22,7 +22,7 @@ from sklearn import datasets as sklearn_datasets
 from tiny_sets import digests, idx_files, python_2, write
 
 from harness import cli, paths
-from harness.data import disjoint, published, sources
+from harness.data import arrays, disjoint, load_dataset, published, sources
 from harness.data.published import DIGESTS, folder_of
 from harness.data.torchvision_door import torchvision
 
@@ -237,11 +237,7 @@ ARRAYS: Mapping[str, tuple[dict[str, np.ndarray], str]] = {
     "row14-floats-to-255": ({"images": IMAGES.astype(float)}, "values 0 to 255"),
     "row15-standardised": ({"images": (IMAGES / 255 - 0.13) / 0.3}, "if they were standardised: undo it"),
     "row15-signed": ({"images": IMAGES.astype(np.int16) - 128}, "values -128 to 127"),
-    "row16-all-black": ({"images": np.zeros_like(IMAGES)}, "all 300 images have one level throughout, 0"),
-    "row16-each-of-one-level": (
-        {"images": np.broadcast_to(np.arange(2, 152, dtype=np.uint8)[:, None, None], (150, 6, 5))},
-        "all 150 images have one level throughout, 2 to 151",
-    ),
+    "row16-all-black": ({"images": np.zeros_like(IMAGES)}, "all 300 images are equal, of one level throughout, 0: there"),
     "row16-all-the-same": ({"images": np.repeat(IMAGES[:1], 300, 0)}, "all 300 images are equal"),
     "row17-nan": ({"images": WITH_A.nan}, "images[2, 3, 2] = nan"),
     "row17-inf": ({"images": WITH_A.inf}, "images[2, 3, 2] = inf"),
@@ -267,6 +263,26 @@ def test_arrays_that_cannot_be_trained_on(
     case: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arrays, says = ARRAYS[case]
-    np.savez(tmp_path / "own.npz", **arrays)
+    given, says = ARRAYS[case]
+    np.savez(tmp_path / "own.npz", **given)
     refused(capsys, home, "npz:own.npz", 2, "npz:own.npz", says)
+
+
+def test_row16_images_of_one_level_among_others_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = IMAGES.copy()
+    images[[7, 9]] = np.array([0, 200], np.uint8)[:, None, None]
+    np.savez(tmp_path / "own.npz", images=images)
+    said: list[str] = []
+    load_dataset("npz:own.npz", said.append)
+    assert said == ["npz:own.npz: 2 of 300 images have one level throughout, the first: images[7]"]
+
+
+def test_row19_arrays_that_unpack_to_more_than_the_memory(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of a few KiB may unpack to any size."""
+    monkeypatch.chdir(tmp_path)
+    np.savez_compressed(tmp_path / "own.npz", images=np.zeros((300, 60, 60), np.uint8))
+    monkeypatch.setattr(arrays, "memory_of_machine", lambda: 2**20)
+    refused(capsys, home, "npz:own.npz", 2, "own.npz: holds 1.0 MiB, and this machine has 1.0 MiB of memory")
