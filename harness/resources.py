@@ -6,11 +6,13 @@ import platform
 import shutil
 from pathlib import Path
 
-from harness.errors import UserError, look_up
+from harness.errors import MachineError, UserError, look_up
 
 EXECUTORS = ("local", "processes", "ray", "slurm")
 ON_THIS_MACHINE = ("local", "processes")  # executors whose workers share this machine
 MOST_WORKERS = 1_000  # of one driver on a cluster
+LIMIT = Path("/sys/fs/cgroup/memory.max")  # bytes that a container may use, or "max"
+PROCESS_BYTES = 500 * 2**20  # of a process that trains, before it has a model: torch, its own data and code
 KERNELS = "HARNESS_KERNELS"  # the variable that names a set of native kernels, or OFF
 OFF = "off"
 # The compiler's flags: those of every library of native kernels (`every`) and those of each set of instructions, the widest first.
@@ -87,6 +89,57 @@ def wrong_per_gpu(per_gpu: int, local: bool, device: str) -> UserError:
 def cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_of_machine() -> int:
+    """Return the bytes of memory that this machine has for all processes, or that this container may use."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = LIMIT.read_text().strip() if LIMIT.exists() else ""
+    return min(physical, int(limit)) if limit.isdecimal() else physical
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in words.
+
+    >>> size(3_500_000_000_000), size(900_000), size(2**70)
+    ('3.2 TiB', '878.9 KiB', '1,024 EiB')
+    """
+    value, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:,.0f} {units[0]}" if value >= 1000 or units[0] == "bytes" else f"{value:.1f} {units[0]}"
+
+
+def fitting(need: int, wanted: int | None, most: int, made_of: str) -> int:
+    """Return how many trainings of `need` bytes each to run at a time on this machine's CPU.
+
+    Args:
+        need: bytes that a training takes beside its process.
+        wanted: how many were asked for; None for as many as fit, up to `most`.
+        most: how many there would be if memory were no matter.
+        made_of: what the bytes are for, in words.
+
+    Raises:
+        MachineError: one does not fit, or not as many as were asked for; the message has the estimate and the machine's memory.
+    """
+    memory, each = memory_of_machine(), need + PROCESS_BYTES
+    holds = memory // each
+    if holds >= (wanted or 1):
+        return wanted or min(most, holds)
+    if not holds:
+        raise too_large(made_of, memory, "this machine")
+    raise MachineError(
+        f"WORKERS={wanted}: a training takes about {size(each)} with its process, and this machine has {size(memory)}\n"
+        f"{made_of}\nWORKERS={holds} would fit"
+    )
+
+
+def too_large(made_of: str, memory: int, where: str) -> MachineError:
+    """Return the error for a trial that does not fit into so many bytes of memory; `made_of` says what it takes, in words."""
+    return MachineError(
+        f"a trial does not fit into memory: {where} has {size(memory)}\n{made_of}\n"
+        "make it smaller: latent, hidden or widths, batch_size, num_samples, or a likelihood of fewer outputs"
+    )
 
 
 def cpu_name() -> str:

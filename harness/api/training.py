@@ -21,6 +21,7 @@ from harness.spec import TrialSpec, unfinished, unmet
 from harness.study.scores import left_out, rows_with
 from harness.testing import check_trials
 from harness.training.checkpoints import CheckpointError
+from harness.training.footprint import check_fits, footprint
 from harness.training.planner import execution_alone
 
 
@@ -38,7 +39,7 @@ def train(spec: TrialSpec, *, device: str = "auto", progress: bool = True) -> Mo
     Raises:
         UserError: The device is unknown, or has no use for the trial's precision; a warm-up is longer than the training.
         DataError: The data set is missing and cannot be fetched.
-        MachineError: The device is not available.
+        MachineError: The device is not available, or the training does not fit into memory.
         HarnessError: The training failed: the loss is not finite, at a step that the message gives, or memory ran out, ...
 
     >>> import harness
@@ -64,6 +65,7 @@ def _trained(spec: TrialSpec, device: str, line: "_Line") -> Model:
     torch_device = devices.named(device)
     data = load_dataset(spec.dataset, line.show, spec.dataset_args)
     check_trials([spec], data, say=line.show)
+    check_fits(footprint(spec, data), device)
     if spec.evaluation != "validation":
         for words in left_out(rows_with(spec.metrics), data.counts):
             line.keep(words)

@@ -1,5 +1,6 @@
 """Images in an .npz file of NumPy."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,26 @@ import numpy as np
 
 from harness.data.splits import Say
 from harness.errors import UserError
+from harness.resources import memory_of_machine, size
 
 
 def from_npz(path: Path, say: Say) -> Mapping[str, Any]:
     """Return the arrays of an .npz file by name, as `own.from_given` takes them. Nothing in it is unpickled.
 
     Raises:
-        UserError: It is no .npz file, is damaged, or holds objects.
+        UserError: It is no .npz file, is damaged, or holds objects, or more than this machine has memory for.
     """
     try:
+        unpacked = 0
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as packed:
+                unpacked = sum(member.file_size for member in packed.infolist())
+        if unpacked > (memory := memory_of_machine()):
+            raise UserError(f"{path}: holds {size(unpacked)}, and this machine has {size(memory)} of memory\ngive fewer images")
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
+    except UserError:
+        raise
     except Exception as fault:  # the bytes may be damaged anywhere, and NumPy, zipfile and zlib each fail in their own ways
         alone = isinstance(fault, AttributeError | TypeError)
         hint = "one array alone: np.savez(path, images=images)" if alone else f"{type(fault).__name__}: {fault}"

@@ -55,10 +55,12 @@ def fetch(folder: str, raw: Path, say: Say, sources: Sources | None = None) -> N
                 failures.append(f"{source}: {(str(fault).strip() or type(fault).__name__).splitlines()[-1]}")
                 continue
             return
-    tried = "\n".join(f"  {f}" for f in failures)
-    wanted = "\n".join(f"  {file}  {digest}" for file, digest in DIGESTS[folder].items())
+    lines = [f"{file} {digest}" for file, digest in DIGESTS[folder].items()]
+    wanted = "\n".join("  " + ", ".join(lines[i : i + 2]) for i in range(0, len(lines), 2))
     archive = f"{ARCHIVES[folder][0]} into {raw.parents[1]}, or " if folder in ARCHIVES else ""
-    raise DataError(f"no way to get {folder}; tried\n{tried}\nput {archive}these files, or .gz of them, into {raw}:\n{wanted}")
+    raise DataError(
+        f"no way to get {folder}\ntried {'; '.join(failures)}\nput {archive}these files, or .gz of them, into {raw}:\n{wanted}"
+    )
 
 
 # What a source may fail with: no network, no such tool, an archive that is damaged or another.

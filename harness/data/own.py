@@ -64,7 +64,7 @@ def from_given(name: str, given: Mapping[str, Any], say: Say) -> Data:
         given: `images` as `as_levels` takes them and, if there are any, `labels`, whole numbers of at least 0, (N,), and the
             indices `train`, `validation` and `test` of each split, (n,). Without splits an image goes where the digest of its bytes
             sends it, 80 of 100 to train and 10 to each of the others, so equal images go to one split.
-        say: Takes a line about equal images, images in no split, and images that are taken in another form.
+        say: Takes a line about equal and constant images, images in no split, and images that are taken in another form.
 
     Raises:
         UserError: Something else is in it; the message says what came.
@@ -78,6 +78,7 @@ def from_given(name: str, given: Mapping[str, Any], say: Say) -> Data:
     if chosen and len(chosen) < len(PARTS):
         raise UserError(f"{name} names the splits {', '.join(chosen)}: give all of {', '.join(PARTS)}, or none")
     digests = digests_of(images)
+    _check_varied(name, images, digests, say)
     _say_equal(name, digests, say)
     unused = len(images) - len(set(np.concatenate(list(chosen.values())).tolist())) if chosen else 0
     if unused:
@@ -153,6 +154,21 @@ def by_content(digests: list[bytes]) -> dict[str, npt.NDArray[np.int64]]:
     return {
         part: np.flatnonzero((tenths >= end - width) & (tenths < end)) for part, width, end in zip(PARTS, TENTHS, ends, strict=True)
     }
+
+
+def _check_varied(name: str, images: npt.NDArray[np.uint8], digests: list[bytes], say: Say) -> None:
+    """Say how many images have one level throughout, and the first of them; images of one pixel cannot but.
+
+    Raises:
+        UserError: all images are equal, so that there is nothing to learn.
+    """
+    flat = images.reshape(len(images), -1)
+    constant = np.flatnonzero(flat.max(1) == flat.min(1)) if flat.shape[1] > 1 else np.empty(0, np.int64)
+    if len(images) > 1 and len(set(digests)) == 1:
+        of = f", of one level throughout, {flat.min()}" if flat.min() == flat.max() else ""
+        raise UserError(f"{name}: all {len(images):,} images are equal{of}: there is nothing to learn")
+    if len(constant):
+        say(f"{name}: {len(constant):,} of {len(images):,} images have one level throughout, the first: images[{constant[0]}]")
 
 
 def _say_equal(name: str, digests: list[bytes], say: Say) -> None:

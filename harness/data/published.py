@@ -72,11 +72,15 @@ def checked(folder: str, file: Path) -> bytes:
     try:
         content = file.read_bytes()
     except OSError as fault:
-        raise DataError(f"{file} cannot be read: {fault.strerror}") from None
+        raise DataError(f"{file} cannot be read: {fault.strerror}\nmake it readable, or {_again(folder)}") from None
     actual = digest_as(published, content)
     if actual != published:
         raise DataError(
-            f"{file} is not the published file\nexpected {published}\ngot      {actual} ({len(content):,} bytes)\n"
-            f"delete it and run `{paths.command('data', dataset=name_of(folder))}` to fetch it again"
+            f"{file} is not the published file\nexpected {published}\ngot      {actual} ({len(content):,} bytes)\n{_again(folder)}"
         )
     return content
+
+
+def _again(folder: str) -> str:
+    """Return in words how to fetch a file of this folder again."""
+    return f"delete it and run `{paths.command('data', dataset=name_of(folder))}` to fetch it again"

@@ -11,7 +11,7 @@ from harness.devices.memory import (
     is_out_of_memory,
     keep_freed_memory,
     memory_holds,
-    memory_of_machine,
+    memory_of,
     peak_memory_mib,
     release_memory,
     reset_peak_memory,
@@ -19,7 +19,7 @@ from harness.devices.memory import (
 from harness.devices.precision import check_precision, tensor_cores
 from harness.devices.selection import compiler, cuda_version, describe, gpu_facts, is_gpu, named, one_thread, worker_devices
 from harness.devices.timing import StepTimer, wait
-from harness.resources import cores, cpu_name
+from harness.resources import cores, cpu_name, memory_of_machine
 
 __all__ = [
     "MEBI",
@@ -40,6 +40,7 @@ __all__ = [
     "is_out_of_memory",
     "keep_freed_memory",
     "memory_holds",
+    "memory_of",
     "memory_of_machine",
     "memory_pool",
     "named",

@@ -2,18 +2,15 @@
 
 import ctypes
 import gc
-import os
 import platform
 import resource
 from functools import cache
-from pathlib import Path
 
 import torch
 
 from harness.devices.graphs import CaptureError
 
 MEBI = 2**20
-LIMIT = Path("/sys/fs/cgroup/memory.max")  # a number, or "max"
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as malloc.h of glibc has them
 KEPT_BYTES, LARGEST_BYTES = 2**28, 2**25  # free memory that is kept, and the largest tensor that comes from it, glibc's own limit
 FILLED = 0.6  # of a GPU's memory; the rest is for the context, compiled code, cuBLAS and what other programs hold
@@ -24,15 +21,13 @@ def memory_holds(device: torch.device, bytes_each: int, workers: int = 1) -> int
 
     It is an estimate from the size of the GPU's memory alone, which can be read without making a context on it.
     """
-    total = torch.cuda.get_device_properties(device).total_memory
-    return max(1, int(FILLED * total / workers) // bytes_each)
+    return max(1, int(FILLED * memory_of(device) / workers) // bytes_each)
 
 
-def memory_of_machine() -> int:
-    """Return the bytes of memory that this machine has for all processes, or that this container may use."""
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = LIMIT.read_text().strip() if LIMIT.exists() else ""
-    return min(physical, int(limit)) if limit.isdecimal() else physical
+def memory_of(device: torch.device) -> int:
+    """Return the bytes of memory of a GPU."""
+    total: int = torch.cuda.get_device_properties(device).total_memory
+    return total
 
 
 def is_out_of_memory(fault: BaseException) -> bool:

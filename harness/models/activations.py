@@ -31,7 +31,7 @@ def gain(activation: str) -> float:
     >>> round(gain("relu"), 6), round(gain("identity"), 6)
     (1.414214, 1.0)
     """
-    x, dx = torch.linspace(-12, 12, 240_001, dtype=torch.float64), 1e-4
+    x, dx = torch.linspace(-12, 12, 240_001, dtype=torch.float64, device="cpu"), 1e-4
     density = torch.exp(-x.square() / 2) / np.sqrt(2 * np.pi)
     return float((catalog.find("activation", activation)(x).square() * density).sum().mul(dx).rsqrt())
 

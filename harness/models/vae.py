@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from harness import catalog, references
 from harness.errors import UserError
@@ -181,15 +182,19 @@ def mixable(specs: Iterable[TrialSpec]) -> bool:
 
 
 def kept_floats(vae: VAE, image_shape: tuple[int, int, int], latent: int) -> int:
-    """Return how many floats a step keeps for the gradients, per lane, image and draw: what autograd saves, without parameters."""
+    """Return how many floats a step keeps for the gradients, per lane, image and draw: what autograd saves, without parameters.
+
+    The model may be on torch's device `meta`, where tensors have shapes and no memory.
+    """
     device, lanes = next(vae.parameters()).device, len(next(vae.parameters()))
-    known = {p.untyped_storage().data_ptr() for p in vae.parameters()}
+    known = {StorageWeakRef(p.untyped_storage()).cdata for p in vae.parameters()}
     kept: dict[int, Tensor] = {}
 
     def keep(t: Tensor) -> Tensor:
         """Note a tensor that autograd saves, by its memory, which several may share."""
-        if t.untyped_storage().data_ptr() not in known:
-            kept[t.untyped_storage().data_ptr()] = t
+        storage = StorageWeakRef(t.untyped_storage()).cdata
+        if storage not in known:
+            kept[storage] = t
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):

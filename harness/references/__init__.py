@@ -14,6 +14,7 @@ from harness.references.files import (
     files_of,
     find_file,
     is_file,
+    note_pinned,
     pin_file,
     places_of,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "is_pinned",
     "is_reference",
     "label",
+    "note_pinned",
     "offered",
     "pin",
     "pin_file",

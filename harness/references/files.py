@@ -87,10 +87,11 @@ def digest_of(form: str, path: Path, *, anew: bool = False) -> str:
 def pin_file(words: str) -> str:
     """Return the pinned name of data files, `npz:faces.npz@1f2e3d4c5b6a`: their own name and the digest of their bytes.
 
-    They are looked for beside the study's file, else in the working folder.
+    They are looked for beside the study's file, else in the working folder. Of those that are gone the digest is the one that
+    `note_pinned` has kept, so that what was trained on them can still be named; training looks for them again.
 
     Raises:
-        UserError: there is no such file or folder, it cannot be read, or it holds nothing that is read.
+        UserError: there is no such file or folder and never was, it cannot be read, or it holds nothing that is read.
     """
     form, _, where = words.partition(":")
     what, folder, _ = FORMS[form]
@@ -101,6 +102,9 @@ def pin_file(words: str) -> str:
     except (OSError, RuntimeError, ValueError) as fault:  # too long, of a user that is none, with a zero byte
         raise UserError(f"{words!r}: is no path: {fault}") from None
     if not paths_there:
+        for path in (place / within for place in folders):
+            if where and (note := _note_of(form, path)).is_file():
+                return note.read_text(encoding="utf-8")
         raise UserError(f"{words!r}: there is no {where or 'name'} in {_in_words(folders)}{_nearest(where, folders)}")
     path = paths_there[0]
     if path.is_dir() != folder:
@@ -114,6 +118,24 @@ def pin_file(words: str) -> str:
     pinned = f"{form}:{path.name}@{digest}"
     _PLACES[pinned] = path
     return pinned
+
+
+def note_pinned(names: Iterable[str]) -> None:
+    """Keep the pinned names of data files in mlruns/, by where they lie, for the day on which they are gone."""
+    for name in names:
+        if name in _PLACES:
+            note = _note_of(name.partition(":")[0], _PLACES[name])
+            note.parent.mkdir(parents=True, exist_ok=True)
+            if not note.is_file() or note.read_text(encoding="utf-8") != name:
+                scratch = note.with_name(f"{note.name}.{os.getpid()}")  # another start may read at the same time
+                scratch.write_text(name, encoding="utf-8")
+                scratch.replace(note)
+
+
+def _note_of(form: str, path: Path) -> Path:
+    """Return the file that keeps the pinned name of data files that lie, or lay, at a path."""
+    where = f"{form}:{os.path.realpath(path)}"
+    return paths.mlruns() / "data_files" / hashlib.sha256(os.fsencode(where)).hexdigest()[:16]
 
 
 def find_file(pinned: str) -> Path:
@@ -144,7 +166,10 @@ def find_file(pinned: str) -> Path:
             f"{words} is not what it was: digest {digest} is wanted, {'; '.join(changed)}\n"
             "put the old bytes back, or start the study again: other bytes are other trials"
         )
-    raise DataError(f"{words} ({digest}) is not on this machine: no {_in_words(places)}")
+    raise DataError(
+        f"{words} ({digest}) is not on this machine: no {_in_words(places)}\n"
+        "put it there to train on it; what is on record of it can be reported without"
+    )
 
 
 def check_unchanged(pinned: str, path: Path) -> None:

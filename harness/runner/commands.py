@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from harness import paths, report, resources
+from harness import paths, references, report, resources
 from harness.errors import MachineError, UserError
 from harness.evidence import Witness
 from harness.executors import Spares
@@ -17,15 +16,13 @@ from harness.queue import completed_runs, driver_lock, trial_uri
 from harness.runner import preparation
 from harness.runner.preparation import Briefing
 from harness.runner.progress import clock
+from harness.runner.room import Room
 from harness.runner.session import Session, Setting, run, winners
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
 from harness.stores import homes
 from harness.study import Ablation, LoadedStudy, load
 from harness.tracking import MlflowTracker, check_store, is_on_record, set_aside, store_uri
-
-if TYPE_CHECKING:
-    import torch
 
 MEBI = 2**20
 FREE_BYTES_PER_TRIAL = 3 * MEBI
@@ -65,9 +62,9 @@ def run_study(
     homes.check()
     check_store()
     trial_uri(storage)  # raises an error before anything is written: for a wrong URI, for a file that is damaged or not Optuna's
-    place = partial(_place, device, workers, per_gpu, executor)
+    room = Room(device, workers, per_gpu, executor, study.runs(budget))
     if not _surely_here(device, workers, per_gpu):
-        place()  # raises an error before anything is written
+        room.place()  # raises an error before anything is written
     _check_disk(study.runs(budget))
     done = preparation.finished(loaded, budget, storage)
     with closing(Spares()) as spares:
@@ -78,8 +75,9 @@ def run_study(
         with stops.listening():
             try:
                 with stops.allowed():
-                    briefing, gather = _prepared(loaded, budget, console, place, executor)
+                    briefing, gather = _prepared(loaded, budget, console, room)
                 origin = {"dataset.digest": briefing.digest} | ({"features.sha256": briefing.features} if briefing.features else {})
+                references.note_pinned([study.base.dataset])
                 with _driver_lock(name, budget, storage):
                     if anew:
                         set_aside(name, budget)
@@ -102,18 +100,6 @@ def run_study(
     return stops.code or failures
 
 
-def _place(device: str, workers: int | None, per_gpu: int, executor: str) -> tuple["torch.device", list[str]]:
-    """Return the kind of device that trials train on, and the device of each that may train at a time.
-
-    Raises:
-        HarnessError: there is no such device, or not as many as are asked for.
-    """
-    from harness import devices  # with torch
-
-    local, count = executor in resources.ON_THIS_MACHINE, 1 if executor == "local" and workers is None else workers
-    return devices.named(device), devices.worker_devices(device, count, local, per_gpu)
-
-
 def _surely_here(device: str, workers: int | None, per_gpu: int) -> bool:
     """Return whether devices that were named so are there on every machine, as far as `resources.check` has seen."""
     return device == "cpu" or (device == "auto" and workers is None and per_gpu == 1)
@@ -123,26 +109,28 @@ def _prepared(
     loaded: LoadedStudy,
     budget: str,
     console: Console,
-    place: Callable[[], tuple["torch.device", list[str]]],
-    executor: str,
+    room: Room,
 ) -> tuple[Briefing, Callable[[], Setting]]:
     """Say what is known of a study's data, and return it with a function that returns what its trials train on, and where."""
     say = partial(console.print, highlight=False, markup=False)  # names of files may look like markup
     briefing, dataset = preparation.noted(loaded, budget), None
     if briefing is None:
-        briefing, dataset = preparation.gather(loaded, budget, say)
+        briefing, dataset = preparation.gather(loaded, budget, say, room.check)
     else:
         for line in briefing.lines:
             say(line)
+    if words := room.make_fit(briefing.bytes, briefing.made_of):
+        say(words)
     network = briefing.network
 
     def gather() -> Setting:
         """Load what has not been loaded yet."""
         from harness import data
 
-        base, (device, workers) = loaded.study.base, place()
+        base, (device, workers) = loaded.study.base, room.place()
         images = dataset or data.load_dataset(base.dataset, lambda line: None, base.dataset_args)
-        return Setting(data=images, device=device, workers=workers, witness=Witness.of(loaded, budget, images, network, executor))
+        witness = Witness.of(loaded, budget, images, network, room.executor)
+        return Setting(data=images, device=device, workers=workers, witness=witness)
 
     return briefing, gather
 

@@ -21,6 +21,7 @@ from harness.study.scores import check_data, left_out
 
 if TYPE_CHECKING:
     from harness.data import Data
+    from harness.training.footprint import Footprint
 
 PACKAGES = ("numpy", "scikit-learn", "torch")  # whose versions may change what is read
 
@@ -34,12 +35,16 @@ class Briefing:
         features: the digest of its feature network; empty if the images are too few for one.
         network: the name of that network; empty without one.
         lines: what is said of the data, for people.
+        bytes: of memory that the largest trial takes, beside its process.
+        made_of: what they are for, in words.
     """
 
     digest: str
     features: str
     network: str
     lines: tuple[str, ...]
+    bytes: int
+    made_of: str
 
 
 def noted(loaded: LoadedStudy, budget: str) -> Briefing | None:
@@ -52,13 +57,16 @@ def noted(loaded: LoadedStudy, budget: str) -> Briefing | None:
     return Briefing(**content | {"lines": tuple(content["lines"])}) if content else None
 
 
-def gather(loaded: LoadedStudy, budget: str, say: Callable[[str], None]) -> tuple[Briefing, "Data"]:
+def gather(
+    loaded: LoadedStudy, budget: str, say: Callable[[str], None], check: Callable[["Footprint"], None] = lambda need: None
+) -> tuple[Briefing, "Data"]:
     """Load a study's data, hold its trials against them, and keep a note of what was found.
 
     Args:
         loaded: the study.
         budget: of the study, by name.
         say: takes what is found, line by line, and messages about progress.
+        check: takes the memory of the largest trial, and raises an error if it does not fit.
 
     Raises:
         HarnessError: the data cannot be loaded, or do not fit the trials, or something of the user's own breaks its contract.
@@ -67,6 +75,7 @@ def gather(loaded: LoadedStudy, budget: str, say: Callable[[str], None]) -> tupl
     from harness.metrics import histogram
     from harness.metrics.features import feature_net
     from harness.testing import check_trials
+    from harness.training.footprint import largest
 
     study, lines, before = loaded.study, list[str](), _note(loaded, budget)
 
@@ -79,12 +88,20 @@ def gather(loaded: LoadedStudy, budget: str, say: Callable[[str], None]) -> tupl
     check_data(study, budget, dataset.counts)
     for line in (*left_out(study.scores, dataset.counts), *histogram.notes(dataset)):
         state(line)
-    check_trials(study.trials(budget), dataset, say=say)
+    trials = study.trials(budget)
+    check_trials(trials, dataset, say=say)
+    most = largest(trials, dataset)
+    check(most)
     net = None if unmet(("features",), dataset.counts) else feature_net(dataset, say=say)
     if net is not None:
         state(f"samples are scored on features of {net.in_words}")
     briefing = Briefing(
-        digest=dataset.digest, features=net.digest if net else "", network=net.name if net else "", lines=tuple(lines)
+        digest=dataset.digest,
+        features=net.digest if net else "",
+        network=net.name if net else "",
+        lines=tuple(lines),
+        bytes=most.bytes,
+        made_of=most.words,
     )
     note = _note(loaded, budget)
     if note is not None and not fetched:  # lines about files that were fetched are not to be said again

@@ -11,6 +11,7 @@ from harness.spec.arguments import Arguments
 if TYPE_CHECKING:
     from harness.spec.trial import TrialSpec
 
+MOST_LAYERS = 1_000  # to make many more takes minutes before the first step
 REAL_FIELDS = (
     "learning_rate",
     "beta",
@@ -53,6 +54,8 @@ def faults_of(spec: "TrialSpec") -> list[str]:
         faults.append(f"hidden={spec.hidden!r} is for the network {' or '.join(map(repr, others))}, got {spec.network!r}")
     if spec.hidden is not None and not _are_widths(spec.hidden):
         faults.append(f"hidden must be a tuple of widths of at least 1, got {spec.hidden!r}")
+    elif spec.hidden is not None and len(spec.hidden) > MOST_LAYERS:
+        faults.append(f"hidden must have at most {MOST_LAYERS:,} widths, got {len(spec.hidden):,}")
     if spec.learning_rate_schedule == "constant" and spec.learning_rate_decay != 1:
         faults.append(f"learning_rate_decay={spec.learning_rate_decay!r} is for a schedule that falls, got 'constant'")
     if spec.learning_rate_schedule == "cosine" and spec.learning_rate_decay == 1:

@@ -11,6 +11,7 @@ from harness.scores import Scores, compared
 from harness.scores.rows import VALIDATION_SQUARED_ERROR
 from harness.spec import TrialSpec, flattened, unfinished
 from harness.study.scores import comparable, impossible, rows_with, take_metrics
+from harness.study.sizes import check_number, number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,9 @@ class Ablation:
     metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, budget in self.budgets.items():
+            arms, seeds = len(self.arms), number_of(budget.seeds)
+            check_number(name, arms * seeds, f"{arms:,} arms x {seeds:,} seeds")
         take_metrics(self)
         object.__setattr__(self, "arms", {arm: catalog.pinned_in(fields) for arm, fields in self.arms.items()})
         if not self.arms:

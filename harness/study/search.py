@@ -11,6 +11,7 @@ from harness.scores.rows import ELBO_VALIDATION
 from harness.spec import FIELDS, TrialSpec, unfinished
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
 from harness.study.scores import comparable, rows_with, take_metrics
+from harness.study.sizes import check_number, number_of
 from harness.study.space import OneOf, Real, Space, Suggest, Whole, Widths, check, conditional, corners, fields
 from harness.study.strategy import MODEL_BASED, PRUNERS, SAMPLERS, Constraint, Pruner, SearchBudget
 
@@ -56,6 +57,8 @@ class Search:
     metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, budget in self.budgets.items():
+            check_number(name, budget.trials * number_of(self.seeds) + number_of(budget.refit_seeds), "search and refit")
         take_metrics(self)
         object.__setattr__(self, "space", {name: _pinned(name, axis) for name, axis in self.space.items()})
         if "default" not in self.budgets:

@@ -40,7 +40,8 @@ def check_trials(specs: Iterable[TrialSpec], data: Data, say: Callable[[str], No
 
     Raises:
         ContractError: The rule that is broken first.
-        UserError: A reference that cannot be imported, or a likelihood for images of other channels.
+        UserError: A reference that cannot be imported, a likelihood for images of other channels, or a batch of more images than
+            there are.
     """
     specs = list(specs)
     things: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -66,6 +67,7 @@ def check_trials(specs: Iterable[TrialSpec], data: Data, say: Callable[[str], No
             passed.write_text(f"{kind} {name} {words}\n", encoding="utf-8")
     for spec in specs:
         _check_channels(spec, data)
+        _check_batch(spec, data)
 
 
 def _check_channels(spec: TrialSpec, data: Data) -> None:
@@ -76,4 +78,14 @@ def _check_channels(spec: TrialSpec, data: Data) -> None:
             f"the likelihood {references.label(spec.likelihood)} is for images of {channels} channel{'s' * (channels != 1)}, "
             f"{references.label(data.name)} has {given}\n"
             f"give likelihood_args.channels={given} if it takes that, or another likelihood: discretized_logistic takes any number"
+        )
+
+
+def _check_batch(spec: TrialSpec, data: Data) -> None:
+    """Raise an error if a trial's batch is of more images than it trains on; up to the default it may be, for any data."""
+    images = len(data.fit_on(spec.fit_on))
+    if spec.batch_size > max(images, TrialSpec.batch_size):
+        raise UserError(
+            f"batch_size={spec.batch_size:,} is more than the {images:,} training images of {references.label(data.name)}\n"
+            f"give at most batch_size={images}, which is one step an epoch"
         )

@@ -26,10 +26,10 @@ def test_a_loss_that_is_not_finite_is_an_error_with_its_step() -> None:
 
 def test_an_update_that_ruins_the_model_after_a_finite_loss_is_an_error_with_score_epoch_and_cause() -> None:
     """The epoch has one step, whose loss is that of the initial weights."""
-    ruined = replace(TINY, latent=3, batch_size=2000, learning_rate=1e10)
+    ruined = replace(TINY, latent=3, batch_size=1197, learning_rate=1e10)
     with pytest.raises(HarnessError, match=r"not finite after epoch 1: elbo/validation = .*likely cause: learning_rate=1e\+10"):
         harness.train(ruined, device="cpu", progress=False)
-    unseen = replace(ruined, fit_on="train+validation", evaluation="quick")
+    unseen = replace(ruined, fit_on="train+validation", batch_size=1497, evaluation="quick")
     with pytest.raises(HarnessError, match=r"not finite after the last epoch \(1\): test/elbo = .*learning_rate=1e\+10"):
         harness.train(unseen, device="cpu", progress=False)
 

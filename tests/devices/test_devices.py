@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import devices
+from harness import devices, resources
 from harness.errors import UserError
 
 GPU = torch.device("cuda", 0)
@@ -93,7 +93,7 @@ def test_a_container_has_the_memory_that_it_may_use(
     file = tmp_path / "memory.max"
     if limit is not None:
         file.write_text(limit)
-    monkeypatch.setattr(devices.memory, "LIMIT", file)
+    monkeypatch.setattr(resources, "LIMIT", file)
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert devices.memory_of_machine() == (expected or whole)
 

@@ -219,3 +219,28 @@ def test_files_are_for_data_alone() -> None:
     assert not references.is_reference("npz:faces.npz")
     with pytest.raises(UserError, match="unknown likelihood 'npz:faces"):
         TrialSpec(likelihood="npz:faces.npz")
+
+
+def test_files_that_are_gone_keep_their_name_and_training_alone_asks_for_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = folder / "own.py"
+    study.write_text(
+        "'''Q?'''\nfrom harness import Ablation, Budget, TrialSpec\nSTUDY = Ablation(base=TrialSpec(dataset='npz:faces.npz'), "
+        "arms={'a': {}}, budgets={'default': Budget(epochs=1, seeds=range(2))})\n"
+    )
+    before = load(str(study)).study
+    Path("faces.npz").rename("elsewhere.npz")
+    forget(monkeypatch)
+    with pytest.raises(UserError, match=r"there is no faces.npz"):
+        load(str(study))
+    Path("elsewhere.npz").rename("faces.npz")
+    load(str(study))
+    references.note_pinned([before.base.dataset])
+    Path("faces.npz").unlink()
+    forget(monkeypatch)
+    assert load(str(study)).study == before
+    with pytest.raises(DataError, match=r"is not on this machine: no .*faces.npz\nput it there to train on it"):
+        load_dataset(before.base.dataset)
+    write(Path("faces.npz"), seed=1)
+    assert load(str(study)).study != before

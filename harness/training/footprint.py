@@ -1,0 +1,115 @@
+"""How much memory a trial's training takes, told from the shapes of its tensors: none of them is made.
+
+Shapes: B images, L draws, P values of an image, Z latents, T steps of a chunk.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from harness import catalog, devices, references, resources
+from harness.data import Data
+from harness.models.vae import build, kept_floats, parameters_of_one
+from harness.resources import size
+from harness.spec import TrialSpec
+from harness.training.batches import CHUNK, noisy
+from harness.training.extras import Extras
+
+FLOAT = 4  # bytes
+BEYOND = 2**63  # bytes: more than torch can count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """The memory of a trial's training, in bytes, as an estimate.
+
+    Attributes:
+        state: of parameters, gradients, the optimizer's moments, averages, and the copies that patience keeps.
+        step: of what a step keeps of its layers, gradients of that, and the inputs of a chunk of steps.
+        data: of the images.
+        words: what it is for, for people.
+    """
+
+    state: int = 0
+    step: int = 0
+    data: int = 0
+    words: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return self.state + self.step + self.data
+
+
+def footprint(spec: TrialSpec, data: Data) -> Footprint:
+    """Return how much memory a trial's training takes at its peak; nothing if a network of the user's own cannot tell.
+
+    The model is made on torch's device `meta`, which knows shapes and takes no memory; one with code of the user's own is made for
+    real, for that code may keep a tensor that it makes.
+    """
+    own = any(references.is_reference(name) for name in (spec.network, spec.likelihood, spec.activation))
+    images, pixels = len(data.fit_on(spec.fit_on)), math.prod(data.image_shape)
+    try:
+        with torch.device("cpu" if own else "meta"):
+            vae = build(spec, data.image_shape)
+            parameters = parameters_of_one(vae)
+            kept = kept_floats(vae, data.image_shape, spec.latent)
+    except Exception as fault:  # the code may be the user's own, and do what has no answer without values
+        if own or "overflow" not in str(fault):
+            return Footprint()
+        return Footprint(state=BEYOND, words=f"{_named(spec)} has more parameters than can be counted")
+    optimizer, extras = catalog.find("optimizer", spec.optimizer)(), Extras.of([spec])
+    copies = 2 + len(optimizer.slots) + extras.averages + (2 * (1 + extras.averages) if spec.patience else 0)
+    rows = spec.batch_size * spec.num_samples
+    inputs = CHUNK * (rows * spec.latent + noisy(spec) * spec.batch_size * pixels)
+    of_step = FLOAT * (2 * kept * rows + inputs)
+    of_state = FLOAT * copies * parameters
+    draws = f", {spec.num_samples:,} draws each" if spec.num_samples > 1 else ""
+    return Footprint(
+        state=of_state,
+        step=of_step,
+        data=2 * images * pixels,
+        words=(
+            f"{_named(spec)} takes about {size(of_state + of_step)}: "
+            f"{size(of_state)} for {parameters:,} parameters with gradients and {spec.optimizer}'s state, "
+            f"{size(of_step)} for a step of {spec.batch_size:,} images{draws}"
+        ),
+    )
+
+
+def check_fits(need: Footprint, device: str, workers: int = 1, per_gpu: int = 1) -> None:
+    """Raise an error if this many trainings at a time do not fit into the memory of this machine, or of its GPU.
+
+    Args:
+        need: Of a training.
+        device: By name, as `devices.named` takes it.
+        workers: How many train at a time on a CPU.
+        per_gpu: How many share a GPU.
+
+    Raises:
+        MachineError: They do not; the message has the estimate and the memory.
+    """
+    at = devices.named(device)
+    if not devices.is_gpu(at.type):
+        resources.fitting(need.bytes, workers, workers, need.words)
+    elif need.bytes * per_gpu > (memory := devices.memory_of(at)):
+        raise resources.too_large(need.words, memory, devices.describe(at))
+
+
+def largest(specs: Iterable[TrialSpec], data: Data) -> Footprint:
+    """Return the footprint of the trial of these that takes the most memory."""
+    different = {(s.cohort, s.ema_decay > 0, s.patience > 0): s for s in specs}
+    return max((footprint(spec, data) for spec in different.values()), key=lambda f: f.bytes, default=Footprint())
+
+
+def _named(spec: TrialSpec) -> str:
+    """Return a trial in words by what its size depends on."""
+    widths = f", hidden={_short(spec.hidden)}" if spec.hidden else ""
+    return f"{references.label(spec.network)}{widths}, latent={spec.latent:,}, {references.label(spec.likelihood)}"
+
+
+def _short(widths: tuple[int, ...]) -> str:
+    """Return the widths of layers, those in the middle of many left out."""
+    return str(widths) if len(widths) <= 4 else f"({widths[0]}, {widths[1]}, ... {widths[-1]}; {len(widths)} layers)"
