@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from harness import catalog
 from harness.data import Data
 from harness.metrics import diagnostics
 from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, own_levels
@@ -24,42 +23,19 @@ from harness.metrics.bounds import (
     importances,
     native,
 )
+from harness.metrics.depth import DEPTHS, Depth
 from harness.metrics.images import squared_error
 from harness.metrics.inference import inference
 from harness.metrics.inputs import Encodings, encode, encodings, model_inputs
 from harness.metrics.own import Trained, own_scores
 from harness.metrics.pictures import codes, mean_of, pictures, unit
-from harness.metrics.quadrature import TOLERANCE, exact
+from harness.metrics.quadrature import exact
 from harness.models.vae import VAE, kl_per_dimension
 from harness.scores import EXACT_LATENTS, NotFiniteError, finite
 from harness.scores.rows import EXACT_RESOLVED
 from harness.spec import TrialSpec
 
 YARDSTICK_DRAWS = 100  # importance draws under tiers B and C
-
-
-@dataclass(frozen=True)
-class Depth:
-    """The numbers of images and draws that the costly scores take.
-
-    Attributes:
-        samples: Draws of z per image of the ELBO, at least 2.
-        draws: Importance draws per image.
-        images: Images of the importance-weighted bounds, the first ones of the test set.
-        exact_images: Images of the quadrature if the likelihood is an exponential family.
-        other_images: Images of the quadrature if it is not, and for tier C; 0 leaves these scores out.
-        tolerance: Of the quadrature, a share of an image's integral per cell.
-    """
-
-    samples: int
-    draws: int
-    images: int
-    exact_images: int
-    other_images: int
-    tolerance: float = TOLERANCE
-
-
-DEPTHS: Mapping[str, Depth] = {name: Depth(**entry.fixed) for name, entry in catalog.EVALUATIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -251,7 +227,7 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, whole: ElboScore, depth: Dept
     in_products = view.exponential_family(*vae.decode(view.x.new_zeros(1, 1, spec.latent))) is not None
     few = view.first(depth.exact_images if in_products else depth.other_images)
     if spec.latent <= EXACT_LATENTS and len(few):
-        result = exact(vae, few, depth.tolerance)
+        result = exact(vae, few, depth.tolerance, depth.side)
         scores[EXACT_RESOLVED.key] = float(result.resolved)
         if result.resolved:
             gap = mean_of(result.log_px) - (whole.elbo if len(few) == len(view) else _elbo_of(few, vae, weighted, depth))
@@ -289,7 +265,7 @@ def _levels(spec: TrialSpec, vae: VAE, views: Mapping[str, View], whole: Mapping
         scores[f"test/{name}_bits_iw"] = bits_per_dimension(tighter, pixels)
     if spec.latent <= EXACT_LATENTS and depth.other_images:
         few = common.first(depth.other_images)
-        result = exact(vae, few, depth.tolerance)
+        result = exact(vae, few, depth.tolerance, depth.side)
         if result.resolved:
             closer = whole["common"] + mean_of(result.log_px) - _elbo_of(few, vae, weighted["common"], depth)
             scores["test/common_bits_exact"] = bits_per_dimension(closer, pixels)
