@@ -36,8 +36,8 @@ NEAR, RESOLVED = 6.0, 8.0
 # with z of two dimensions 0.03 (side / width)^2, of which MISSED is three times as much.
 MARGINS = (40.0, 25.0, 18.0)
 REACH, MISSED = 2.6, 0.1
-# A cell wider than SIDE that is so many widths of q wide is settled only if it holds less than this share of the tolerance: there may
-# be a peak that neither its nodes nor those of its children have met.
+# A cell wider than SIDE that is so many widths of q wide is settled only if it holds less than this share of the tolerance: there
+# may be a peak that neither its nodes nor those of its children have met.
 SETTLED, LITTLE = 16.0, 0.1
 CELLS_AT_ONCE = 128
 FEW = 128  # images; those of any of the cells at a time are scored under the nodes of all: a product for each cell takes longer
@@ -139,7 +139,8 @@ def exact(vae: VAE, view: View, tolerance: float = TOLERANCE, side: float = SIDE
 
 def _margin(level: int, side: np.ndarray, tolerance: float) -> np.ndarray:
     """Return how many nats below an image's total a cell may be to be divided, (N,), given a cell's side in widths of its code."""
-    return np.minimum(MARGINS[min(level, len(MARGINS) - 1)], MISSED * side**2 - REACH * np.log(tolerance))
+    enough: np.ndarray = MISSED * side**2 - REACH * np.log(tolerance)
+    return enough.clip(max=MARGINS[min(level, len(MARGINS) - 1)])
 
 
 class _Groups(NamedTuple):
