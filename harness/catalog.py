@@ -183,9 +183,12 @@ SCHEDULES: Mapping[str, Entry] = {
     name: Entry(f"harness.training.schedules:{name}") for name in ("exponential", "constant", "cosine")
 }
 
-_DEPTH = "harness.metrics.evaluation:Depth"
+_DEPTH = "harness.metrics.depth:Depth"
 EVALUATIONS: Mapping[str, Entry] = {
-    "quick": Entry(_DEPTH, {"samples": 2, "draws": 100, "images": 200, "exact_images": 100, "other_images": 0, "tolerance": 1e-2}),
+    "quick": Entry(
+        _DEPTH,
+        {"samples": 2, "draws": 100, "images": 200, "exact_images": 100, "other_images": 0, "tolerance": 1e-2, "side": 1.0},
+    ),
     "full": Entry(
         _DEPTH, {"samples": 8, "draws": 1_000, "images": 1_000, "exact_images": 10_000, "other_images": 50, "tolerance": 1e-3}
     ),

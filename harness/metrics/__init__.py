@@ -5,8 +5,9 @@ Pictures and comparisons between trials must not enter here.
 """
 
 from harness.metrics.bounds import estimate_elbo, native
+from harness.metrics.depth import DEPTHS, Depth
 from harness.metrics.divergence import divergence
-from harness.metrics.evaluation import DEPTHS, Depth, Evaluation, averaged, evaluate, validate
+from harness.metrics.evaluation import Evaluation, averaged, evaluate, validate
 from harness.metrics.inputs import encodings, model_inputs, prior_samples
 from harness.metrics.own import Trained
 

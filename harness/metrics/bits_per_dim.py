@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.metrics.bounds import BATCH, View, batches
-from harness.metrics.inference import LogProb, mean_of
+from harness.metrics.inference import LogProb, log_pmf_of, mean_of
 from harness.metrics.memory import parts
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
@@ -33,7 +33,7 @@ def own_levels(spec: TrialSpec, vae: VAE, x: Tensor, v: Tensor) -> View | None:
         x: The encoder's input, (N, P).
         v: Grey levels 0..255 as floats, (N, P).
     """
-    log_pmf, out = vae.likelihood.log_pmf, vae.decode(x.new_zeros(1, 1, spec.latent))
+    log_pmf, out = log_pmf_of(vae.likelihood), vae.decode(x.new_zeros(1, 1, spec.latent))
     return View(x, v, cast(LogProb, log_pmf)) if log_pmf(v[:1], *out) is not None else None
 
 

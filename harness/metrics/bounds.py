@@ -169,15 +169,16 @@ def estimate_elbos(
 
 
 def importance(vae: VAE, view: View, most: int, seed: int = 0, **how: Any) -> Importance:
-    """Return `importances` of one view."""
-    return importances(vae, [view], most, seed, **how)[0]
+    """Return `importances` of one view, of all its images."""
+    return importances(vae, [view], [most], [len(view)], seed, **how)[0]
 
 
 @torch.no_grad()
 def importances(
     vae: VAE,
     views: Sequence[View],
-    most: int,
+    most: Sequence[int],
+    images: Sequence[int],
     seed: int = 0,
     *,
     rows: int = ROWS,
@@ -192,29 +193,33 @@ def importances(
     Args:
         vae: The model, of one lane.
         views: The data and the probabilities, of the same images, which are encoded and decoded once for all.
-        most: The largest K, rounded down to one of `ladder`.
+        most: The largest K of each view, rounded down to one of `ladder`; a view of fewer draws takes the first of each batch.
+        images: How many images of each view are scored, the first ones.
         seed: Of the draws.
         rows: Draws x images that are drawn at a time.
         draws: Draws of an image whose weights are summed before they are stored; a divisor or a multiple of every K.
         ladder: The values of K, rising.
     """
-    ks = [k for k in ladder if k <= most]
-    most = ks[-1]
-    chunk = min(draws, most)
+    ladders = [[k for k in ladder if k <= m] for m in most]
+    chunk = min(draws, *(ks[-1] for ks in ladders))
     generator = torch.Generator(views[0].x.device).manual_seed(seed)
     found: list[list[Importance]] = [[] for _ in views]
-    for batch in batches(len(views[0]), max(1, rows // chunk)):
+    for batch in batches(max(images), max(1, rows // chunk)):
         mean, log_var = views[0].encoded(vae, batch)
-        sums = [_Sums(ks, chunk) for _ in views]
-        for _ in range(most // chunk):
+        left = [wanted - batch.start for wanted in images]
+        sums = [_Sums(ks, chunk) for ks in ladders]
+        for start in range(0, max(ks[-1] for ks in ladders), chunk):
             eps = torch.randn(1, chunk, *mean.shape[1:], generator=generator, device=mean.device, dtype=mean.dtype)
-            for of_view, p in zip(sums, score_draws(vae, views, batch, mean, log_var, eps), strict=True):
-                of_view.add(log_weights(p)[0].double())
-        for of_batches, of_view in zip(found, sums, strict=True):
-            of_batches.append(of_view.bounds())
+            wanting = [v for v, ks in enumerate(ladders) if left[v] > 0 and start < ks[-1]]
+            scored = score_draws(vae, [views[v] for v in wanting], batch, mean, log_var, eps)
+            for v, p in zip(wanting, scored, strict=True):
+                sums[v].add(log_weights(p)[0, :, : left[v]].double())
+        for v, of_view in enumerate(found):
+            if left[v] > 0:
+                of_view.append(sums[v].bounds())
     return [
         Importance({k: torch.cat([of.bounds[k] for of in parts_of]) for k in ks}, torch.cat([of.effective for of in parts_of]))
-        for parts_of in found
+        for ks, parts_of in zip(ladders, found, strict=True)
     ]
 
 

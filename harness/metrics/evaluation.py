@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from harness import catalog
 from harness.data import Data
 from harness.metrics import diagnostics
 from harness.metrics.bits_per_dim import CommonHead, bits_per_dimension, own_levels
@@ -20,46 +19,22 @@ from harness.metrics.bounds import (
     View,
     estimate_elbo,
     estimate_elbos,
-    importance,
     importances,
     native,
 )
+from harness.metrics.depth import DEPTHS, Depth
 from harness.metrics.images import squared_error
 from harness.metrics.inference import inference
 from harness.metrics.inputs import Encodings, encode, encodings, model_inputs
 from harness.metrics.own import Trained, own_scores
 from harness.metrics.pictures import codes, mean_of, pictures, unit
-from harness.metrics.quadrature import TOLERANCE, exact
+from harness.metrics.quadrature import exact
 from harness.models.vae import VAE, kl_per_dimension
 from harness.scores import EXACT_LATENTS, NotFiniteError, finite
 from harness.scores.rows import EXACT_RESOLVED
 from harness.spec import TrialSpec
 
 YARDSTICK_DRAWS = 100  # importance draws under tiers B and C
-
-
-@dataclass(frozen=True)
-class Depth:
-    """The numbers of images and draws that the costly scores take.
-
-    Attributes:
-        samples: Draws of z per image of the ELBO, at least 2.
-        draws: Importance draws per image.
-        images: Images of the importance-weighted bounds, the first ones of the test set.
-        exact_images: Images of the quadrature if the likelihood is an exponential family.
-        other_images: Images of the quadrature if it is not, and for tier C; 0 leaves these scores out.
-        tolerance: Of the quadrature, a share of an image's integral per cell.
-    """
-
-    samples: int
-    draws: int
-    images: int
-    exact_images: int
-    other_images: int
-    tolerance: float = TOLERANCE
-
-
-DEPTHS: Mapping[str, Depth] = {name: Depth(**entry.fixed) for name, entry in catalog.EVALUATIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -118,7 +93,13 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
     views = [view, *by_levels.values(), *of_noise.values()]
     whole, *found = estimate_elbos(vae, views, [depth.samples] + [1] * (len(views) - 1))
     elbos = dict(zip((*by_levels, *of_noise), found, strict=True))
-    scores, ladder = _bounds(spec, vae, view, whole, depth)
+    of_first, *of_levels = importances(
+        vae,
+        [view, *by_levels.values()],
+        [depth.draws] + [YARDSTICK_DRAWS] * len(by_levels),
+        [depth.images] + [depth.images // 2] * len(by_levels),
+    )
+    scores, ladder = _bounds(spec, vae, view, depth, whole=whole, weighted=of_first)
     if spec.fit_on == "train":
         inputs = model_inputs(spec, data.validation)
         scores |= _selecting(vae, inputs, data.validation.levels, head)
@@ -127,7 +108,8 @@ def _evaluate(spec: TrialSpec, vae: VAE, data: Data, depth: Depth) -> Evaluation
             scores["validation/dead_units"] = mean_of(torch.cat(list(dead.values())))
     kl = kl_per_dimension(test.mean.double(), test.log_var.double()).mean(0).cpu()
     scores |= diagnostics.noise_scores(spec, {name: elbos[name].recon for name in of_noise})
-    scores |= _levels(spec, vae, by_levels, {name: elbos[name].elbo for name in by_levels}, depth)
+    by_name = {name: (elbos[name].elbo, iw) for name, iw in zip(by_levels, of_levels, strict=True)}
+    scores |= _levels(spec, vae, by_levels["common"], by_name, depth)
     scores |= pictures(spec, vae, data, test)
     scores |= codes(spec, data, train[0], test)
     scores |= own_scores(Trained(spec, vae, data), ("train", "validation", "test", ""))
@@ -226,7 +208,9 @@ def _common_head(spec: TrialSpec, vae: VAE, data: Data, train: tuple[Tensor, Ten
 
 
 @torch.no_grad()
-def _bounds(spec: TrialSpec, vae: VAE, view: View, whole: ElboScore, depth: Depth) -> tuple[dict[str, float], dict[int, float]]:
+def _bounds(
+    spec: TrialSpec, vae: VAE, view: View, depth: Depth, *, whole: ElboScore, weighted: Importance
+) -> tuple[dict[str, float], dict[int, float]]:
     """Return the scores of tier A and IW-K by K: ELBO, IW-K and, at one or two latents, log p(x), on the model's own scale.
 
     A bound that is computed on the first images only is reported as the ELBO of all images plus its mean distance to the ELBO of
@@ -244,14 +228,13 @@ def _bounds(spec: TrialSpec, vae: VAE, view: View, whole: ElboScore, depth: Dept
             "test/elbo_mc_error": whole.standard_error,
         }
     )
-    weighted = importance(vae, view.first(depth.images), depth.draws)
     ladder = {k: whole.elbo + mean_of(bound - weighted.bounds[1]) for k, bound in weighted.bounds.items()}
     scores |= {f"test/iw_{k}": ladder[k] for k in LADDER[1:] if k in ladder}
     scores["test/iw_effective_samples"] = weighted.effective.median().item()
     in_products = view.exponential_family(*vae.decode(view.x.new_zeros(1, 1, spec.latent))) is not None
     few = view.first(depth.exact_images if in_products else depth.other_images)
     if spec.latent <= EXACT_LATENTS and len(few):
-        result = exact(vae, few, depth.tolerance)
+        result = exact(vae, few, depth.tolerance, depth.side)
         scores[EXACT_RESOLVED.key] = float(result.resolved)
         if result.resolved:
             gap = mean_of(result.log_px) - (whole.elbo if len(few) == len(view) else _elbo_of(few, vae, weighted, depth))
@@ -268,30 +251,29 @@ def _elbo_of(few: View, vae: VAE, weighted: Importance, depth: Depth) -> float:
     return estimate_elbo(vae, few, depth.samples).elbo
 
 
-def _levels(spec: TrialSpec, vae: VAE, views: Mapping[str, View], whole: Mapping[str, float], depth: Depth) -> dict[str, float]:
+def _levels(
+    spec: TrialSpec, vae: VAE, common: View, found: Mapping[str, tuple[float, Importance]], depth: Depth
+) -> dict[str, float]:
     """Return tiers B and C in bits/dim: by the ELBO, by IW, and tier C also exactly at one or two latents, if that is resolved.
 
     Args:
         spec: The trial.
         vae: Its model, of one lane.
-        views: The views of test images: `common`, tier C, and, if there is one, `own`, tier B.
-        whole: The ELBO in nats of each.
+        common: The view of test images of tier C.
+        found: The ELBO in nats, of all images, and IW, of the first, of `common` and, if there is one, `own`, tier B.
         depth: What the scores take.
     """
-    common = views["common"]
     pixels, scores = common.x.shape[1], dict[str, float]()
-    weighted = dict(
-        zip(views, importances(vae, [v.first(depth.images // 2) for v in views.values()], YARDSTICK_DRAWS), strict=True)
-    )
-    for name, iw in weighted.items():
-        tighter = whole[name] + mean_of(iw.bounds[YARDSTICK_DRAWS] - iw.bounds[1])
-        scores[f"test/{name}_bits"] = bits_per_dimension(whole[name], pixels)
+    for name, (elbo, iw) in found.items():
+        tighter = elbo + mean_of(iw.bounds[YARDSTICK_DRAWS] - iw.bounds[1])
+        scores[f"test/{name}_bits"] = bits_per_dimension(elbo, pixels)
         scores[f"test/{name}_bits_iw"] = bits_per_dimension(tighter, pixels)
     if spec.latent <= EXACT_LATENTS and depth.other_images:
         few = common.first(depth.other_images)
-        result = exact(vae, few, depth.tolerance)
+        result = exact(vae, few, depth.tolerance, depth.side)
         if result.resolved:
-            closer = whole["common"] + mean_of(result.log_px) - _elbo_of(few, vae, weighted["common"], depth)
+            elbo, iw = found["common"]
+            closer = elbo + mean_of(result.log_px) - _elbo_of(few, vae, iw, depth)
             scores["test/common_bits_exact"] = bits_per_dimension(closer, pixels)
         else:
             scores[EXACT_RESOLVED.key] = 0.0

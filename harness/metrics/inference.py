@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from ctypes import c_double
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from harness.kernels.chain import Affine
 from harness.kernels.forward import Forward
 from harness.kernels.matmul import Inference
 from harness.models.activations import Activation
-from harness.models.likelihoods import NATURAL, Likelihood
+from harness.models.likelihoods import NATURAL, HeadKernel, Likelihood
 from harness.models.networks import MLP, Decoder, Encoder, LaneLinear
 from harness.models.vae import VAE
 
@@ -96,17 +96,39 @@ def log_prob_of(likelihood: Likelihood) -> LogProb:
     kernel, native = likelihood.kernel, library.load()
     if kernel is None or native is None:
         return likelihood.log_prob
+
+    def head(settings: Any, *at: int | None, sizes: tuple[int, ...]) -> None:
+        """Set log p(x|z), given addresses of x, outputs, shared scalars and what is to be set."""
+        native.head(kernel.kind, settings, *at[:3], None, None, at[3], 0.0, *sizes)
+
+    return _scored(likelihood, likelihood.log_prob, kernel, head)
+
+
+def log_pmf_of(likelihood: Likelihood) -> Callable[..., Tensor | None]:
+    """Return a likelihood's `log_pmf`, computed by the native kernels as `log_prob_of` says."""
+    kernel, native = likelihood.kernel, library.load()
+    if kernel is None or native is None or not kernel.of_levels:
+        return likelihood.log_pmf
+
+    def levels(settings: Any, *at: int | None, sizes: tuple[int, ...]) -> None:
+        """Set log P(v|z), given addresses of v, outputs, shared scalars and what is to be set."""
+        native.levels(kernel.kind, settings, *at, *sizes)
+
+    return _scored(likelihood, cast(LogProb, likelihood.log_pmf), kernel, levels)
+
+
+def _scored(likelihood: Likelihood, otherwise: LogProb, kernel: HeadKernel, score: Callable[..., None]) -> LogProb:
+    """Return a function that scores what fits the kernels by `score`, and the rest as `otherwise` does."""
     settings = (c_double * 3)(*kernel.settings)
 
     def log_prob(x: Tensor, *out: Tensor) -> Tensor:
-        """Return log p(x|z) in nats, summed over pixels: (..., P) to (...)."""
+        """Return a log-probability in nats, summed over pixels: (..., P) to (...)."""
         if not _fits(likelihood.outputs, x, *out):
-            return likelihood.log_prob(x, *out)
+            return otherwise(x, *out)
         first, shared = out[0], out[likelihood.outputs :]
         log_px, rows = first.new_empty(first.shape[:-1]), first.numel() // first.shape[-1]
-        at = (x.data_ptr(), first.data_ptr(), shared[0].data_ptr() if shared else None)
-        sizes = (rows, x.numel() // x.shape[-1], x.shape[-1])
-        native.head(kernel.kind, settings, *at, None, None, log_px.data_ptr(), 0.0, *sizes)
+        at = (x.data_ptr(), first.data_ptr(), shared[0].data_ptr() if shared else None, log_px.data_ptr())
+        score(settings, *at, sizes=(rows, x.numel() // x.shape[-1], x.shape[-1]))
         return log_px
 
     return log_prob

@@ -31,12 +31,16 @@ TOLERANCE = 1e-3  # of an image's integral, per cell
 # Cells within NEAR standard deviations of q around a code are divided until they are no wider than RESOLVED of them: a peak that
 # extends into a neighbouring cell may fall between the nodes there.
 NEAR, RESOLVED = 6.0, 8.0
-# Cells so many nats below an image's total are not divided, by level; the margin is wide while peaks are unresolved.
+# Cells so many nats below an image's total are not divided, by level; the margin is wide while peaks are unresolved. It need not be
+# wider than what is REACH times as small as the tolerance, in logarithms, and what nodes miss of a peak as wide as the image's q:
+# with z of two dimensions 0.03 (side / width)^2, of which MISSED is three times as much.
 MARGINS = (40.0, 25.0, 18.0)
+REACH, MISSED = 2.6, 0.1
+# A cell wider than SIDE that is so many widths of q wide is settled only if it holds less than this share of the tolerance: there
+# may be a peak that neither its nodes nor those of its children have met.
+SETTLED, LITTLE = 16.0, 0.1
 CELLS_AT_ONCE = 128
-FEW = (
-    128  # images that are scored under the nodes of all cells at a time, whichever they need: a product for each cell takes longer
-)
+FEW = 128  # images; those of any of the cells at a time are scored under the nodes of all: a product for each cell takes longer
 ELEMENTS = 20_000_000  # of a block of images x nodes x pixels x outputs of a pixel
 
 
@@ -77,10 +81,11 @@ class Exact(NamedTuple):
 
 
 @torch.no_grad()
-def exact(vae: VAE, view: View, tolerance: float = TOLERANCE, budget: Budget = BUDGET) -> Exact:
+def exact(vae: VAE, view: View, tolerance: float = TOLERANCE, side: float = SIDE, *, budget: Budget = BUDGET) -> Exact:
     """Return log p(x) of every image of a view, for z of one or two dimensions, as far as the budget goes.
 
-    A cell is divided until that changes its share of an image's integral by less than `tolerance`.
+    A cell is divided until that changes its share of an image's integral by less than `tolerance`. Cells of the first level are
+    `side` wide, or wider.
 
     Raises:
         ValueError: The model has more than two latents.
@@ -92,7 +97,7 @@ def exact(vae: VAE, view: View, tolerance: float = TOLERANCE, budget: Budget = B
         raise ValueError(f"quadrature is for one or two latents, got {latents}")
     around = PADDING + WIDTHS * spread
     low, high = np.minimum((codes - around).min(0), -EXTENT), np.maximum((codes + around).max(0), EXTENT)
-    side = float(max(SIDE, (high - low).max() / CELLS_ALONG))
+    side = float(max(side, (high - low).max() / CELLS_ALONG))
     along = [range(int(np.ceil((b - a) / side))) for a, b in zip(low, high, strict=True)]
     first = np.array(list(product(*along)))
     image = np.tile(np.arange(len(view)), len(first))
@@ -106,7 +111,7 @@ def exact(vae: VAE, view: View, tolerance: float = TOLERANCE, budget: Budget = B
         total = _add(settled, image, mass)
         off = np.abs(low + (cell + 0.5) * side - codes[image])
         at_code = (off <= side / 2 + NEAR * spread[image]).all(1) & (side > RESOLVED * width[image])
-        live = at_code | (mass > total[image] - MARGINS[min(level, len(MARGINS) - 1)])
+        live = at_code | (mass > total[image] - _margin(level, side / width, tolerance)[image])
         settled = _add(settled, image[~live], mass[~live])
         coarser = _add(coarser, image[~live], mass[~live])
         image, cell, mass, at_code = image[live], cell[live], mass[live], at_code[live]
@@ -122,13 +127,20 @@ def exact(vae: VAE, view: View, tolerance: float = TOLERANCE, budget: Budget = B
         refined = np.logaddexp.reduce(parts, axis=1)
         total = _add(settled, image, refined)[image]
         change = np.abs(np.exp(np.minimum(refined - total, 50)) - np.exp(np.minimum(mass - total, 50)))
-        good = (change < tolerance) & ~at_code
+        seen = (2 * side <= np.maximum(SIDE, SETTLED * width[image])) | (refined < total + np.log(LITTLE * tolerance))
+        good = (change < tolerance) & seen & ~at_code
         settled = _add(settled, image[good], refined[good])
         coarser = _add(coarser, image[good], mass[good])
         cell = children.reshape(len(image), -1, latents)[~good].reshape(-1, latents)
         image, mass = np.repeat(image[~good], 2**latents), parts[~good].ravel()
     log_px, coarse = (torch.from_numpy(_add(so_far, image, mass)) for so_far in (settled, coarser))
     return Exact(log_px, coarse, resolved, spending.cells)
+
+
+def _margin(level: int, side: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return how many nats below an image's total a cell may be to be divided, (N,), given a cell's side in widths of its code."""
+    enough: np.ndarray = MISSED * side**2 - REACH * np.log(tolerance)
+    return enough.clip(max=MARGINS[min(level, len(MARGINS) - 1)])
 
 
 class _Groups(NamedTuple):
@@ -233,9 +245,10 @@ def _pairs(vae: VAE, view: View) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
             return torch.cat([direct(by_cell, of_cell, c) for c, of_cell in enumerate(image.split(each))])
         eta = form.eta.reshape(-1, nodes, form.eta.shape[-1])
         half = form.precision.flatten()[0].double() / 2
-        if len(target) <= FEW or len(image) == len(target) * len(each):  # images under all cells, by one product
-            every = (target @ eta.flatten(0, 1).T).view(len(target), -1, nodes)
-            product = every[image, torch.arange(len(each)).repeat_interleave(counts)]
+        if len(target) <= FEW or len(image) == len(target) * len(each):  # by one product
+            wanted, row = image.unique(return_inverse=True)
+            every = (target[wanted] @ eta.flatten(0, 1).T).view(len(wanted), -1, nodes)
+            product = every[row, torch.arange(len(each)).repeat_interleave(counts)]
         else:
             product = torch.cat([target[of_cell] @ eta[c].T for c, of_cell in enumerate(image.split(each))])
         log_norm = -view.log_prob(black, *out).reshape(-1, nodes).repeat_interleave(counts.to(like.device), 0)

@@ -13,7 +13,7 @@ from harness.training.cohort import Cohort
 from harness.training.planner import execution_alone
 
 IMAGES = 100
-SHARE = 0.6  # of its training's CPU time a quick evaluation may take
+SHARE = 0.5  # of its training's CPU time a quick evaluation may take
 
 
 @pytest.fixture

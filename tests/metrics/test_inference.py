@@ -8,7 +8,7 @@ from harness import metrics
 from harness.catalog import names
 from harness.data import Data, load_dataset
 from harness.kernels import library
-from harness.metrics.inference import inference, log_prob_of, mean_of
+from harness.metrics.inference import inference, log_pmf_of, log_prob_of, mean_of
 from harness.models.vae import VAE, build, likelihood_of
 from harness.spec import TrialSpec
 
@@ -60,6 +60,18 @@ def test_a_likelihood_is_scored_as_torch_does(name: str, digits: Data) -> None:
         found = log_prob_of(likelihood)(target, *given)
         wanted = likelihood.log_prob(target.double(), *(o.double() for o in given))
         torch.testing.assert_close(found.double(), wanted, rtol=2e-6, atol=2e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_levels_are_scored_as_torch_does(name: str, digits: Data) -> None:
+    spec = SMALL.derive(likelihood=name)
+    vae, likelihood, v = model(spec, digits), likelihood_of(spec), digits.test.levels[:4].float()
+    by_draw = [o.unflatten(1, (3, 4)) if o.shape[1] == 12 else o for o in vae.decode(torch.randn(1, 12, 2))]
+    for given in (by_draw, [o.flip(-2) for o in by_draw]):
+        found = log_pmf_of(likelihood)(v[None, None], *given)
+        wanted = likelihood.log_pmf(v[None, None].double(), *(o.double() for o in given))
+        torch.testing.assert_close(found, None if wanted is None else wanted.float(), rtol=3e-6, atol=5e-5)
 
 
 @torch.no_grad()

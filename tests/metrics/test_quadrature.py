@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness import metrics
 from harness.metrics import bounds, memory, quadrature
 from harness.models.vae import VAE, build
 from harness.spec import TrialSpec
@@ -63,6 +64,15 @@ def test_at_the_tolerance_in_use_it_is_exact_to_a_thousandth_of_a_nat() -> None:
     found = quadrature.exact(vae, bounds.native(vae, x))
     assert (found.log_px - log_px).abs().max() < 1e-3
     assert (found.log_px - found.coarser).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.3, 0.1, 0.03, 0.01])
+def test_a_quick_evaluation_takes_wide_cells_and_is_exact_to_its_tolerance(sigma: float) -> None:
+    vae, x, log_px = linear_gaussian.model(sigma=sigma, images=50)
+    quick, view = metrics.DEPTHS["quick"], bounds.native(vae, x)
+    found, narrower = (quadrature.exact(vae, view, quick.tolerance, side) for side in (quick.side, quadrature.SIDE))
+    assert (found.log_px - log_px).abs().max() < 2 * quick.tolerance
+    assert found.cells < narrower.cells
 
 
 def test_the_inference_gap_is_the_kl_to_the_true_posterior() -> None:

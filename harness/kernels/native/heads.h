@@ -31,4 +31,10 @@ void harness_draw_back(
 void harness_head(
     int64_t kind, const double* settings, const float* x, const float* out, const float* shared, float* g, float* g_shared,
     float* log_px, float scale, int64_t rows, int64_t images, int64_t pixels);
+
+// Set log_p (R) to log P(v|z) of grey levels v (images, P), as floats, and otherwise as harness_head does. Scales of noise that are fixed
+// must be from 1/510 to 1/510 + exp(7). kind: a `Head` whose likelihood has a pmf of levels.
+void harness_levels(
+    int64_t kind, const double* settings, const float* v, const float* out, const float* shared, float* log_p, int64_t rows,
+    int64_t images, int64_t pixels);
 }

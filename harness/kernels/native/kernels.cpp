@@ -2,6 +2,7 @@
 #include "heads.cpp"
 #include "images.cpp"
 #include "layers.cpp"
+#include "levels.cpp"
 #include "operators.cpp"
 #include "uniform.cpp"
 

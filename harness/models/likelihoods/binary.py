@@ -46,7 +46,7 @@ class Bernoulli:
     def kernel(self) -> HeadKernel:
         """How it is computed natively; images of frozen noise are binarised before training, so they have 0 and 255 only."""
         binarised = Observation.BINARISED if self.noise == "fresh" else Observation.THRESHOLD
-        return HeadKernel(Head.BERNOULLI, (), Observation.GREY if self.grey else binarised)
+        return HeadKernel(Head.BERNOULLI, (), Observation.GREY if self.grey else binarised, of_levels=False)
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x (..., P): v / 255 if `grey`, else [u < v/255] as 0 and 1, where u is 1/2 for a threshold."""

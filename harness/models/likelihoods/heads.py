@@ -42,8 +42,10 @@ class HeadKernel(NamedTuple):
         kind: What computes log p(x|z) and its gradient.
         settings: The constants that it takes.
         observe: What the likelihood's `observe` computes.
+        of_levels: Whether they compute `log_pmf` too (native/levels.cpp).
     """
 
     kind: Head
     settings: tuple[float, ...]
     observe: Observation
+    of_levels: bool = True

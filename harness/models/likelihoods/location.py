@@ -94,7 +94,8 @@ class Gaussian:
     def kernel(self) -> HeadKernel:
         """How it is computed natively."""
         if self.learned == "nothing":
-            return HeadKernel(Head.GAUSSIAN, (self.sigma,), Observation.GREY)
+            of_levels = SIGMA_FLOOR <= self.sigma <= SIGMA_FLOOR + math.exp(LOG_SIGMA_CEILING)
+            return HeadKernel(Head.GAUSSIAN, (self.sigma,), Observation.GREY, of_levels)
         kind = Head.GAUSSIAN_SHARED if self.learned == "shared" else Head.GAUSSIAN_PER_PIXEL
         return HeadKernel(kind, (SIGMA_FLOOR, LOG_SIGMA_START, LOG_SIGMA_CEILING), Observation.GREY)
 
