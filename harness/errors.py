@@ -46,9 +46,17 @@ def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
     known: elu, relu
     """
     names = list(known)
-    nearest = get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return UserError(f"unknown {what} {name!r}{hint}\nknown: {', '.join(names)}")
+    return UserError(f"unknown {what} {name!r}{nearest(name, names)}\nknown: {', '.join(names)}")
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Return what to say of the known name that is nearest to one that came; an empty text if none is near.
+
+    >>> nearest("studdy", ["study", "report"])
+    "; did you mean 'study'?"
+    """
+    found = get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:
