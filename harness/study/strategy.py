@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from harness.errors import UserError
+from harness.study import forms
 
 SAMPLERS: Mapping[str, str] = {
     "gp": "a Gaussian process with expected improvement: the best of few trials; not for conditional spaces",
@@ -39,7 +40,8 @@ class Pruner:
     p: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.first < 1 or self.factor < 2 or not 0 < self.p < 1:
+        numbers = type(self.first) is int and type(self.factor) is int and isinstance(self.p, float)
+        if not numbers or self.first < 1 or self.factor < 2 or not 0 < self.p < 1:
             raise UserError(f"pruner {self.name!r}: first from 1, factor from 2 and p between 0 and 1, got {self}")
 
     @property
@@ -80,3 +82,9 @@ class SearchBudget:
     epochs: int
     refit_seeds: Sequence[int] = range(1, 7)
     evaluation: str = "quick"
+
+    def fault(self) -> str:
+        """Return what is wrong with the kinds of the values; empty if nothing is."""
+        if type(self.trials) is not int:
+            return f"trials must be a whole number of at least 1, got {self.trials!r}"
+        return forms.seeds_fault(self.refit_seeds)
