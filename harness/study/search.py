@@ -57,9 +57,8 @@ class Search:
     metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        lists = {"objectives": (self.objectives, str), "metrics": (self.metrics, str)}
-        bounds = {"constraints": (self.constraints, Constraint)}
-        faults = Faults(forms.faults(self.base, self.budgets, SearchBudget, {**lists, **bounds}))
+        held = {"objectives": (self.objectives, str), "constraints": (self.constraints, Constraint), "metrics": (self.metrics, str)}
+        faults = Faults(forms.faults(self.base, self.budgets, SearchBudget, held))
         faults.found += filter(None, (forms.axes_fault(self.space, Axis), forms.seeds_fault(self.seeds)))
         faults.check()
         take_metrics(self)
@@ -85,8 +84,6 @@ class Search:
         for name, budget in self.budgets.items():
             if budget.fault():
                 raise UserError(f"budget {name!r}: {budget.fault()}")
-            if budget.trials < 1 or len(set(budget.refit_seeds)) < 5:
-                raise UserError(f"budget {name!r}: at least 1 trial, and 5 different seeds to train the best again")
             if set(budget.refit_seeds) & set(self.seeds):
                 raise UserError(f"budget {name!r}: the best must be tested on seeds that it was not chosen on")
             self.judged(name, {})

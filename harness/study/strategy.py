@@ -84,7 +84,8 @@ class SearchBudget:
     evaluation: str = "quick"
 
     def fault(self) -> str:
-        """Return what is wrong with the kinds of the values; empty if nothing is."""
-        if type(self.trials) is not int:
-            return f"trials must be a whole number of at least 1, got {self.trials!r}"
-        return forms.seeds_fault(self.refit_seeds)
+        """Return what is wrong with trials or seeds; empty if nothing is."""
+        seeds = forms.seeds_fault(self.refit_seeds)
+        if seeds or type(self.trials) is not int or self.trials < 1 or len(set(self.refit_seeds)) < 5:
+            return seeds or f"at least 1 trial, and 5 different seeds to train the best again, got {self}"
+        return ""
