@@ -79,7 +79,7 @@ def in_words(fault: TypeError, known: Mapping[str, Sequence[str]]) -> str:
     r"""Return the message of a call that Python refused, with the nearest keyword; `known` has the keywords of classes by name.
 
     >>> in_words(TypeError("Budget.__init__() got an unexpected keyword argument 'epoch'"), {"Budget": ("epochs", "seeds")})
-    "Budget has no 'epoch'; did you mean 'epochs'?\\nknown: epochs, seeds"
+    "Budget has no 'epoch'; did you mean 'epochs'?\nknown: epochs, seeds"
     """
     words = str(fault).replace(".__init__()", "")
     wrong = re.fullmatch(r"(\w+) got an unexpected keyword argument '(\w+)'", words)
