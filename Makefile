@@ -19,18 +19,31 @@ FROM   ?=
 ARMS   ?=
 UPGRADE ?=
 
+$(if $(wildcard harness/cli.py),,$(error this Makefile is for the folder that it lies in: make -C $(dir $(lastword $(MAKEFILE_LIST))) $(MAKECMDGOALS)))
+
 # A misspelt variable would be ignored: those of the command line are held against what targets and the harness know.
-KNOWN  := NAME ANEW BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES \
-  RUN RUNS UPGRADE SECONDS PYTHON VENV CC CXX \
-  SHELL HARNESS_HOME HARNESS_DATA HARNESS_KERNELS HARNESS_ARTIFACTS HARNESS_GRACE_S HARNESS_SLURM_CLUSTER MLFLOW_TRACKING_URI \
-  MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD
+ASKED  := NAME ANEW BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES \
+  RUN RUNS UPGRADE SECONDS
+KNOWN  := $(ASKED) PYTHON VENV CC CXX SHELL HARNESS_HOME HARNESS_DATA HARNESS_KERNELS HARNESS_ARTIFACTS HARNESS_GRACE_S \
+  HARNESS_SLURM_CLUSTER MLFLOW_TRACKING_URI MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD
 UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $v)),$v)))
-NEAREST = $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1))' '$1' $(KNOWN))
-$(foreach v,$(UNKNOWN),$(error unknown variable $v=$($v)$(patsubst %,; did you mean %=?,$(call NEAREST,$v))))
 
 comma := ,
 # A value as one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$1)'
+NEAREST = $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1))' $(call quoted,$1) $(KNOWN))
+$(foreach v,$(UNKNOWN),$(error unknown variable $v=$(value $v)$(patsubst %,; did you mean %=?,$(call NEAREST,$v))))
+
+# What make itself would take for more than a value: it would run $(shell ...), and read a second line as a command.
+CALL  := $$(
+BRACE := $${
+define LINE
+
+
+endef
+$(foreach v,$(ASKED),$(if $(strip $(findstring $(CALL),$(value $v))$(findstring $(BRACE),$(value $v))$(if $(findstring $(LINE),$(value $v)),line)),\
+  $(error $v: a value is one line, without a dollar sign before a bracket)))
+
 WHERE = $(if $(STORAGE),--storage $(call quoted,$(STORAGE)))
 STUDY = $(call quoted,$(NAME)) --budget $(call quoted,$(BUDGET))
 CHANGES = $(foreach s,$(SET),--set $(call quoted,$s)) $(if $(ARMS),--arms $(call quoted,$(ARMS)))

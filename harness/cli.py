@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import gc
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +12,8 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from harness import paths, provenance, resources, study
-from harness.errors import HarnessError, UserError
+from harness import defence, paths, provenance, resources, study
+from harness.errors import UserError, nearest
 
 AT_HOME = {"study", "report", "doctor", "plan", "verify", "replay", "data", "ui"}  # the commands that use the home folder
 ALLOCATIONS = 200_000  # between two runs of the garbage collector, 700 by default: a fifth of the time that imports take
@@ -20,11 +21,36 @@ SETTINGS = "change a field of the base or of the budgets: latent=10, budget.epoc
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are raised as `UserError`, with the usage."""
+    """A parser whose errors are raised as `UserError`, with the usage or the nearest name. All parsers take `--debug`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+
+    # argparse declares overloads of this for namespaces of other types, which nobody here gives
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return what argparse does, and raise an error for options of a command that it does not know."""
+        parsed, rest = super().parse_known_args(args, namespace)
+        if rest:
+            known = re.findall(r"--[\w-]+", self.format_usage())
+            first = next((word.partition("=")[0] for word in rest if word.startswith("--")), "")
+            self.error(f"unrecognized arguments: {' '.join(rest)}{nearest(first, known)}")
+        return parsed, rest
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as a `UserError` instead of exiting."""
-        raise UserError(f"{message}\n{self.format_usage().strip()}")
+        wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if wrong:
+            names = re.findall(r"[\w-]+", wrong[2])
+            raise UserError(f"{self.prog}: unknown command {wrong[1]!r}{nearest(wrong[1], names)}\nknown: {', '.join(names)}")
+        raise UserError(f"{message}\n{' '.join(self.format_usage().split())}")
+
+
+def _port(text: str) -> int:
+    """Return a text as the number of a port that a user may take."""
+    if not text.isdecimal() or not 1 <= int(text[:6]) < 2**16:
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to {2**16 - 1}, got {text!r}")
+    return int(text)
 
 
 class _Version(argparse.Action):
@@ -74,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     data_command.add_argument("dataset", nargs="?", default="mnist", help="mnist, npz:faces.npz, images:folder/, file.py:name, ...")
     data_command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="dataset_args.resize=32")
     ui_command = commands.add_parser("ui", help="browse all runs in MLflow, on this machine only")
-    ui_command.add_argument("--port", type=int, default=5000)
+    ui_command.add_argument("--port", type=_port, default=5000)
     _bench(commands.add_parser("bench", help="how fast a training step is here, and whether it became slower"))
     return root
 
@@ -105,18 +131,13 @@ def _bench(bench: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code.
 
-    It is 2 for an error of the user, 3 for the data, 4 for the machine, and 130 or 143 if SIGINT or SIGTERM stopped the command.
+    It is 2 for an error of the user, 3 for the data, 4 for the machine, 70 for what nobody expected, 130 or 143 if SIGINT or
+    SIGTERM stopped the command, and 141 if whoever read its output has gone.
     """
     atexit.register(gc.freeze)  # else the interpreter's last collections take 0.7 s to free what its end frees anyway
-    console = Console(emoji=False)
-    try:
-        with _fewer_collections():
-            return _run(parser().parse_args(arguments), console)
-    except HarnessError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(f"harness: {error}")
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    with _fewer_collections():
+        return defence.guarded(lambda: _run(parser().parse_args(given), defence.Output()), debug="--debug" in given)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """Errors that a user can mend, in a study or a command, in the data or on the machine. Each has an exit code and no traceback."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
+LINES = 6  # of a message, at most
 
 
 class HarnessError(Exception):
@@ -46,9 +48,17 @@ def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
     known: elu, relu
     """
     names = list(known)
-    nearest = get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return UserError(f"unknown {what} {name!r}{hint}\nknown: {', '.join(names)}")
+    return UserError(f"unknown {what} {name!r}{nearest(name, names)}\nknown: {', '.join(names)}")
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Return what to say of the known name that is nearest to one that came; an empty text if none is near.
+
+    >>> nearest("studdy", ["study", "report"])
+    "; did you mean 'study'?"
+    """
+    found = get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:
@@ -60,3 +70,48 @@ def look_up(table: Mapping[str, T], name: str, what: str) -> T:
     if name not in table:
         raise unknown(what, name, table)
     return table[name]
+
+
+class Faults:
+    """Errors that are gathered, so that a user is told of all of them at once.
+
+    Attributes:
+        found: the messages.
+    """
+
+    def __init__(self, found: Iterable[str] = ()) -> None:
+        self.found = list(found)
+
+    @contextmanager
+    def noted(self, prefix: str = "") -> Iterator[None]:
+        """Keep the message of a `UserError` that the block raises, with a prefix, and go on behind the block."""
+        try:
+            yield
+        except UserError as fault:
+            self.found.append(f"{prefix}{fault}")
+
+    def check(self) -> None:
+        """Raise an error if there are any.
+
+        Raises:
+            UserError: there are; the message lists them.
+        """
+        if self.found:
+            raise UserError(listed(self.found))
+
+
+def listed(faults: Iterable[str]) -> str:
+    r"""Return several messages as one of at most `LINES` lines: what is known is left out first, then what comes last.
+
+    >>> print(listed(f"fault {i}\nknown: {i}" for i in range(9)))
+    fault 0
+    fault 1
+    fault 2
+    fault 3
+    fault 4
+    and 4 more
+    """
+    lines = [line for fault in faults for line in fault.splitlines()]
+    if len(lines) > LINES:
+        lines = [line for line in lines if not line.startswith("known: ")]
+    return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], f"and {len(lines) - LINES + 1} more"])

@@ -138,5 +138,13 @@ def command() -> str:
 
     It is `$HARNESS_COMMAND`, which make sets, or else this process's own arguments.
     """
-    typed = os.environ.get("HARNESS_COMMAND") or shlex.join(["harness", *sys.argv[1:]])
-    return re.sub(r"(://[^/:@\s]+):[^@\s]*@", r"\1@", typed)
+    return redacted(os.environ.get("HARNESS_COMMAND") or shlex.join(["harness", *sys.argv[1:]]))
+
+
+def redacted(text: str) -> str:
+    """Return a text without the passwords of the URIs in it.
+
+    >>> redacted("--storage postgresql://me:secret@host/db")
+    '--storage postgresql://me@host/db'
+    """
+    return re.sub(r"(://[^/:@\s]+):[^@\s]*@", r"\1@", text)

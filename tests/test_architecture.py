@@ -18,7 +18,7 @@ HARNESS = paths.PROJECT / "harness"
 STAIRS = (
     {"errors", "paths"},
     {"provenance", "resources", "stats", "stores", "references", "scores", "arguments"},
-    {"devices", "catalog"},
+    {"devices", "catalog", "defence"},
     {"spec", "kernels"},
     {"models", "data"},
     {"metrics"},
@@ -31,6 +31,7 @@ STAIRS = (
     {"runner"},
     {"bench"},
     {"api", "cli"},
+    {"__main__"},
 )
 STEP = {room: step for step, rooms in enumerate(STAIRS) for room in rooms}
 DOORS = {

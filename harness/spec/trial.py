@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import catalog, references
 from harness.catalog import Scale
-from harness.errors import UserError, unknown
+from harness.errors import UserError, listed, unknown
 from harness.spec.arguments import NO_ARGUMENTS
 from harness.spec.checks import REAL_FIELDS, arguments_of, faults_of
 
@@ -130,7 +130,7 @@ class TrialSpec:
                 self._set(name, float(value))
         faults += self._pin_metrics() + faults_of(self)
         if faults:
-            raise UserError("\n".join(faults))
+            raise UserError(listed(faults))
 
     def _set(self, name: str, value: Any) -> None:
         """Set a field while the spec is made."""

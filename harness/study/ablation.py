@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from harness import catalog
-from harness.errors import UserError, look_up
+from harness.errors import Faults, UserError, look_up
 from harness.scores import Scores, compared
 from harness.scores.rows import VALIDATION_SQUARED_ERROR
 from harness.spec import TrialSpec, flattened, unfinished
+from harness.study import forms
 from harness.study.scores import comparable, impossible, rows_with, take_metrics
 from harness.study.sizes import check_number, number_of
 
@@ -68,9 +69,11 @@ class Budget:
         return tuple(self.looks) or (len(self.seeds),)
 
     def fault(self) -> str:
-        """Return what is wrong with the looks; empty if nothing is."""
-        if not self.looks:
-            return ""
+        """Return what is wrong with seeds or looks; empty if nothing is."""
+        if forms.seeds_fault(self.seeds) or not self.looks:
+            return forms.seeds_fault(self.seeds)
+        if not isinstance(self.looks, Sequence):
+            return f"looks must be numbers of seeds, such as (6, 10), got {self.looks!r}"
         whole = all(type(n) is int and n >= 2 for n in self.looks)
         if whole and list(self.looks) == sorted(set(self.looks)) and self.looks[-1] == len(self.seeds):
             return ""
@@ -112,16 +115,45 @@ class Ablation:
     metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, budget in self.budgets.items():
+        lists = {"hypotheses": (self.hypotheses, Hypothesis), "metrics": (self.metrics, str)}
+        faults, of_parts = Faults(forms.arm_faults(self.arms)), forms.faults(self.base, self.budgets, Budget, lists)
+        for name, budget in () if faults.found or of_parts else self.budgets.items():
             arms, seeds = len(self.arms), number_of(budget.seeds)
             check_number(name, arms * seeds, f"{arms:,} arms x {seeds:,} seeds")
-        take_metrics(self)
-        object.__setattr__(self, "arms", {arm: catalog.pinned_in(fields) for arm, fields in self.arms.items()})
-        if not self.arms:
-            raise UserError("a study needs at least one arm")
-        if "default" not in self.budgets:
-            raise UserError(f"budgets must hold one of the name 'default', got: {', '.join(self.budgets) or 'none'}")
-        specs = {arm: self._spec(arm) for arm in self.arms}
+        specs: dict[str, TrialSpec] = {}
+        if isinstance(self.base, TrialSpec) and not forms.arm_faults(self.arms):
+            with faults.noted():
+                take_metrics(self)
+            object.__setattr__(self, "arms", {arm: catalog.pinned_in(fields) for arm, fields in self.arms.items()})
+            for arm in self.arms:
+                with faults.noted():
+                    specs[arm] = self._spec(arm)
+        faults.found += of_parts
+        faults.check()
+        with faults.noted():
+            self._check_arms(specs)
+        for hypothesis in self.hypotheses:
+            with faults.noted():
+                self._check_claim(hypothesis, specs)
+        faults.check()
+        compared = [(frozenset((h.better, h.worse)), h.metric) for h in self.hypotheses]
+        for pair in dict.fromkeys(compared):
+            if compared.count(pair) > 1:
+                faults.found.append(
+                    f"two hypotheses compare {' and '.join(sorted(pair[0]))} on {pair[1]!r}\n"
+                    "one is enough: its verdict says whether it or the reverse is shown"
+                )
+        for name in self.budgets:
+            with faults.noted():
+                self._check_budget(name)
+        faults.check()
+
+    def _check_arms(self, specs: Mapping[str, TrialSpec]) -> None:
+        """Raise an error if arms cannot be compared, or not by the objective.
+
+        Raises:
+            UserError: they are of several data sets, or the objective is unknown or cannot rank them.
+        """
         datasets = sorted({spec.dataset for spec in specs.values()})
         if len(datasets) > 1:
             raise UserError(f"arms are compared on one data set, got {', '.join(datasets)}")
@@ -135,32 +167,38 @@ class Ablation:
                 raise UserError(
                     f"objective {self.objective!r}: a trial has none where the quadrature does not resolve it; name another"
                 )
-        for hypothesis in self.hypotheses:
-            score = look_up(self.scores, hypothesis.metric, "score")
-            for arm in (hypothesis.better, hypothesis.worse):
-                look_up(self.arms, arm, "arm")
-            claim = f"hypothesis '{hypothesis.in_words(self.scores)}'"
-            if hypothesis.fault():
-                raise UserError(f"{claim}: {hypothesis.fault()}")
-            if not score.better:
-                raise UserError(f"{claim}: {hypothesis.metric!r} has no better or worse direction")
-            comparable(score, {a: specs[a] for a in (hypothesis.better, hypothesis.worse)}, claim, self.scores)
-        compared = [(frozenset((h.better, h.worse)), h.metric) for h in self.hypotheses]
-        for hypothesis, pair in zip(self.hypotheses, compared, strict=True):
-            if compared.count(pair) > 1:
-                raise UserError(
-                    f"two hypotheses compare {' and '.join(sorted(pair[0]))} on {hypothesis.metric!r}\n"
-                    "one is enough: its verdict says whether it or the reverse is shown"
-                )
-        for name, budget in self.budgets.items():
-            if budget.fault():
-                raise UserError(f"budget {name!r}: {budget.fault()}")
-            if budget.looks and not self.hypotheses:
-                raise UserError(f"budget {name!r}: looks are at hypotheses, and the study states none")
-            cells = self.cells(name)
-            self._check_scored(name)
-            if not budget.seeds or len({c.spec.id for c in cells}) != len(cells):
-                raise UserError(f"budget {name!r}: seeds must be given and differ, and no two arms may be the same trial")
+
+    def _check_claim(self, hypothesis: Hypothesis, specs: Mapping[str, TrialSpec]) -> None:
+        """Raise an error if a hypothesis cannot be judged.
+
+        Raises:
+            UserError: an unknown score or arm, a claim that says nothing, or a score that cannot rank the two.
+        """
+        score = look_up(self.scores, hypothesis.metric, "score")
+        for arm in (hypothesis.better, hypothesis.worse):
+            look_up(self.arms, arm, "arm")
+        claim = f"hypothesis '{hypothesis.in_words(self.scores)}'"
+        if hypothesis.fault():
+            raise UserError(f"{claim}: {hypothesis.fault()}")
+        if not score.better:
+            raise UserError(f"{claim}: {hypothesis.metric!r} has no better or worse direction")
+        comparable(score, {a: specs[a] for a in (hypothesis.better, hypothesis.worse)}, claim, self.scores)
+
+    def _check_budget(self, name: str) -> None:
+        """Raise an error if a budget makes no sense.
+
+        Raises:
+            UserError: its seeds or looks are wrong, or its trials are, are equal, or would train for nothing.
+        """
+        budget = self.budgets[name]
+        if budget.fault():
+            raise UserError(f"budget {name!r}: {budget.fault()}")
+        if budget.looks and not self.hypotheses:
+            raise UserError(f"budget {name!r}: looks are at hypotheses, and the study states none")
+        cells = self.cells(name)
+        self._check_scored(name)
+        if not budget.seeds or len({c.spec.id for c in cells}) != len(cells):
+            raise UserError(f"budget {name!r}: seeds must be given and differ, and no two arms may be the same trial")
 
     def _check_scored(self, budget: str) -> None:
         """Raise an error if trials of a budget would train for nothing, which would be found after their training only.

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from harness import paths, references
 from harness.errors import UserError, look_up, unknown
+from harness.study.forms import NAME
 
 SHIPPED = "harness.studies"  # the package of the shipped studies
-NAME = r"[^\W_][\w-]*"  # of a study: it becomes part of the names of experiments, folders and locks
+LONGEST_QUESTION = 300  # characters that are shown of it
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,30 @@ class StudyFile:
     def question(self) -> str:
         """The question of the study: the first line of its file, which is read without being run."""
         try:
-            docstring = ast.get_docstring(ast.parse(self.path.read_text(encoding="utf-8")))
-        except SyntaxError as fault:
-            return f"(cannot be read: line {fault.lineno}: {fault.msg})"
-        return (docstring or "(asks nothing yet: its file has no docstring)").splitlines()[0]
+            docstring = ast.get_docstring(parsed(self.path))
+        except UserError as fault:
+            why = str(fault).splitlines()[0].removeprefix(f"{self.path}:").strip()
+            why = re.sub(r"^([0-9]+):[0-9]+:", r"line \1:", why)
+            return f"(cannot be read: {why})"
+        question = (docstring or "(asks nothing yet: its file has no docstring)").splitlines()[0]
+        return "".join(c if c.isprintable() else " " for c in question)[:LONGEST_QUESTION]
+
+
+def parsed(path: Path) -> ast.Module:
+    """Return what a study's file says.
+
+    Raises:
+        UserError: it cannot be read, or is no Python; the message names file, line and column.
+    """
+    try:
+        return ast.parse(path.read_bytes(), str(path))
+    except OSError as fault:
+        raise UserError(f"{path}: cannot be read: {fault.strerror}") from None
+    except SyntaxError as fault:
+        text = f"\n  {fault.text.rstrip()[:200]}" if fault.text else ""
+        raise UserError(f"{path}:{fault.lineno or 1}:{fault.offset or 1}: {fault.msg}{text}") from None
+    except (ValueError, RecursionError, MemoryError) as fault:  # zero bytes, or too deep
+        raise UserError(f"{path}: is no Python: {fault or type(fault).__name__}") from None
 
 
 def names() -> list[str]:
@@ -85,7 +106,7 @@ def find(reference: str) -> StudyFile:
     if len(found) > 1:
         raise UserError(f"several studies are called {reference!r}\nname one: {', '.join(f.reference for f in found)}")
     if not found:
-        raise UserError(f"{unknown('study', reference, names())}\n{questions()}")
+        raise UserError(f"{unknown('study', reference, names())}\ntheir questions: {paths.command('list')}")
     return found[0]
 
 
@@ -156,20 +177,20 @@ def _shipped() -> list[StudyFile]:
 
 def _candidates(folder: Path) -> list[Path]:
     """Return the files of a folder whose names a study may have."""
-    return sorted(p for p in folder.glob("*.py") if re.fullmatch(NAME, p.stem))
+    return sorted(p for p in folder.glob("*.py") if re.fullmatch(NAME, p.stem) and p.is_file())
 
 
 def _sets_study(path: Path) -> bool:
     """Return whether a file assigns STUDY at its top level; of one that cannot be parsed, whether a line of it looks like that."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = path.read_bytes()
+    except OSError:
         return False
-    if not re.search(r"^STUDY\s*[:=]", text, re.M):
+    if not re.search(rb"^STUDY\s*[:=]", text, re.M):
         return False
     try:
-        body = ast.parse(text).body
-    except SyntaxError:
+        body = parsed(path).body
+    except UserError:
         return True
     targets = [t for n in body if isinstance(n, ast.Assign) for t in n.targets]
     targets += [n.target for n in body if isinstance(n, ast.AnnAssign)]

@@ -11,11 +11,13 @@ from pathlib import Path
 from types import ModuleType
 
 from harness import paths, references
-from harness.errors import UserError, look_up
+from harness.errors import UserError, listed, look_up
 from harness.study.ablation import Ablation, Budget
-from harness.study.files import StudyFile, find
+from harness.study.files import StudyFile, find, parsed
+from harness.study.forms import in_words
 from harness.study.overrides import apply, split
 from harness.study.protocol import Study
+from harness.study.reading import KEYWORDS, refused_calls, repeated_names
 from harness.study.search import Search
 from harness.study.strategy import SearchBudget
 
@@ -49,6 +51,7 @@ def load(reference: str) -> LoadedStudy:
     """
     original, overrides = split(reference)
     file = find(original)
+    parsed(file.path)  # raises an error for a file that cannot be read
     source = file.path.read_bytes()
     with paths.loading_from(file.path.parent):
         study, suffix = _study_of(file), ""
@@ -85,18 +88,32 @@ def _study_of(file: StudyFile) -> Ablation | Search:
         UserError: the file has an error; the message names it and the line.
     """
     path = file.path
+    tree = parsed(path)
+    repeated = [f"{path}:{line}: {message}" for line, message in repeated_names(tree)]
+    if repeated:
+        raise UserError(listed(repeated))
     try:
         study = _execute(file).STUDY
-    except SyntaxError as fault:
+    except SyntaxError as fault:  # of a file that it imports
         text = (fault.text or "").rstrip()
         raise UserError(f"{fault.filename or path}:{fault.lineno}:{fault.offset}: {fault.msg}\n  {text}") from None
-    except Exception as fault:  # a study file is user code, so whatever it raises is reported with the file and line
-        own_lines = [f.lineno for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(path)]
-        prefix = "" if isinstance(fault, UserError) else f"{type(fault).__name__}: "
-        raise UserError(f"{path}:{own_lines[-1] if own_lines else 1}: {prefix}{fault}") from None
+    except (Exception, SystemExit) as fault:  # a study file is user code, so whatever it raises is reported with the file and line
+        own_lines = [f.lineno or 1 for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(path)]
+        line, message = own_lines[-1] if own_lines else 1, _in_words(fault)
+        found = refused_calls(tree)
+        if not any(text == message or at == line for at, text in found):
+            found.insert(0, (line, message))
+        raise UserError(listed(f"{path}:{at}: {text}" for at, text in found)) from None
     if not isinstance(study, Ablation | Search):
         raise UserError(f"{path}: STUDY must be an Ablation or a Search, got {type(study).__name__}")
     return study
+
+
+def _in_words(fault: BaseException) -> str:
+    """Return what a study's file raised, in words."""
+    if isinstance(fault, UserError):
+        return str(fault)
+    return f"{type(fault).__name__}: {in_words(fault, KEYWORDS) if isinstance(fault, TypeError) else fault}"
 
 
 def _execute(file: StudyFile) -> ModuleType:

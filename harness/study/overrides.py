@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from typing import Any
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError, listed, unknown
 from harness.spec import FIELDS, TrialSpec
 from harness.study.ablation import Ablation, Budget
+from harness.study.forms import seeds_fault
 from harness.study.search import Search
 from harness.study.strategy import SearchBudget
 
@@ -84,7 +85,7 @@ def apply(study: Ablation | Search, overrides: Overrides) -> tuple[Ablation | Se
     except UserError as fault:
         faults += str(fault).splitlines()
     if faults:
-        raise UserError("\n".join(faults))
+        raise UserError(listed(faults))
     try:
         changed = _rebuilt(study, base, of_budget, arms)
     except UserError as fault:
@@ -174,8 +175,7 @@ def _parsed(text: str) -> Any:
 def _budget_fault(name: str, value: Any) -> str:
     """Return what is wrong with the value of a budget's field; a trial's own values are judged by the trial."""
     if name in ("seeds", "refit_seeds"):
-        numbers = isinstance(value, list | tuple | range) and all(type(seed) is int for seed in value)
-        return "" if numbers else f"seeds are whole numbers, such as range(3) or (0,1,2), got {value!r}"
+        return seeds_fault(value)
     if name == "trials":
         return "" if type(value) is int and value >= 1 else f"trials must be a whole number of at least 1, got {value!r}"
     return ""

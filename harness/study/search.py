@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import catalog
-from harness.errors import UserError, look_up
+from harness.errors import Faults, UserError, look_up
 from harness.scores import Score, Scores, costs, on_test, qualities
 from harness.scores.rows import ELBO_VALIDATION
 from harness.spec import FIELDS, TrialSpec, unfinished
+from harness.study import forms
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
 from harness.study.scores import comparable, rows_with, take_metrics
 from harness.study.sizes import check_number, number_of
-from harness.study.space import OneOf, Real, Space, Suggest, Whole, Widths, check, conditional, corners, fields
+from harness.study.space import Axis, OneOf, Real, Space, Suggest, Whole, Widths, check, conditional, corners, fields
 from harness.study.strategy import MODEL_BASED, PRUNERS, SAMPLERS, Constraint, Pruner, SearchBudget
 
 # Fields that define the comparison and so cannot be searched.
@@ -57,12 +58,14 @@ class Search:
     metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        held = {"objectives": (self.objectives, str), "constraints": (self.constraints, Constraint), "metrics": (self.metrics, str)}
+        faults = Faults(forms.faults(self.base, self.budgets, SearchBudget, held))
+        faults.found += filter(None, (forms.axes_fault(self.space, Axis), forms.seeds_fault(self.seeds)))
+        faults.check()
         for name, budget in self.budgets.items():
             check_number(name, budget.trials * number_of(self.seeds) + number_of(budget.refit_seeds), "search and refit")
         take_metrics(self)
         object.__setattr__(self, "space", {name: _pinned(name, axis) for name, axis in self.space.items()})
-        if "default" not in self.budgets:
-            raise UserError(f"budgets must hold one of the name 'default', got: {', '.join(self.budgets) or 'none'}")
         if self.base.fit_on != "train":
             raise UserError(f"fit_on={self.base.fit_on!r}: nothing is left to select on")
         for name in self.space:
@@ -82,8 +85,8 @@ class Search:
             if (c.at_most is None) == (c.at_least is None):
                 raise UserError(f"constraint on {c.score!r}: give at_most or at_least")
         for name, budget in self.budgets.items():
-            if budget.trials < 1 or len(set(budget.refit_seeds)) < 5:
-                raise UserError(f"budget {name!r}: at least 1 trial, and 5 different seeds to train the best again")
+            if budget.fault():
+                raise UserError(f"budget {name!r}: {budget.fault()}")
             if set(budget.refit_seeds) & set(self.seeds):
                 raise UserError(f"budget {name!r}: the best must be tested on seeds that it was not chosen on")
             self.judged(name, {})

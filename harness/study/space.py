@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from harness.errors import UserError
+from harness.errors import UserError, listed
 
 
 class Parameter(NamedTuple):
@@ -108,6 +108,9 @@ class Widths(Axis):
 
     def faults(self) -> str:
         """Return what is wrong with the bounds, or an empty text."""
+        pairs = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in (self.layers, self.units))
+        if not pairs:
+            return f"takes two pairs of whole numbers, such as (1, 3) and (32, 512), got {self.layers!r} and {self.units!r}"
         if not all(type(n) is int and n >= 1 for n in self.layers) or self.layers[0] > self.layers[1]:
             return f"takes at least one layer, and no fewer at most than at least; got {self.layers!r}"
         return Whole(*self.units, log=True).faults()
@@ -146,7 +149,7 @@ def check(space: Space, base: Mapping[str, Any]) -> None:
     Raises:
         UserError: bounds, choices or conditions that make no sense.
     """
-    errors = []
+    errors: list[str] = []
     for i, (name, axis) in enumerate(space.items()):
         if axis.faults():
             errors.append(f"space {name!r}: {axis.faults()}")
@@ -156,7 +159,7 @@ def check(space: Space, base: Mapping[str, Any]) -> None:
             elif other in list(space)[i:]:
                 errors.append(f"space {name!r}: `when` names {other!r}, which must stand before it in the space")
     if errors:
-        raise UserError("\n".join(errors))
+        raise UserError(listed(errors))
 
 
 def fields(space: Space, base: Mapping[str, Any], suggest: Suggest) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from harness.errors import UserError
+from harness.study import forms
 
 SAMPLERS: Mapping[str, str] = {
     "gp": "a Gaussian process with expected improvement: the best of few trials; not for conditional spaces",
@@ -39,7 +40,8 @@ class Pruner:
     p: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.first < 1 or self.factor < 2 or not 0 < self.p < 1:
+        numbers = type(self.first) is int and type(self.factor) is int and isinstance(self.p, float)
+        if not numbers or self.first < 1 or self.factor < 2 or not 0 < self.p < 1:
             raise UserError(f"pruner {self.name!r}: first from 1, factor from 2 and p between 0 and 1, got {self}")
 
     @property
@@ -80,3 +82,10 @@ class SearchBudget:
     epochs: int
     refit_seeds: Sequence[int] = range(1, 7)
     evaluation: str = "quick"
+
+    def fault(self) -> str:
+        """Return what is wrong with trials or seeds; empty if nothing is."""
+        seeds = forms.seeds_fault(self.refit_seeds)
+        if seeds or type(self.trials) is not int or self.trials < 1 or len(set(self.refit_seeds)) < 5:
+            return seeds or f"at least 1 trial, and 5 different seeds to train the best again, got {self}"
+        return ""
