@@ -11,6 +11,7 @@ EXECUTOR ?= processes
 STORAGE ?=
 KILLS  ?= 200
 ONLY   ?=
+SECONDS ?= 60
 WORKERS_PER_GPU ?=
 OUT    ?= build/gpu
 MINUTES ?= 10
@@ -19,7 +20,7 @@ FROM   ?=
 ARMS   ?=
 
 # A misspelt variable would be ignored: those of the command line are held against what targets and the harness know.
-KNOWN  := NAME BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES RUN RUNS PYTHON VENV CC CXX \
+KNOWN  := NAME BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY SECONDS BASE OUT MINUTES RUN RUNS PYTHON VENV CC CXX \
   SHELL HARNESS_HOME HARNESS_DATA HARNESS_KERNELS HARNESS_ARTIFACTS HARNESS_GRACE_S HARNESS_SLURM_CLUSTER MLFLOW_TRACKING_URI \
   MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD
 UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $v)),$v)))
@@ -38,7 +39,7 @@ EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 TESTED = $(VENV)/.extra-ray,slurm,postgres
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage chaos plant bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
+.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage chaos fuzz plant bench bench-ladder bench-study bench-compare bench-gpu check data lock clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -114,6 +115,9 @@ coverage: $(TESTED) data ## line coverage of all tests that are not slow
 
 chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
 	@$(BIN)/python tests/helpers/chaos.py --kills $(call quoted,$(KILLS))
+
+fuzz: $(READY) data ## try what people may write, and show what breaks: SECONDS=60, ONLY=study, targets with it in their name
+	@$(BIN)/python tests/helpers/fuzz.py --seconds $(call quoted,$(SECONDS)) $(if $(ONLY),--only $(call quoted,$(ONLY)))
 
 plant: $(READY) data ## plant known faults, one at a time, and show which test notices each: ONLY=kl, some minutes
 	@$(BIN)/python tests/planted/plant.py $(if $(ONLY),$(call quoted,$(ONLY)))

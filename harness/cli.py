@@ -3,6 +3,8 @@
 import argparse
 import atexit
 import gc
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -105,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     It is 2 for an error of the user, 3 for the data, 4 for the machine, and 130 or 143 if SIGINT or SIGTERM stopped the command.
     """
+    if not re.fullmatch("[1-9][0-9]{0,5}", os.environ.get("COLUMNS", "80")):
+        del os.environ["COLUMNS"]  # a width of 0 prints nothing, errors included, and one that is no number ends in an exception
     atexit.register(gc.freeze)  # else the interpreter's last collections take 0.7 s to free what its end frees anyway
     console = Console(emoji=False)
     try:

@@ -5,6 +5,8 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
+WIDEST = 200  # characters of a value in a message: longer ones are cut in their middle
+MOST_NAMES = 2_000  # characters of the names that a message lists
 
 
 class HarnessError(Exception):
@@ -31,6 +33,25 @@ class MachineError(HarnessError):
     exit_code = 4
 
 
+def shown(value: object) -> str:
+    """Return a value as a message shows it: as Python writes it, cut in its middle if that is long; its type if it has no words.
+
+    >>> shown("relu"), shown(10**5000), len(shown("x" * 7000)) < 300
+    ("'relu'", 'a value of type int that cannot be written', True)
+    """
+    try:
+        text = repr(value)
+    except Exception:  # an object's own code, a number of too many digits, a list within a list within ...
+        return f"a value of type {type(value).__name__} that cannot be written"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """Return a text as a message shows it: on one line, cut in its middle if it is long."""
+    plain = text if text.isprintable() else repr(text)[1:-1]
+    return plain if len(plain) <= WIDEST else f"{plain[: WIDEST - 50]} ... {plain[-30:]} ({len(plain):,} characters)"
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
     """Return the error for a name that no table holds.
 
@@ -46,9 +67,12 @@ def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
     known: elu, relu
     """
     names = list(known)
-    nearest = get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return UserError(f"unknown {what} {name!r}{hint}\nknown: {', '.join(names)}")
+    nearest = get_close_matches(name[:WIDEST], names, n=1, cutoff=0.5) if isinstance(name, str) else []
+    hint = f"; did you mean {shown(nearest[0])}?" if nearest else ""
+    listed = ", ".join(names)
+    if len(listed) > MOST_NAMES:
+        listed = f"{listed[:MOST_NAMES]} ... ({len(names):,} names)"
+    return UserError(f"unknown {what} {shown(name)}{hint}\nknown: {listed}")
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:

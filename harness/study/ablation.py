@@ -10,6 +10,20 @@ from harness.errors import UserError, look_up
 from harness.scores import Scores, compared
 from harness.scores.rows import VALIDATION_SQUARED_ERROR
 from harness.spec import TrialSpec, flattened, unfinished
+from harness.study.kinds import (
+    LOOKS,
+    REFERENCES,
+    SEEDS,
+    TEXT,
+    TEXT_OR_NONE,
+    WHOLE,
+    Kind,
+    check,
+    mapping_of_mappings,
+    named,
+    one,
+    several,
+)
 from harness.study.scores import comparable, impossible, rows_with, take_metrics
 
 
@@ -29,6 +43,9 @@ class Hypothesis:
     worse: str
     metric: str
     margin: float | None = None
+
+    def __post_init__(self) -> None:
+        check(self, {"better": TEXT, "worse": TEXT, "metric": TEXT})
 
     def in_words(self, scores: Scores) -> str:
         """Return the claim as a sentence, with the label that its score has in `scores`."""
@@ -61,6 +78,9 @@ class Budget:
     evaluation: str = "quick"
     looks: Sequence[int] = ()
 
+    def __post_init__(self) -> None:
+        check(self, {"epochs": WHOLE, "seeds": SEEDS, "evaluation": TEXT, "looks": LOOKS})
+
     @property
     def planned_looks(self) -> tuple[int, ...]:
         """The numbers of seeds at which verdicts are due: `looks`, or else all seeds."""
@@ -77,6 +97,16 @@ class Budget:
             f"looks must be rising numbers of seeds from 2 up to all, which are {len(self.seeds)}, such as "
             f"({max(2, len(self.seeds) // 2)}, {len(self.seeds)}); got {self.looks!r}"
         )
+
+
+KINDS: Mapping[str, Kind] = {
+    "base": one(TrialSpec),
+    "arms": mapping_of_mappings(),
+    "budgets": named(Budget),
+    "hypotheses": several(Hypothesis),
+    "objective": TEXT_OR_NONE,
+    "metrics": REFERENCES,
+}
 
 
 class Cell(NamedTuple):
@@ -111,6 +141,7 @@ class Ablation:
     metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check(self, KINDS)
         take_metrics(self)
         object.__setattr__(self, "arms", {arm: catalog.pinned_in(fields) for arm, fields in self.arms.items()})
         if not self.arms:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from harness.errors import UserError
+from harness.errors import UserError, shown
+from harness.study.kinds import NUMBER, NUMBER_OR_NONE, SEEDS, TEXT, WHOLE, check
 
 SAMPLERS: Mapping[str, str] = {
     "gp": "a Gaussian process with expected improvement: the best of few trials; not for conditional spaces",
@@ -39,8 +40,9 @@ class Pruner:
     p: float = 0.05
 
     def __post_init__(self) -> None:
+        check(self, {"name": TEXT, "first": WHOLE, "factor": WHOLE, "p": NUMBER})
         if self.first < 1 or self.factor < 2 or not 0 < self.p < 1:
-            raise UserError(f"pruner {self.name!r}: first from 1, factor from 2 and p between 0 and 1, got {self}")
+            raise UserError(f"pruner {shown(self.name)}: first from 1, factor from 2 and p between 0 and 1, got {self}")
 
     @property
     def seeds_to_judge(self) -> int:
@@ -59,6 +61,9 @@ class Constraint:
     score: str
     at_most: float | None = None
     at_least: float | None = None
+
+    def __post_init__(self) -> None:
+        check(self, {"score": TEXT, "at_most": NUMBER_OR_NONE, "at_least": NUMBER_OR_NONE})
 
     def excess(self, value: float) -> float:
         """Return by how much a value breaks the bound; 0 or less if the value keeps it."""
@@ -80,3 +85,6 @@ class SearchBudget:
     epochs: int
     refit_seeds: Sequence[int] = range(1, 7)
     evaluation: str = "quick"
+
+    def __post_init__(self) -> None:
+        check(self, {"trials": WHOLE, "epochs": WHOLE, "refit_seeds": SEEDS, "evaluation": TEXT})
