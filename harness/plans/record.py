@@ -196,7 +196,7 @@ def _is_sound(entry: Entry) -> bool:
         if entry.kind == LOOK:
             return all(type(n) is int for n in entry.content["looks"].values())
         arms, claims = entry.content["arms"], entry.content["hypotheses"]
-        numbers = all(_are(int, entry.content[name]) for name in ("seeds", "looks"))
+        numbers = not claims or all(_are(int, entry.content[name]) for name in ("seeds", "looks"))
         return numbers and all(map(_is_arm, arms.values())) and all(_is_claim(claim, arms) for claim in claims)
     except (KeyError, TypeError, AttributeError, ValueError):
         return False
