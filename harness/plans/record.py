@@ -175,8 +175,9 @@ def read(notes: Mapping[str, Any]) -> PlanRecord:
             faults.append(f"entry {number} of the stored plan was edited")
         elif (entry.number, entry.previous) != (place, entries[-1].sha256 if entries else ""):
             faults.append(f"entry {number} of the stored plan does not follow the one before it")
-        elif not _is_sound(entry):
+        if not _is_sound(entry):
             faults.append(f"entry {number} of the stored plan holds something else")
+            continue
         entries.append(entry)
     return PlanRecord(tuple(entries), tuple(faults))
 
