@@ -16,7 +16,7 @@ from fuzzing import Target, targets, try_out
 from fuzzing.bounds import little_memory
 
 WIDEST = 400  # characters of a line of what was found
-EXAMPLES = 40  # of a target in a round
+EXAMPLES = 12  # of a target in a round: few, so that a short time has a turn for each
 STORES = Path(__file__).with_name("state_machine.py")  # tries the stores, for half of the time where it is there
 
 
