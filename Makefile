@@ -11,6 +11,7 @@ EXECUTOR ?= processes
 STORAGE ?=
 KILLS  ?= 200
 ONLY   ?=
+SECONDS ?= 60
 WORKERS_PER_GPU ?=
 OUT    ?= build/gpu
 MINUTES ?= 10
@@ -54,7 +55,7 @@ EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 TESTED = $(VENV)/.extra-ray,slurm,postgres
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage reliability chaos plant bench bench-ladder bench-study bench-compare bench-gpu check data lock audit clean
+.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage reliability chaos fuzz plant bench bench-ladder bench-study bench-compare bench-gpu check data lock audit clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -140,6 +141,9 @@ reliability: $(TESTED) data ## the tests of every promise of docs/reliability.md
 
 chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
 	@$(BIN)/python tests/helpers/chaos.py --kills $(call quoted,$(KILLS))
+
+fuzz: $(READY) data ## try what people may write, and show what breaks: SECONDS=60, ONLY=study, targets with it in their name
+	@$(BIN)/python tests/helpers/fuzz.py --seconds $(call quoted,$(SECONDS)) $(if $(ONLY),--only $(call quoted,$(ONLY)))
 
 plant: $(READY) data ## plant known faults, one at a time, and show which test notices each: ONLY=kl, some minutes
 	@$(BIN)/python tests/planted/plant.py $(if $(ONLY),$(call quoted,$(ONLY)))

@@ -1,10 +1,10 @@
 """What arguments of named things may be, as a catalog's entries say it. Torch is not imported here."""
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import unknown
+from harness.errors import shown, unknown
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Argument:
     def fault(self, name: str, value: object) -> str:
         """Return what is wrong with a value, or an empty text."""
         if self.choices:
-            return "" if value in self.choices else str(unknown(name, value, map(str, self.choices)))
+            return "" if self._is_choice(value) else str(unknown(name, value, map(str, self.choices)))
         match self.default:
             case bool():
                 right, kind = isinstance(value, bool), "True or False"
@@ -40,15 +40,20 @@ class Argument:
                 pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(self._is_whole, value))
                 right, kind = pair or self._is_whole(value), "a number of pixels, or (height, width)"
             case _:
-                right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+                right = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
                 kind = "a finite number above 0"
-        return "" if right else f"{name} must be {kind}, got {value!r}"
+        return "" if right else f"{name} must be {kind}, got {shown(value)}"
 
     def one_form(self, value: Any) -> Any:
         """Return a value as ids have it: 1 and 1.0 are the same real number, but their JSON texts differ."""
-        if value in self.choices:
+        if self.choices and self._is_choice(value):
             return self.choices[self.choices.index(value)]
-        return float(value) if isinstance(self.default, float) and type(value) is int else value
+        wanted = isinstance(self.default, float) and isinstance(value, int | float) and not self.fault("", value)
+        return float(value) if wanted else value
+
+    def _is_choice(self, value: object) -> bool:
+        """Return whether this is one of the choices: a plain value, for others may have a mind of their own about being equal."""
+        return isinstance(value, str | int | float) and value in self.choices
 
     def _is_whole(self, value: object) -> bool:
         """Return whether this is a whole number that the argument takes."""

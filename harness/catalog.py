@@ -244,7 +244,7 @@ def pinned(kind: str, given: Any) -> str:
     if open_ and (callable(given) or (isinstance(given, str) and references.is_reference(given))):
         return references.pin(given)
     fault = unknown(kind, given, names(kind))
-    if open_ and re.search(r"[./]", str(given)):
+    if open_ and isinstance(given, str) and re.search(r"[./]", given):
         forms = "".join(f", {what} as '{form}:...'" for form, what in references.FORMS_IN_WORDS.items()) if kind in FILES else ""
         raise UserError(f"{fault}\none of your own is named as 'file.py:Name'{forms}")
     raise fault

@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import gc
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -134,6 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 2 for an error of the user, 3 for the data, 4 for the machine, 70 for what nobody expected, 130 or 143 if SIGINT or
     SIGTERM stopped the command, and 141 if whoever read its output has gone.
     """
+    if not re.fullmatch("[1-9][0-9]{0,5}", os.environ.get("COLUMNS", "80")):
+        del os.environ["COLUMNS"]  # a width of 0 prints nothing, errors included, and one that is no number ends in an exception
     atexit.register(gc.freeze)  # else the interpreter's last collections take 0.7 s to free what its end frees anyway
     given = sys.argv[1:] if arguments is None else list(arguments)
     with _fewer_collections():

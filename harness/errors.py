@@ -7,6 +7,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 LINES = 6  # of a message, at most
+WIDEST = 200  # characters of a value in a message: longer ones are cut in their middle
+MOST_NAMES = 2_000  # characters of the names that a message lists
 
 
 class HarnessError(Exception):
@@ -33,6 +35,25 @@ class MachineError(HarnessError):
     exit_code = 4
 
 
+def shown(value: object) -> str:
+    """Return a value as a message shows it: as Python writes it, cut in its middle if that is long; its type if it has no words.
+
+    >>> shown("relu"), shown(10**5000), len(shown("x" * 7000)) < 300
+    ("'relu'", 'a value of type int that cannot be written', True)
+    """
+    try:
+        text = repr(value)
+    except Exception:  # an object's own code, a number of too many digits, a list within a list within ...
+        return f"a value of type {type(value).__name__} that cannot be written"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """Return a text as a message shows it: on one line, cut in its middle if it is long."""
+    plain = text if text.isprintable() else repr(text)[1:-1]
+    return plain if len(plain) <= WIDEST else f"{plain[: WIDEST - 50]} ... {plain[-30:]} ({len(plain):,} characters)"
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
     """Return the error for a name that no table holds.
 
@@ -48,7 +69,10 @@ def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
     known: elu, relu
     """
     names = list(known)
-    return UserError(f"unknown {what} {name!r}{nearest(name, names)}\nknown: {', '.join(names)}")
+    listed = ", ".join(names)
+    if len(listed) > MOST_NAMES:
+        listed = f"{listed[:MOST_NAMES]} ... ({len(names):,} names)"
+    return UserError(f"unknown {what} {shown(name)}{nearest(name, names)}\nknown: {listed}")
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
@@ -57,8 +81,8 @@ def nearest(name: object, known: Iterable[str]) -> str:
     >>> nearest("studdy", ["study", "report"])
     "; did you mean 'study'?"
     """
-    found = get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    found = get_close_matches(name[:WIDEST], list(known), n=1, cutoff=0.5) if isinstance(name, str) else []
+    return f"; did you mean {shown(found[0])}?" if found else ""
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:

@@ -37,12 +37,23 @@ class Found:
 def manifest_of(folder: Path) -> dict[str, Any] | None:
     """Return the manifest in a folder; None if there is none, empty if it cannot be read."""
     try:
-        loaded = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        loaded = json.loads((folder / FILE).read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return loaded if isinstance(loaded, dict) else {}
+
+
+def _no_number(text: str) -> None:
+    """Raise an error for NaN and Infinity, which no manifest is written with."""
+    raise ValueError(f"{text} is no JSON")
+
+
+def within(values: object, name: str) -> Mapping[str, Any]:
+    """Return a mapping in a part of a manifest; empty if there is none, which is a fault that others name."""
+    inner = values.get(name) if isinstance(values, Mapping) else None
+    return inner if isinstance(inner, Mapping) else {}
 
 
 def run_faults(found: Found, run: Inspected, folder: Path, attribute: str | None, store: Inspection) -> None:
@@ -62,14 +73,14 @@ def run_faults(found: Found, run: Inspected, folder: Path, attribute: str | None
         found.add(run.name, run.run, f"{FILE}: the field {name} is missing")
     if not manifest:
         return
-    lineage, results, spec = (manifest.get(group) or {} for group in ("lineage", "results", "spec"))
-    kept = lineage.get("files") or {}
+    lineage, results, spec = (within(manifest, group) for group in ("lineage", "results", "spec"))
+    kept = within(lineage, "files")
     for what in file_faults(found, kept, folder):
         found.add(run.name, run.run, what)
     inner = (
-        ("code.diff_sha256", manifest.get("code", {}).get("diff_sha256"), kept.get(DIFF)),
-        ("code.components", manifest.get("code", {}).get("components"), kept.get(COMPONENTS)),
-        ("study.sha256", manifest.get("study", {}).get("sha256"), kept.get(STUDY)),
+        ("code.diff_sha256", within(manifest, "code").get("diff_sha256"), kept.get(DIFF)),
+        ("code.components", within(manifest, "code").get("components"), kept.get(COMPONENTS)),
+        ("study.sha256", within(manifest, "study").get("sha256"), kept.get(STUDY)),
         ("lineage.weights_sha256", lineage.get("weights_sha256"), kept.get(WEIGHTS)),
         ("lineage.run", lineage.get("run"), run.run),
         ("spec.sha256", spec.get("sha256"), sha256_of(canonical(spec.get("resolved", {})))),
@@ -78,9 +89,9 @@ def run_faults(found: Found, run: Inspected, folder: Path, attribute: str | None
     for name, said, actual in inner:
         if said is not None and actual is not None and said != actual:
             found.add(run.name, run.run, f"{FILE}: {name} is {said}, but what it is of has {actual}")
-    for what in _differing("tag", lineage.get("tags") or {}, run.tags):
+    for what in _differing("tag", within(lineage, "tags"), run.tags):
         found.add(run.name, run.run, what)
-    wanted = params_of(spec.get("resolved") or {}, str(spec.get("id")), str((lineage.get("tags") or {}).get("arm")))
+    wanted = params_of(within(spec, "resolved"), str(spec.get("id")), str(within(lineage, "tags").get("arm")))
     for what in _differing("parameter", wanted, run.params, exactly=True):
         found.add(run.name, run.run, what)
     for what in _score_faults(found, run, results, store):
@@ -123,7 +134,7 @@ def _differing(kind: str, kept: Mapping[str, str], actual: Mapping[str, str], *,
 
 def _score_faults(found: Found, run: Inspected, results: Mapping[str, Any], store: Inspection) -> Iterator[str]:
     """Yield the scores that are not as they were kept, in the last values and in the history."""
-    kept, actual = results.get("metrics") or {}, run.record.metrics
+    kept, actual = within(results, "metrics"), run.record.metrics
     found.scores += len(actual)
     for key, value in kept.items():
         if key not in actual:
@@ -131,8 +142,9 @@ def _score_faults(found: Found, run: Inspected, results: Mapping[str, Any], stor
         elif score_as_json(actual[key]) != value:
             yield f"metric {key}: kept {value}, found {actual[key]}"
     yield from (f"metric {key} was not kept: {actual[key]}" for key in sorted(actual.keys() - kept.keys()))
-    again = set(results.get("trained_again") or ())
-    for key, digest in (results.get("history") or {}).items():
+    again = results.get("trained_again")
+    again = again if isinstance(again, list) else []
+    for key, digest in within(results, "history").items():
         history = store.history(run.run, key)
         first = {step: values[0] for step, values in history.items() if step not in again}
         if series_digest(first) != digest or any(len(values) > 1 for values in history.values()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.evidence.faults import Found, file_faults, manifest_of
+from harness.evidence.faults import Found, file_faults, manifest_of, within
 from harness.evidence.manifest import NO_WINNER
 from harness.evidence.schema import FILE, MADE_OF, REPORT, TAG, absent, sha256_of
 from harness.tracking import TAG_LIMIT, Inspected
@@ -52,8 +52,8 @@ def report_faults(found: Found, parent: Inspected, folder: Path, where: str, kno
         return
     for field_name in absent(manifest, REPORT):
         found.add(name, parent.run, f"{FILE}: the field {field_name} is missing")
-    report = manifest.get("report") or {}
-    for what in file_faults(found, report.get("files") or {}, folder):
+    report = within(manifest, "report")
+    for what in file_faults(found, within(report, "files"), folder):
         if "is not in" not in what:  # a report of an earlier plan may have had more files
             found.add(name, parent.run, what)
     if known is None:
@@ -64,7 +64,7 @@ def report_faults(found: Found, parent: Inspected, folder: Path, where: str, kno
 
 def _source_faults(report: Mapping[str, Any], known: Known) -> Iterator[str]:
     """Yield where the runs and the plan that a report was made of are not those on record."""
-    runs = report.get("runs") or {}
+    runs = within(report, "runs")
     for run, digest in runs.items():
         if run not in known.counted:
             yield f"made of run {run}, which does not count"
@@ -78,7 +78,7 @@ def _source_faults(report: Mapping[str, Any], known: Known) -> Iterator[str]:
 
 def _said_faults(parent: Inspected, folder: Path, report: Mapping[str, Any]) -> Iterator[str]:
     """Yield the tags of the parent run that do not say what the report's page and verdicts say."""
-    cell, files = parent.tags.get("winner.cell", NO_WINNER), report.get("files") or {}
+    cell, files = parent.tags.get("winner.cell", NO_WINNER), within(report, "files")
     if cell != report.get("winner"):
         yield f"tag winner.cell: kept {report.get('winner')}, found {cell}"
     page = _text(folder / PAGE) if PAGE in files else None
@@ -93,7 +93,7 @@ def _said_faults(parent: Inspected, folder: Path, report: Mapping[str, Any]) -> 
     try:
         rows = json.loads(_text(folder / VERDICTS) or "")["verdicts"]
         lines = [f"{row['sentence']} [{row['standing_in_words']}]"[:TAG_LIMIT] for row in rows]
-    except (ValueError, TypeError, KeyError) as fault:
+    except (ValueError, TypeError, KeyError, RecursionError) as fault:
         yield f"{VERDICTS} cannot be read: {fault!r}"
         return
     wanted = {f"verdict.{i}": line for i, line in enumerate(lines, 1)}

@@ -12,7 +12,7 @@ from rich.console import Console
 from harness import paths, plans, study
 from harness.errors import UserError
 from harness.evidence.facts import located
-from harness.evidence.faults import Found, manifest_of, run_faults
+from harness.evidence.faults import Found, manifest_of, run_faults, within
 from harness.evidence.reports import Known, report_faults
 from harness.evidence.schema import TAG, sha256_of
 from harness.evidence.trials import store_faults
@@ -129,9 +129,8 @@ def _hold_data(books: Books) -> None:
     """Hold the raw data files of this machine, those that are there, against the digests that the manifests have of them."""
     wanted: dict[tuple[str, str], str] = {}
     for run, manifest in books.manifests.items():
-        files = manifest.get("data", {}).get("files")
-        for name, digest in files.items() if isinstance(files, dict) else ():
-            wanted.setdefault((name, digest), run)
+        for name, digest in within(within(manifest, "data"), "files").items():
+            wanted.setdefault((name, str(digest)), run)
     actual: dict[str, str] = {}
     for (name, digest), run in wanted.items():
         path = located(name)
@@ -152,7 +151,7 @@ def _hold_checkpoints(books: Books) -> None:
         checkpoint = label.with_suffix(".pt")
         try:
             kept = json.loads(label.read_bytes())["sha256"]
-        except (OSError, ValueError, KeyError) as fault:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as fault:
             books.found.lines.append(f"checkpoint {checkpoint}: its label cannot be read: {fault}")
             continue
         found = sha256_of(checkpoint) if checkpoint.is_file() else "not there"
@@ -190,7 +189,7 @@ def _behind(chain: plans.PlanRecord, tag: str, text: str) -> Iterator[str]:
     if tag in digests[:-1]:
         yield f"the tag {plans.PLAN_TAG} of the parent run is that of entry {digests.index(tag) + 1} of {total}"
     if text:
-        with suppress(ValueError, TypeError):  # what is no list of entries was edited, which is a fault of its own
+        with suppress(ValueError, TypeError, RecursionError):  # what is no list of entries was edited, which is a fault of its own
             if len(json.loads(text)) < total:
                 yield f"{plans.PLAN_FILE} of the parent run has {len(json.loads(text))} of {total} entries"
 

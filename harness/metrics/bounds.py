@@ -194,13 +194,13 @@ def importances(
         vae: The model, of one lane.
         views: The data and the probabilities, of the same images, which are encoded and decoded once for all.
         most: The largest K of each view, rounded down to one of `ladder`; a view of fewer draws takes the first of each batch.
-        images: How many images of each view are scored, the first ones.
+        images: How many images of each view are scored, the first ones, or all if it has fewer.
         seed: Of the draws.
         rows: Draws x images that are drawn at a time.
         draws: Draws of an image whose weights are summed before they are stored; a divisor or a multiple of every K.
         ladder: The values of K, rising.
     """
-    ladders = [[k for k in ladder if k <= m] for m in most]
+    ladders, images = [[k for k in ladder if k <= m] for m in most], [min(wanted, len(views[0])) for wanted in images]
     chunk = min(draws, *(ks[-1] for ks in ladders))
     generator = torch.Generator(views[0].x.device).manual_seed(seed)
     found: list[list[Importance]] = [[] for _ in views]

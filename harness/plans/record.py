@@ -6,6 +6,7 @@ others behind.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -146,7 +147,7 @@ class PlanRecord:
         if file:
             try:
                 kept = [Entry(**values) for values in json.loads(file)]
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 kept = None
             if kept is None or [e for e in kept if e.digest() != e.sha256]:
                 faults.append(f"{PLAN_FILE} of the parent run was edited")
@@ -158,21 +159,25 @@ class PlanRecord:
 
 def read(notes: Mapping[str, Any]) -> PlanRecord:
     """Return the chain in the notes of a trial store, with what is wrong with it."""
-    numbers = sorted(int(name.removeprefix(NOTE)) for name in notes if name.removeprefix(NOTE).isdigit() and name.startswith(NOTE))
+    numbers = sorted(int(found[1]) for name in notes if (found := re.fullmatch(rf"{re.escape(NOTE)}([1-9][0-9]{{0,8}})", name)))
     entries: list[Entry] = []
     faults = []
     for place, number in enumerate(numbers, 1):
         try:
             entry = Entry(**json.loads(notes[f"{NOTE}{number}"]))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             faults.append(f"entry {number} of the stored plan cannot be read")
+            continue
+        if not _is_entry(entry):
+            faults.append(f"entry {number} of the stored plan holds something else")
             continue
         if entry.digest() != entry.sha256:
             faults.append(f"entry {number} of the stored plan was edited")
         elif (entry.number, entry.previous) != (place, entries[-1].sha256 if entries else ""):
             faults.append(f"entry {number} of the stored plan does not follow the one before it")
-        elif not _is_sound(entry):
+        if not _is_sound(entry):
             faults.append(f"entry {number} of the stored plan holds something else")
+            continue
         entries.append(entry)
     return PlanRecord(tuple(entries), tuple(faults))
 
@@ -185,15 +190,42 @@ def from_text(text: str) -> PlanRecord:
         return PlanRecord(faults=(f"{PLAN_FILE} was edited",))
 
 
+def _is_entry(entry: Entry) -> bool:
+    """Return whether the fields of an entry are of the types that they should be of."""
+    texts = (entry.kind, entry.time, entry.previous, entry.sha256)
+    counts = all(isinstance(of, Mapping) and all(type(n) is int for n in of.values()) for of in (entry.known, entry.elsewhere))
+    return (
+        counts and all(isinstance(text, str) for text in texts) and type(entry.number) is int and isinstance(entry.content, Mapping)
+    )
+
+
 def _is_sound(entry: Entry) -> bool:
     """Return whether an entry holds what its kind should, so that claims can be made of it."""
     try:
         if entry.kind == LOOK:
-            return all(isinstance(n, int) for n in entry.content["looks"].values())
-        arms = entry.content["arms"]
-        return all({"id", "training", "trials"} <= arms[h[side]].keys() for h in entry.content["hypotheses"] for side in SIDES)
-    except (KeyError, TypeError, AttributeError):
+            return all(type(n) is int for n in entry.content["looks"].values())
+        arms, claims = entry.content["arms"], entry.content["hypotheses"]
+        numbers = not claims or all(_are(int, entry.content[name]) for name in ("seeds", "looks"))
+        return numbers and all(map(_is_arm, arms.values())) and all(_is_claim(claim, arms) for claim in claims)
+    except (KeyError, TypeError, AttributeError, ValueError):
         return False
+
+
+def _is_arm(arm: Mapping[str, Any]) -> bool:
+    """Return whether this is what a plan says of an arm, with its trials by seed."""
+    return _are(str, [arm["id"], arm["training"], *arm["trials"].values()]) and _are(int, [int(seed) for seed in arm["trials"]])
+
+
+def _is_claim(claim: Mapping[str, Any], arms: Mapping[str, Any]) -> bool:
+    """Return whether this is a hypothesis about two of these arms."""
+    words = _are(str, [claim[name] for name in (*SIDES, "metric", "direction", "words")])
+    numbers = type(claim["digits"]) is int and (claim["margin"] is None or isinstance(claim["margin"], int | float))
+    return words and numbers and all(claim[side] in arms for side in SIDES)
+
+
+def _are(kind: type, values: Any) -> bool:
+    """Return whether this is a list of values of one type."""
+    return isinstance(values, list) and all(type(value) is kind for value in values)
 
 
 def add(shelf: Shelf, record: PlanRecord) -> None:

@@ -1,6 +1,7 @@
 """All that the trial store holds of a study, for those that check it. A SQLite file is read from a copy: nothing is written."""
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ def stores_on_record(study: str, budget: str, storage: str = "") -> tuple[list[T
             studies = {name: optuna.load_study(study_name=name, storage=opened) for name in names}
             trials = []
             for name, found in studies.items():
-                again = {t.user_attrs.get("again") for t in found.trials}
+                again = [t.user_attrs.get("again") for t in found.trials]
                 trials += [_trial(name, t, replaced=t.number in again) for t in found.trials]
             return trials, {name: found.user_attrs for name, found in studies.items()}
         finally:
@@ -84,25 +85,35 @@ def stores_on_record(study: str, budget: str, storage: str = "") -> tuple[list[T
 
 def _trial(store: str, t: FrozenTrial, *, replaced: bool) -> TrialOnRecord:
     """Return Optuna's trial as ours."""
-    values = {part: json.loads(value) for part, value in _parts(t, "values").items()}
+    values = {part: _numbers(value) for part, value in _parts(t, "values").items()}
     if "cell" in t.user_attrs and t.values is not None:
         values = {0: t.values}
     return TrialOnRecord(
         store=store,
         number=t.number,
         state=t.state.name,
-        cell=t.user_attrs.get("cell", ""),
+        cell=str(t.user_attrs.get("cell", "")),
         runs=_parts(t, "run"),
         manifests=_parts(t, "manifest"),
         values=values,
         told=t.values or (),
         params={} if "cell" in t.user_attrs else t.params,
-        given_up=t.user_attrs.get("failure", "") if t.user_attrs.get("final") else "",
+        given_up=str(t.user_attrs.get("failure", "")) if t.user_attrs.get("final") else "",
         replaced=replaced,
     )
 
 
 def _parts(t: FrozenTrial, kind: str) -> dict[int, str]:
     """Return what is stored of a trial under `kind`, by index of the seed: `run` for a cell of an ablation, `run.0` in a search."""
-    plain = {0: t.user_attrs[kind]} if t.user_attrs.get(kind) else {}
-    return plain | {int(k.rpartition(".")[2]): v for k, v in t.user_attrs.items() if k.startswith(f"{kind}.") and v}
+    plain = {0: str(t.user_attrs[kind])} if t.user_attrs.get(kind) else {}
+    numbered = {k.removeprefix(f"{kind}."): v for k, v in t.user_attrs.items() if k.startswith(f"{kind}.") and v}
+    return plain | {int(part): str(v) for part, v in numbered.items() if re.fullmatch("[0-9]{1,9}", part)}
+
+
+def _numbers(text: str) -> list[float]:
+    """Return the numbers of a JSON list, as the store has the values of a seed; none if it is something else."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return values if isinstance(values, list) and all(isinstance(v, int | float) for v in values) else []

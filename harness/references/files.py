@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from harness import paths
-from harness.errors import DataError, UserError
+from harness.errors import DataError, UserError, cut, shown
 from harness.references.sources import DIGITS
 
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -100,21 +100,21 @@ def pin_file(words: str) -> str:
         within = Path(where).expanduser()
         paths_there = [path for place in folders if (path := (place / within).resolve()).exists()] if where else []
     except (OSError, RuntimeError, ValueError) as fault:  # too long, of a user that is none, with a zero byte
-        raise UserError(f"{words!r}: is no path: {fault}") from None
+        raise UserError(f"{shown(words)}: is no path: {cut(str(fault))}") from None
     if not paths_there:
         for path in (place / within for place in folders):
             if where and (note := _note_of(form, path)).is_file():
                 return note.read_text(encoding="utf-8")
-        raise UserError(f"{words!r}: there is no {where or 'name'} in {_in_words(folders)}{_nearest(where, folders)}")
+        raise UserError(f"{shown(words)}: there is no {cut(where) or 'name'} in {_in_words(folders)}{_nearest(where, folders)}")
     path = paths_there[0]
     if path.is_dir() != folder:
-        raise UserError(f"{words!r}: {form}: takes {what}, {path} is a {'folder' if path.is_dir() else 'file'}")
+        raise UserError(f"{shown(words)}: {form}: takes {what}, {path} is a {'folder' if path.is_dir() else 'file'}")
     try:
         digest = digest_of(form, path)
     except OSError as fault:
-        raise UserError(f"{words!r}: cannot be read: {fault}") from None
+        raise UserError(f"{shown(words)}: cannot be read: {cut(str(fault))}") from None
     if not digest:
-        raise UserError(f"{words!r}: {path} holds none: {form}: takes {what}")
+        raise UserError(f"{shown(words)}: {path} holds none: {form}: takes {what}")
     pinned = f"{form}:{path.name}@{digest}"
     _PLACES[pinned] = path
     return pinned
@@ -156,7 +156,7 @@ def find_file(pinned: str) -> Path:
             try:
                 actual = digest_of(form, path, anew=True)
             except OSError as fault:
-                raise DataError(f"{words}: cannot be read: {fault}") from None
+                raise DataError(f"{words}: cannot be read: {cut(str(fault))}") from None
             if actual == digest:
                 _PLACES[pinned] = path.resolve()
                 return _PLACES[pinned]
@@ -184,7 +184,7 @@ def check_unchanged(pinned: str, path: Path) -> None:
     try:
         actual = digest_of(words.partition(":")[0], path)
     except OSError as fault:
-        raise DataError(f"{words}: cannot be read: {fault}") from None
+        raise DataError(f"{words}: cannot be read: {cut(str(fault))}") from None
     if actual != digest:
         raise DataError(f"{words} changed while it was read: {path} had {digest}, and has {actual or 'nothing'}\nstart it again")
 

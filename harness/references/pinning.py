@@ -14,12 +14,13 @@ from types import ModuleType
 from typing import Any
 
 from harness import paths
-from harness.errors import UserError, unknown
+from harness.errors import UserError, cut, shown, unknown
 from harness.references.files import is_file
 from harness.references.importing import keep, keep_object
 from harness.references.sources import DIGITS, Source, read_source
 
 _SEEN: dict[int, tuple[str, Any]] = {}  # objects that were pinned, each with the digest that its code had then, by identity
+PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset)  # many modules have equal ones: none is meant
 ENTRY_POINTS = "vae_harness"  # by which installed packages offer names: `"likelihood.student_t" = "my_package.losses:StudentT"`
 
 
@@ -75,16 +76,20 @@ def _pin_words(words: str) -> str:
     """Return the pinned reference of `file.py:Name` or `package.module:Name`."""
     where, _, name = words.partition(":")
     if not where or not all(part.isidentifier() for part in name.split(".")):
-        raise UserError(f"{words!r} is no reference: write 'losses.py:StudentT' or 'my_package.losses:StudentT'")
+        raise UserError(f"{shown(words)} is no reference: write 'losses.py:StudentT' or 'my_package.losses:StudentT'")
     folders = [folder for folder in (paths.study_folder(), Path.cwd()) if folder is not None]
     if where.endswith(".py"):
-        found = [path for folder in folders if (path := (folder / Path(where).expanduser()).resolve()).is_file()]
+        try:
+            within = Path(where).expanduser()
+            found = [path for folder in folders if (path := (folder / within).resolve()).is_file()]
+        except (OSError, RuntimeError, ValueError) as fault:  # too long, of a user that is none, with a zero byte
+            raise UserError(f"{shown(words)}: is no path: {cut(str(fault))}") from None
         if not found:
             looked = " or ".join(dict.fromkeys(map(str, folders)))
             beside = sorted({path.name for folder in folders for path in folder.glob("*.py")})
             nearest = get_close_matches(where, beside, n=1)
             hint = f"\ndid you mean {nearest[0]!r}?" if nearest else ""
-            raise UserError(f"{words!r}: there is no file {where} in {looked}{hint}")
+            raise UserError(f"{shown(words)}: there is no file {cut(where)} in {looked}{hint}")
         source, where = read_source(found[0].parent, found[0].stem), found[0].name
     else:
         source = read_source(_root_of(where, folders, words), where)
@@ -106,7 +111,9 @@ def _root_of(module: str, folders: list[Path], words: str) -> Path:
         found = PathFinder.find_spec(".".join(parts[:depth]), places) if places else None
         places = list(found.submodule_search_locations or []) if found else None
     if found is None or found.origin is None or not found.origin.endswith(".py"):
-        raise UserError(f"{words!r}: there is no module {module!r}\na file beside the study is named as 'losses.py:StudentT'")
+        raise UserError(
+            f"{shown(words)}: there is no module {shown(module)}\na file beside the study is named as 'losses.py:StudentT'"
+        )
     return _root(Path(found.origin).resolve(), module)
 
 
@@ -121,6 +128,8 @@ def _named(given: Any) -> tuple[ModuleType | None, str]:
     Raises:
         UserError: it has no name.
     """
+    if given is None or isinstance(given, PLAIN):
+        raise UserError(f"{shown(given)} is no reference: give a class or function of a module, or write 'losses.py:StudentT'")
     name = getattr(given, "__qualname__", None)
     if (inspect.isclass(given) or inspect.isfunction(given)) and name is not None and "<" not in name:
         return sys.modules.get(given.__module__), name
@@ -128,7 +137,7 @@ def _named(given: Any) -> tuple[ModuleType | None, str]:
         for known, value in vars(module).items() if isinstance(module, ModuleType) else ():
             if value is given and getattr(module, "__file__", None):
                 return module, known
-    raise UserError(f"{name or repr(given)} cannot be imported by name: give a class or function of a module, or its reference")
+    raise UserError(f"{name or shown(given)} cannot be imported by name: give a class or function of a module, or its reference")
 
 
 def _pin_object(given: Any) -> str:
@@ -189,4 +198,4 @@ def _check_name(source: Source, name: str, words: str) -> None:
             case _:
                 return  # names may be made in branches and loops too
     if "*" not in imported and name.split(".")[0] not in (*made, *imported):
-        raise UserError(f"{words!r}: {unknown(f'name in {source.file}', name, made)}")
+        raise UserError(f"{shown(words)}: {unknown(f'name in {source.file}', name, made)}")

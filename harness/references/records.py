@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, cut, shown
 from harness.references.files import adopt_places, places_of
 from harness.references.importing import adopt, sources_of
 from harness.references.sources import Source
@@ -27,14 +27,34 @@ def from_record(text: str) -> None:
     """Take in the code of a record, so that references to it can be resolved here, and where its data files lay.
 
     Raises:
-        UserError: a file's name that is no path of a module.
+        UserError: it is no such record, or a file's name is no path of a module.
     """
-    entries = json.loads(text)
-    sources = [
-        Source("", s["module"], {name: content.encode() for name, content in s["files"].items()}) for s in entries if "module" in s
-    ]
+    try:
+        entries = json.loads(text)
+        sources = [
+            Source("", s["module"], {name: content.encode() for name, content in s["files"].items()})
+            for s in entries
+            if "module" in s
+        ]
+        places = {str(entry["data"]): str(entry["path"]) for entry in entries if "data" in entry}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
+        raise UserError(f"{FILE} is no record of code: {type(fault).__name__}: {cut(str(fault))}") from None
     for name in (name for source in sources for name in source.files):
         if not re.fullmatch(r"(\w+/)*\w+\.py", name):
-            raise UserError(f"{name!r} in {FILE} is no path of a module")
+            raise UserError(f"{shown(name)} in {FILE} is no path of a module")
+    for source in sources:
+        _check(source)
     adopt(sources)
-    adopt_places({entry["data"]: entry["path"] for entry in entries if "data" in entry})
+    adopt_places(places)
+
+
+def _check(source: Source) -> None:
+    """Raise an error for the source of a record that lacks the module's own file, or has one that is no Python.
+
+    Raises:
+        UserError: it is such a source.
+    """
+    try:
+        _ = source.file, source.digest
+    except (StopIteration, SyntaxError, ValueError, RecursionError) as fault:
+        raise UserError(f"{FILE} has no code of {cut(source.module)}: {type(fault).__name__}: {cut(str(fault))}") from None

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from harness import catalog, references
 from harness.catalog import Scale
-from harness.errors import UserError, listed, unknown
+from harness.errors import UserError, listed, shown, unknown
 from harness.spec.arguments import NO_ARGUMENTS
 from harness.spec.checks import REAL_FIELDS, arguments_of, faults_of
 
@@ -126,8 +127,9 @@ class TrialSpec:
             self._set("hidden", tuple(self.hidden))
         for name in REAL_FIELDS:  # 1 and 1.0 are equal and must give equal ids, but their JSON texts differ
             value = getattr(self, name)
-            if isinstance(value, int) and not isinstance(value, bool):
-                self._set(name, float(value))
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                with suppress(OverflowError):  # 10**400, which stays as it is and is refused
+                    self._set(name, float(value))
         faults += self._pin_metrics() + faults_of(self)
         if faults:
             raise UserError(listed(faults))
@@ -147,7 +149,7 @@ class TrialSpec:
     def _pin_metrics(self) -> list[str]:
         """Pin the references of the user's own scores. Return what is wrong with them."""
         if isinstance(self.metrics, str) or not isinstance(self.metrics, list | tuple):
-            return [f"metrics must be a tuple of references, such as ('sharpness.py:SHARPNESS',), got {self.metrics!r}"]
+            return [f"metrics must be a tuple of references, such as ('sharpness.py:SHARPNESS',), got {shown(self.metrics)}"]
         try:
             pinned = [m if isinstance(m, str) and references.is_pinned(m) else references.pin(m) for m in self.metrics]
             self._set("metrics", tuple(dict.fromkeys(pinned)))
@@ -194,8 +196,10 @@ class TrialSpec:
         """Return the spec that `as_dict` gave these values.
 
         Raises:
-            UserError: an unknown field, with the nearest known name, or a wrong value.
+            UserError: an unknown field, with the nearest known name, a wrong value, or no mapping at all.
         """
+        if not isinstance(values, Mapping):
+            raise UserError(f"the fields of a trial are a mapping of names to values, got {shown(values)}")
         return cls().derive(**values)
 
     def derive(self, **changes: Any) -> "TrialSpec":
@@ -210,7 +214,7 @@ class TrialSpec:
         faults = [str(unknown("field of a trial", name, FIELDS)) for name in changes if name.partition(".")[0] not in FIELDS]
         values = catalog.pinned_in({name: value for name, value in changes.items() if name in FIELDS})
         for name, of in catalog.ARGUMENTS.items():
-            if of in values and name not in values and values[of] != getattr(self, of):
+            if of in values and name not in values and not (isinstance(values[of], str) and values[of] == getattr(self, of)):
                 values[name] = {}
         network = catalog.NETWORKS.get(values["network"]) if isinstance(values.get("network"), str) else None
         if network is not None and network.hidden is None and "hidden" not in values:
@@ -218,9 +222,10 @@ class TrialSpec:
         for name, value in changes.items():
             outer, _, inner = name.partition(".")
             if inner and outer in catalog.ARGUMENTS:
-                values[outer] = {**values.get(outer, getattr(self, outer)), inner: value}
+                whole = values.get(outer, getattr(self, outer))
+                values[outer] = {**whole, inner: value} if isinstance(whole, Mapping) else whole
             elif inner and outer in FIELDS:
-                faults.append(f"{outer} has no parts, got {name!r}; those that have are {', '.join(catalog.ARGUMENTS)}")
+                faults.append(f"{outer} has no parts, got {shown(name)}; those that have are {', '.join(catalog.ARGUMENTS)}")
         try:
             derived = replace(self, **values)
         except UserError as fault:

@@ -11,6 +11,7 @@ from harness.scores import Scores, compared
 from harness.scores.rows import VALIDATION_SQUARED_ERROR
 from harness.spec import TrialSpec, flattened, unfinished
 from harness.study import forms
+from harness.study.kinds import LOOKS, TEXT, TEXT_OR_NONE, WHOLE, wrong
 from harness.study.scores import comparable, impossible, rows_with, take_metrics
 from harness.study.sizes import check_number, number_of
 
@@ -38,11 +39,13 @@ class Hypothesis:
 
     def fault(self) -> str:
         """Return what is wrong with the claim itself, whatever the study; empty if nothing is."""
+        if kinds := wrong(self, {"better": TEXT, "worse": TEXT, "metric": TEXT}):
+            return "\n".join(kinds)
         if self.better == self.worse:
-            return f"an arm cannot beat itself, got {self.better!r} twice"
+            return f"hypothesis on {self.metric}: an arm cannot beat itself, got {self.better!r} twice"
         number = isinstance(self.margin, int | float) and not isinstance(self.margin, bool)
         if self.margin is not None and not (number and math.isfinite(self.margin) and self.margin > 0):
-            return f"margin must be a finite number above 0, got {self.margin!r}"
+            return f"hypothesis on {self.metric}: margin must be a finite number above 0, got {self.margin!r}"
         return ""
 
 
@@ -70,10 +73,9 @@ class Budget:
 
     def fault(self) -> str:
         """Return what is wrong with seeds or looks; empty if nothing is."""
-        if forms.seeds_fault(self.seeds) or not self.looks:
-            return forms.seeds_fault(self.seeds)
-        if not isinstance(self.looks, Sequence):
-            return f"looks must be numbers of seeds, such as (6, 10), got {self.looks!r}"
+        fault = "\n".join(wrong(self, {"epochs": WHOLE, "evaluation": TEXT, "looks": LOOKS})) or forms.seeds_fault(self.seeds)
+        if fault or not self.looks:
+            return fault
         whole = all(type(n) is int and n >= 2 for n in self.looks)
         if whole and list(self.looks) == sorted(set(self.looks)) and self.looks[-1] == len(self.seeds):
             return ""
@@ -115,7 +117,7 @@ class Ablation:
     metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        lists = {"hypotheses": (self.hypotheses, Hypothesis), "metrics": (self.metrics, str)}
+        lists = {"hypotheses": (self.hypotheses, Hypothesis), "metrics": (self.metrics, object)}
         faults, of_parts = Faults(forms.arm_faults(self.arms)), forms.faults(self.base, self.budgets, Budget, lists)
         for name, budget in () if faults.found or of_parts else self.budgets.items():
             arms, seeds = len(self.arms), number_of(budget.seeds)
@@ -128,7 +130,7 @@ class Ablation:
             for arm in self.arms:
                 with faults.noted():
                     specs[arm] = self._spec(arm)
-        faults.found += of_parts
+        faults.found += [*of_parts, *wrong(self, {"objective": TEXT_OR_NONE})]
         faults.check()
         with faults.noted():
             self._check_arms(specs)
@@ -174,12 +176,12 @@ class Ablation:
         Raises:
             UserError: an unknown score or arm, a claim that says nothing, or a score that cannot rank the two.
         """
+        if hypothesis.fault():
+            raise UserError(hypothesis.fault())
         score = look_up(self.scores, hypothesis.metric, "score")
         for arm in (hypothesis.better, hypothesis.worse):
             look_up(self.arms, arm, "arm")
         claim = f"hypothesis '{hypothesis.in_words(self.scores)}'"
-        if hypothesis.fault():
-            raise UserError(f"{claim}: {hypothesis.fault()}")
         if not score.better:
             raise UserError(f"{claim}: {hypothesis.metric!r} has no better or worse direction")
         comparable(score, {a: specs[a] for a in (hypothesis.better, hypothesis.worse)}, claim, self.scores)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import paths, references
-from harness.errors import UserError, look_up, unknown
+from harness.errors import UserError, cut, look_up, shown, unknown
 from harness.study.forms import NAME
 
 SHIPPED = "harness.studies"  # the package of the shipped studies
@@ -135,8 +135,12 @@ def _file_of(reference: str) -> StudyFile:
     Raises:
         UserError: there is no such file, or its name will not do in the names of experiments, folders and locks.
     """
-    path = Path(reference).expanduser().resolve()
-    if not path.is_file():
+    try:
+        path = Path(reference).expanduser().resolve()
+        there = path.is_file()
+    except (OSError, RuntimeError, ValueError) as fault:  # too long, of a user that is none, with a zero byte
+        raise UserError(f"{cut(reference)} is no path: {cut(str(fault))}") from None
+    if not there:
         nearest = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise UserError(f"{unknown('study file', reference, nearest)}" if nearest else f"no file {reference}: {path} is missing")
     if path.suffix != ".py" or not re.fullmatch(NAME, path.stem):
@@ -154,9 +158,9 @@ def _module_of(reference: str) -> StudyFile:
         try:
             spec = importlib.util.find_spec(reference)
         except Exception as fault:  # a package above it does not load, whatever that raises
-            raise UserError(f"module {reference!r} cannot be found: {type(fault).__name__}: {fault}") from None
+            raise UserError(f"module {shown(reference)} cannot be found: {type(fault).__name__}: {cut(str(fault))}") from None
     if spec is None or not spec.has_location or spec.origin is None:
-        raise UserError(f"no module {reference!r} from {Path.cwd()} or among the installed packages")
+        raise UserError(f"no module {shown(reference)} from {Path.cwd()} or among the installed packages")
     return StudyFile(reference, Path(spec.origin).resolve(), reference)
 
 

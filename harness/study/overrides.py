@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from typing import Any
 
-from harness.errors import UserError, listed, unknown
+from harness.errors import UserError, cut, listed, shown, unknown
 from harness.spec import FIELDS, TrialSpec
 from harness.study.ablation import Ablation, Budget
 from harness.study.forms import seeds_fault
@@ -89,7 +89,7 @@ def apply(study: Ablation | Search, overrides: Overrides) -> tuple[Ablation | Se
     try:
         changed = _rebuilt(study, base, of_budget, arms)
     except UserError as fault:
-        raise UserError(f"with {', '.join(overrides.settings) or 'these arms'}: {fault}") from None
+        raise UserError(f"with {cut(', '.join(overrides.settings)) or 'these arms'}: {fault}") from None
     shown = {key: _value_of(base, key) for key in of_trial} | {f"{BUDGET}.{key}": value for key, value in of_budget.items()}
     texts = [f"{key}={_text(value)}" for key, value in shown.items()]
     return changed, _suffix([*texts, _arms_text(arms)] if overrides.arms else texts)
@@ -102,7 +102,9 @@ def data_set(name: str, settings: Sequence[str]) -> TrialSpec:
         UserError: there is no such data set, it takes no such argument, or a setting is about something else.
     """
     others = [setting for setting in settings if not setting.strip().startswith("dataset_args.")]
-    faults = [f"--set {setting}: a data set takes its own arguments alone, such as dataset_args.resize=32" for setting in others]
+    faults = [
+        f"--set {cut(setting)}: a data set takes its own arguments alone, such as dataset_args.resize=32" for setting in others
+    ]
     values = {} if faults else _values(settings, (), faults)
     if faults:
         raise UserError("\n".join(faults))
@@ -138,24 +140,24 @@ def _values(settings: Iterable[str], budget_fields: Sequence[str], faults: list[
     for setting in settings:
         key, equals, text = (part.strip() for part in setting.partition("="))
         if not equals or not key or not text:
-            faults.append(f"--set {setting}: a key and its value are needed, such as latent=10")
+            faults.append(f"--set {cut(setting)}: a key and its value are needed, such as latent=10")
             continue
         head, _, tail = key.partition(".")
         if head in budget_fields and not tail:
             head, tail = BUDGET, key
         if head == BUDGET and tail not in budget_fields:
-            faults.append(f"--set {setting}: {unknown('field of a budget', tail, budget_fields)}")
+            faults.append(f"--set {cut(setting)}: {unknown('field of a budget', tail, budget_fields)}")
         elif head != BUDGET and head in OF_BUDGETS:
-            faults.append(f"--set {setting}: a budget sets the {head}s of its trials\nknown: {', '.join(budget_fields)}")
+            faults.append(f"--set {cut(setting)}: a budget sets the {head}s of its trials\nknown: {', '.join(budget_fields)}")
         elif head != BUDGET and head not in trial_fields:
-            faults.append(f"--set {setting}: {unknown('field of a trial', head, (*trial_fields, *budget_fields))}")
+            faults.append(f"--set {cut(setting)}: {unknown('field of a trial', head, (*trial_fields, *budget_fields))}")
         else:
             key = f"{head}.{tail}" if tail else head
             if key in values:
-                faults.append(f"--set {setting}: {key} is set twice")
+                faults.append(f"--set {cut(setting)}: {key} is set twice")
             values[key] = _parsed(text)
             if head == BUDGET and (fault := _budget_fault(tail, values[key])):
-                faults.append(f"--set {setting}: {fault}")
+                faults.append(f"--set {cut(setting)}: {fault}")
     return values
 
 
@@ -177,7 +179,7 @@ def _budget_fault(name: str, value: Any) -> str:
     if name in ("seeds", "refit_seeds"):
         return seeds_fault(value)
     if name == "trials":
-        return "" if type(value) is int and value >= 1 else f"trials must be a whole number of at least 1, got {value!r}"
+        return "" if type(value) is int and value >= 1 else f"trials must be a whole number of at least 1, got {shown(value)}"
     return ""
 
 
@@ -185,9 +187,9 @@ def _kept(study: Ablation | Search, wanted: Sequence[str], faults: list[str]) ->
     """Return the names of the arms that are kept, in the study's order; `faults` gets a message for each that is unknown."""
     if isinstance(study, Search):
         if wanted:
-            faults.append(f"--arms {','.join(wanted)}: a search finds its arms itself")
+            faults.append(f"--arms {cut(','.join(wanted))}: a search finds its arms itself")
         return []
-    faults += [f"--arms {','.join(wanted)}: {unknown('arm', arm, study.arms)}" for arm in wanted if arm not in study.arms]
+    faults += [f"--arms {cut(','.join(wanted))}: {unknown('arm', arm, study.arms)}" for arm in wanted if arm not in study.arms]
     return [arm for arm in study.arms if not wanted or arm in wanted]
 
 
@@ -195,13 +197,14 @@ def _shadowed(key: str, study: Ablation | Search, arms: Sequence[str]) -> str:
     """Return what is wrong with setting a field of the base that an arm or a space sets itself; empty if none does."""
     head = key.partition(".")[0]
     if isinstance(study, Search):
-        return f"--set {key}: the search looks for its best value, so that none can be set" if head in study.space else ""
+        return f"--set {cut(key)}: the search looks for its best value, so that none can be set" if head in study.space else ""
     own = [arm for arm in arms if head in study.arms[arm]]
     if not own:
         return ""
     others = [arm for arm in arms if arm not in own]
     hint = f"\nwithout them: --arms {','.join(others)}" if others else ""
-    return f"--set {key}: {', '.join(f'arm {arm!r}' for arm in own)} of the study would ignore it, with a {head} of its own{hint}"
+    setting = ", ".join(f"arm {shown(arm)}" for arm in own)
+    return f"--set {cut(key)}: {setting} of the study would ignore it, with a {head} of its own{hint}"
 
 
 def _rebuilt(study: Ablation | Search, base: TrialSpec, of_budget: Mapping[str, Any], arms: Sequence[str]) -> Ablation | Search:

@@ -1,7 +1,7 @@
 """A search: a space, objectives on validation and a budget of trials. The best is trained again on new seeds and tested."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from harness import catalog
@@ -9,11 +9,11 @@ from harness.errors import Faults, UserError, look_up
 from harness.scores import Score, Scores, costs, on_test, qualities
 from harness.scores.rows import ELBO_VALIDATION
 from harness.spec import FIELDS, TrialSpec, unfinished
-from harness.study import forms
+from harness.study import forms, kinds
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
 from harness.study.scores import comparable, rows_with, take_metrics
 from harness.study.sizes import check_number, number_of
-from harness.study.space import Axis, OneOf, Real, Space, Suggest, Whole, Widths, check, conditional, corners, fields
+from harness.study.space import Axis, Space, Suggest, check, conditional, corners, fields, pinned
 from harness.study.strategy import MODEL_BASED, PRUNERS, SAMPLERS, Constraint, Pruner, SearchBudget
 
 # Fields that define the comparison and so cannot be searched.
@@ -21,6 +21,11 @@ FIXED = ("dataset", "dataset_args", "fit_on", "seed", "epochs", "evaluation")
 GP_TRIALS = 200  # with more trials a Gaussian process takes seconds to fit
 BATCH = 8  # the most trials that a model-based sampler suggests at once
 MOST_REFITS = 3
+KINDS: Mapping[str, kinds.Kind] = {
+    "sampler": kinds.TEXT_OR_NONE,
+    "pruner": kinds.one(Pruner, optional=True),
+    "batch": kinds.one(int, optional=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +63,19 @@ class Search:
     metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        held = {"objectives": (self.objectives, str), "constraints": (self.constraints, Constraint), "metrics": (self.metrics, str)}
+        held = {
+            "objectives": (self.objectives, str),
+            "constraints": (self.constraints, Constraint),
+            "metrics": (self.metrics, object),
+        }
         faults = Faults(forms.faults(self.base, self.budgets, SearchBudget, held))
         faults.found += filter(None, (forms.axes_fault(self.space, Axis), forms.seeds_fault(self.seeds)))
+        faults.found += kinds.wrong(self, KINDS)
         faults.check()
         for name, budget in self.budgets.items():
             check_number(name, budget.trials * number_of(self.seeds) + number_of(budget.refit_seeds), "search and refit")
         take_metrics(self)
-        object.__setattr__(self, "space", {name: _pinned(name, axis) for name, axis in self.space.items()})
+        object.__setattr__(self, "space", {name: pinned(name, axis) for name, axis in self.space.items()})
         if self.base.fit_on != "train":
             raise UserError(f"fit_on={self.base.fit_on!r}: nothing is left to select on")
         for name in self.space:
@@ -288,16 +298,3 @@ class Search:
             f"The best is then trained again beside the base on {len(chosen.refit_seeds)} new seeds, and both are tested: the arms "
             "`base` and the winners'. A trial's own value is the best of many draws and so looks better than it is."
         )
-
-
-def _pinned(name: str, axis: Real | Whole | OneOf | Widths) -> Real | Whole | OneOf | Widths:
-    """Return an axis with the names that it chooses from, and those beside which it is searched, as a spec keeps them."""
-
-    def kept(field: str, values: Any) -> Any:
-        if isinstance(values, tuple):
-            return tuple(kept(field, value) for value in values)
-        return catalog.pinned_in({field: values})[field]
-
-    if isinstance(axis.when, Mapping):
-        axis = replace(axis, when={field: kept(field, values) for field, values in axis.when.items()})
-    return replace(axis, choices=kept(name, axis.choices)) if isinstance(axis, OneOf) and isinstance(axis.choices, tuple) else axis

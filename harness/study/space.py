@@ -1,11 +1,12 @@
 """The space of a search: an axis per field of a trial, some of them searched only beside certain values of other fields."""
 
-import math
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from harness.errors import UserError, listed
+from harness import catalog
+from harness.errors import UserError, listed, shown
 
 
 class Parameter(NamedTuple):
@@ -73,7 +74,7 @@ class Whole(Axis):
     def faults(self) -> str:
         """Return what is wrong with the bounds, or an empty text."""
         if type(self.low) is not int or type(self.high) is not int:
-            return f"takes whole numbers, got {self.low!r} and {self.high!r}"
+            return f"takes whole numbers, got {shown(self.low)} and {shown(self.high)}"
         return _bounds(self.low, self.high, self.log)
 
     def value(self, name: str, suggest: Suggest) -> Any:
@@ -89,13 +90,14 @@ class OneOf(Axis):
 
     def faults(self) -> str:
         """Return what is wrong with the choices, or an empty text."""
-        if not isinstance(self.choices, tuple) or len(self.choices) < 2 or len(set(self.choices)) < len(self.choices):
-            return f"takes a tuple of two or more different choices, got {self.choices!r}"
+        plain = isinstance(self.choices, tuple) and all(map(_is_plain, self.choices))
+        if not plain or len(self.choices) < 2 or len(set(map(_stored, self.choices))) < len(self.choices):
+            return f"takes a tuple of two or more different choices, got {shown(self.choices)}"
         return ""
 
     def value(self, name: str, suggest: Suggest) -> Any:
         """Return the field's value. A sampler stores plain values only, so that a tuple is chosen by its text."""
-        by_text = {c if isinstance(c, str | int | float | bool) or c is None else str(c): c for c in self.choices}
+        by_text = {_stored(c): c for c in self.choices}
         return by_text[suggest(Parameter(name, choices=tuple(by_text)))]
 
 
@@ -110,9 +112,11 @@ class Widths(Axis):
         """Return what is wrong with the bounds, or an empty text."""
         pairs = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in (self.layers, self.units))
         if not pairs:
-            return f"takes two pairs of whole numbers, such as (1, 3) and (32, 512), got {self.layers!r} and {self.units!r}"
+            return (
+                f"takes two pairs of whole numbers, such as (1, 3) and (32, 512), got {shown(self.layers)} and {shown(self.units)}"
+            )
         if not all(type(n) is int and n >= 1 for n in self.layers) or self.layers[0] > self.layers[1]:
-            return f"takes at least one layer, and no fewer at most than at least; got {self.layers!r}"
+            return f"takes at least one layer, and no fewer at most than at least; got {shown(self.layers)}"
         return Whole(*self.units, log=True).faults()
 
     @property
@@ -128,15 +132,31 @@ class Widths(Axis):
         return tuple(suggest(Parameter(f"{name}/{i}", *self.units, log=True, whole=True)) for i in range(1, depth + 1))
 
 
+def _is_plain(value: object) -> bool:
+    """Return whether this is a word, a finite number, True, False, None or a tuple of these."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    most = sys.float_info.max
+    return value is None or isinstance(value, str) or (isinstance(value, int | float) and -most <= value <= most)
+
+
+def _stored(choice: Any) -> str | int | float | None:
+    """Return what a sampler stores of a choice: plain values only, so that of a tuple its text."""
+    return str(choice) if isinstance(choice, tuple) else choice
+
+
 Space = Mapping[str, Real | Whole | OneOf | Widths]
 
 
 def _bounds(low: float, high: float, log: bool) -> str:
     """Return what is wrong with two bounds, or an empty text."""
-    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in (low, high))
+    most = sys.float_info.max
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and -most <= x <= most for x in (low, high))
     if not numbers or not low < high:
-        return f"must go from a finite number to a larger one, got {low!r} to {high!r}"
-    return f"cannot be logarithmic from {low!r}, which is not above 0" if log and low <= 0 else ""
+        return f"must go from a finite number to a larger one, got {shown(low)} to {shown(high)}"
+    if not isinstance(log, bool):
+        return f"takes log=True or log=False, got {shown(log)}"
+    return f"cannot be logarithmic from {shown(low)}, which is not above 0" if log and low <= 0 else ""
 
 
 def check(space: Space, base: Mapping[str, Any]) -> None:
@@ -151,13 +171,21 @@ def check(space: Space, base: Mapping[str, Any]) -> None:
     """
     errors: list[str] = []
     for i, (name, axis) in enumerate(space.items()):
+        if not isinstance(axis, Real | Whole | OneOf | Widths):
+            errors.append(f"space {shown(name)}: must be Real, Whole, OneOf or Widths, got {shown(axis)}")
+            continue
         if axis.faults():
-            errors.append(f"space {name!r}: {axis.faults()}")
-        for other in axis.when:
+            errors.append(f"space {shown(name)}: {axis.faults()}")
+        conditions = axis.when if isinstance(axis.when, Mapping) else {}
+        if not isinstance(axis.when, Mapping) or not all(map(_is_plain, conditions.values())):
+            errors.append(
+                f"space {shown(name)}: `when` takes a mapping of fields to one value or a tuple of them, got {shown(axis.when)}"
+            )
+        for other in conditions:
             if other not in base:
-                errors.append(f"space {name!r}: `when` names {other!r}, which is no field of a trial")
+                errors.append(f"space {shown(name)}: `when` names {shown(other)}, which is no field of a trial")
             elif other in list(space)[i:]:
-                errors.append(f"space {name!r}: `when` names {other!r}, which must stand before it in the space")
+                errors.append(f"space {shown(name)}: `when` names {shown(other)}, which must stand before it in the space")
     if errors:
         raise UserError(listed(errors))
 
@@ -187,3 +215,16 @@ def corners(space: Space, base: Mapping[str, Any]) -> list[dict[str, Any]]:
 
         points.append(fields(space, base, suggest))
     return points
+
+
+def pinned(name: str, axis: Real | Whole | OneOf | Widths) -> Real | Whole | OneOf | Widths:
+    """Return an axis with the names that it chooses from, and those beside which it is searched, as a spec keeps them."""
+
+    def kept(field: str, values: Any) -> Any:
+        if isinstance(values, tuple):
+            return tuple(kept(field, value) for value in values)
+        return catalog.pinned_in({field: values})[field]
+
+    if isinstance(axis.when, Mapping):
+        axis = replace(axis, when={field: kept(field, values) for field, values in axis.when.items()})
+    return replace(axis, choices=kept(name, axis.choices)) if isinstance(axis, OneOf) and isinstance(axis.choices, tuple) else axis

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.study import forms
+from harness.study.kinds import NUMBER, NUMBER_OR_NONE, TEXT, WHOLE, check, wrong
 
 SAMPLERS: Mapping[str, str] = {
     "gp": "a Gaussian process with expected improvement: the best of few trials; not for conditional spaces",
@@ -40,9 +41,9 @@ class Pruner:
     p: float = 0.05
 
     def __post_init__(self) -> None:
-        numbers = type(self.first) is int and type(self.factor) is int and isinstance(self.p, float)
-        if not numbers or self.first < 1 or self.factor < 2 or not 0 < self.p < 1:
-            raise UserError(f"pruner {self.name!r}: first from 1, factor from 2 and p between 0 and 1, got {self}")
+        check(self, {"name": TEXT, "first": WHOLE, "factor": WHOLE, "p": NUMBER})
+        if self.first < 1 or self.factor < 2 or not 0 < self.p < 1:
+            raise UserError(f"pruner {shown(self.name)}: first from 1, factor from 2 and p between 0 and 1, got {self}")
 
     @property
     def seeds_to_judge(self) -> int:
@@ -61,6 +62,9 @@ class Constraint:
     score: str
     at_most: float | None = None
     at_least: float | None = None
+
+    def __post_init__(self) -> None:
+        check(self, {"score": TEXT, "at_most": NUMBER_OR_NONE, "at_least": NUMBER_OR_NONE})
 
     def excess(self, value: float) -> float:
         """Return by how much a value breaks the bound; 0 or less if the value keeps it."""
@@ -85,7 +89,8 @@ class SearchBudget:
 
     def fault(self) -> str:
         """Return what is wrong with trials or seeds; empty if nothing is."""
-        seeds = forms.seeds_fault(self.refit_seeds)
-        if seeds or type(self.trials) is not int or self.trials < 1 or len(set(self.refit_seeds)) < 5:
+        kinds = wrong(self, {"trials": WHOLE, "epochs": WHOLE, "evaluation": TEXT})
+        seeds = "\n".join(kinds) or forms.seeds_fault(self.refit_seeds)
+        if seeds or self.trials < 1 or len(set(self.refit_seeds)) < 5:
             return seeds or f"at least 1 trial, and 5 different seeds to train the best again, got {self}"
         return ""

@@ -79,7 +79,7 @@ class Checkpoints:
                 raise CheckpointError(f"{path} is broken, or of another spec, code or torch")
             state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             return state
-        except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as fault:
+        except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as fault:  # RecursionError is a RuntimeError
             raise CheckpointError(f"{path} cannot be read: {fault}") from fault
 
     def digest(self, spec: TrialSpec, epoch: int) -> str:
@@ -90,7 +90,7 @@ class Checkpoints:
         """
         try:
             return str(json.loads(_label_of(self._path(spec, epoch)).read_bytes())["sha256"])
-        except (OSError, ValueError, KeyError) as fault:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as fault:
             raise CheckpointError(f"the label of {self._path(spec, epoch)} cannot be read: {fault}") from fault
 
     def discard(self, spec: TrialSpec) -> None:

@@ -90,7 +90,7 @@ FILES = {
         ("batch_size must be", "epochs must be", "seed must be", "got -1"),
     ),
     "row13-seed-huge": ("STUDY = TrialSpec(seed=2**64)", ("seed must be a whole number", str(2**64))),
-    "row13-pruner-in-words": ("STUDY = Pruner(name='asha', first='1')", ("pruner 'asha': first from 1",)),
+    "row13-pruner-in-words": ("STUDY = Pruner(name='asha', first='1')", ("Pruner: first must be a whole number, got '1'",)),
     "row41-arm-name-long": (ARM % "'x' * 7000: {'latent': 3}", ("its name is text of 1 to 200 printable characters",)),
     "row41-arm-name-of-two-lines": (ARM % "'x\\ny': {'latent': 3}", ("'x\\ny'", "printable characters on one line")),
     "row41-arm-name-number": (ARM % "3: {'latent': 3}", ("arm 3: its name is text",)),

@@ -86,11 +86,13 @@ def test_a_syntax_error_is_named_by_line(folder: Path) -> None:
 
 FAULTS = {
     "arm_field": (
-        "arms = {'a': {'lerning_rate': 1}}\nSTUDY = Ablation(base=TrialSpec(), arms=arms, budgets={'default': None})",
+        "budgets = {'default': Budget(epochs=1, seeds=(0,))}; arms = {'a': {'lerning_rate': 1}}\n"
+        "STUDY = Ablation(base=TrialSpec(), arms=arms, budgets=budgets)",
         r":5: arm 'a': unknown field of a trial 'lerning_rate'; did you mean 'learning_rate'",
     ),
     "arm_value": (
-        "arms = {'a': {'activation': 'rleu'}}\nSTUDY = Ablation(base=TrialSpec(), arms=arms, budgets={'default': None})",
+        "budgets = {'default': Budget(epochs=1, seeds=(0,))}; arms = {'a': {'activation': 'rleu'}}\n"
+        "STUDY = Ablation(base=TrialSpec(), arms=arms, budgets=budgets)",
         r":5: arm 'a': unknown activation 'rleu'; did you mean 'relu'",
     ),
     "name": ("STUDY = Ablashun()", r":4: NameError: name 'Ablashun' is not defined"),
