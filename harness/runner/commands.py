@@ -1,11 +1,10 @@
 """The commands `harness study` and `harness report`."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,22 +14,21 @@ from harness.errors import MachineError, UserError
 from harness.evidence import Witness
 from harness.executors import Spares
 from harness.queue import completed_runs, database, driver_lock
-from harness.runner import preparation
+from harness.runner import disk, preparation
 from harness.runner.preparation import Briefing
 from harness.runner.progress import clock
 from harness.runner.session import Session, Setting, run, winners
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
+from harness.stores.space import full_in_words
 from harness.study import Ablation, LoadedStudy, load
 from harness.tracking import MlflowTracker, store_uri
 
 if TYPE_CHECKING:
     import torch
 
-MEBI = 2**20
-FREE_BYTES_PER_TRIAL = 3 * MEBI
 
-
+@full_in_words()
 def run_study(
     reference: str,
     budget: str,
@@ -65,8 +63,9 @@ def run_study(
     place = partial(_place, device, workers, per_gpu, executor)
     if not _surely_here(device, workers, per_gpu):
         place()  # raises an error before anything is written
-    _check_disk(study.runs(budget))
     done = preparation.finished(loaded, budget, storage)
+    begun = done.exists() or (paths.mlruns() / "optuna.db").exists()
+    _check_disk(0 if begun else study.runs(budget))
     with closing(Spares()) as spares:
         if not done.exists() and executor == "processes" and resources.only_cpu(device):
             spares.start(min(workers or resources.cores(), study.runs(budget)))
@@ -76,6 +75,8 @@ def run_study(
             try:
                 with stops.allowed():
                     briefing, gather = _prepared(loaded, budget, console, place, executor)
+                    if not begun:  # all trials are missing: whether there is room can be said before anything is written
+                        disk.check(disk.estimate(study.trials(budget), (at := gather()).data, study.runs(budget), len(at.workers)))
                 origin = {"dataset.digest": briefing.digest} | ({"features.sha256": briefing.features} if briefing.features else {})
                 with _driver_lock(name, budget, storage):
                     session = Session(
@@ -131,6 +132,7 @@ def _prepared(
             say(line)
     network = briefing.network
 
+    @cache
     def gather() -> Setting:
         """Load what has not been loaded yet."""
         from harness import data
@@ -174,6 +176,7 @@ def _nothing_to_do(results: report.AblationResults, search_results: report.Searc
     return [f"nothing to do: all trials are done but {len(failed)} that failed for good{again}", *failed]
 
 
+@full_in_words()
 def report_study(reference: str, budget: str, console: Console, *, storage: str = "") -> int:
     """Write the report of what is on record anew and show it: `harness report`. Return the exit code.
 
@@ -243,15 +246,12 @@ def _print_links(store: StudyStore, console: Console) -> None:
 
 
 def _check_disk(trials: int) -> None:
-    """Raise an error if mlruns/ cannot hold this many trials.
+    """Raise an error if mlruns/ cannot be written to, or surely has no room for this many trials.
 
     Raises:
-        MachineError: the folder cannot be written to, or has less than 3 MiB free per trial.
+        MachineError: so it is.
     """
     paths.mlruns().mkdir(parents=True, exist_ok=True)
     if not os.access(paths.mlruns(), os.W_OK):
         raise MachineError(f"cannot write into {paths.mlruns()}")
-    free = shutil.disk_usage(paths.mlruns()).free
-    if free < trials * FREE_BYTES_PER_TRIAL:
-        need = trials * FREE_BYTES_PER_TRIAL // MEBI
-        raise MachineError(f"{paths.mlruns()} has {free // MEBI} MiB free, {trials} trials need about {need} MiB")
+    disk.check(disk.at_least(trials))
