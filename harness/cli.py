@@ -103,7 +103,8 @@ def _bench(bench: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code.
 
-    It is 2 for an error of the user, 3 for the data, 4 for the machine, and 130 or 143 if SIGINT or SIGTERM stopped the command.
+    It is 2 for an error of the user, 3 for the data, 4 for the machine, and 130, 143 or 129 if SIGINT, SIGTERM or SIGHUP
+    stopped the command.
     """
     atexit.register(gc.freeze)  # else the interpreter's last collections take 0.7 s to free what its end frees anyway
     console = Console(emoji=False)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from rich.console import Console
 
@@ -20,6 +20,7 @@ from harness.runner.progress import clock
 from harness.runner.session import Session, Setting, run, winners
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
+from harness.runner.terminal import Lasting
 from harness.stores.space import full_in_words
 from harness.study import Ablation, LoadedStudy, load
 from harness.tracking import MlflowTracker, store_uri
@@ -53,8 +54,9 @@ def run_study(
         storage: the URI of a PostgreSQL server that holds the trials, for several drivers; empty for the file in mlruns/.
 
     Returns:
-        The exit code: 1 if a trial failed for good, 130 or 143 if a signal stopped the study, else 0.
+        The exit code: 1 if a trial failed for good, 128 and the number of the signal that stopped the study, else 0.
     """
+    console.file = cast("IO[str]", Lasting(console.file))
     loaded = load(reference)
     name, study = loaded.name, loaded.study
     resources.check(device, executor, workers, per_gpu)
