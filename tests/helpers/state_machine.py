@@ -195,7 +195,7 @@ class Studies(RuleBasedStateMachine):
         COUNTS["recoveries"] += 1
 
     @rule(point=st.sampled_from(list(POINTS)), calls=st.integers(1, 3), after=st.booleans(), how=st.sampled_from(list(ENDS)))
-    def cut_off(self, point: str, calls: int, after: bool, how: str) -> None:  # noqa: FBT001  # hypothesis gives rules their values by name
+    def cut_off(self, point: str, calls: int, after: bool, how: str) -> None:
         """Start it and end it somewhere, unless it ends before."""
         act, codes = ENDS[how]
         with ending(point, calls, after=after, how=act):
