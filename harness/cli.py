@@ -132,8 +132,8 @@ def _bench(bench: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code.
 
-    It is 2 for an error of the user, 3 for the data, 4 for the machine, 70 for what nobody expected, 130 or 143 if SIGINT or
-    SIGTERM stopped the command, and 141 if whoever read its output has gone.
+    It is 2 for an error of the user, 3 for the data, 4 for the machine, 70 for what nobody expected, 130, 143 or 129 if SIGINT,
+    SIGTERM or SIGHUP stopped the command, and 141 if whoever read its output has gone.
     """
     if not re.fullmatch("[1-9][0-9]{0,5}", os.environ.get("COLUMNS", "80")):
         del os.environ["COLUMNS"]  # a width of 0 prints nothing, errors included, and one that is no number ends in an exception

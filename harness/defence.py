@@ -31,12 +31,10 @@ class Output(Console):
         super().__init__(emoji=False, markup=False)
 
     def on_broken_pipe(self) -> None:
-        """Stop as SIGTERM stops this process, where it listens to that; else end at once."""
+        """End at once. A study prints to what lasts longer (`runner.terminal`)."""
         _discard_output()
         self.quiet = True
-        if not callable(signal.getsignal(signal.SIGTERM)):
-            raise SystemExit(CLOSED)
-        signal.raise_signal(signal.SIGTERM)
+        raise SystemExit(CLOSED)
 
 
 def guarded(body: Callable[[], int], *, debug: bool) -> int:

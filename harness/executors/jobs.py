@@ -75,13 +75,15 @@ class Finished:
 class Failed:
     """The event that a trial failed, with the reason `why`.
 
-    `final` is True if trying again would fail again; `data` if it lacks its data or has others than the study, as any trial would.
+    `final` is True if trying again would fail again. `data` is True if it lacks its data or has others than the study, `full`
+    if the disk is full: any trial would fail by that.
     """
 
     spec: str
     why: str
     final: bool
     data: bool = False
+    full: bool = False
 
 
 @dataclass(frozen=True)

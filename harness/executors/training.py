@@ -12,6 +12,7 @@ from harness.errors import DataError, MachineError
 from harness.executors.interrupts import INTERRUPTS
 from harness.executors.jobs import Event, Failed, Job, Notice, ends_trial
 from harness.executors.parts import SAVING, CheckpointStore, Part, PartTraining, Saving
+from harness.stores.space import is_full
 from harness.training.checkpoints import CheckpointError
 
 # Faults of the machine, not of the trial.
@@ -94,7 +95,9 @@ def train(
             raise
         if devices.is_lost(fault):
             raise DeviceLostError(_lost(device, fault)) from fault
-        yield from (Failed(trial, why, final=not isinstance(fault, TRY_AGAIN), data=data) for trial in left)
+        full = is_full(fault)
+        final = not (full or isinstance(fault, TRY_AGAIN))
+        yield from (Failed(trial, why, final=final, data=data, full=full) for trial in left)
     except BaseException:  # the reader closed the generator, or a signal ends the process
         with suppress(OSError):  # a full disk must not keep the process from ending; the checkpoint before stays
             if training is not None:

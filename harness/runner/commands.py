@@ -1,10 +1,11 @@
 """The commands `harness study` and `harness report`."""
 
-import shutil
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
-from functools import partial
+from functools import cache, partial
+from typing import IO, cast
 
 from rich.console import Console
 
@@ -13,21 +14,21 @@ from harness.errors import MachineError, UserError
 from harness.evidence import Witness
 from harness.executors import Spares
 from harness.queue import completed_runs, driver_lock, trial_uri
-from harness.runner import preparation
+from harness.runner import disk, preparation
 from harness.runner.preparation import Briefing
 from harness.runner.progress import clock
 from harness.runner.room import Room
 from harness.runner.session import Session, Setting, run, winners
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
+from harness.runner.terminal import Lasting
 from harness.stores import homes
+from harness.stores.space import full_in_words
 from harness.study import Ablation, LoadedStudy, load
 from harness.tracking import MlflowTracker, check_store, is_on_record, set_aside, store_uri
 
-MEBI = 2**20
-FREE_BYTES_PER_TRIAL = 3 * MEBI
 
-
+@full_in_words()
 def run_study(
     reference: str,
     budget: str,
@@ -54,8 +55,9 @@ def run_study(
         anew: begin with a new experiment beside the study's own, which was deleted in MLflow.
 
     Returns:
-        The exit code: 1 if a trial failed for good, 130 or 143 if a signal stopped the study, else 0.
+        The exit code: 1 if a trial failed for good, 128 and the number of the signal that stopped the study, else 0.
     """
+    console.file = cast("IO[str]", Lasting(console.file))
     loaded = load(reference)
     name, study = loaded.name, loaded.study
     resources.check(device, executor, workers, per_gpu)
@@ -65,8 +67,9 @@ def run_study(
     room = Room(device, workers, per_gpu, executor, study.runs(budget))
     if not _surely_here(device, workers, per_gpu):
         room.place()  # raises an error before anything is written
-    _check_disk(study.runs(budget))
     done = preparation.finished(loaded, budget, storage)
+    begun = done.exists() or (paths.mlruns() / "optuna.db").exists()
+    _check_disk(0 if begun else study.runs(budget))
     with closing(Spares()) as spares:
         if not done.exists() and executor == "processes" and resources.only_cpu(device):
             spares.start(min(workers or resources.cores(), study.runs(budget)))
@@ -76,6 +79,8 @@ def run_study(
             try:
                 with stops.allowed():
                     briefing, gather = _prepared(loaded, budget, console, room)
+                    if not begun:  # all trials are missing: whether there is room can be said before anything is written
+                        disk.check(disk.estimate(study.trials(budget), (at := gather()).data, study.runs(budget), len(at.workers)))
                 origin = {"dataset.digest": briefing.digest} | ({"features.sha256": briefing.features} if briefing.features else {})
                 references.note_pinned([study.base.dataset])
                 with _driver_lock(name, budget, storage):
@@ -123,6 +128,7 @@ def _prepared(
         say(words)
     network = briefing.network
 
+    @cache
     def gather() -> Setting:
         """Load what has not been loaded yet."""
         from harness import data
@@ -167,6 +173,7 @@ def _nothing_to_do(results: report.AblationResults, search_results: report.Searc
     return [f"nothing to do: all trials are done but {len(failed)} that failed for good{again}", *failed]
 
 
+@full_in_words()
 def report_study(reference: str, budget: str, console: Console, *, storage: str = "") -> int:
     """Write the report of what is on record anew and show it: `harness report`. Return the exit code.
 
@@ -244,13 +251,12 @@ def _print_links(store: StudyStore, console: Console) -> None:
 
 
 def _check_disk(trials: int) -> None:
-    """Raise an error if mlruns/ cannot hold this many trials.
+    """Raise an error if mlruns/ cannot be written to, or surely has no room for this many trials.
 
     Raises:
-        MachineError: the folder has less than 3 MiB free per trial.
+        MachineError: so it is.
     """
     paths.mlruns().mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(paths.mlruns()).free
-    if free < trials * FREE_BYTES_PER_TRIAL:
-        need = trials * FREE_BYTES_PER_TRIAL // MEBI
-        raise MachineError(f"{paths.mlruns()} has {free // MEBI} MiB free, {trials} trials need about {need} MiB")
+    if not os.access(paths.mlruns(), os.W_OK):
+        raise MachineError(f"cannot write into {paths.mlruns()}")
+    disk.check(disk.at_least(trials))

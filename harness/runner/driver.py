@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from harness.queue.store import GRACE_S
 from harness.runner.ahead import Ahead
 from harness.runner.progress import Display, clock
 from harness.runner.reconciling import reconcile
+from harness.runner.running import Running
 from harness.runner.signals import Stopped, Stops
 from harness.scores.rows import TRAIN_S
 from harness.spec import Result
+from harness.stores.space import DiskFullError, full, full_in_words
 from harness.study import Cell
 from harness.tracking import Tracker
 from harness.training.checkpoints import Checkpoints
@@ -27,29 +30,6 @@ from harness.training.planner import Plan
 CLOSING_S = 6.0  # for workers to write their checkpoints, of the 10 s that a stopped driver may have
 IDLE_S = 0.2  # between two looks at the queue while only other drivers, or a sampler, are busy
 FENCED = "its driver was stopped for so long that another took the trial"
-
-
-@dataclass
-class Running:
-    """A run in training.
-
-    Attributes:
-        assignment: the trial that it trains, as the queue gave it.
-        start: the epoch that it goes on from.
-        logged: the last epoch on record.
-        epoch: the newest epoch.
-        row: the metrics of the newest epoch.
-        beginning: when it began, and from which checkpoint.
-        rows: the metrics of all epochs.
-    """
-
-    assignment: Assignment
-    start: int = 0
-    logged: int = 0
-    beginning: Beginning = field(default_factory=Beginning)
-    rows: dict[int, Mapping[str, float]] = field(default_factory=dict)
-    epoch: int = 0
-    row: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -118,17 +98,8 @@ class Driver:
             self.console, self.queue.trials, self.queue.trials - missing, missing * self.queue.epochs, executor.free()
         )
         try:
-            while True:
-                self._fill(executor)
-                if self.running or self.ending:
-                    if not self.ahead.started and executor.free():
-                        self.ahead.start()
-                    for event in self._events(executor):
-                        self._handle(event, executor, display)
-                elif self.queue.busy():
-                    self._idle()
-                else:
-                    return
+            with full_in_words():
+                self._train(executor, display)
         except (Stopped, HarnessError) as stop:
             reason = "stopping" if isinstance(stop, Stopped) else "cannot go on"
             display.say(f"{reason}: {len(self.running)} trials cut off, {display.done} of {display.trials} kept")
@@ -139,6 +110,20 @@ class Driver:
             display.close()
             executor.close()
             self.ahead.join()
+
+    def _train(self, executor: Executor, display: Display) -> None:
+        """Give out jobs and handle their events until nothing is missing."""
+        while True:
+            self._fill(executor)
+            if self.running or self.ending:
+                if not self.ahead.started and executor.free():
+                    self.ahead.start()
+                for event in self._events(executor):
+                    self._handle(event, executor, display)
+            elif self.queue.busy():
+                self._idle()
+            else:
+                return
 
     def _events(self, executor: Executor) -> Iterator[Event]:
         """Yield the executor's events. A signal may stop the process while it waits for one, but not while one is handled."""
@@ -151,11 +136,15 @@ class Driver:
             yield event
 
     def _stop(self) -> None:
-        """Release the trials that were cut off, so that they wait again; a run that had just finished counts."""
+        """Release the trials that were cut off, so that they wait again; a run that had just finished counts.
+
+        Where the disk is full this may not be: the next start does it.
+        """
         self.running.clear()
-        self.queue.release(self.tracker.look)
-        self.reconcile()
-        self.tracker.stop_study()
+        with suppress(DiskFullError), full_in_words():
+            self.queue.release(self.tracker.look)
+            self.reconcile()
+            self.tracker.stop_study()
 
     def _idle(self) -> None:
         """Wait a moment for other drivers or the sampler. With a shared store, settle now and then what dead drivers have left."""
@@ -240,10 +229,14 @@ class Driver:
                     outcome = pruning.pruned(assignment)
                     display.trial(name, f"pruned after {epoch} of {cell.spec.epochs} epochs", cell.spec.epochs - epoch)
             case Finished(result=result, files=files):
-                self._commit(trial, result, files)
+                try:
+                    self._commit(trial, result, files)
+                finally:
+                    shutil.rmtree(
+                        files
+                    )  # also where a full disk keeps it from being committed: whatever is written next needs room
                 scores = trial.row | dict(result.metrics)
                 outcome = self.queue.complete(assignment, scores)
-                shutil.rmtree(files)
                 self._end(event.spec)
                 if outcome.counted:
                     unspent = cell.spec.epochs - trial.epoch
@@ -255,6 +248,8 @@ class Driver:
                     display.trial(name, f"dropped: {FENCED}", over=False)
             case Failed(why=reason, data=True):  # of this machine, not of the trial: so would all others
                 raise DataError(f"{reason}\nno trial failed by this: once the data are as they were, the same command goes on")
+            case Failed(why=reason, full=True):
+                raise full(reason)
             case Failed(why=reason, final=final):
                 self.tracker.fail(assignment.run, reason)
                 outcome = self.queue.fail(assignment, reason, final=final)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from harness import executors, paths
+from harness.errors import MachineError
 from harness.evidence import Witness
 from harness.executors import OutputDirs, Spares
 from harness.plans import PLAN_TAG
 from harness.queue import SearchTrial, TrialQueue, completed_runs
 from harness.report import AblationResults, SearchResults, load_publisher
+from harness.runner import disk
 from harness.runner.ahead import Ahead
 from harness.runner.reconciling import reconcile
 from harness.runner.signals import Stopped, Stops
@@ -100,17 +102,27 @@ class Session:
     def train(
         self,
         queue: TrialQueue,
+        specs: Sequence[TrialSpec],
         make_plan: Callable[[], "Plan"],
         headline: str,
+        *,
         draw_all_figures: Callable[[Sequence[Cell]], Collection[str]] = lambda cells: (),
         keep_plan: Callable[[], str] = lambda: "",
         ahead: Ahead | None = None,
     ) -> bool:
         """Settle what dead drivers have left, then train what is missing. Return whether anything was trained.
 
-        `make_plan` returns how trials become programs, and is asked if any is missing; `headline` is the score that a finished
-        trial is announced with; `draw_all_figures` gives the ids of trials to draw all figures of; `keep_plan` stores what is
-        claimed of the trials before one is begun, and returns the digest; `ahead` is begun while the last of them train.
+        Args:
+            queue: what is to be trained.
+            specs: trials like those that may be missing, by which the room that they take is estimated.
+            make_plan: returns how trials become programs; it is asked if any is missing.
+            headline: the score that a finished trial is announced with.
+            draw_all_figures: gives the ids of trials to draw all figures of.
+            keep_plan: stores what is claimed of the trials before one is begun, and returns the digest.
+            ahead: is begun while the last of them train.
+
+        Raises:
+            MachineError: there is no room for them; none was begun.
         """
         for line in reconcile(queue, self.store.tracker):
             self.console.print(line, highlight=False)
@@ -122,6 +134,11 @@ class Session:
         from harness.training.checkpoints import Checkpoints
 
         at, plan, trials = self.setting, make_plan(), queue.store
+        try:
+            tight = disk.check(disk.estimate(specs, at.data, queue.missing, plan.workers * plan.lanes))
+        except MachineError:
+            self.store.tracker.stop_study()
+            raise
         owner = sha256(trials.driver_id.encode()).hexdigest()[:8] if trials.shared else "own"
         scratch = paths.mlruns() / "scratch" / f"{trials.name}.{owner}"
         dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints" / at.device.type)
@@ -141,6 +158,8 @@ class Session:
             witness=at.witness,
         )
         self.console.print(f"{queue.missing} trials to run on {origin['device']}: {plan.why}", highlight=False)
+        if tight:
+            self.console.print(tight, highlight=False, markup=False, soft_wrap=True)
         shutil.rmtree(scratch, ignore_errors=True)
         self.store.tracker.reopen_study()
         queue.prepare()
@@ -165,10 +184,11 @@ def run(session: Session, study: Study) -> tuple[AblationResults, SearchResults 
 def _run_search(session: Session, search: Search) -> tuple[SearchResults, bool]:
     """Train the missing trials of a search. Return what is on record then, and whether anything was trained."""
     budget = session.store.budget
-    plan = session.plan(likely(search, budget), alone=search.timed)
+    specs = likely(search, budget)
+    plan = session.plan(specs, alone=search.timed)
     with session.store.search_queue(search, search.batch_of(budget, plan.workers * plan.lanes)) as queue:
         session.say_other_images(completed_runs(queue.store))
-        trained = session.train(queue, lambda: plan, search.quality.key)
+        trained = session.train(queue, specs, lambda: plan, search.quality.key)
         return SearchResults.of(search, budget, queue), trained
 
 
@@ -197,9 +217,10 @@ def _run_look(session: Session, study: Ablation, part: str, seeds: int) -> tuple
 
     data = {study.base.dataset: session.origin["dataset.digest"]}
     with session.store.ablation_queue(study, cells, part) as queue:
+        specs = [c.spec for c in cells]
 
         def make_plan() -> "Plan":
-            plan = session.plan([c.spec for c in cells])
+            plan = session.plan(specs)
             if plan.lanes > 1:
                 queue.arrange(lambda cell: (plan.group(cell.spec), cell.spec.cohort.id))
             return plan
@@ -209,7 +230,9 @@ def _run_look(session: Session, study: Ablation, part: str, seeds: int) -> tuple
 
         session.say_other_images(queue.done())
         ahead = Ahead(partial(load_publisher, exporter=study.objective is not None))
-        trained = session.train(queue, make_plan, SQUARED_ERROR.key, draw_all_figures, keep_plan, ahead)
+        trained = session.train(
+            queue, specs, make_plan, SQUARED_ERROR.key, draw_all_figures=draw_all_figures, keep_plan=keep_plan, ahead=ahead
+        )
         return session.store.results(study, queue, seeds), trained
 
 

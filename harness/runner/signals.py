@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT stop a study between two writes to its stores, never within one."""
+"""SIGTERM, SIGINT and SIGHUP stop a study between two writes to its stores, never within one."""
 
 import signal
 import time
@@ -10,12 +10,11 @@ from harness.executors.interrupts import loses_exceptions
 
 AGAIN_S = 0.05
 PATIENCE_S = 10.0  # with an import; one may hold all of a program
-EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
-CODES = {signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}
+CODES = {number: 128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}  # as a shell says it
 
 
 class Stopped(BaseException):
-    """SIGTERM or SIGINT has arrived. `code` is the exit code that tells which."""
+    """A signal of CODES has arrived. `code` is the exit code that tells which."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -39,13 +38,14 @@ class Stops:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Note SIGTERM and SIGINT in this block as a request to stop; a second one ends the process at once.
+        """Note the signals of CODES in this block as a request to stop; a second one ends the process at once.
 
-        The block needs SIGALRM and its timer.
+        A signal that this process ignores stays ignored, as SIGHUP does under nohup. The block needs SIGALRM and its timer.
         """
+        heeded = [s for s in CODES if signal.getsignal(s) != signal.SIG_IGN]
 
         def stop(number: int, frame: FrameType | None) -> None:
-            for s in CODES:
+            for s in heeded:
                 signal.signal(s, signal.SIG_DFL)
             self.code, self.latest = CODES[signal.Signals(number)], time.monotonic() + PATIENCE_S
             take_effect(signal.SIGALRM, frame)
@@ -56,7 +56,7 @@ class Stops:
             elif self.may_raise and self.code:
                 raise Stopped(self.code)
 
-        previous = {s: signal.signal(s, stop) for s in CODES} | {signal.SIGALRM: signal.signal(signal.SIGALRM, take_effect)}
+        previous = {s: signal.signal(s, stop) for s in heeded} | {signal.SIGALRM: signal.signal(signal.SIGALRM, take_effect)}
         try:
             yield
         finally:

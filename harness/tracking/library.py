@@ -5,6 +5,7 @@ Tried with MLflow 3.17 (docs/log.md). The code of a winner (exported_model.py) i
 
 import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
@@ -25,8 +26,11 @@ SETTINGS = {
 def mlflow() -> ModuleType:
     """Return the module `mlflow`, imported on the first call.
 
-    MLflow reads its settings from the environment when it is imported, so `SETTINGS` are put there first, unless they are set.
+    MLflow reads its settings from the environment when it is imported, so `SETTINGS` are put there first, unless they are set. It
+    also asks for the user's home folder, which a user without an entry in the system's list has none of.
     """
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = tempfile.gettempdir()
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import mlflow

@@ -1,5 +1,6 @@
 """The parent run of a study in MLflow: its state, its plan, its report, its winner, and which trials' runs it still counts."""
 
+import time
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -43,6 +44,11 @@ class ParentRun:
         self.client.set_experiment_tag(self.experiment_id, "mlflow.note.content", text)
         self.client.set_tag(self.parent, "mlflow.note.content", text)
 
+    def close(self, run: str, status: str) -> None:
+        """Close a run with this status, now, but not before it was begun: the clock may have been set back since."""
+        begun = self.client.get_run(run).info.start_time
+        self.client.set_terminated(run, status, end_time=max(int(time.time() * 1000), begun))
+
     def reopen_study(self) -> None:
         """Mark the parent run as RUNNING, and take back what a report has said of it."""
         self.client.update_run(self.parent, status="RUNNING")
@@ -51,7 +57,7 @@ class ParentRun:
 
     def stop_study(self) -> None:
         """Mark the parent run as KILLED, because its driver was asked to stop."""
-        self.client.set_terminated(self.parent, "KILLED")
+        self.close(self.parent, "KILLED")
 
     def plan_on_record(self) -> tuple[str, str]:
         """Return the digest and the text of the plan that the parent run keeps; empty texts if it keeps none."""
@@ -92,7 +98,7 @@ class ParentRun:
         self.describe(note)
         tags = [library.mlflow().entities.RunTag(k, v[:TAG_LIMIT]) for k, v in summary.items()]
         self.client.log_batch(self.parent, tags=tags)
-        self.client.set_terminated(self.parent, "FINISHED")
+        self.close(self.parent, "FINISHED")
 
     def _forget_verdicts(self, kept: Collection[str]) -> None:
         """Delete the tags of verdicts but those of these names."""

@@ -155,17 +155,17 @@ class MlflowTracker(ParentRun):
         finding = diverged(result.metrics)
         if finding:
             self.client.set_tag(run, "finding.diverged", finding)
-        self.client.set_terminated(run, "FINISHED")
+        self.close(run, "FINISHED")
 
     def fail(self, run: str, why: str, *, killed: bool = False) -> None:
         """Tag a run with the reason and close it as FAILED, or as KILLED if its process has ended."""
         self.client.set_tag(run, "failure", why[:TAG_LIMIT])
-        self.client.set_terminated(run, "KILLED" if killed else "FAILED")
+        self.close(run, "KILLED" if killed else "FAILED")
 
     def prune(self, run: str, epoch: int) -> None:
         """Tag the run of a trial that was pruned after this epoch, and close it as KILLED."""
         self.client.set_tag(run, "pruned", f"after epoch {epoch}")
-        self.client.set_terminated(run, "KILLED")
+        self.close(run, "KILLED")
 
     def reopen(self, run: str) -> int | None:
         """Mark a run as RUNNING again and return its last epoch; None if there is no such run or it has finished."""
@@ -193,10 +193,14 @@ class MlflowTracker(ParentRun):
         return {r.info.run_id for r in self.matching(f"tags.ledger = '{store}' and attributes.status = 'FINISHED'")}
 
     def close_orphans(self, store: str, keep: set[str], older_than_s: float) -> int:
-        """Mark a trial store's RUNNING runs as KILLED, except those in `keep` and younger ones; return their number."""
-        before = (time.time() - older_than_s) * 1000
+        """Mark a trial store's RUNNING runs as KILLED, except those in `keep` and younger ones; return their number.
+
+        One that started in the future, as after a clock was set back, is as old as it is ahead.
+        """
+        now = time.time() * 1000
         running = self.matching(f"tags.ledger = '{store}' and attributes.status = 'RUNNING'")
-        orphans = [r.info.run_id for r in running if r.info.run_id not in keep and r.info.start_time <= before]
+        old = [r.info.run_id for r in running if abs(now - r.info.start_time) >= older_than_s * 1000]
+        orphans = [run for run in old if run not in keep]
         for run in orphans:
             self.fail(run, "lost: its process ended", killed=True)
         return len(orphans)

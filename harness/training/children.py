@@ -26,10 +26,13 @@ def environment(**values: str) -> Iterator[None]:
 
 @contextmanager
 def no_interrupts() -> Iterator[None]:
-    """Block SIGINT: processes started in the block never see it, not even while they import; this process sees it afterwards."""
+    """Block SIGINT and SIGHUP: processes started in the block never see them, not even while they import; this one does afterwards.
+
+    A terminal sends both to all processes of a command, of which the driver alone decides what becomes of its workers.
+    """
     with environment(PYTHONWARNINGS="ignore:resource_tracker:UserWarning"):  # about resources that ended workers leave behind
         resource_tracker.ensure_running()  # else it would start within the block, and it unblocks SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

@@ -118,10 +118,11 @@ def drive(home: Path) -> None:
         origin=origin,
     )
     cells = ABLATION.cells("default")
+    specs = [c.spec for c in cells]
     with session.store.ablation_queue(ABLATION, cells, "") as queue:
-        session.train(queue, lambda: session.plan([c.spec for c in cells]), "validation/squared_error")
+        session.train(queue, specs, lambda: session.plan(specs), "validation/squared_error")
     with session.store.search_queue(SEARCH, 3) as queue:
-        session.train(queue, lambda: session.plan([c.spec for c in cells]), "elbo/validation")
+        session.train(queue, specs, lambda: session.plan(specs), "elbo/validation")
 
 
 def kill_until_done(home: Path, kills: int, longest_s: float, draw: random.Random, say: Callable[[str], None]) -> int:
