@@ -46,18 +46,27 @@ help: ## what can be made
 	@echo "           [SET=\"latent=10 budget.epochs=3\"] [ARMS=bce,mse]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-$(READY): pyproject.toml requirements.lock
+# What the locks name is taken if its file has one of their digests, and nothing is resolved or built apart from it; torch's builds
+# differ by machine, so its two packages come without (deploy/lock.py). `pip check` says what is missing or does not fit.
+PIP = $(BIN)/python -m pip install --quiet --progress-bar on
+LOCKED = $(PIP) --require-hashes --no-deps
+comma := ,
+
+$(READY): pyproject.toml requirements.lock requirements-torch.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.11 ..." % v)'
 	@echo "setting up $(VENV) (once, a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --progress-bar on --constraint requirements.lock torch
-	@$(BIN)/python -m pip install --quiet --no-deps --constraint requirements.lock torchvision
-	@$(BIN)/python -m pip install --quiet --progress-bar on --constraint requirements.lock --editable '.[dev]'
+	@$(LOCKED) --requirement requirements.lock
+	@$(PIP) --constraint requirements-torch.lock torch
+	@$(PIP) --no-deps --constraint requirements-torch.lock torchvision
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check
 	@touch $@
 
 $(VENV)/.extra-%: $(READY)
 	@echo "adding what '$*' needs"
-	@$(BIN)/python -m pip install --quiet --progress-bar on --constraint requirements.lock --editable '.[$*]'
+	@$(LOCKED) $(patsubst %,--requirement requirements-%.lock,$(subst $(comma), ,$*))
+	@$(BIN)/python -m pip check
 	@touch $@
 
 install: $(READY) ## the environment in .venv, at the locked versions
@@ -134,8 +143,9 @@ bench-compare: $(READY) data ## has the step become slower? BASE=a revision
 bench-gpu: $(READY) data ## what a GPU must show, in ten minutes: OUT=folder of the results, ONLY=steps, MINUTES=10
 	@$(BIN)/harness bench gpu --out $(call quoted,$(OUT)) --minutes $(call quoted,$(MINUTES)) $(if $(ONLY),--only $(call quoted,$(ONLY)))
 
-lock: $(READY) ## write the versions of .venv into requirements.lock
-	@$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+(cpu|cu[0-9]+)$$//' > requirements.lock
+lock: $(TESTED) ## write the versions of .venv and their digests into requirements*.lock
+	@$(PIP) uv
+	@$(BIN)/python deploy/lock.py
 
 clean: ## remove the environment and caches; runs and data stay
 	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

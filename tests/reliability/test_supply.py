@@ -5,11 +5,14 @@ import os
 import pickle
 import re
 import socket
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from refusals import LONGEST
 
 from harness import cli, paths
@@ -149,3 +152,32 @@ def test_row32_the_last_ports_are_taken(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(HarnessError, match=r"ports 65530 to 65535 are all taken\nname another: .*5000"):
         server.free_port(65_530)
+
+
+def locked(name: str) -> dict[str, int]:
+    """The pins of a lock, `requirements-<name>.lock`, each with the number of its digests."""
+    text = (paths.PROJECT / f"requirements{name}.lock").read_text(encoding="utf-8").replace("\\\n", " ")
+    pins = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==\S+( +--hash=sha256:[0-9a-f]{64})*\s*", line) for line in pins)
+    return {canonicalize_name(line.partition("==")[0]): line.count("--hash=") for line in pins}
+
+
+@pytest.mark.parametrize("name", ["", "-ray", "-slurm", "-postgres"], ids=lambda name: f"c20-locked{name}")
+def test_every_locked_package_has_digests_and_what_the_project_asks_for_is_locked(name: str) -> None:
+    project = tomllib.loads((paths.PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    asked = (
+        extras[name[1:]] if name else [*project["project"]["dependencies"], *extras["dev"], *project["build-system"]["requires"]]
+    )
+    apart = set(locked("-torch"))
+    assert apart == {"torch", "torchvision"}
+    pins = locked(name)
+    assert all(pins.values())
+    assert {canonicalize_name(Requirement(r).name) for r in asked} - apart <= set(pins)
+
+
+def test_c20_installations_take_digests() -> None:
+    for file in (paths.PROJECT / "Makefile", paths.PROJECT / "deploy" / "Dockerfile"):
+        text = file.read_text(encoding="utf-8")
+        assert "--require-hashes --no-deps" in text
+        assert "-m pip check" in text or "&& pip check" in text
