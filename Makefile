@@ -77,6 +77,7 @@ $(READY): pyproject.toml $(wildcard locks/*.txt)
 	@$(PIP) --no-deps --requirement locks/torch.txt
 	@if $(BRINGS_CUDA); then $(HASHED) --requirement locks/cuda.txt; fi
 	@PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps --editable .
+	@$(BIN)/python -m pip check >$(VENV)/.check || { cat $(VENV)/.check; false; } >&2 || { echo "what is installed does not fit together, as told above: rm -r $(VENV), then again" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.extra-%: $(READY)

@@ -182,7 +182,8 @@ def read_network(spec: TrialSpec, image_shape: tuple[int, int, int], weights: Pa
     try:
         vae.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as fault:
-        raise UserError(f"{weights} does not hold the weights of this network: {fault}") from fault
+        said = str(fault).strip().partition("\n")[0] or type(fault).__name__
+        raise UserError(f"{weights} does not hold the weights of this network: {said}") from fault
     return vae
 
 

@@ -170,7 +170,7 @@ def group(
 def main(images: str, device: str) -> None:
     """Answer requests until stdin ends."""
     torch.set_num_threads(1)
-    levels, torch_device = torch.from_numpy(np.load(images)), torch.device(device)
+    levels, torch_device = torch.from_numpy(np.load(images, allow_pickle=False)), torch.device(device)
     for line in sys.stdin:
         request = json.loads(line)
         on_cpu = torch_device.type == "cpu"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import tracking
+from harness import paths, tracking
 from harness.scores import COST, SCORES, Score
 from harness.spec import Result, TrialSpec
 from harness.tracking import MlflowTracker, server
@@ -86,6 +86,35 @@ def _page(url: str) -> str:
     return done.stdout
 
 
+def _answer(port: int, path: str, method: str = "GET", content: bytes | None = None, **headers: str) -> tuple[int, bytes, str]:
+    """The code, the content and X-Frame-Options of an answer."""
+    headers = {"Content-Type": "application/json", **headers}
+    request = urllib.request.Request(f"http://{server.HOST}:{port}{path}", content, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read(), answer.headers["X-Frame-Options"]
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read(), refused.headers.get("X-Frame-Options", "")
+
+
+def _check_files(port: int, run: str) -> None:
+    """Files of runs are shown, none is taken; no other site writes, and none shows the pages in a frame."""
+    shown = _answer(port, f"/get-artifact?path=samples.txt&run_uuid={run}")
+    assert shown == (200, b"mse", "DENY")
+    kept = sorted(paths.mlruns().rglob("*"))
+    for api in ("api", "ajax-api"):
+        place = f"/{api}/2.0/mlflow-artifacts/artifacts/placed.txt"
+        for method in ("PUT", "GET", "DELETE"):
+            assert _answer(port, place, method, b"content" if method == "PUT" else None)[0] >= 400, (api, method)
+        for origin in ("http://evil.example", f"http://localhost:{port + 1}", "null"):
+            made = _answer(port, f"/{api}/2.0/mlflow/experiments/create", "POST", b'{"name": "made"}', Origin=origin)
+            assert made[0] == 403
+        assert _answer(port, f"/{api}/2.0/mlflow/runs/get?run_id={run}", Origin=f"http://localhost:{port + 1}")[0] == 403
+    assert sorted(paths.mlruns().rglob("*")) == kept
+    own = _answer(port, "/api/2.0/mlflow/experiments/create", "POST", b'{"name": "made"}', Origin=f"http://{server.HOST}:{port}")
+    assert own[0] == 200
+
+
 @pytest.mark.slow
 def test_it_answers_to_its_own_names_only_and_shows_the_study(mlflow_store, tmp_path: Path):
     tracker = MlflowTracker("loss_ablation", "default", "Does it show?")
@@ -96,12 +125,14 @@ def test_it_answers_to_its_own_names_only_and_shows_the_study(mlflow_store, tmp_
             tracker.log(run, epoch, {"elbo/validation": -150.0 + epoch, "kl/validation": 5.0})
         files = tmp_path / str(number)
         files.mkdir()
+        (files / "samples.txt").write_text(arm)
         tracker.finish(run, Result(spec, {"test/squared_error": 40.0 + number}), files)
     port = server.free_port(15_000)
     with _server(port):
         assert _status(port, f"localhost:{port}") == 200
         for foreign in ("evil.example", "10.evil.example", "192.168.evil.example:80", f"{server.HOST}:{port}.evil.example"):
             assert _status(port, foreign) == 403
+        _check_files(port, run)
         if shutil.which("chromium") is None:
             pytest.skip("chromium is not installed: the arrangement of charts was not looked at")
         text = _page(f"http://{server.HOST}:{port}{tracker.ui_path}")
