@@ -16,6 +16,12 @@ from harness import paths, provenance
 torch.set_num_threads(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what would measure nothing and pass: pytest-benchmark is off in xdist's processes."""
+    if config.getoption("benchmark_only", default=False) and config.getoption("numprocesses", default=None):
+        raise pytest.UsageError("nothing is measured with -n: pytest --benchmark-only")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no worker is left with one of them at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

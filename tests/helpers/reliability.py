@@ -47,8 +47,20 @@ class Case:
         return self.file == file and function in ("", self.name.partition("[")[0])
 
     def shows(self, row: str) -> bool:
-        """Return whether this is a case of a row of the bad inputs: `row06` or `R4` begins its parameter's name."""
-        return self.file.startswith(f"{ROOM}/") and bool(re.search(rf"\[{row}(?!\d)", self.name))
+        """Return whether this is a case of a bad input, `row06` or `R4`."""
+        return self.file.startswith(f"{ROOM}/") and row in ids(self.name)
+
+
+def ids(name: str) -> set[str]:
+    """Return the bad inputs that a test or one of its parameters is named after.
+
+    >>> sorted(ids("test_a_file[row20-21-cut-off]")), sorted(ids("test_r4_a_home")), sorted(ids("test_row06_sizes"))
+    (['row20', 'row21'], ['R4'], ['row06'])
+    """
+    found = {f"R{n}" for n in re.findall(r"(?<![A-Za-z])R(\d+)(?!\d)|^test_r(\d+)_", name) for n in n if n}
+    for first, others in re.findall(r"(?<![a-z])row(\d\d)(?!\d)((?:-\d\d(?!\d))*)", name):
+        found |= {f"row{number}" for number in (first, *others.split("-")) if number}
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """The page of promises names tests that there are, and every bad input and case has at least one."""
 
 import ast
+import re
+from pathlib import Path
 
 import pytest
-from reliability import PAGE, ROOM, Case, count, counted, rows
+from reliability import PAGE, ROOM, Case, count, counted, ids, rows
 
 from harness import paths
 
@@ -23,6 +25,13 @@ def test_a_test_that_the_page_names_exists(test: str) -> None:
 
 def test_every_bad_input_has_its_row_on_the_page() -> None:
     assert [row.id for row in rows(PAGE_TEXT) if row.id] == INPUTS
+
+
+def test_every_bad_input_has_tests() -> None:
+    sources = [file.read_text(encoding="utf-8") for file in (paths.PROJECT / ROOM).glob("test_*.py") if file != Path(__file__)]
+    names = [name for text in sources for name in re.findall(r"(?:def |[\"'])((?:test_)?[rR]\w[\w-]*)", text)]
+    shown = {row for name in names for row in ids(name)}
+    assert [row.id for row in rows(PAGE_TEXT) if row.id and not row.tests and row.id not in shown] == []
 
 
 def test_cases_are_counted_where_they_belong() -> None:
