@@ -239,6 +239,19 @@ class Studies(RuleBasedStateMachine):
         assert code not in (0, 70), said
         assert file in said, said
 
+    @rule(name=st.sampled_from(["home", "my home", "100%20", "höme #1?", "a;b'c"]))
+    def move(self, name: str) -> None:
+        """Move the home: what it holds is found where it is now."""
+        if name != self.home.name:
+            self.home = self.home.rename(self.folder / name)
+
+    @precondition(lambda self: self.kept)
+    @rule()
+    def lose_trial_store(self) -> None:
+        """Lose the trials' database: the next start reads back from MLflow what counted."""
+        (self.home / "mlruns" / "optuna.db").unlink()
+        self.finish()
+
     @rule()
     def start_a_second(self) -> None:
         """Start it while another driver runs it: refused in words, and nothing changes."""
