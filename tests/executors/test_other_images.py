@@ -28,7 +28,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrialSpec:
     np.save("images.npy", noise(200, 4, 4))
     Path("drawn_images.py").write_text(FUNCTION.format(path=str(tmp_path / "images.npy")))
     executors.evaluation.dataset.cache_clear()
-    return TrialSpec(dataset="drawn_images.py:drawn", network="mlp", hidden=(4,), epochs=1, batch_size=200, evaluation="validation")
+    return TrialSpec(dataset="drawn_images.py:drawn", network="mlp", hidden=(4,), epochs=1, batch_size=100, evaluation="validation")
 
 
 def last(spec: TrialSpec, images: str, dirs: OutputDirs) -> executors.Event:
@@ -51,7 +51,7 @@ def test_images_that_changed_since_the_study_began_are_not_trained_on(spec: Tria
 def test_files_that_are_gone_may_come_back(dirs: OutputDirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     np.savez("faces.npz", images=noise(200, 4, 4))
-    spec = TrialSpec(dataset="npz:faces.npz", network="mlp", hidden=(4,), epochs=1, batch_size=200, evaluation="validation")
+    spec = TrialSpec(dataset="npz:faces.npz", network="mlp", hidden=(4,), epochs=1, batch_size=100, evaluation="validation")
     Path("faces.npz").rename("away.npz")
     end = last(spec, "", dirs)
     assert isinstance(end, Failed)
