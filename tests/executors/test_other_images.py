@@ -8,7 +8,8 @@ from pictures import noise
 
 import harness
 from harness.data import load_dataset
-from harness.executors import Failed, Finished, Job, OutputDirs, evaluation
+from harness.executors import Failed, Finished, Job, OutputDirs
+from harness.executors.evaluation import dataset
 from harness.spec import TrialSpec
 from harness.training.checkpoints import Checkpoints
 
@@ -26,7 +27,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrialSpec:
     monkeypatch.chdir(tmp_path)
     np.save("images.npy", noise(200, 4, 4))
     Path("drawn_images.py").write_text(FUNCTION.format(path=str(tmp_path / "images.npy")))
-    evaluation.dataset.cache_clear()
+    dataset.cache_clear()
     return TrialSpec(dataset="drawn_images.py:drawn", network="mlp", hidden=(4,), epochs=1, batch_size=100, evaluation="validation")
 
 
