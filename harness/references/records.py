@@ -32,7 +32,7 @@ def from_record(text: str) -> None:
     try:
         entries = json.loads(text)
         sources = [
-            Source("", s["module"], {name: content.encode() for name, content in s["files"].items()})
+            Source("", str(s["module"]), {name: content.encode() for name, content in s["files"].items()})
             for s in entries
             if "module" in s
         ]

@@ -7,6 +7,7 @@ import pytest
 from pictures import noise
 
 import harness
+from harness import executors
 from harness.data import load_dataset
 from harness.executors import Failed, Finished, Job, OutputDirs
 from harness.executors.evaluation import dataset

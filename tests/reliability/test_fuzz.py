@@ -71,6 +71,7 @@ STUDIES: dict[str, tuple[Any, str]] = {
     "seeds-as-a-number": (lambda: _ablation(Budget(epochs=1, seeds=3)), r"seeds are whole numbers, such as range\(3\)"),
     "looks-as-a-number": (lambda: _ablation(Budget(epochs=1, seeds=range(3), looks=3)), "looks must be whole numbers, such as"),
     "arm-as-a-number": (lambda: _ablation(claims=(Hypothesis(better=1, worse="b", metric="x"),)), "better must be a name, got 1"),
+    "trials-as-an-array": (lambda: _search(trials=np.arange(3), beta=Real(0, 1)), "trials must be a whole number"),
     "space-of-words": (
         lambda: Search(base=BASE, space={"latent": 3}, objectives=("x",), budgets={"default": SearchBudget(trials=1, epochs=1)}),
         "space must be a mapping of fields to axes",
@@ -88,9 +89,9 @@ def _ablation(budget: Budget = BUDGETS["default"], claims: tuple[Hypothesis, ...
     return Ablation(base=BASE, arms={"a": {}, "b": {"latent": 3}}, budgets={"default": budget}, hypotheses=claims)
 
 
-def _search(**space: Any) -> Search:
-    """Return a search of this space."""
-    budget = SearchBudget(trials=1, epochs=1)
+def _search(trials: Any = 1, **space: Any) -> Search:
+    """Return a search of this space, with so many trials."""
+    budget = SearchBudget(trials=trials, epochs=1)
     base = BASE.derive(network="mlp")
     return Search(base=base, space=space, objectives=("validation/squared_error",), budgets={"default": budget})
 
@@ -183,7 +184,16 @@ def test_a_note_of_another_name_is_no_entry(note: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["null", "3", "[1]", "[" * 5_000, '[{"module": "m", "files": {}}]', '[{"module": "m", "files": {"m.py": "("}}]']
+    "text",
+    [
+        "null",
+        "3",
+        "[1]",
+        "[" * 5_000,
+        '[{"module": "m", "files": {}}]',
+        '[{"module": null, "files": {}}]',
+        '[{"module": "m", "files": {"m.py": "("}}]',
+    ],
 )
 def test_a_record_of_code_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"code\.json"):
