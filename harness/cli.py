@@ -43,7 +43,8 @@ class _Parser(argparse.ArgumentParser):
         wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
         if wrong:
             names = re.findall(r"[\w-]+", wrong[2])
-            raise UserError(f"{self.prog}: unknown command {wrong[1]!r}{nearest(wrong[1], names)}\nknown: {', '.join(names)}")
+            raise UserError(f"unknown command {wrong[1]!r}{nearest(wrong[1], names)}\nknown: {', '.join(names)}")
+        message = re.sub(r"invalid int value: (.*)", r"a whole number is needed, got \1", message)
         raise UserError(f"{message}\n{' '.join(self.format_usage().split())}")
 
 

@@ -13,6 +13,7 @@ from harness.errors import UserError, cut, look_up, shown, unknown
 from harness.study.forms import NAME
 
 SHIPPED = "harness.studies"  # the package of the shipped studies
+NOT_ONE = "{}: a study's file ends in .py and is named of letters, digits, _ and -, no _ in front"
 LONGEST_QUESTION = 300  # characters that are shown of it
 
 
@@ -140,11 +141,13 @@ def _file_of(reference: str) -> StudyFile:
         there = path.is_file()
     except (OSError, RuntimeError, ValueError) as fault:  # too long, of a user that is none, with a zero byte
         raise UserError(f"{cut(reference)} is no path: {cut(str(fault))}") from None
+    if not there and reference.removesuffix(".py") in names():
+        raise UserError(f"no file {reference}, but a study of that name: {paths.command('study', name=path.stem)}")
     if not there:
         nearest = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise UserError(f"{unknown('study file', reference, nearest)}" if nearest else f"no file {reference}: {path} is missing")
     if path.suffix != ".py" or not re.fullmatch(NAME, path.stem):
-        raise UserError(f"{reference}: a study's file ends in .py and is named of letters, digits, _ and -, no _ in front")
+        raise UserError(NOT_ONE.format(reference))
     return StudyFile(reference, path)
 
 
@@ -154,6 +157,8 @@ def _module_of(reference: str) -> StudyFile:
     Raises:
         UserError: there is no such module.
     """
+    if (Path.cwd() / reference).is_file():
+        raise UserError(NOT_ONE.format(reference))
     with references.importable(Path.cwd()):
         try:
             spec = importlib.util.find_spec(reference)

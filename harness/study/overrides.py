@@ -5,6 +5,7 @@ The changed study is built by `dataclasses.replace`, so that it is judged as a f
 
 import ast
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
@@ -189,7 +190,11 @@ def _kept(study: Ablation | Search, wanted: Sequence[str], faults: list[str]) ->
         if wanted:
             faults.append(f"--arms {cut(','.join(wanted))}: a search finds its arms itself")
         return []
-    faults += [f"--arms {cut(','.join(wanted))}: {unknown('arm', arm, study.arms)}" for arm in wanted if arm not in study.arms]
+    for arm in wanted:
+        if arm not in study.arms and len(arm.split()) > 1 and all(part in study.arms for part in arm.split()):
+            faults.append(f"--arms {cut(arm)}: commas are between arms: {','.join(arm.split())}")
+        elif arm not in study.arms:
+            faults.append(f"--arms {cut(','.join(wanted))}: {unknown('arm', arm, study.arms)}")
     return [arm for arm in study.arms if not wanted or arm in wanted]
 
 
@@ -202,7 +207,7 @@ def _shadowed(key: str, study: Ablation | Search, arms: Sequence[str]) -> str:
     if not own:
         return ""
     others = [arm for arm in arms if arm not in own]
-    hint = f"\nwithout them: --arms {','.join(others)}" if others else ""
+    hint = f"\nwithout them: --arms {shlex.quote(','.join(others))}" if others else ""
     setting = ", ".join(f"arm {shown(arm)}" for arm in own)
     return f"--set {cut(key)}: {setting} of the study would ignore it, with a {head} of its own{hint}"
 
