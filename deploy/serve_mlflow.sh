@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The MLflow server for people with names and passwords: answers to HOSTS only, keeps files in ARTIFACTS and hands them out itself.
+# Unlike `harness ui` it takes files too: workers of other machines have no other way to them. Each request shows a name and password.
 set -euo pipefail
 secrets=${SECRETS:-/run/secrets}
 # Secrets go in by the environment: command lines can be read by every user of a machine.

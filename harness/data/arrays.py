@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.splits import Say
-from harness.errors import UserError
+from harness.errors import UserError, cut
 from harness.resources import memory_of_machine, size
 
 
@@ -31,5 +31,5 @@ def from_npz(path: Path, say: Say) -> Mapping[str, Any]:
         raise
     except Exception as fault:  # the bytes may be damaged anywhere, and NumPy, zipfile and zlib each fail in their own ways
         alone = isinstance(fault, AttributeError | TypeError)
-        hint = "one array alone: np.savez(path, images=images)" if alone else f"{type(fault).__name__}: {fault}"
+        hint = "one array alone: np.savez(path, images=images)" if alone else f"{type(fault).__name__}: {cut(str(fault))}"
         raise UserError(f"{path}: is no .npz file of plain arrays: {hint}") from None

@@ -113,7 +113,8 @@ def absent(manifest: Mapping[str, Any], groups: Mapping[str, tuple[str, ...]]) -
     execution = manifest.get("execution") if "execution" in groups else None
     if isinstance(execution, Mapping) and isinstance(execution.get("stints"), list):
         for i, stint in enumerate(execution["stints"]):
-            yield from (f"execution.stints.{i}.{name}" for name in STINT if name not in stint)
+            kept = stint if isinstance(stint, Mapping) else {}
+            yield from (f"execution.stints.{i}.{name}" for name in STINT if name not in kept)
         evaluation = execution.get("evaluation")
         if isinstance(evaluation, Mapping):
             yield from (f"execution.evaluation.{name}" for name in EVALUATION if name not in evaluation)

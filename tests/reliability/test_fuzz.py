@@ -1,6 +1,7 @@
 """What `make fuzz` has found: each ended in another exception than a refusal, and is a plain case here."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from fuzzing.values import Unwritable, real
 
 from harness import cli, errors, plans, references, study
+from harness.data.arrays import from_npz
 from harness.errors import UserError
 from harness.evidence.faults import manifest_of
+from harness.evidence.schema import STINT, absent
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Hypothesis, OneOf, Real, Search, SearchBudget, Widths
 from harness.study.overrides import Overrides, apply, data_set
@@ -216,6 +219,23 @@ def test_a_label_that_is_none_makes_no_checkpoint(label: str, tmp_path: Path) ->
 def test_a_manifest_that_is_none_cannot_be_read(content: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(content, encoding="latin-1")
     assert manifest_of(tmp_path) == {}
+
+
+@pytest.mark.parametrize("stint", [None, 3, "x", []])
+def test_a_stint_that_is_none_lacks_its_fields(stint: Any) -> None:
+    found = list(absent({"schema": 1, "execution": {"stints": [stint], "evaluation": {}}}, {"execution": ("stints",)}))
+    assert {f"execution.stints.0.{name}" for name in STINT} <= set(found)
+
+
+def test_what_damaged_bytes_are_called_is_told_in_brief(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as packed:
+        packed.writestr("images" + "x" * 5_000 + ".npy", b"")
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[40] ^= 1  # the two places of the name differ
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(UserError) as refused:
+        from_npz(tmp_path / "a.npz", print)
+    assert len(str(refused.value)) < 1_000
 
 
 @pytest.mark.parametrize("columns", ["0", "²", "x", "", "-1", "1" * 50])

@@ -104,7 +104,11 @@ def test_a_name_on_record_is_a_reference_again() -> None:
         (("latent=3", "latent=4"), "bce", ("latent is set twice",)),
         (("hidden.first=3",), "", ("hidden has no parts, got 'hidden.first'",)),
         (("latent=3.5",), "bce", ("latent must be a whole number",)),
-        (("latent=3",), "", ("--set latent: arm 'a+b' of the study would ignore it", "without them: --arms 'bce,mse,relu lr=1e-3'")),
+        (
+            ("latent=3",),
+            "",
+            ("--set latent: arm 'a+b' of the study would ignore it", "without them: --arms 'bce,mse,relu lr=1e-3'"),
+        ),
         (("likelihood_args.sigma=2",), "", ("likelihood 'bce' takes no argument 'sigma'",)),
         (("sigma=2",), "", ("unknown field of a trial 'sigma'",)),
     ],
