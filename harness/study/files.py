@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -157,7 +158,7 @@ def _module_of(reference: str) -> StudyFile:
     Raises:
         UserError: there is no such module.
     """
-    if (Path.cwd() / reference).is_file():
+    if os.path.isfile(reference):  # False too where no file can have such a name
         raise UserError(NOT_ONE.format(reference))
     with references.importable(Path.cwd()):
         try:
