@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 
 from harness import paths, provenance
 from harness.data import torchvision_door
@@ -82,6 +83,7 @@ def test_row42_without_git_the_package_s_files_are_the_code_on_record() -> None:
 
 
 def test_row54_torch_and_torchvision_that_do_not_fit_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")  # else it defines operators, which a process can do once
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)  # as an import that fails
     with pytest.raises(MachineError) as refused:
         torchvision_door.torchvision.__wrapped__()
