@@ -1,8 +1,10 @@
 """The repair of what dead drivers have left, so that every result counts once."""
 
+import shutil
 from collections.abc import Collection
 
-from harness.queue import TrialQueue
+from harness import paths
+from harness.queue import TrialQueue, completed_runs
 from harness.queue.store import GRACE_S
 from harness.tracking import Tracker
 
@@ -19,6 +21,10 @@ def reconcile(queue: TrialQueue, tracker: Tracker, running: Collection[str] = ()
     duplicates = finished - queue.runs() if store.trials() else set()
     for run in duplicates:
         tracker.fail(run, "not counted: its trial went on in another run", killed=True)
+    done = completed_runs(store)
+    for folder in (paths.mlruns() / "checkpoints").glob("*/*"):
+        if folder.name in done:  # its driver ended between the result and this
+            shutil.rmtree(folder, ignore_errors=True)
     alive = {*running} | (queue.live_runs() if store.shared else set())
     closed = tracker.close_orphans(store.name, alive, GRACE_S if store.shared else 0)
     messages = []

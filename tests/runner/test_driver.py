@@ -118,9 +118,16 @@ def test_a_kill_between_finish_and_tell_loses_nothing(after: int, tmp_path: Path
     with pytest.raises(Kill):
         Start(PAIR, tracker, queue=dying(after)).go(tmp_path)
     assert statuses(tracker) == {"FINISHED": after + 1}
+    left = [paths.mlruns() / "checkpoints" / "cpu" / run["cell"] for run in tracker.runs.values()]
+    others = paths.mlruns() / "checkpoints" / "cpu" / "0123456789ab"  # a trial of another study
+    for folder in (*left, others):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "000001.json").write_text("cut o")
     again = Start(PAIR, tracker).go(tmp_path)
     assert one_result_per_cell(PAIR, again, tracker)
     assert len(tracker.runs) == 4
+    assert not any(folder.exists() for folder in left)
+    assert others.exists()
     assert "took over 1 trial" in again.notes[0]
 
 
