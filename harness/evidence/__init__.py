@@ -7,6 +7,7 @@ to a store or takes a lock, and nothing here decides what is run or what a resul
 
 from harness.evidence.facts import raw_files
 from harness.evidence.manifest import Beginning, History, Place, Witness, of_report
+from harness.evidence.rebuilding import rebuild
 from harness.evidence.schema import FILE, MADE_OF, TAG, sha256_of
 
-__all__ = ["FILE", "MADE_OF", "TAG", "Beginning", "History", "Place", "Witness", "of_report", "raw_files", "sha256_of"]
+__all__ = ["FILE", "MADE_OF", "TAG", "Beginning", "History", "Place", "Witness", "of_report", "raw_files", "rebuild", "sha256_of"]

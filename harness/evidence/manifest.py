@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import provenance
 from harness.evidence import facts
-from harness.evidence.schema import FILE, SCHEMA, TAG, canonical, digests_of, is_cost, score_as_json, series_digest, sha256_of
+from harness.evidence.schema import (
+    FILE,
+    HISTORY,
+    SCHEMA,
+    TAG,
+    canonical,
+    digests_of,
+    is_cost,
+    score_as_json,
+    series_digest,
+    sha256_of,
+)
 from harness.plans import PLAN_TAG
 from harness.provenance import now
 from harness.references import FILE as COMPONENTS
@@ -55,6 +66,14 @@ class History(NamedTuple):
                 if epoch not in self.again and not is_cost(key):
                     points.setdefault(key, {})[epoch] = value
         return {key: series_digest(values) for key, values in points.items()}
+
+    def as_text(self) -> str:
+        """Return the values of every metric by epoch as JSON, from which a lost run is made again (rebuilding.py)."""
+        points: dict[str, dict[str, float | str]] = {}
+        for epoch, row in self.rows.items():
+            for key, value in row.items():
+                points.setdefault(key, {})[str(epoch)] = score_as_json(value)
+        return canonical(points) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +143,7 @@ class Witness:
         spec = result.spec
         told = _taken(files / EXECUTION)
         (files / SPEC).write_text(json.dumps(spec.as_dict(), indent=2), encoding="utf-8")
+        (files / HISTORY).write_text(history.as_text(), encoding="utf-8")
         if self.source:
             (files / STUDY).write_bytes(self.source)
         if facts.uncommitted():

@@ -11,9 +11,22 @@ from harness.scores import COST, SCORES, row_of
 from harness.tracking import MANIFEST as FILE
 from harness.tracking import MANIFEST_TAG as TAG
 
-__all__ = ["FILE", "MADE_OF", "TAG", "absent", "canonical", "digests_of", "is_cost", "score_as_json", "series_digest", "sha256_of"]
+__all__ = [
+    "FILE",
+    "HISTORY",
+    "MADE_OF",
+    "TAG",
+    "absent",
+    "canonical",
+    "digests_of",
+    "is_cost",
+    "score_as_json",
+    "series_digest",
+    "sha256_of",
+]
 
 SCHEMA = 1
+HISTORY = "history.json"  # the file of a trial's run with the metrics of all epochs, which MLflow's database has too
 
 # What every manifest of a trial has, by group. A field that cannot be known says why; it is never left out.
 TRIAL: Mapping[str, tuple[str, ...]] = {

@@ -6,7 +6,7 @@ driver uses a queue; the code that trains knows nothing of it. MLflow and torch 
 
 from harness.queue.ablation_queue import AblationQueue
 from harness.queue.inspection import TrialOnRecord, stores_on_record
-from harness.queue.knowledge import completed_runs, failures_on_record, known_results, stored_notes, trial_uri
+from harness.queue.knowledge import completed_runs, failures_on_record, known_results, manifests, stored_notes, trial_uri
 from harness.queue.pareto import SearchTrial
 from harness.queue.protocol import ATTEMPTS, LOST, Assignment, Outcome, Pruning, Repairs, TrialQueue
 from harness.queue.restoring import adopt, restore_plans
@@ -32,6 +32,7 @@ __all__ = [
     "driver_lock",
     "failures_on_record",
     "known_results",
+    "manifests",
     "restore_plans",
     "stored_notes",
     "stores_on_record",

@@ -63,6 +63,19 @@ def completed_runs(store: TrialStore) -> dict[str, str]:
     return {t.user_attrs["cell"]: t.user_attrs["run"] for t in complete if t.user_attrs.get("run") and t.user_attrs.get("cell")}
 
 
+def manifests(store: TrialStore) -> dict[str, str]:
+    """Return the digest of the manifest by run id of every run whose result counts, of a search's pruned trials too."""
+    digests: dict[str, str] = {}
+    newest: dict[str, Mapping[str, Any]] = {}  # of a cell that was trained again, after its run was deleted, the last trial counts
+    for t in store.trials(TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE, TrialState.PRUNED):
+        for part in [name.removeprefix("values.") for name in t.user_attrs if name.startswith("values.")]:
+            digests[t.user_attrs.get(f"run.{part}", "")] = t.user_attrs.get(f"manifest.{part}", "")
+        if t.state == TrialState.COMPLETE and t.user_attrs.get("cell"):
+            newest[t.user_attrs["cell"]] = t.user_attrs
+    digests |= {kept.get("run", ""): kept.get("manifest", "") for kept in newest.values()}
+    return {run: digest for run, digest in digests.items() if run and digest}
+
+
 def stored_notes(name: str, storage: str = "") -> Mapping[str, Any] | None:
     """Return the notes of the trial store of this name; None if there is no such store here. Nothing is written.
 

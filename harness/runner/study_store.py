@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 
 from harness import plans
+from harness.evidence import rebuild
 from harness.queue import (
     AblationQueue,
     SearchQueue,
@@ -17,6 +18,7 @@ from harness.queue import (
     database,
     failures_on_record,
     known_results,
+    manifests,
     restore_plans,
 )
 from harness.report import AblationResults
@@ -67,18 +69,19 @@ class StudyStore:
     def _hold_against_runs(self, queue: AblationQueue) -> None:
         """Fill a trial store that was lost, or is an older copy, from the runs on record, and say so; say which runs are gone."""
         store = queue.store
-        queue.finished = self.tracker.finished_runs(store.name)
+        queue.finished = self._finished(store)
         unknown = queue.finished - queue.runs()
         plan = not store.trials() and restore_plans(store, *self.tracker.plan_on_record())
         if unknown:
             with store.alone():
                 adopted = adopt(queue, self.tracker.results({run: run for run in unknown}).values(), MANIFEST_TAG)
             if adopted:
-                also = " and the plan" if plan else ""
-                _say(f"{adopted} of the study's results are not in the trial store: read back{also} from MLflow")
+                are, also = "are" if adopted > 1 else "is", " and the plan" if plan else ""
+                _say(f"{adopted} of the study's results {are} not in the trial store: read back{also} from MLflow")
         gone = completed_runs(store).keys() & queue.cells.keys() - queue.done().keys()
         if gone:
-            _say(f"{len(gone)} results are no longer in MLflow: a start trains them again unless they are restored there")
+            count = f"{len(gone)} results are" if len(gone) > 1 else "1 result is"
+            _say(f"{count} no longer in MLflow: a start trains again what is not restored there")
 
     @contextmanager
     def search_queue(self, search: Search, batch: int) -> Iterator[SearchQueue]:
@@ -86,8 +89,18 @@ class StudyStore:
         with self.trials(_digest(search, self.budget), [_direction(search.scores[o]) for o in search.objectives]) as store:
             store.note_study({"sampler": search.sampler_of(self.budget), "batch": batch})
             queue = SearchQueue(store, search, self.budget, batch)
-            queue.finished = self.tracker.finished_runs(store.name)
+            queue.finished = self._finished(store)
             yield queue
+
+    def _finished(self, store: TrialStore) -> set[str]:
+        """Return the finished runs of a trial store, with those that MLflow has lost entered again, if their files are here."""
+        finished = self.tracker.finished_runs(store.name)
+        lost = {run: digest for run, digest in manifests(store).items() if run not in finished}
+        if lost and (entered := rebuild(self.tracker, lost)):
+            were = "were" if entered > 1 else "was"
+            _say(f"{entered} of the study's runs {were} not in MLflow: read back from the trial store and their files")
+            return self.tracker.finished_runs(store.name)
+        return finished
 
     def plan_of(self, store: TrialStore) -> plans.PlanRecord:
         """Return the plans and looks of a trial store, held against the copies of them in the parent run and its runs."""

@@ -1,17 +1,16 @@
 """An ablation: arms x seeds, and hypotheses about the arms. Torch is not imported here."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from harness import catalog
-from harness.errors import Faults, UserError, look_up
+from harness.errors import Faults, UserError, look_up, shown
 from harness.scores import Scores, compared
 from harness.scores.rows import VALIDATION_SQUARED_ERROR
 from harness.spec import TrialSpec, flattened, unfinished
 from harness.study import forms
-from harness.study.kinds import LOOKS, TEXT, TEXT_OR_NONE, WHOLE, wrong
+from harness.study.kinds import LOOKS, NUMBER_OR_NONE, TEXT, TEXT_OR_NONE, WHOLE, wrong
 from harness.study.scores import comparable, impossible, rows_with, take_metrics
 from harness.study.sizes import check_number, number_of
 
@@ -39,12 +38,11 @@ class Hypothesis:
 
     def fault(self) -> str:
         """Return what is wrong with the claim itself, whatever the study; empty if nothing is."""
-        if kinds := wrong(self, {"better": TEXT, "worse": TEXT, "metric": TEXT}):
+        if kinds := wrong(self, {"better": TEXT, "worse": TEXT, "metric": TEXT, "margin": NUMBER_OR_NONE}):
             return "\n".join(kinds)
         if self.better == self.worse:
             return f"hypothesis on {self.metric}: an arm cannot beat itself, got {self.better!r} twice"
-        number = isinstance(self.margin, int | float) and not isinstance(self.margin, bool)
-        if self.margin is not None and not (number and math.isfinite(self.margin) and self.margin > 0):
+        if self.margin is not None and not self.margin > 0:
             return f"hypothesis on {self.metric}: margin must be a finite number above 0, got {self.margin!r}"
         return ""
 
@@ -81,7 +79,7 @@ class Budget:
             return ""
         return (
             f"looks must be rising numbers of seeds from 2 up to all, which are {len(self.seeds)}, such as "
-            f"({max(2, len(self.seeds) // 2)}, {len(self.seeds)}); got {self.looks!r}"
+            f"({max(2, len(self.seeds) // 2)}, {len(self.seeds)}); got {shown(self.looks)}"
         )
 
 

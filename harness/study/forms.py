@@ -17,7 +17,8 @@ def faults(base: object, budgets: object, kind: type, lists: Mapping[str, tuple[
         base: the spec that it changes.
         budgets: its budgets by name.
         kind: the class of these.
-        lists: values that are tuples or lists by the name of their field, each with the class of what it holds.
+        lists: values that are tuples or lists by the name of their field, each with the class of what it holds; `object` for
+            references.
     """
     found = [] if isinstance(base, TrialSpec) else [f"base must be a TrialSpec, got {shown(base)}"]
     if isinstance(budgets, Mapping):
@@ -37,7 +38,8 @@ def faults(base: object, budgets: object, kind: type, lists: Mapping[str, tuple[
         found.append(f"budgets must be a mapping of names to {kind.__name__}s, got {shown(budgets)}")
     for name, (values, of) in lists.items():
         if not isinstance(values, tuple | list) or not all(isinstance(value, of) for value in values):
-            found.append(f"{name} must be a tuple of {'words' if of is str else f'{of.__name__} values'}, got {shown(values)}")
+            what = {str: "words", object: "references"}.get(of, f"{of.__name__} values")
+            found.append(f"{name} must be a tuple of {what}, got {shown(values)}")
     return found
 
 

@@ -1,5 +1,6 @@
 """Of what kind the parts of a study are, said before anything is made of them. Torch is not imported here."""
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,9 @@ from harness.errors import UserError, shown
 Kind = tuple[str, Any]
 TEXT: Kind = ("a name", lambda value: isinstance(value, str))
 TEXT_OR_NONE: Kind = ("a name or None", lambda value: value is None or isinstance(value, str))
-NUMBER: Kind = ("a number", lambda value: _is_number(value))
-NUMBER_OR_NONE: Kind = ("a number or None", lambda value: value is None or _is_number(value))
-WHOLE: Kind = ("a whole number", lambda value: type(value) is int)
+NUMBER: Kind = ("a finite number", lambda value: _is_number(value))
+NUMBER_OR_NONE: Kind = ("a finite number or None", lambda value: value is None or _is_number(value))
+WHOLE: Kind = ("a whole number of at most 18 digits", lambda value: type(value) is int and abs(value) < 10**18)
 LOOKS: Kind = ("whole numbers, such as (6, 10)", lambda value: _is_sequence(value, int))
 
 
@@ -41,7 +42,7 @@ def wrong(thing: Any, kinds: Mapping[str, Kind]) -> list[str]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_sequence(value: object, kind: type) -> bool:

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from harness import references
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.scores import EXACT_LATENTS, NEEDS, SCORES, Score, Scores, compared
 from harness.scores.rows import OWN_BITS
 from harness.spec import MEETS, Counts, TrialSpec, unmet
@@ -17,7 +17,7 @@ def take_metrics(study: Any) -> None:
     Raises:
         UserError: a reference that cannot be found, or that is of no score.
     """
-    if study.metrics:
+    if isinstance(study.metrics, tuple | list) and study.metrics:  # of any other kind they are refused beside this
         base = study.base.derive(metrics=study.metrics)
         rows_with(base.metrics)
         object.__setattr__(study, "base", base)
@@ -36,7 +36,7 @@ def rows_with(metrics: tuple[str, ...]) -> Scores:
         row, name = references.resolve(reference), references.label(reference)
         if not isinstance(row, Score) or row.compute is None:
             form = "Score(key='test/...', label='...', compute=function)"
-            raise UserError(f"{name} must be a harness.Score with the function that measures it: {form}; got {row!r}")
+            raise UserError(f"{name} must be a harness.Score with the function that measures it: {form}; got {shown(row)}")
         if row.key in rows:
             raise UserError(f"{name}: there is a score {row.key!r} already\ngive it a key of its own")
         rows[row.key] = row

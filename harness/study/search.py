@@ -73,7 +73,8 @@ class Search:
         faults.found += kinds.wrong(self, KINDS)
         faults.check()
         for name, budget in self.budgets.items():
-            check_number(name, budget.trials * number_of(self.seeds) + number_of(budget.refit_seeds), "search and refit")
+            trials = budget.trials if type(budget.trials) is int else 0  # what else it may be is judged below
+            check_number(name, trials * number_of(self.seeds) + number_of(budget.refit_seeds), "search and refit")
         take_metrics(self)
         object.__setattr__(self, "space", {name: pinned(name, axis) for name, axis in self.space.items()})
         if self.base.fit_on != "train":

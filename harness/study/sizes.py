@@ -19,12 +19,9 @@ def number_of(seeds: Any) -> int:
     return len(seeds) if isinstance(seeds, Sized) else 0
 
 
-def check_number(budget: str, trials: Any, of: str) -> None:
-    """Raise an error if a budget has more trials than a study may have; `of` says in words what makes them so many.
-
-    What is no number of trials is left to the checks of a budget.
-    """
-    if type(trials) is int and trials > MOST_TRIALS:
+def check_number(budget: str, trials: int, of: str) -> None:
+    """Raise an error if a budget has more trials than a study may have; `of` says in words what makes them so many."""
+    if trials > MOST_TRIALS:
         raise UserError(
             f"budget {budget!r}: {of} are {trials:,} trials, and a study may have {MOST_TRIALS:,}\n"
             "give it fewer, or cut the question into several studies"

@@ -43,7 +43,7 @@ class Pruner:
     def __post_init__(self) -> None:
         check(self, {"name": TEXT, "first": WHOLE, "factor": WHOLE, "p": NUMBER})
         if self.first < 1 or self.factor < 2 or not 0 < self.p < 1:
-            raise UserError(f"pruner {shown(self.name)}: first from 1, factor from 2 and p between 0 and 1, got {self}")
+            raise UserError(f"pruner {shown(self.name)}: first from 1, factor from 2 and p between 0 and 1, got {shown(self)}")
 
     @property
     def seeds_to_judge(self) -> int:
@@ -92,5 +92,5 @@ class SearchBudget:
         kinds = wrong(self, {"trials": WHOLE, "epochs": WHOLE, "evaluation": TEXT})
         seeds = "\n".join(kinds) or forms.seeds_fault(self.refit_seeds)
         if seeds or self.trials < 1 or len(set(self.refit_seeds)) < 5:
-            return seeds or f"at least 1 trial, and 5 different seeds to train the best again, got {self}"
+            return seeds or f"at least 1 trial, and 5 different seeds to train the best again, got {shown(self)}"
         return ""

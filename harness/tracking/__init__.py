@@ -21,6 +21,7 @@ from harness.tracking.reading import (
     trial_run,
     trial_runs,
 )
+from harness.tracking.rebuilding import LostRun, enter, files_of_lost
 from harness.tracking.runs import MlflowTracker, params_of
 from harness.tracking.store import (
     MLFLOW_SCHEMA,
@@ -41,6 +42,7 @@ __all__ = [
     "TAG_LIMIT",
     "Inspected",
     "Inspection",
+    "LostRun",
     "MlflowTracker",
     "Record",
     "Tracker",
@@ -48,8 +50,10 @@ __all__ = [
     "artifact_location",
     "check_store",
     "ensure_store",
+    "enter",
     "experiment_name",
     "experiments",
+    "files_of_lost",
     "has_rows",
     "inspection",
     "is_on_record",

@@ -123,6 +123,7 @@ class Studies(RuleBasedStateMachine):
         """An empty home with its stores, and a study of two cells."""
         self.folder = Path(tempfile.mkdtemp(prefix="states-"))
         self.home = shutil.copytree(empty_stores(), self.folder / "home")
+        self.names = itertools.count()
         self.kept: dict[str, str] = {}  # the run that counts of each cell that was ever on record
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(local, "train", partial(train, saving=Saving(every_s=0.0, share=float("inf"))))
@@ -250,6 +251,14 @@ class Studies(RuleBasedStateMachine):
     def lose_trial_store(self) -> None:
         """Lose the trials' database: the next start reads back from MLflow what counted."""
         (self.home / "mlruns" / "optuna.db").unlink()
+        self.finish()
+
+    @precondition(lambda self: self.kept)
+    @rule()
+    def lose_tracking_store(self) -> None:
+        """Lose MLflow's database: the next start makes it again from the trials and the files of their runs."""
+        self.home = self.home.rename(self.folder / f"home {next(self.names)}")  # MLflow holds open what it has read by its path
+        (self.home / "mlruns" / "mlflow.db").unlink()
         self.finish()
 
     @rule()

@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.evidence.faults import manifest_of
 from harness.evidence.schema import STINT, absent
 from harness.spec import TrialSpec
-from harness.study import Ablation, Budget, Hypothesis, OneOf, Real, Search, SearchBudget, Widths
+from harness.study import Ablation, Budget, Constraint, Hypothesis, OneOf, Pruner, Real, Search, SearchBudget, Widths
 from harness.study.overrides import Overrides, apply, data_set
 from harness.training.checkpoints import CheckpointError, Checkpoints
 
@@ -75,6 +75,19 @@ STUDIES: dict[str, tuple[Any, str]] = {
     "looks-as-a-number": (lambda: _ablation(Budget(epochs=1, seeds=range(3), looks=3)), "looks must be whole numbers, such as"),
     "arm-as-a-number": (lambda: _ablation(claims=(Hypothesis(better=1, worse="b", metric="x"),)), "better must be a name, got 1"),
     "trials-as-an-array": (lambda: _search(trials=np.arange(3), beta=Real(0, 1)), "trials must be a whole number"),
+    "trials-as-none": (lambda: _search(trials=None, beta=Real(0, 1)), "trials must be a whole number"),
+    "metrics-as-an-array": (
+        lambda: Ablation(base=BASE, arms={"a": {}}, budgets=BUDGETS, metrics=np.zeros(3)),
+        "metrics must be a tuple of references, got array",
+    ),
+    "p-without-digits": (lambda: Pruner(name="wilcoxon", p=HUGE), "p must be a finite number, got a value of type int"),
+    "bound-not-a-number": (lambda: Constraint(score="x", at_most=float("nan")), "at_most must be a finite number or None"),
+    "margin-beyond-floats": (
+        lambda: _ablation(claims=(Hypothesis(better="a", worse="b", metric="test/squared_error", margin=10**400),)),
+        "margin must be a finite number or None, got 1000",
+    ),
+    "looks-without-digits": (lambda: _ablation(Budget(epochs=1, seeds=range(3), looks=(2, HUGE))), "looks must be rising numbers"),
+    "fewer-trials-than-digits": (lambda: _search(trials=-HUGE, beta=Real(0, 1)), "trials must be a whole number of at most 18"),
     "space-of-words": (
         lambda: Search(base=BASE, space={"latent": 3}, objectives=("x",), budgets={"default": SearchBudget(trials=1, epochs=1)}),
         "space must be a mapping of fields to axes",

@@ -206,7 +206,7 @@ def test_r11_a_new_parent_adopts_the_runs_of_a_deleted_one(copied: Home) -> None
 def test_r11_a_deleted_run_of_a_trial_is_trained_again_and_said(copied: Home) -> None:
     copied.sql("mlflow.db", f"{DELETE_RUNS} WHERE name = 'bce / seed 0'")
     said = copied.run("study")
-    assert "1 results are no longer in MLflow" in said
+    assert "1 result is no longer in MLflow" in said
     assert "1 trials to run" in said
     assert "which was deleted: its trial was trained again" in copied.run("verify")
 
@@ -274,9 +274,62 @@ def test_r7_a_plan_that_was_edited_does_not_come_back(copied: Home) -> None:
     assert "and the plan" not in said
 
 
-@pytest.mark.slow
-def test_r7_without_the_tracking_store_the_trials_are_trained_again_and_that_is_said(copied: Home) -> None:
+def test_r7_a_lost_tracking_store_is_made_again_from_the_trials_and_their_files(copied: Home) -> None:
+    trials = "SELECT run_uuid FROM tags WHERE key = 'kind' AND value = 'trial'"
+    asked = [
+        f"SELECT {columns} FROM {table} WHERE run_uuid IN ({trials}) ORDER BY 1, 2, 3"
+        for table, columns in {
+            "runs": "run_uuid, status, name, lifecycle_stage",
+            "metrics": "run_uuid, key, step, value, is_nan",
+            "params": "run_uuid, key, value",
+            "tags": "run_uuid, key, value",
+        }.items()
+    ]
+    user = "mlflow.user', 'mlflow.source.name', 'mlflow.source.type', 'mlflow.parentRunId"
+    asked[-1] = asked[-1].replace(" ORDER", f" AND key NOT IN ('{user}') ORDER")
+    before = [copied.sql("mlflow.db", question) for question in asked]
     (copied.path / "mlruns" / "mlflow.db").unlink()
+    said = copied.run("study")
+    assert "2 of the study's runs were not in MLflow: read back from the trial store and their files" in said
+    assert "nothing to do: all trials are done" in said
+    after = [copied.sql("mlflow.db", question) for question in asked]
+    assert after == before
+    assert len(before[1]) > 2 * 30
+    assert "all as it was kept" in copied.run("verify")
+    assert "registered" in copied.run("plan")
+    assert "read back" not in copied.run("study")
+    (parent,) = copied.sql(
+        "mlflow.db", f"SELECT DISTINCT value FROM tags WHERE key = 'mlflow.parentRunId' AND run_uuid IN ({trials})"
+    )
+    assert parent in copied.sql("mlflow.db", "SELECT run_uuid FROM runs WHERE status = 'FINISHED'")
+
+
+def test_r7_a_start_that_ends_while_runs_are_entered_again_is_gone_on_with(copied: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    (copied.path / "mlruns" / "mlflow.db").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "dataset_input", lambda *_: 1 / 0)
+        copied.run("study", code=70)
+    assert [status for _, status, _ in copied.runs()].count("SCHEDULED") == 1
+    said = copied.run("study")
+    assert "2 of the study's runs were not in MLflow: read back" in said
+    assert "nothing to do" in said
+    assert "all as it was kept" in copied.run("verify")
+
+
+def test_r7_a_run_that_was_deleted_in_mlflow_stays_deleted(copied: Home) -> None:
+    run = copied.sql("mlflow.db", "SELECT run_uuid FROM tags WHERE key = 'kind' AND value = 'trial'")[0][0]
+    copied.sql("mlflow.db", f"{DELETE_RUNS} WHERE run_uuid = '{run}'")
+    said = copied.run("report")
+    assert "read back" not in said
+    assert "1 result is no longer in MLflow" in said
+
+
+@pytest.mark.slow
+def test_r7_runs_whose_files_are_gone_too_are_trained_again_and_that_is_said(copied: Home) -> None:
+    (copied.path / "mlruns" / "mlflow.db").unlink()
+    first, second = (copied.path / "mlruns" / "artifacts").rglob("history.json")
+    first.unlink()
+    second.write_text(second.read_text().replace("1", "2", 1))
     said = copied.run("study")
     assert "2 results are no longer in MLflow" in said
     assert "2 trials to run" in said

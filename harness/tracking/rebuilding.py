@@ -1,0 +1,116 @@
+"""Finished runs that MLflow's database has lost, entered again under their own ids."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from harness.stores import addresses
+from harness.stores.files import SQLITE_PATIENCE_S
+from harness.tracking import library
+from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED
+from harness.tracking.runs import PARENT, MlflowTracker, params_of
+from harness.tracking.store import store_uri
+
+BEGUN = "SCHEDULED"  # the state of a run that is being entered, and of no other of ours: after a kill the next start goes on
+MOST_POINTS = 1_000  # of metrics in a request
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostRun:
+    """A finished run as its files tell of it.
+
+    Attributes:
+        run: its id.
+        spec: the fields of its spec, as JSON values.
+        spec_id: the id of the spec.
+        tags: its tags.
+        points: epoch, key and value of its metrics.
+        begun: when it was begun, in ms since 1970.
+        ended: when it was finished, likewise.
+    """
+
+    run: str
+    spec: Mapping[str, Any]
+    spec_id: str
+    tags: Mapping[str, str]
+    points: Sequence[tuple[int, str, float]]
+    begun: int
+    ended: int
+
+
+def files_of_lost(tracker: MlflowTracker, run: str) -> Path | None:
+    """Return the folder with the files of a run that the store has no record of, or only a part.
+
+    None if the store knows the run, one that was deleted in MLflow too, if its files are not on this machine, or if the store is no
+    SQLite file, for MLflow's own interface would give the run another id.
+    """
+    address = urlparse(tracker.client.get_experiment(tracker.experiment_id).artifact_location)
+    folder = Path(unquote(address.path)) / run / "artifacts"
+    if addresses.sqlite_path(store_uri()) is None or address.scheme not in ("", "file") or not folder.is_dir():
+        return None
+    try:
+        known = tracker.client.get_run(run).info.status != BEGUN
+    except library.failure() as fault:
+        if not library.is_missing(fault):
+            raise
+        known = False
+    return None if known else folder
+
+
+def enter(tracker: MlflowTracker, lost: LostRun) -> None:
+    """Enter a run that `files_of_lost` has found; that it is marked as FINISHED is the commit.
+
+    Points are given times spread evenly over the run's, as those of its epochs nearly were.
+
+    Raises:
+        sqlite3.Error: the database cannot be written.
+    """
+    client, entities = tracker.client, library.mlflow().entities
+    _insert(client.get_experiment(tracker.experiment_id), lost)
+    tags = {
+        **lost.tags,
+        "mlflow.runName": f"{lost.tags['arm']} / seed {lost.tags['seed']}",
+        SUPERSEDED: NOT_SUPERSEDED,
+        PARENT: tracker.parent,
+    }
+    params = params_of(lost.spec, lost.spec_id, lost.tags["arm"])
+    client.log_batch(
+        lost.run,
+        params=[entities.Param(k, v) for k, v in params.items()],
+        tags=[entities.RunTag(k, v) for k, v in tags.items()],
+    )
+    client.log_inputs(lost.run, [library.dataset_input(lost.spec["dataset"], lost.tags["dataset.digest"])])
+    last = max((epoch for epoch, *_ in lost.points), default=0) or 1
+    points = [
+        entities.Metric(key, value, lost.begun + (lost.ended - lost.begun) * epoch // last, epoch)
+        for epoch, key, value in lost.points
+    ]
+    for first in range(0, len(points), MOST_POINTS):
+        client.log_batch(lost.run, metrics=points[first : first + MOST_POINTS])
+    client.set_terminated(lost.run, "FINISHED", end_time=max(lost.begun, lost.ended))
+
+
+def _insert(experiment: Any, lost: LostRun) -> None:
+    """Write the row of a run, unless an earlier start, which was killed, has done so."""
+    row = {
+        "run_uuid": lost.run,
+        "name": f"{lost.tags['arm']} / seed {lost.tags['seed']}",
+        "source_type": "UNKNOWN",
+        "source_name": "",
+        "entry_point_name": "",
+        "source_version": "",
+        "user_id": "unknown",
+        "status": BEGUN,
+        "start_time": lost.begun,
+        "lifecycle_stage": "active",
+        "artifact_uri": f"{experiment.artifact_location}/{lost.run}/artifacts",
+        "experiment_id": int(experiment.experiment_id),
+    }
+    statement = f"INSERT OR IGNORE INTO runs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+    database = addresses.sqlite_path(store_uri())
+    with closing(sqlite3.connect(str(database), timeout=SQLITE_PATIENCE_S)) as connection, connection:
+        connection.execute(statement, [*row.values()])
