@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,6 +18,22 @@ from servers import DEPLOY, HOST, Postgres, make_secrets, mlflow_server
 from harness import paths, queue, tracking
 
 COMPOSE = yaml.safe_load((paths.PROJECT / "compose.yaml").read_text(encoding="utf-8"))
+
+
+def test_what_others_read_has_the_form_that_they_ask_for():
+    workflows = sorted((paths.PROJECT / ".github" / "workflows").iterdir())
+    for schema, files in {"compose-spec": [paths.PROJECT / "compose.yaml"], "github-workflows": workflows}.items():
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", *files]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_images_have_digests_so_that_a_tag_that_moves_changes_nothing():
+    services = [service["image"] for service in COMPOSE["services"].values() if "image" in service]
+    bases = re.findall(r"^FROM (\S+)", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"), re.M)
+    assert len(services + bases) == 3
+    for image in services + bases:
+        assert re.fullmatch(r"[a-z]+:[\d.]+-[a-z-]+@sha256:[0-9a-f]{64}", image), image
 
 
 def test_ports_are_on_loopback_unless_told_otherwise():
