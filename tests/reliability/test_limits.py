@@ -15,6 +15,7 @@ import harness
 from harness import cli, devices, paths, resources
 from harness.data import load_dataset
 from harness.errors import MachineError
+from harness.kernels import operators
 from harness.models.activations import gain
 from harness.models.vae import build
 from harness.runner.room import Room
@@ -164,10 +165,13 @@ def peak_of(spec: TrialSpec) -> int:
 
 @pytest.mark.parametrize("fields", PEAKS, ids=lambda fields: fields["network"])
 def test_the_estimate_is_near_the_measured_peak(fields: Mapping[str, Any]) -> None:
-    """Of resident memory it was 0.80 to 1.34 times the peak, over seven trials of 15 to 911 MiB."""
+    """Of resident memory it was 0.80 to 1.34 times the peak, over seven trials of 15 to 911 MiB.
+
+    It is of steps by native kernels. Without these, as while they are compiled, operations may take as little as a third of it.
+    """
     spec = TrialSpec(dataset="digits", **fields)
     need = footprint(spec, load_dataset("digits"))
-    assert 0.6 < (need.state + need.step) / peak_of(spec) < 1.7
+    assert 0.6 < (need.state + need.step) / peak_of(spec) < (1.7 if operators.available() else 3.5)
 
 
 def test_a_model_without_memory_leaves_none_behind() -> None:
