@@ -9,7 +9,7 @@ from harness.queue.inspection import TrialOnRecord, stores_on_record
 from harness.queue.knowledge import completed_runs, failures_on_record, known_results, manifests, stored_notes, trial_uri
 from harness.queue.pareto import SearchTrial
 from harness.queue.protocol import ATTEMPTS, LOST, Assignment, Outcome, Pruning, Repairs, TrialQueue
-from harness.queue.restoring import adopt, restore_plans
+from harness.queue.restoring import adopt, lost_results, restore_plans
 from harness.queue.search_queue import SearchQueue
 from harness.queue.store import TrialStore, database, driver_lock
 
@@ -32,6 +32,7 @@ __all__ = [
     "driver_lock",
     "failures_on_record",
     "known_results",
+    "lost_results",
     "manifests",
     "restore_plans",
     "stored_notes",

@@ -43,8 +43,11 @@ class SearchOutcomes:
         """Return the indices of a trial's seeds that have no value yet."""
         return [i for i in range(len(self.search.seeds)) if f"values.{i}" not in t.user_attrs]
 
-    def judge(self, number: int, step: int, value: float) -> bool:
-        """Report a value at an epoch or seed (`step`) to Optuna. Return whether the trial is to be pruned, and record it if so."""
+    def judge(self, number: int, step: int, value: float, *, over: bool = False) -> bool:
+        """Report a value at an epoch or seed (`step`) to Optuna. Return whether the trial is to be pruned, and record it if so.
+
+        A trial that is `over` already, its results being read back, is never pruned.
+        """
         known = self.store.trial(number).intermediate_values
         if known and step < max(known):  # an epoch that is trained again after a stop has been judged already
             return False
@@ -52,7 +55,7 @@ class SearchOutcomes:
         if step not in known:
             trial.report(value, step)
         last = len(self.search.seeds) - 1 if self.over_seeds else self.epochs
-        if step == last or not self._prunes(number, step):  # pruning at the last step would save nothing
+        if step == last or not self._prunes(number, step) or over:  # pruning at the last step would save nothing
             return False
         moment = f"after {step + 1} seeds" if self.over_seeds else f"at epoch {step}"
         self.store.note(number, {"outcome": "pruned", "pruned": f"pruned {moment}"})

@@ -20,6 +20,7 @@ from harness.queue.ablation_queue import released
 from harness.queue.importances import importances
 from harness.queue.pareto import SearchTrial, front, search_trial
 from harness.queue.protocol import ATTEMPTS, LOST, Assignment, LookUpRun, Outcome, Pruning, Repairs
+from harness.queue.restoring import LostResults
 from harness.queue.results import SearchOutcomes
 from harness.queue.store import OVER, TrialStore
 from harness.study import Cell, Search
@@ -39,6 +40,7 @@ class SearchQueue:
         asking: the batch that is being asked for in the background; None if none is.
         leased: pairs of trial number and index of the seed, of the runs that are in training or not needed any more.
         finished: the ids of all runs known as FINISHED.
+        lost: finished runs whose trials the store has lost.
         stopping: True once the driver was told to stop.
         epochs: the epochs of a trial.
     """
@@ -53,6 +55,7 @@ class SearchQueue:
         self.background = ThreadPoolExecutor(1, "asks")
         self.leased: set[tuple[int, int]] = set()
         self.finished: set[str] = set()
+        self.lost = LostResults()
         self.stopping = False
         self.epochs = search.budgets[budget].epochs
 
@@ -173,9 +176,12 @@ class SearchQueue:
         """Return the next runs that train together, at most `most` of equal `alike`."""
         self._claim_waiting()
         self._advance()
+        self._settle_lost()
         assignments: list[Assignment] = []
         for t, part in self._startable():
             cell = self._cells(t)[part]
+            if (t.number, cell.spec.id) in self.lost.runs:  # asked for a moment ago: the next call settles it
+                continue
             if len(assignments) == most or (assignments and alike(cell) != alike(assignments[0].cell)):
                 break
             attempt = 1 + len(released(t))
@@ -272,6 +278,13 @@ class SearchQueue:
 
     # ---------------------------------------------------------------- stopping and starting
 
+    def _settle_lost(self) -> None:
+        """Settle runs that may start and whose results are known of trials that were lost, until there are none."""
+        while [
+            ... for t, part in self._startable() if self.lost.settle(self.outcomes, t.number, part, self._cells(t)[part].spec.id)
+        ]:
+            self._advance()
+
     def release(self, look_up: LookUpRun) -> None:
         """Make this driver's trials WAITING again because it was told to stop; runs that are FINISHED count."""
         self.stopping = True
@@ -317,11 +330,11 @@ class SearchQueue:
                 self.store.queue(t.params, t.distributions, facts | {"again": t.number})
 
     def runs(self) -> set[str]:
-        """Return the ids of the runs that trials name; any other run belongs to no trial.
+        """Return the ids of the runs that trials name, or will; any other run belongs to no trial.
 
         Pruned trials are included: their first seeds may be FINISHED.
         """
-        return _run_ids(self._current())
+        return _run_ids(self._current()) | self.lost.ids()
 
     def live_runs(self) -> set[str]:
         """Return the ids of the runs of RUNNING trials."""

@@ -86,12 +86,12 @@ def gather(
     dataset = data.load_dataset(study.base.dataset, state, study.base.dataset_args)
     fetched = _note(loaded, budget) != before
     check_data(study, budget, dataset.counts)
-    for line in (*left_out(study.scores, dataset.counts), *histogram.notes(dataset)):
-        state(line)
     trials = study.trials(budget)
     check_trials(trials, dataset, say=say)
     most = largest(trials, dataset)
     check(most)
+    for line in (*left_out(study.scores, dataset.counts), *histogram.notes(dataset)):
+        state(line)
     net = None if unmet(("features",), dataset.counts) else feature_net(dataset, say=say)
     if net is not None:
         state(f"samples are scored on features of {net.in_words}")

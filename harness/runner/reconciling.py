@@ -17,8 +17,7 @@ def reconcile(queue: TrialQueue, tracker: Tracker, running: Collection[str] = ()
     store = queue.store
     finished = tracker.finished_runs(store.name)
     repairs = queue.reconcile(tracker.look, finished)
-    # Without any trial the trial store of a search was lost: its runs are no duplicates.
-    duplicates = finished - queue.runs() if store.trials() else set()
+    duplicates = finished - queue.runs()
     for run in duplicates:
         tracker.fail(run, "not counted: its trial went on in another run", killed=True)
     done = completed_runs(store)
@@ -33,8 +32,6 @@ def reconcile(queue: TrialQueue, tracker: Tracker, running: Collection[str] = ()
     cut_off = max(repairs.lost, closed)
     if cut_off:
         messages.append(f"{_trials(cut_off)} of an earlier start {'were' if cut_off > 1 else 'was'} cut off: run again")
-    if finished and not store.trials():
-        messages.append(f"the trials of {len(finished)} runs of the search are no longer in optuna.db: it begins anew beside them")
     if duplicates:
         messages.append(f"{len(duplicates)} finished twice: counted once")
     return messages

@@ -18,6 +18,7 @@ from harness.queue import (
     database,
     failures_on_record,
     known_results,
+    lost_results,
     manifests,
     restore_plans,
 )
@@ -90,6 +91,11 @@ class StudyStore:
             store.note_study({"sampler": search.sampler_of(self.budget), "batch": batch})
             queue = SearchQueue(store, search, self.budget, batch)
             queue.finished = self._finished(store)
+            unknown = self.tracker.results({run: run for run in queue.finished - queue.runs()})
+            queue.lost = lost_results(store, unknown.values(), self.tracker.series, MANIFEST_TAG)
+            if queue.lost.runs:
+                count = f"{len(queue.lost.runs)} results are" if len(queue.lost.runs) > 1 else "1 result is"
+                _say(f"{count} not in the trial store: the search asks for its points again, and reads from MLflow what it knows")
             yield queue
 
     def _finished(self, store: TrialStore) -> set[str]:

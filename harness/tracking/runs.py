@@ -211,6 +211,10 @@ class MlflowTracker(ParentRun):
         records = {r.info.run_id: Record(r.info.run_id, r.data.metrics, r.data.tags) for r in finished}
         return {cell: records[run] for cell, run in runs.items() if run in records}
 
+    def series(self, run: str, key: str) -> dict[int, float]:
+        """Return the values of a metric of a run by epoch."""
+        return {point.step: point.value for point in self.client.get_metric_history(run, key)}
+
     def file(self, run: str, name: str) -> Path:
         """Return the path of a local copy of one of a run's files."""
         return Path(self.client.download_artifacts(run, name))

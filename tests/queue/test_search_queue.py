@@ -9,9 +9,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from harness.queue import Assignment, SearchQueue, TrialStore, database
+from harness.queue import Assignment, SearchQueue, TrialStore, database, lost_results
 from harness.spec import TrialSpec
 from harness.study import OneOf, Pruner, Real, Search, SearchBudget, Whole
+from harness.tracking import Record
 
 BASE = TrialSpec(dataset="digits", network="mlp")
 SPACE = {"learning_rate": Real(1e-4, 1e-1, log=True), "latent": Whole(2, 16), "activation": OneOf(("elu", "relu", "tanh"))}
@@ -40,11 +41,20 @@ class Runs:
 
     def __init__(self) -> None:
         self.runs: dict[str, tuple[str, dict[str, float]]] = {}
+        self.of: dict[str, tuple[int, TrialSpec]] = {}
 
-    def begin(self) -> str:
+    def begin(self, assignment: Assignment) -> str:
         run = f"run-{len(self.runs)}"
         self.runs[run] = ("RUNNING", {})
+        self.of[run] = (assignment.number, assignment.cell.spec)
         return run
+
+    def record(self, run: str) -> Record:
+        number, spec = self.of[run]
+        return Record(run, self.runs[run][1], {"trial": str(number), "cell": spec.id, "digest": f"of {run}"})
+
+    def series(self, run: str, key: str) -> dict[int, float]:
+        return {epoch: quality(self.of[run][1], epoch) for epoch in (3, 6, 9)} if key == "elbo/validation" else {}
 
     def look(self, run: str) -> tuple[str, Mapping[str, float]]:
         return self.runs.get(run, ("", {}))
@@ -65,6 +75,8 @@ def drive(plan: Search, runs: Runs, order: random.Random, workers: int = 3, batc
     store = TrialStore("a_search", ["maximize" if o != "model/parameters" else "minimize" for o in plan.objectives], database())
     queue = SearchQueue(store, plan, "default", batch)
     queues.append(queue)
+    unknown = runs.finished() - queue.runs()
+    queue.lost = lost_results(store, [runs.record(run) for run in unknown], runs.series, "digest")
     queue.reconcile(runs.look, runs.finished())
     queue.prepare()
     training: dict[tuple[int, int], tuple[Assignment, int]] = {}
@@ -73,7 +85,7 @@ def drive(plan: Search, runs: Runs, order: random.Random, workers: int = 3, batc
             assignments = queue.take(1, lambda cell: cell.spec.cohort)
             if not assignments:
                 break
-            run = runs.begin()
+            run = runs.begin(assignments[0])
             queue.note_run(assignments[0], run)
             assignment = Assignment(assignments[0].number, assignments[0].cell, assignments[0].attempt, run, assignments[0].part)
             training[assignment.number, assignment.part] = (assignment, 0)
@@ -193,6 +205,26 @@ def test_the_path_depends_neither_on_timing_nor_on_kills(name: str, homes: Itera
     assert {t.user_attrs["run.0"] for t in done} == queue.runs() == runs.finished() & queue.runs()
 
 
+@pytest.mark.parametrize("name", WHOLE_PLANS)
+def test_a_search_whose_trials_were_lost_has_their_results_again_from_its_runs(
+    name: str, homes: Iterator[Path], dying: Callable[[int], None]
+) -> None:
+    plan, runs = PLANS[name](), Runs()
+    next(homes)
+    wanted = path(drive(plan, runs, random.Random(1)))
+    next(homes)
+    begun = len(runs.runs)
+    dying(40)  # while they are read back: the next start goes on
+    with pytest.raises(Killed):
+        drive(plan, runs, random.Random(2))
+    dying(10_000)
+    again = drive(plan, runs, random.Random(3))
+    assert path(again) == wanted
+    assert len(runs.runs) == begun
+    assert {t.user_attrs["run.0"] for t in again.store.trials()} == again.runs() == runs.finished()
+    assert all(t.user_attrs["manifest.0"] == f"of {t.user_attrs['run.0']}" for t in again.store.trials())
+
+
 PRUNED: dict[str, Callable[[], Search]] = {
     "asha": lambda: search(pruner=Pruner(name="asha", first=3), sampler="tpe"),
     "hyperband": lambda: search(pruner=Pruner(name="hyperband", first=3), sampler="tpe", trials=16),
@@ -216,6 +248,21 @@ def test_a_pruned_search_at_one_place_takes_its_path_whoever_is_killed(
     over_seeds = len(plan.seeds) > 1
     ends = [len(a.reports) if over_seeds else a.state == "COMPLETE" for a in queue.history()]
     assert len(runs.finished() & queue.runs()) == sum(ends)  # a pruned trial's first seeds are not taken for strays
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRUNED)
+def test_of_a_pruned_search_whose_trials_were_lost_only_what_was_pruned_trains_again(name: str, homes: Iterator[Path]) -> None:
+    plan, runs = PRUNED[name](), Runs()
+    next(homes)
+    before = {a.number: a for a in drive(plan, runs, random.Random(0), workers=1, batch=2).history()}
+    done, begun = runs.finished(), len(runs.runs)
+    next(homes)
+    again = drive(plan, runs, random.Random(0), workers=1, batch=2)
+    assert done <= again.runs()
+    assert begun < len(runs.runs) < 2 * begun
+    first = [a for a in again.history() if a.number < 2]
+    assert [(a.params, a.state) for a in first] == [(before[a.number].params, before[a.number].state) for a in first]
 
 
 def test_a_judgement_that_is_cut_off_is_the_same_when_taken_again(homes: Iterator[Path], dying: Callable[[int], None]) -> None:

@@ -32,6 +32,18 @@ STUDY = Ablation(
     hypotheses=(Hypothesis(better="bce", worse="mse", metric="test/common_bits"),),
 )
 '''
+SEARCH = '''"""Which learning rate?"""
+from harness import TrialSpec
+from harness.study import Pruner, Real, Search, SearchBudget
+
+STUDY = Search(
+    base=TrialSpec(dataset="digits", network="mlp", hidden=(8,), batch_size=600),
+    space={"learning_rate": Real(1e-4, 1e-1, log=True)},
+    objectives=("elbo/validation",),
+    pruner=Pruner(name="asha"),
+    budgets={"default": SearchBudget(trials=5, epochs=2, refit_seeds=range(1, 6))},
+)
+'''
 STUDY = ("--device", "cpu", "--workers", "1", "--executor", "local")
 DELETE_RUNS = "UPDATE runs SET lifecycle_stage = 'deleted', deleted_time = 1"
 PARENT = "run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'kind' AND value = 'study')"
@@ -335,6 +347,27 @@ def test_r7_runs_whose_files_are_gone_too_are_trained_again_and_that_is_said(cop
     assert "2 trials to run" in said
     assert "all as it was kept" in copied.run("verify")
     assert "nothing to do" in copied.run("study")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["optuna.db", "mlflow.db"], ids=lambda name: f"R7-{name}-of-a-search")
+def test_a_search_has_its_results_again_from_either_store(home_of: Callable[[str], Home], tmp_path: Path, store: str) -> None:
+    home = home_of("with a search")
+    home.plan = tmp_path / "rates.py"
+    home.plan.write_text(SEARCH)
+    home.run("study")
+    finished = (
+        "SELECT run_uuid FROM runs JOIN tags USING (run_uuid) WHERE key = 'ledger' AND value LIKE 'rates.%' AND status = 'FINISHED'"
+    )
+    before = {*home.sql("mlflow.db", finished)}
+    assert len(before) > 2 * 5  # of both judged arms, and of the search
+    home.use(home.path.rename(tmp_path / "moved"))  # MLflow holds open what it has read by its path
+    (home.path / "mlruns" / store).unlink()
+    said = home.run("study")
+    assert ("results are not in the trial store" if store == "optuna.db" else "read back from the trial store") in said
+    assert {*home.sql("mlflow.db", finished)} == before
+    assert "all as it was kept" in home.run("verify")
+    assert "nothing to do" in home.run("study")
 
 
 @pytest.mark.parametrize("folder", ["reports", "checked", "locks", "scratch", "checkpoints"], ids=lambda f: f"R7-{f}-lost")
