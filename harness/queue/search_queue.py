@@ -280,9 +280,11 @@ class SearchQueue:
 
     def _settle_lost(self) -> None:
         """Settle runs that may start and whose results are known of trials that were lost, until there are none."""
-        while [
-            ... for t, part in self._startable() if self.lost.settle(self.outcomes, t.number, part, self._cells(t)[part].spec.id)
-        ]:
+
+        def settle(t: FrozenTrial, part: int) -> bool:
+            return self.lost.settle(self.outcomes, t.number, part, self._cells(t)[part].spec.id)
+
+        while self.lost.runs and True in [settle(t, part) for t, part in self._startable()]:
             self._advance()
 
     def release(self, look_up: LookUpRun) -> None:
