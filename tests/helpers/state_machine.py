@@ -123,7 +123,7 @@ class Studies(RuleBasedStateMachine):
         """An empty home with its stores, and a study of two cells."""
         self.folder = Path(tempfile.mkdtemp(prefix="states-"))
         self.home = shutil.copytree(empty_stores(), self.folder / "home")
-        self.names = itertools.count()
+        self.lost = 0  # how often MLflow's database was: this process holds open what it has read, by its path
         self.kept: dict[str, str] = {}  # the run that counts of each cell that was ever on record
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(local, "train", partial(train, saving=Saving(every_s=0.0, share=float("inf"))))
@@ -243,8 +243,9 @@ class Studies(RuleBasedStateMachine):
     @rule(name=st.sampled_from(["home", "my home", "100%20", "höme #1?", "a;b'c"]))
     def move(self, name: str) -> None:
         """Move the home: what it holds is found where it is now."""
-        if name != self.home.name:
-            self.home = self.home.rename(self.folder / name)
+        home = self.folder / f"{name}{self.lost or ''}"
+        if home != self.home:
+            self.home = self.home.rename(home)
 
     @precondition(lambda self: self.kept)
     @rule()
@@ -257,7 +258,8 @@ class Studies(RuleBasedStateMachine):
     @rule()
     def lose_tracking_store(self) -> None:
         """Lose MLflow's database: the next start makes it again from the trials and the files of their runs."""
-        self.home = self.home.rename(self.folder / f"home {next(self.names)}")  # MLflow holds open what it has read by its path
+        self.lost += 1
+        self.move(name="home")
         (self.home / "mlruns" / "mlflow.db").unlink()
         self.finish()
 
