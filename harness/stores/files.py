@@ -110,7 +110,8 @@ def _check(path: Path, schema: Schema, *, wal: bool) -> None:
         file = shlex.quote(str(path))
         broken = "is not a SQLite database" if "not a database" in str(fault) else f"is damaged: {fault}"
         raise MachineError(
-            f"{path} {broken}\nput a backup in its place, or move it away and start again: mv {file} {file}.damaged"
+            f"{path} {broken}\nput a backup in its place, or move it away: mv {file} {file}.damaged\n"
+            "the next start makes what it held again, as far as the other database and the runs' files tell of it"
         ) from None
 
 
