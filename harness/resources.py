@@ -3,10 +3,11 @@
 import json
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
 
-from harness.errors import MachineError, UserError, look_up
+from harness.errors import MachineError, UserError, cut, look_up
 
 EXECUTORS = ("local", "processes", "ray", "slurm")
 ON_THIS_MACHINE = ("local", "processes")  # executors whose workers share this machine
@@ -37,8 +38,8 @@ def check(device: str, executor: str, workers: int | None, per_gpu: int) -> None
     if per_gpu < 1 or (kind == "cpu" and per_gpu > 1):
         raise wrong_per_gpu(per_gpu, local, cpu() if kind == "cpu" else device)
     if workers is not None:
-        most = cores() if local and kind == "cpu" else MOST_WORKERS
-        check_workers(workers, most, (cpu() if kind == "cpu" else f"device {device}") if local else "a cluster")
+        here = local and only_cpu(device)
+        check_workers(workers, cores() if here else MOST_WORKERS, cpu() if here else f"device {device}" if local else "a cluster")
 
 
 def kernels() -> str:
@@ -51,6 +52,19 @@ def kernels() -> str:
     if asked and asked not in known:
         raise UserError(f"{KERNELS} is {asked!r}\nset it to one of {', '.join(known)}, or leave it unset")
     return asked
+
+
+def grace_s() -> float:
+    """Return the seconds that HARNESS_GRACE_S says, after which a driver without a heartbeat is taken for dead.
+
+    Raises:
+        UserError: it says no number of seconds.
+    """
+    asked = os.environ.get("HARNESS_GRACE_S") or "60"
+    seconds = float(asked) if re.fullmatch(r"[0-9]{1,6}([.][0-9]+)?", asked) else 0.0
+    if not seconds:
+        raise UserError(f"HARNESS_GRACE_S={cut(asked)}: write seconds, such as 60, or leave it unset")
+    return seconds
 
 
 def kind_of(device: str) -> str:

@@ -39,13 +39,14 @@ def licences(packages: Iterable[metadata.Distribution]) -> dict[str, str]:
 
 
 def refused(found: dict[str, str]) -> dict[str, str]:
-    """Return the packages whose licence is unknown or not on the list."""
-    allowed = set(tomllib.loads((FOLDER / "licences.toml").read_text(encoding="utf-8"))["allowed"])
+    """Return the packages whose licence is unknown or not on the list, which for NVIDIA's packages is longer."""
+    known = tomllib.loads((FOLDER / "licences.toml").read_text(encoding="utf-8"))
+    allowed = {name: {*known["allowed"], *(known["closed"] if name.startswith("nvidia-") else ())} for name in found}
     parts = {
         name: set(re.split(r" (?:AND|OR|WITH) ", expression.replace("(", "").replace(")", "")))
         for name, expression in found.items()
     }
-    return {name: found[name] or "none stated" for name, ids in parts.items() if not ids <= allowed}
+    return {name: found[name] or "none stated" for name, ids in parts.items() if not ids <= allowed[name]}
 
 
 def advisories(lock: Path) -> list[dict]:

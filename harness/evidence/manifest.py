@@ -151,7 +151,8 @@ class Witness:
         machine = told.get("machine", {})
         stints = told.get("stints", [])
         metrics = {key: score_as_json(value) for key, value in {**result.metrics, **recorded.metrics}.items()}
-        tags = {k: v for k, v in sorted(recorded.tags.items()) if not k.startswith("mlflow.") and k != SUPERSEDED}
+        later = (SUPERSEDED, TAG)  # a start that was killed may have set the digest of a manifest that this one takes the place of
+        tags = {k: v for k, v in sorted(recorded.tags.items()) if not k.startswith("mlflow.") and k not in later}
         kept = digests_of(files)
         manifest = {
             "schema": SCHEMA,

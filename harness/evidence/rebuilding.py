@@ -42,23 +42,24 @@ def _kept_in(folder: Path, name: str, digest: str) -> LostRun | None:
         return None
     spec = within(within(manifest, "spec"), "resolved")
     metrics = {key: float(value) for key, value in within(results, "metrics").items()}
-    finding = diverged(metrics)
+    history, finding = json.loads((folder / HISTORY).read_text(encoding="utf-8")), diverged(metrics)
     return LostRun(
         run=name,
         spec=spec,
         spec_id=str(within(manifest, "spec").get("id")),
         tags={**within(lineage, "tags"), TAG: digest, **({"finding.diverged": finding} if finding else {})},
-        points=list(_points(metrics, json.loads((folder / HISTORY).read_text(encoding="utf-8")), int(spec["epochs"]))),
+        points=list(_points(history, metrics)),
+        scores={key: value for key, value in metrics.items() if key not in history},
         begun=_milliseconds(time["begun"]),
         ended=_milliseconds(time["ended"]),
     )
 
 
-def _points(metrics: Mapping[str, float], history: Mapping[str, Any], epochs: int) -> Iterator[tuple[int, str, float]]:
-    """Yield epoch, key and value of all that was on record; of the last epoch the value that stands in the manifest."""
-    for key, last in metrics.items():
-        known = {int(epoch): float(value) for epoch, value in history.get(key, {}).items()}
-        for epoch, value in (known | {max(known, default=epochs): last}).items():
+def _points(history: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, float]) -> Iterator[tuple[int, str, float]]:
+    """Yield epoch, key and value of every epoch; of the last one the value that stands in the manifest."""
+    for key, values in history.items():
+        known = {int(epoch): float(value) for epoch, value in values.items()}
+        for epoch, value in (known | ({max(known): metrics[key]} if known and key in metrics else {})).items():
             yield epoch, key, value
 
 

@@ -28,7 +28,8 @@ def store_faults(found: Found, runs: Sequence[Inspected], trials: Sequence[Trial
     for t in trials:
         for part, run in t.runs.items():
             named[run] = t
-            if t.cell and t.state == "COMPLETE" and run not in finished and newest.get((t.store, t.cell), -1) > t.number:
+            again = t.replaced or (t.cell and newest.get((t.store, t.cell), -1) > t.number)
+            if again and t.state == "COMPLETE" and run not in finished:
                 found.elsewhere.append(f"the run {run}, which was deleted: its trial was trained again")
                 continue
             _trial_faults(found, t, part, by_id.get(run))
@@ -64,7 +65,7 @@ def _trial_faults(found: Found, t: TrialOnRecord, part: int, run: Inspected | No
         return
     if t.cell and run.tags.get("cell") != t.cell:
         found.add(name, run_id, f"the trial is of the spec {t.cell}, its run of {run.tags.get('cell')}")
-    if run.tags.get("trial") != str(t.number):
+    if run.tags.get("trial") != t.was.get(part, str(t.number)):
         found.add(name, run_id, f"the run names trial {run.tags.get('trial')}, the trial is {t.number}")
     for name_of, value in _fields_of(t.params).items():
         if not _is_kept(value, run.params.get(name_of, "None")):

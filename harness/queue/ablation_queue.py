@@ -28,9 +28,11 @@ class AblationQueue:
         epochs: the epochs of the longest trial.
         finished: the ids of all runs known as FINISHED; None before `reconcile` has been called.
         pruning: None, since the cells of an ablation are never ended early.
+        read_back: 0, since lost results are entered before there is a queue (restoring.py).
     """
 
     pruning = None
+    read_back = 0
 
     def __init__(self, store: TrialStore, cells: Sequence[Cell], value: Callable[[Mapping[str, float]], float]) -> None:
         self.store, self.value = store, value

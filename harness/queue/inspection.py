@@ -27,6 +27,7 @@ class TrialOnRecord:
         cell: the id of its spec; empty for a trial of a search, which has one per seed.
         runs: the ids of its runs, by index of the seed.
         manifests: the digests of their manifests, likewise.
+        was: the trial's number when each was begun, likewise, if it is another now: its store was lost.
         values: the values that the trial is judged by, by index of the seed; of a trial that is over.
         told: what Optuna was told of a trial that is over: of one of a search the mean over its seeds.
         params: the point of a trial of a search, by parameter.
@@ -40,6 +41,7 @@ class TrialOnRecord:
     cell: str
     runs: Mapping[int, str]
     manifests: Mapping[int, str]
+    was: Mapping[int, str]
     values: Mapping[int, Sequence[float]]
     told: Sequence[float] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -95,6 +97,7 @@ def _trial(store: str, t: FrozenTrial, *, replaced: bool) -> TrialOnRecord:
         cell=str(t.user_attrs.get("cell", "")),
         runs=_parts(t, "run"),
         manifests=_parts(t, "manifest"),
+        was=_parts(t, "was"),
         values=values,
         told=t.values or (),
         params={} if "cell" in t.user_attrs else t.params,

@@ -78,10 +78,12 @@ class TrialQueue(Protocol):
     Attributes:
         store: the trials.
         epochs: the epochs of the longest trial.
+        read_back: how many results were read back from MLflow since this was last set to 0.
     """
 
     store: TrialStore
     epochs: int
+    read_back: int
 
     @property
     def trials(self) -> int:

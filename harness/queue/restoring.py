@@ -1,8 +1,8 @@
 """A trial store that was lost, or replaced by an older copy, filled again from the runs on record."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from optuna.trial import TrialState
 
@@ -10,6 +10,9 @@ from harness import plans
 from harness.queue.ablation_queue import SEEDS, AblationQueue
 from harness.queue.results import SearchOutcomes
 from harness.queue.store import TrialStore
+
+if TYPE_CHECKING:
+    from harness.queue.search_queue import SearchQueue
 
 
 class FinishedRun(Protocol):
@@ -31,8 +34,8 @@ class FinishedRun(Protocol):
 def adopt(queue: AblationQueue, records: Iterable[FinishedRun], manifest_tag: str) -> int:
     """Enter trials for finished runs that no trial names and whose cells were never begun in the trial store; return their number.
 
-    Of several runs of a cell the newest counts, which comes last. Runs of a cell that has a trial of its own are left to the repair
-    of duplicates.
+    Of several runs of a cell the newest counts; they come the oldest first. Runs of a cell that has a trial of its own are
+    left to the repair of duplicates.
     """
     store = queue.store
     fresh = [t for t in store.trials(TrialState.WAITING) if not t.user_attrs.get("run")]
@@ -40,10 +43,10 @@ def adopt(queue: AblationQueue, records: Iterable[FinishedRun], manifest_tag: st
     begun = {t.user_attrs.get("cell") for t in store.trials() if t.number not in waiting.values()}
     newest = {r.tags["cell"]: r for r in records if {"cell", "arm", "seed", "trial"} <= r.tags.keys()}
     lost = [r for cell, r in newest.items() if cell not in begun]
-    for record in sorted(lost, key=lambda r: int(r.tags["trial"])):  # so that trials get their numbers back
+    for record in sorted(lost, key=lambda r: int(r.tags["trial"])):  # in the order of their numbers
         tags, value = record.tags, queue.value(record.metrics)
-        facts = {"run": record.run} | ({"manifest": tags[manifest_tag]} if manifest_tag in tags else {})
         number = waiting.get(tags["cell"])
+        facts = facts_of(record, number, manifest_tag)
         if number is not None and store.claim(number):
             store.note(number, facts)
             store.complete(number, [value])
@@ -59,12 +62,12 @@ class LostResults:
     """Finished runs of a search whose trials the store has lost: the results of the same points, which it asks for again.
 
     Attributes:
-        runs: by number and cell id of the trial that each was of.
+        runs: by the id of the cell that each was of.
         series: returns the values of a metric of a run by epoch.
         manifest_tag: the tag of a run that has the digest of its manifest.
     """
 
-    runs: dict[tuple[int, str], FinishedRun] = field(default_factory=dict)
+    runs: dict[str, FinishedRun] = field(default_factory=dict)
     series: Callable[[str, str], Mapping[int, float]] = lambda run, key: {}
     manifest_tag: str = ""
 
@@ -72,32 +75,41 @@ class LostResults:
         """Return the ids of the runs."""
         return {run.run for run in self.runs.values()}
 
-    def settle(self, outcomes: SearchOutcomes, number: int, part: int, cell: str) -> bool:
-        """Record the result of a trial's run if it is among these, once; return whether it was."""
-        run = self.runs.pop((number, cell), None)
+    def settle(self, outcomes: SearchOutcomes, number: int, part: int, cells: Sequence[str]) -> bool:
+        """Record the result of a run of a trial, which has these cells, if it is among these, once; return whether it was."""
+        run = self.runs.pop(cells[part], None)
         if run is None:
             return False
-        facts = {f"run.{part}": run.run}
-        if self.manifest_tag in run.tags:
-            facts[f"manifest.{part}"] = run.tags[self.manifest_tag]
-        outcomes.store.note(number, facts)
         if outcomes.search.pruner is not None and not outcomes.over_seeds:  # what it will judge others by
             for epoch, value in sorted(self.series(run.run, outcomes.search.objectives[0]).items()):
                 outcomes.judge(number, epoch, value, over=True)
-        outcomes.settle(number, part, run.metrics)
+        outcomes.store.note(number, facts_of(run, number, self.manifest_tag, f".{part}"))
+        outcomes.settle(number, part, run.metrics, over=any(cell in self.runs for cell in cells))
         return True
 
 
 def lost_results(
-    store: TrialStore, runs: Iterable[FinishedRun], series: Callable[[str, str], Mapping[int, float]], manifest_tag: str
+    queue: "SearchQueue", runs: Iterable[FinishedRun], series: Callable[[str, str], Mapping[int, float]], manifest_tag: str
 ) -> LostResults:
-    """Return those of a search's finished runs, which no trial names, that are of trials that the store does not have.
+    """Return those of a search's finished runs, the oldest first, that no trial names and whose cells have no result.
 
-    A trial that was asked for again and has no run yet counts as one of these. Other runs are of a trial that went on elsewhere.
+    The newest of a cell counts.
     """
-    known = {t.number for t in store.trials() if any(name.startswith("run.") for name in t.user_attrs)}
-    named = {(int(r.tags["trial"]), r.tags["cell"]): r for r in runs if {"trial", "cell"} <= r.tags.keys()}
-    return LostResults({key: run for key, run in named.items() if key[0] not in known}, series, manifest_tag)
+    named = queue.named()
+    done = {cell for run, cell in named.items() if run in queue.finished}
+    cells = {r.tags["cell"]: r for r in runs if r.run not in named and r.tags.get("cell", "") not in {*done, ""}}
+    return LostResults(cells, series, manifest_tag)
+
+
+def facts_of(run: FinishedRun, number: int | None, manifest_tag: str, part: str = "") -> dict[str, str]:
+    """Return what a trial of this number stores of a run that it takes over; `part` ends the names in a search.
+
+    The number that the trial had before is kept, which is the one that the run names.
+    """
+    facts = {f"run{part}": run.run}
+    if manifest_tag in run.tags:
+        facts[f"manifest{part}"] = run.tags[manifest_tag]
+    return facts | ({f"was{part}": run.tags["trial"]} if run.tags.get("trial") not in (None, str(number)) else {})
 
 
 def restore_plans(store: TrialStore, digest: str, text: str) -> bool:

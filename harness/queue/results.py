@@ -77,24 +77,27 @@ class SearchOutcomes:
         self.store.mark(number, judgement["rungs"])
         return bool(judgement["pruned"])
 
-    def settle(self, number: int, part: int, metrics: Mapping[str, float]) -> None:
-        """Store the objectives and constraints of a finished run; `part` is the index of its seed."""
+    def settle(self, number: int, part: int, metrics: Mapping[str, float], *, over: bool = False) -> None:
+        """Store the objectives and constraints of a finished run; `part` is the index of its seed.
+
+        A trial is not pruned if it is `over`, as one is whose further results are read back.
+        """
         values = [metrics[o] for o in self.search.objectives]
         if not all(map(math.isfinite, values)):
             self.failed(number, f"objective not finite: {values}")
             return
         costs = {c.score: c.excess(metrics[c.score]) for c in self.search.constraints}
         self.store.note(number, {f"costs.{part}": json.dumps(costs), f"values.{part}": json.dumps(values)})
-        self.conclude(number)
+        self.conclude(number, over=over)
 
-    def conclude(self, number: int) -> None:
+    def conclude(self, number: int, *, over: bool = False) -> None:
         """Judge a trial by the seeds that have values, and record it as complete when all have."""
         t = self.store.trial(number)
         missing = self.missing(t)
         if self.over_seeds and len(self.search.objectives) == 1:
             reported = max(t.intermediate_values, default=0)  # judged again: a kill may have come before its consequence
             for part in sorted(set(range(reported, len(self.search.seeds))) - set(missing)):
-                if self.judge(number, part, json.loads(t.user_attrs[f"values.{part}"])[0]):
+                if self.judge(number, part, json.loads(t.user_attrs[f"values.{part}"])[0], over=over):
                     return
         if not missing:
             self.store.note(number, {"outcome": "complete"})

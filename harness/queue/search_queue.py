@@ -41,6 +41,7 @@ class SearchQueue:
         leased: pairs of trial number and index of the seed, of the runs that are in training or not needed any more.
         finished: the ids of all runs known as FINISHED.
         lost: finished runs whose trials the store has lost.
+        read_back: how many results came from these and were not told of yet.
         stopping: True once the driver was told to stop.
         epochs: the epochs of a trial.
     """
@@ -56,6 +57,7 @@ class SearchQueue:
         self.leased: set[tuple[int, int]] = set()
         self.finished: set[str] = set()
         self.lost = LostResults()
+        self.read_back = 0
         self.stopping = False
         self.epochs = search.budgets[budget].epochs
 
@@ -180,7 +182,7 @@ class SearchQueue:
         assignments: list[Assignment] = []
         for t, part in self._startable():
             cell = self._cells(t)[part]
-            if (t.number, cell.spec.id) in self.lost.runs:  # asked for a moment ago: the next call settles it
+            if cell.spec.id in self.lost.runs:  # asked for a moment ago: the next call settles it
                 continue
             if len(assignments) == most or (assignments and alike(cell) != alike(assignments[0].cell)):
                 break
@@ -282,7 +284,10 @@ class SearchQueue:
         """Settle runs that may start and whose results are known of trials that were lost, until there are none."""
 
         def settle(t: FrozenTrial, part: int) -> bool:
-            return self.lost.settle(self.outcomes, t.number, part, self._cells(t)[part].spec.id)
+            ids = [cell.spec.id for cell in self._cells(t)]
+            found = self.store.holds(t.number) and self.lost.settle(self.outcomes, t.number, part, ids)
+            self.read_back += found
+            return found
 
         while self.lost.runs and True in [settle(t, part) for t, part in self._startable()]:
             self._advance()
@@ -304,7 +309,7 @@ class SearchQueue:
         """
         with self.store.alone():
             self.finished = set(finished)
-            self._queue_failed()
+            self._queue_again(look_up)
             repairs = [self._release(t, look_up) for t in self.store.orphans()]
         return Repairs(sum(r.adopted for r in repairs), sum(r.lost for r in repairs))
 
@@ -324,12 +329,26 @@ class SearchQueue:
         self.store.release(t.number, LOST)
         return Repairs(adopted, lost)
 
-    def _queue_failed(self) -> None:
-        """Queue every trial that something else made FAIL, which has no reason of ours, again with the same parameters."""
-        for t in self._current(TrialState.FAIL):
-            if "failure" not in t.user_attrs:
-                facts = {k: t.user_attrs[k] for k in ("batch", "of", "repeat")}
-                self.store.queue(t.params, t.distributions, facts | {"again": t.number})
+    def _queue_again(self, look_up: LookUpRun) -> None:
+        """Queue every trial again, with its parameters, that something else made FAIL, or whose results are gone from MLflow."""
+        failed = [t for t in self._current(TrialState.FAIL) if "failure" not in t.user_attrs]  # which has no reason of ours
+        gone = [t for t in self.gone() if any(look_up(run)[0] != "FINISHED" for run in _run_ids([t]))]
+        for t in (*failed, *gone):
+            facts = {k: t.user_attrs[k] for k in ("batch", "of", "repeat")}
+            self.store.queue(t.params, t.distributions, facts | {"again": t.number})
+
+    def gone(self) -> list[FrozenTrial]:
+        """Return the COMPLETE trials with a run that is not known as FINISHED, as after it was deleted in MLflow."""
+        return [t for t in self._current(TrialState.COMPLETE) if not _run_ids([t]) <= self.finished]
+
+    def named(self) -> dict[str, str]:
+        """Return the id of the cell by run of every run that a trial names."""
+        return {
+            run: cell.spec.id
+            for t in self._current()
+            for i, cell in enumerate(self._cells(t))
+            if (run := t.user_attrs.get(f"run.{i}"))
+        }
 
     def runs(self) -> set[str]:
         """Return the ids of the runs that trials name, or will; any other run belongs to no trial.

@@ -18,14 +18,14 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import paths, provenance
+from harness import paths, provenance, resources
 from harness.queue import optuna_internals
 from harness.stores import databases
 from harness.stores.files import SQLITE_PATIENCE_S
 from harness.stores.locks import lock
 from harness.stores.schema import Schema
 
-GRACE_S = float(os.environ.get("HARNESS_GRACE_S", "60"))  # a driver without a heartbeat for so long is taken for dead
+GRACE_S = resources.grace_s()  # a driver without a heartbeat for so long is taken for dead
 BEAT_S = GRACE_S / 6
 OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 

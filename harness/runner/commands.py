@@ -68,7 +68,7 @@ def run_study(
     if not _surely_here(device, workers, per_gpu):
         room.place()  # raises an error before anything is written
     done = preparation.finished(loaded, budget, storage)
-    begun = done.exists() or (paths.mlruns() / "optuna.db").exists()
+    begun = bool(storage) or done.exists() or any((paths.mlruns() / name).exists() for name in ("optuna.db", "mlflow.db"))
     _check_disk(0 if begun else study.runs(budget))
     with closing(Spares()) as spares:
         if not done.exists() and executor == "processes" and resources.only_cpu(device):

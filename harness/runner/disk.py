@@ -9,6 +9,7 @@ from harness import catalog, paths
 from harness.errors import MachineError
 from harness.spec import TrialSpec
 from harness.stores.space import MEBI, free_bytes, temporary
+from harness.tracking import artifact_location
 
 if TYPE_CHECKING:
     from harness.data import Data
@@ -42,7 +43,12 @@ class Need:
 
 def at_least(trials: int) -> Need:
     """Return what so many trials take at least, whatever their models; it is known without torch."""
-    return Need(trials, trials * TRIAL)
+    return Need(trials, trials * TRIAL * _files_are_here())
+
+
+def _files_are_here() -> bool:
+    """Return whether the files of runs are kept in mlruns/, and not in `$HARNESS_ARTIFACTS` or by a server."""
+    return (artifact_location("") or "").startswith(paths.mlruns().as_uri())
 
 
 def estimate(specs: Sequence[TrialSpec], data: "Data", missing: int, together: int) -> Need:
@@ -65,11 +71,12 @@ def estimate(specs: Sequence[TrialSpec], data: "Data", missing: int, together: i
         one, average = sizes[spec.cohort.id], bool(spec.ema_decay)
         weights.append(one * (1 + average))
         states.append(one * (1 + len(catalog.find("optimizer", spec.optimizer)().slots) + average))
-    files = missing * (TRIAL + sum(weights) // len(weights) + EPOCH * max(s.epochs for s in specs))
+    files = missing * (TRIAL + sum(weights) // len(weights)) if _files_are_here() else 0
+    rows = missing * EPOCH * max(s.epochs for s in specs)
     passing = min(together, missing) * CHECKPOINTS * max(states)
     # The winner's model is kept once more, and made in the folder for temporary files. Results pass through a folder of mlruns/.
     once = max(weights) + min(together, missing) * (max(weights) + TRIAL)
-    return Need(missing, STORES + REPORT + files + once, passing, MEBI + 2 * max(weights))
+    return Need(missing, STORES + REPORT + files + rows + once, passing, MEBI + 2 * max(weights))
 
 
 def check(need: Need, folder: Path | None = None) -> str:

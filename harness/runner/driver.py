@@ -115,6 +115,9 @@ class Driver:
         """Give out jobs and handle their events until nothing is missing."""
         while True:
             self._fill(executor)
+            if count := self.queue.read_back:
+                self.queue.read_back = 0
+                display.trial(f"{count} of them", "read back from MLflow", count * self.queue.epochs, over=count)
             if self.running or self.ending:
                 if not self.ahead.started and executor.free():
                     self.ahead.start()

@@ -79,10 +79,7 @@ class StudyStore:
             if adopted:
                 are, also = "are" if adopted > 1 else "is", " and the plan" if plan else ""
                 _say(f"{adopted} of the study's results {are} not in the trial store: read back{also} from MLflow")
-        gone = completed_runs(store).keys() & queue.cells.keys() - queue.done().keys()
-        if gone:
-            count = f"{len(gone)} results are" if len(gone) > 1 else "1 result is"
-            _say(f"{count} no longer in MLflow: a start trains again what is not restored there")
+        _say_gone(len(completed_runs(store).keys() & queue.cells.keys() - queue.done().keys()))
 
     @contextmanager
     def search_queue(self, search: Search, batch: int) -> Iterator[SearchQueue]:
@@ -92,7 +89,8 @@ class StudyStore:
             queue = SearchQueue(store, search, self.budget, batch)
             queue.finished = self._finished(store)
             unknown = self.tracker.results({run: run for run in queue.finished - queue.runs()})
-            queue.lost = lost_results(store, unknown.values(), self.tracker.series, MANIFEST_TAG)
+            queue.lost = lost_results(queue, unknown.values(), self.tracker.series, MANIFEST_TAG)
+            _say_gone(len(queue.gone()))
             if queue.lost.runs:
                 count = f"{len(queue.lost.runs)} results are" if len(queue.lost.runs) > 1 else "1 result is"
                 _say(f"{count} not in the trial store: the search asks for its points again, and reads from MLflow what it knows")
@@ -101,12 +99,16 @@ class StudyStore:
     def _finished(self, store: TrialStore) -> set[str]:
         """Return the finished runs of a trial store, with those that MLflow has lost entered again, if their files are here."""
         finished = self.tracker.finished_runs(store.name)
-        lost = {run: digest for run, digest in manifests(store).items() if run not in finished}
-        if lost and (entered := rebuild(self.tracker, lost)):
+        if manifests(store).keys() <= finished:
+            return finished
+        with store.alone():
+            finished = self.tracker.finished_runs(store.name)
+            lost = {run: digest for run, digest in manifests(store).items() if run not in finished}
+            entered = rebuild(self.tracker, lost)
+        if entered:
             were = "were" if entered > 1 else "was"
             _say(f"{entered} of the study's runs {were} not in MLflow: read back from the trial store and their files")
-            return self.tracker.finished_runs(store.name)
-        return finished
+        return self.tracker.finished_runs(store.name)
 
     def plan_of(self, store: TrialStore) -> plans.PlanRecord:
         """Return the plans and looks of a trial store, held against the copies of them in the parent run and its runs."""
@@ -207,6 +209,13 @@ class StudyStore:
 def _say(line: str) -> None:
     """Print what was found in the stores, for people."""
     print(line, file=sys.stderr)
+
+
+def _say_gone(results: int) -> None:
+    """Print how many results of trials are not in MLflow any more, if there are such."""
+    if results:
+        count = f"{results} results are" if results > 1 else "1 result is"
+        _say(f"{count} no longer in MLflow: a start trains again what is not restored there")
 
 
 def _direction(score: Score) -> str:

@@ -12,7 +12,7 @@ from harness.spec import TrialSpec, flattened, unfinished
 from harness.study import forms
 from harness.study.kinds import LOOKS, NUMBER_OR_NONE, TEXT, TEXT_OR_NONE, WHOLE, wrong
 from harness.study.scores import comparable, impossible, rows_with, take_metrics
-from harness.study.sizes import check_number, number_of
+from harness.study.sizes import check_number, in_digits, number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,9 @@ class Budget:
     def fault(self) -> str:
         """Return what is wrong with seeds or looks; empty if nothing is."""
         fault = "\n".join(wrong(self, {"epochs": WHOLE, "evaluation": TEXT, "looks": LOOKS})) or forms.seeds_fault(self.seeds)
-        if fault or not self.looks:
+        if fault or not number_of(self.looks):
             return fault
-        whole = all(type(n) is int and n >= 2 for n in self.looks)
+        whole = number_of(self.looks) <= len(self.seeds) and all(type(n) is int and n >= 2 for n in self.looks)
         if whole and list(self.looks) == sorted(set(self.looks)) and self.looks[-1] == len(self.seeds):
             return ""
         return (
@@ -119,7 +119,7 @@ class Ablation:
         faults, of_parts = Faults(forms.arm_faults(self.arms)), forms.faults(self.base, self.budgets, Budget, lists)
         for name, budget in () if faults.found or of_parts else self.budgets.items():
             arms, seeds = len(self.arms), number_of(budget.seeds)
-            check_number(name, arms * seeds, f"{arms:,} arms x {seeds:,} seeds")
+            check_number(name, arms * seeds, f"{arms:,} arms x {in_digits(seeds)} seeds")
         specs: dict[str, TrialSpec] = {}
         if isinstance(self.base, TrialSpec) and not forms.arm_faults(self.arms):
             with faults.noted():

@@ -1,5 +1,6 @@
 """Load and check the studies that commands name. Torch is not imported here."""
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -97,10 +98,12 @@ def _study_of(file: StudyFile) -> Ablation | Search:
     except SyntaxError as fault:  # of a file that it imports
         text = (fault.text or "").rstrip()
         raise UserError(f"{fault.filename or path}:{fault.lineno}:{fault.offset}: {fault.msg}\n  {text}") from None
-    except (Exception, SystemExit) as fault:  # a study file is user code, so whatever it raises is reported with the file and line
+    except BaseException as fault:  # a study file is user code, so whatever it raises is reported with the file and line
+        if isinstance(fault, KeyboardInterrupt):
+            raise
         own_lines = [f.lineno or 1 for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(path)]
         line, message = own_lines[-1] if own_lines else 1, _in_words(fault)
-        found = refused_calls(tree)
+        found = _refused(tree)
         if not any(text == message or at == line for at, text in found):
             found.insert(0, (line, message))
         raise UserError(listed(f"{path}:{at}: {text}" for at, text in found)) from None
@@ -113,7 +116,19 @@ def _in_words(fault: BaseException) -> str:
     """Return what a study's file raised, in words."""
     if isinstance(fault, UserError):
         return str(fault)
-    return f"{type(fault).__name__}: {in_words(fault, KEYWORDS) if isinstance(fault, TypeError) else fault}"
+    try:
+        text = in_words(fault, KEYWORDS) if isinstance(fault, TypeError) else str(fault)
+    except Exception:  # of its own too
+        text = "it has no words"
+    return f"{type(fault).__name__}: {text}"
+
+
+def _refused(tree: ast.Module) -> list[tuple[int, str]]:
+    """Return the refused calls of a study's file by line; none of one that is nested too deeply to be read."""
+    try:
+        return refused_calls(tree)
+    except RecursionError:
+        return []
 
 
 def _execute(file: StudyFile) -> ModuleType:

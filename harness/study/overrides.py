@@ -61,7 +61,7 @@ def split(reference: str) -> tuple[str, Overrides]:
         key, _, value = part.partition("=")
         if key.strip() == "arms":
             listed = _parsed(value.strip())
-            arms += listed if isinstance(listed, list | tuple) else [arm.strip() for arm in value.split("+")]
+            arms += map(str, listed) if isinstance(listed, list | tuple) else [arm.strip() for arm in value.split("+")]
         else:
             settings.append(part)
     return name, Overrides(tuple(settings), tuple(arms))
@@ -171,7 +171,7 @@ def _parsed(text: str) -> Any:
     numbers = re.fullmatch(r"range\(\s*(-?\d+(?:\s*,\s*-?\d+){0,2})\s*,?\s*\)", text)
     try:
         return range(*map(int, numbers[1].split(","))) if numbers else ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
 
 
@@ -201,15 +201,19 @@ def _kept(study: Ablation | Search, wanted: Sequence[str], faults: list[str]) ->
 def _shadowed(key: str, study: Ablation | Search, arms: Sequence[str]) -> str:
     """Return what is wrong with setting a field of the base that an arm or a space sets itself; empty if none does."""
     head = key.partition(".")[0]
+
+    def has(fields: Iterable[str]) -> bool:
+        return any(name in (key, head) or name.partition(".")[0] == key for name in fields)
+
     if isinstance(study, Search):
-        return f"--set {cut(key)}: the search looks for its best value, so that none can be set" if head in study.space else ""
-    own = [arm for arm in arms if head in study.arms[arm]]
+        return f"--set {cut(key)}: the search looks for its best value, so that none can be set" if has(study.space) else ""
+    own = [arm for arm in arms if has(study.arms[arm])]
     if not own:
         return ""
     others = [arm for arm in arms if arm not in own]
     hint = f"\nwithout them: --arms {shlex.quote(','.join(others))}" if others else ""
     setting = ", ".join(f"arm {shown(arm)}" for arm in own)
-    return f"--set {cut(key)}: {setting} of the study would ignore it, with a {head} of its own{hint}"
+    return f"--set {cut(key)}: {setting} of the study would ignore it, with a {key} of its own{hint}"
 
 
 def _rebuilt(study: Ablation | Search, base: TrialSpec, of_budget: Mapping[str, Any], arms: Sequence[str]) -> Ablation | Search:

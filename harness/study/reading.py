@@ -87,7 +87,10 @@ class _Reader:
                 values = self._all(node.values)
                 if len(keys) < len(values):  # one of them is `**other`
                     raise _UnknownError
-                return dict(zip(keys, values, strict=True))
+                try:
+                    return dict(zip(keys, values, strict=True))
+                except TypeError:  # a key that cannot be one
+                    raise _UnknownError from None
             case ast.Tuple() | ast.List():
                 values = self._all(node.elts)
                 return tuple(values) if isinstance(node, ast.Tuple) else values

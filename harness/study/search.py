@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import catalog
-from harness.errors import Faults, UserError, look_up
+from harness.errors import Faults, UserError, look_up, shown
 from harness.scores import Score, Scores, costs, on_test, qualities
 from harness.scores.rows import ELBO_VALIDATION
 from harness.spec import FIELDS, TrialSpec, unfinished
@@ -100,6 +100,11 @@ class Search:
                 raise UserError(f"budget {name!r}: {budget.fault()}")
             if set(budget.refit_seeds) & set(self.seeds):
                 raise UserError(f"budget {name!r}: the best must be tested on seeds that it was not chosen on")
+            if (largest := self._beyond * budget.trials) >= 2**31:
+                raise UserError(
+                    f"budget {name!r}: a point that is suggested again takes seeds of its own, up to {largest:,}\n"
+                    "give smaller seeds: trials times the largest must be below 2**31"
+                )
             self.judged(name, {})
 
     @property
@@ -136,7 +141,7 @@ class Search:
         try:
             return self.base.derive(**point, evaluation="validation")
         except UserError as fault:
-            raise UserError(f"the space holds {point}: {fault}") from None
+            raise UserError(f"the space holds {shown(point)}: {fault}") from None
 
     def _check_objectives(self, points: Sequence[TrialSpec]) -> None:
         """Raise an error if the objectives cannot select among these points.
@@ -219,12 +224,18 @@ class Search:
         epochs = look_up(self.budgets, budget, "budget").epochs
         return self._derive(fields(self.space, self._fields, suggest) | {"epochs": epochs, "seed": self.seeds[0]})
 
+    @property
+    def _beyond(self) -> int:
+        """A number above every seed of the search and of the test of its best."""
+        return 1 + max(max((*self.seeds, *budget.refit_seeds)) for budget in self.budgets.values())
+
     def cells(self, number: int, spec: TrialSpec, repeat: int = 0) -> tuple[Cell, ...]:
         """Return the runs of a trial, one per seed.
 
-        `repeat` is how often the point has been suggested before: it then gets seeds of its own.
+        `repeat` is how often the point has been suggested before: it then gets seeds of its own, beyond those that the best is
+        tested on.
         """
-        shift = repeat * (max(self.seeds) + 1)
+        shift = repeat * self._beyond
         return tuple(Cell(f"#{number}", s + shift, spec.derive(seed=s + shift)) for s in self.seeds)
 
     def judged(self, budget: str, winners: Mapping[str, TrialSpec]) -> Ablation:

@@ -19,10 +19,19 @@ def number_of(seeds: Any) -> int:
     return len(seeds) if isinstance(seeds, Sized) else 0
 
 
+def in_digits(number: int) -> str:
+    """Return a number with commas; one of thousands of digits, which nobody reads and Python does not write, in other words.
+
+    >>> in_digits(100_000), in_digits(10**5000)
+    ('100,000', 'more than 10**18')
+    """
+    return f"{number:,}" if number < 10**18 else "more than 10**18"
+
+
 def check_number(budget: str, trials: int, of: str) -> None:
     """Raise an error if a budget has more trials than a study may have; `of` says in words what makes them so many."""
     if trials > MOST_TRIALS:
         raise UserError(
-            f"budget {budget!r}: {of} are {trials:,} trials, and a study may have {MOST_TRIALS:,}\n"
+            f"budget {budget!r}: {of} are {in_digits(trials)} trials, and a study may have {MOST_TRIALS:,}\n"
             "give it fewer, or cut the question into several studies"
         )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from harness import catalog
 from harness.errors import UserError, listed, shown
+from harness.spec.checks import MOST_LAYERS
 
 
 class Parameter(NamedTuple):
@@ -117,6 +118,8 @@ class Widths(Axis):
             )
         if not all(type(n) is int and n >= 1 for n in self.layers) or self.layers[0] > self.layers[1]:
             return f"takes at least one layer, and no fewer at most than at least; got {shown(self.layers)}"
+        if self.layers[1] > MOST_LAYERS:
+            return f"takes at most {MOST_LAYERS:,} layers, got {shown(self.layers)}"
         return Whole(*self.units, log=True).faults()
 
     @property

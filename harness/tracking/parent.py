@@ -11,7 +11,7 @@ from harness import provenance
 from harness.plans import PLAN_FILE, PLAN_TAG
 from harness.tracking import library
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, SUPERSEDED_BY
-from harness.tracking.store import search_all
+from harness.tracking.store import OLDEST_FIRST, search_all
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,8 +36,8 @@ class ParentRun:
     note: str
 
     def matching(self, condition: str) -> list[Any]:
-        """Return every run of the experiment that meets a condition."""
-        return search_all(self.client, self.experiment_id, condition)
+        """Return every run of the experiment that meets a condition, the oldest first."""
+        return search_all(self.client, self.experiment_id, condition, OLDEST_FIRST)
 
     def describe(self, text: str) -> None:
         """Set the text above the experiment and of the parent run, in Markdown."""

@@ -17,9 +17,8 @@ from harness.study import Ablation, LoadedStudy
 from harness.tracking import library
 from harness.tracking.absent import refuse_deleted
 from harness.tracking.protocol import Record
-from harness.tracking.store import ensure_store, experiment_name, search_all, store_uri
+from harness.tracking.store import OLDEST_FIRST, ensure_store, experiment_name, search_all, store_uri
 
-OLDEST_FIRST = ["attributes.start_time ASC"]
 FIRST = ELBO_TRAIN.key  # a metric of every epoch of every trial
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from harness.errors import MachineError
 from harness.stores import addresses
 from harness.stores.files import SQLITE_PATIENCE_S
 from harness.tracking import library
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED
 from harness.tracking.runs import PARENT, MlflowTracker, params_of
-from harness.tracking.store import store_uri
 
 BEGUN = "SCHEDULED"  # the state of a run that is being entered, and of no other of ours: after a kill the next start goes on
 MOST_POINTS = 1_000  # of metrics in a request
@@ -28,7 +28,8 @@ class LostRun:
         spec: the fields of its spec, as JSON values.
         spec_id: the id of the spec.
         tags: its tags.
-        points: epoch, key and value of its metrics.
+        points: epoch, key and value of the metrics of its epochs.
+        scores: the metrics of its end by key.
         begun: when it was begun, in ms since 1970.
         ended: when it was finished, likewise.
     """
@@ -38,6 +39,7 @@ class LostRun:
     spec_id: str
     tags: Mapping[str, str]
     points: Sequence[tuple[int, str, float]]
+    scores: Mapping[str, float]
     begun: int
     ended: int
 
@@ -48,9 +50,11 @@ def files_of_lost(tracker: MlflowTracker, run: str) -> Path | None:
     None if the store knows the run, one that was deleted in MLflow too, if its files are not on this machine, or if the store is no
     SQLite file, for MLflow's own interface would give the run another id.
     """
+    if addresses.sqlite_path(library.mlflow().get_tracking_uri()) is None:
+        return None
     address = urlparse(tracker.client.get_experiment(tracker.experiment_id).artifact_location)
     folder = Path(unquote(address.path)) / run / "artifacts"
-    if addresses.sqlite_path(store_uri()) is None or address.scheme not in ("", "file") or not folder.is_dir():
+    if address.scheme not in ("", "file") or not folder.is_dir():
         return None
     try:
         known = tracker.client.get_run(run).info.status != BEGUN
@@ -64,10 +68,10 @@ def files_of_lost(tracker: MlflowTracker, run: str) -> Path | None:
 def enter(tracker: MlflowTracker, lost: LostRun) -> None:
     """Enter a run that `files_of_lost` has found; that it is marked as FINISHED is the commit.
 
-    Points are given times spread evenly over the run's, as those of its epochs nearly were.
+    Points are given times spread evenly over the run's, as those of its epochs nearly were, and scores that of its end.
 
     Raises:
-        sqlite3.Error: the database cannot be written.
+        MachineError: the database cannot be written to.
     """
     client, entities = tracker.client, library.mlflow().entities
     _insert(client.get_experiment(tracker.experiment_id), lost)
@@ -84,11 +88,9 @@ def enter(tracker: MlflowTracker, lost: LostRun) -> None:
         tags=[entities.RunTag(k, v) for k, v in tags.items()],
     )
     client.log_inputs(lost.run, [library.dataset_input(lost.spec["dataset"], lost.tags["dataset.digest"])])
-    last = max((epoch for epoch, *_ in lost.points), default=0) or 1
-    points = [
-        entities.Metric(key, value, lost.begun + (lost.ended - lost.begun) * epoch // last, epoch)
-        for epoch, key, value in lost.points
-    ]
+    last, took = max((epoch for epoch, *_ in lost.points), default=0), lost.ended - lost.begun
+    points = [entities.Metric(key, value, lost.begun + took * epoch // (last + 1), epoch) for epoch, key, value in lost.points]
+    points += [entities.Metric(key, value, lost.ended, int(lost.spec["epochs"])) for key, value in lost.scores.items()]
     for first in range(0, len(points), MOST_POINTS):
         client.log_batch(lost.run, metrics=points[first : first + MOST_POINTS])
     client.set_terminated(lost.run, "FINISHED", end_time=max(lost.begun, lost.ended))
@@ -111,6 +113,9 @@ def _insert(experiment: Any, lost: LostRun) -> None:
         "experiment_id": int(experiment.experiment_id),
     }
     statement = f"INSERT OR IGNORE INTO runs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
-    database = addresses.sqlite_path(store_uri())
-    with closing(sqlite3.connect(str(database), timeout=SQLITE_PATIENCE_S)) as connection, connection:
-        connection.execute(statement, [*row.values()])
+    database = addresses.sqlite_path(library.mlflow().get_tracking_uri())
+    try:
+        with closing(sqlite3.connect(str(database), timeout=SQLITE_PATIENCE_S)) as connection, connection:
+            connection.execute(statement, [*row.values()])
+    except sqlite3.OperationalError as fault:
+        raise MachineError(f"cannot write to {database}: {fault}") from fault

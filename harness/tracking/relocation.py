@@ -24,7 +24,7 @@ def relocate(database: Path) -> None:
 
     MLflow keeps the address of every run's folder, so that a home that was moved, renamed or copied would read, and write, where it
     was. What is not in a home is left as it is: `$HARNESS_ARTIFACTS`, a bucket, a server's. So is what still lies elsewhere and not
-    here. The change is one transaction, and a second call changes nothing.
+    here, as where two homes share a database. The change is one transaction, and a second call changes nothing.
     """
     here = (paths.mlruns() / "artifacts").as_uri()
     with closing(sqlite3.connect(database, timeout=SQLITE_PATIENCE_S)) as connection:
@@ -45,11 +45,20 @@ def relocate(database: Path) -> None:
 
 def _others(connection: sqlite3.Connection, here: str) -> list[str]:
     """Return the addresses of other homes' folders of files that a store names, and whose files are in the present home."""
-    found = dict.fromkeys(
-        location.rpartition("/")[0] for (location,) in connection.execute("SELECT artifact_location FROM experiments")
-    )
-    others = [a for a in found if a.startswith("file:///") and a.endswith(ARTIFACTS) and a != here]
-    return [a for a in others if (paths.mlruns() / "artifacts").is_dir() or not _folder(a).is_dir()]
+    found: dict[str, list[str]] = {}
+    for (location,) in connection.execute("SELECT artifact_location FROM experiments"):
+        there, _, experiment = location.rpartition("/")
+        found.setdefault(there, []).append(experiment)
+    others = {a: e for a, e in found.items() if a.startswith("file:///") and a.endswith(ARTIFACTS) and a != here}
+    return [there for there, experiments in others.items() if _are_here(there, here, experiments)]
+
+
+def _are_here(there: str, here: str, experiments: list[str]) -> bool:
+    """Return whether the files of experiments in another home's folder are in the present home now: moved or copied."""
+    if not _folder(there).is_dir():
+        return True
+    kept = [e for e in experiments if _folder(f"{there}/{e}").is_dir()]
+    return _folder(here).is_dir() and all(_folder(f"{here}/{e}").is_dir() for e in kept)
 
 
 def _folder(address: str) -> Path:

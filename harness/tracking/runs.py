@@ -206,10 +206,11 @@ class MlflowTracker(ParentRun):
         return len(orphans)
 
     def results(self, runs: Mapping[str, str]) -> dict[str, Record]:
-        """Return the records by cell id, for run ids by cell id. Runs that have not finished are left out."""
+        """Return the records by cell id, the oldest first, for run ids by cell id. Runs that have not finished are left out."""
         finished = self.matching("tags.kind = 'trial' and attributes.status = 'FINISHED'")
-        records = {r.info.run_id: Record(r.info.run_id, r.data.metrics, r.data.tags) for r in finished}
-        return {cell: records[run] for cell, run in runs.items() if run in records}
+        cells = {run: cell for cell, run in runs.items()}
+        records = (Record(r.info.run_id, r.data.metrics, r.data.tags) for r in finished)
+        return {cells[record.run]: record for record in records if record.run in cells}
 
     def series(self, run: str, key: str) -> dict[int, float]:
         """Return the values of a metric of a run by epoch."""

@@ -18,15 +18,34 @@ from harness.tracking import library
 from harness.tracking.layout import VIEW_KEY
 from harness.tracking.relocation import relocate
 
+SERVERS = ("http", "https")
 ANSWER_S = 5.0  # that a server has to answer
 PAGE = 1_000  # runs per request
+OLDEST_FIRST = ["attributes.start_time ASC"]
 WRITES = ("log_", "set_", "update_", "create_", "delete_")  # how the names of the client's methods begin that write
 LOCKED_S = 1.0  # between two tries on a locked database
 
 
 def store_uri() -> str:
-    """Return `$MLFLOW_TRACKING_URI` or the URI of the SQLite file in mlruns/, which is absolute."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or addresses.sqlite_uri(paths.mlruns() / "mlflow.db")
+    """Return `$MLFLOW_TRACKING_URI` or the URI of the SQLite file in mlruns/, which is absolute.
+
+    Raises:
+        UserError: the address has another scheme than a store that runs can be recorded in, or is no address.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if not given:
+        return addresses.sqlite_uri(paths.mlruns() / "mlflow.db")
+    try:
+        known = urlsplit(given).scheme in (*SERVERS, *servers.SCHEMES) or addresses.sqlite_path(given) is not None
+    except ValueError:
+        known = False
+    if not known:
+        raise UserError(
+            f"MLFLOW_TRACKING_URI={databases.redacted(given)}: runs cannot be recorded there\n"
+            "write sqlite:////folder/mlflow.db, postgresql+psycopg://USER@HOST:PORT/DATABASE or http://HOST:PORT of a server of\n"
+            "MLflow, which may keep them elsewhere; or leave it out: mlruns/mlflow.db"
+        )
+    return given
 
 
 def experiment_name(study: str, budget: str) -> str:
@@ -66,16 +85,8 @@ def check_store() -> None:
     path = addresses.sqlite_path(uri)
     if path is not None and path.exists():
         databases.prepare(uri, MLFLOW_SCHEMA, "MLFLOW_TRACKING_URI")
-    if path is not None or kind in servers.SCHEMES:
-        return
-    if kind not in ("http", "https"):
-        raise UserError(
-            f"MLFLOW_TRACKING_URI={databases.redacted(uri)}: runs cannot be recorded there\n"
-            "write sqlite:////folder/mlflow.db, postgresql+psycopg://USER@HOST:PORT/DATABASE or http://HOST:PORT of a server of\n"
-            "MLflow, which may keep them elsewhere; or leave it out: mlruns/mlflow.db"
-        )
-    if getproxies().get(kind):
-        return  # the server may be reachable by the proxy alone
+    if path is not None or kind in servers.SCHEMES or getproxies().get(kind):
+        return  # a server over HTTP may be reachable by the proxy alone
     server = urlsplit(uri)
     try:
         socket.create_connection((server.hostname or "", server.port or (443 if kind == "https" else 80)), ANSWER_S).close()

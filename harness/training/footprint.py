@@ -11,6 +11,7 @@ import torch
 
 from harness import catalog, devices, references, resources
 from harness.data import Data
+from harness.errors import MachineError
 from harness.models.vae import build, kept_floats, parameters_of_one
 from harness.resources import size
 from harness.spec import TrialSpec
@@ -94,8 +95,13 @@ def check_fits(need: Footprint, device: str, workers: int = 1, per_gpu: int = 1)
     at = devices.named(device)
     if not devices.is_gpu(at.type):
         resources.fitting(need.bytes, workers, workers, need.words)
-    elif need.bytes * per_gpu > (memory := devices.memory_of(at)):
+    elif need.bytes > (memory := devices.memory_of(at)):
         raise resources.too_large(need.words, memory, devices.describe(at))
+    elif need.bytes * per_gpu > memory:
+        raise MachineError(
+            f"WORKERS_PER_GPU={per_gpu}: {per_gpu} trials do not fit into the memory of {devices.describe(at)}\n{need.words}\n"
+            f"WORKERS_PER_GPU={memory // need.bytes} would fit"
+        )
 
 
 def largest(specs: Iterable[TrialSpec], data: Data) -> Footprint:

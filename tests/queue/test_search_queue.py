@@ -44,7 +44,7 @@ class Runs:
         self.of: dict[str, tuple[int, TrialSpec]] = {}
 
     def begin(self, assignment: Assignment) -> str:
-        run = f"run-{len(self.runs)}"
+        run = f"run-{len(self.of)}"
         self.runs[run] = ("RUNNING", {})
         self.of[run] = (assignment.number, assignment.cell.spec)
         return run
@@ -75,8 +75,9 @@ def drive(plan: Search, runs: Runs, order: random.Random, workers: int = 3, batc
     store = TrialStore("a_search", ["maximize" if o != "model/parameters" else "minimize" for o in plan.objectives], database())
     queue = SearchQueue(store, plan, "default", batch)
     queues.append(queue)
-    unknown = runs.finished() - queue.runs()
-    queue.lost = lost_results(store, [runs.record(run) for run in unknown], runs.series, "digest")
+    queue.finished = runs.finished()
+    unknown = sorted(queue.finished - queue.runs(), key=list(runs.runs).index)
+    queue.lost = lost_results(queue, [runs.record(run) for run in unknown], runs.series, "digest")
     queue.reconcile(runs.look, runs.finished())
     queue.prepare()
     training: dict[tuple[int, int], tuple[Assignment, int]] = {}
@@ -223,6 +224,38 @@ def test_a_search_whose_trials_were_lost_has_their_results_again_from_its_runs(
     assert len(runs.runs) == begun
     assert {t.user_attrs["run.0"] for t in again.store.trials()} == again.runs() == runs.finished()
     assert all(t.user_attrs["manifest.0"] == f"of {t.user_attrs['run.0']}" for t in again.store.trials())
+
+
+def test_seeds_of_a_trial_that_was_read_back_in_part_are_read_back_by_the_next_start(
+    homes: Iterator[Path], dying: Callable[[int], None]
+) -> None:
+    plan, runs = search(trials=3, seeds=range(100, 103)), Runs()
+    next(homes)
+    wanted = path(drive(plan, runs, random.Random(1)))
+    begun = len(runs.runs)
+    for n in (7, 12, 16, 21):
+        next(homes)
+        dying(n)
+        with pytest.raises(Killed):
+            drive(plan, runs, random.Random(2))
+        dying(10_000)
+        again = drive(plan, runs, random.Random(3))
+        assert path(again) == wanted
+        assert len(runs.runs) == begun
+        assert again.runs() == runs.finished()
+
+
+def test_results_that_are_gone_are_trained_again_and_the_others_are_not(homes: Iterator[Path]) -> None:
+    plan, runs = search(trials=5), Runs()
+    next(homes)
+    drive(plan, runs, random.Random(1))
+    for run in ("run-1", "run-3"):
+        del runs.runs[run]
+    queue = drive(plan, runs, random.Random(2))
+    assert not queue.gone()
+    assert runs.finished() == {"run-0", "run-2", "run-4", "run-5", "run-6"}
+    assert len(queue.best()) == 1
+    assert [t.state.name for t in queue.store.trials()] == ["COMPLETE"] * 7
 
 
 PRUNED: dict[str, Callable[[], Search]] = {

@@ -90,7 +90,10 @@ FILES = {
         ("batch_size must be", "epochs must be", "seed must be", "got -1"),
     ),
     "row13-seed-huge": ("STUDY = TrialSpec(seed=2**64)", ("seed must be a whole number", str(2**64))),
-    "row13-pruner-in-words": ("STUDY = Pruner(name='asha', first='1')", ("Pruner: first must be a whole number, got '1'",)),
+    "row13-pruner-in-words": (
+        "STUDY = Pruner(name='asha', first='1')",
+        ("Pruner: first must be a whole number of at most 18 digits, got '1'",),
+    ),
     "row41-arm-name-long": (ARM % "'x' * 7000: {'latent': 3}", ("its name is text of 1 to 200 printable characters",)),
     "row41-arm-name-of-two-lines": (ARM % "'x\\ny': {'latent': 3}", ("'x\\ny'", "printable characters on one line")),
     "row41-arm-name-number": (ARM % "3: {'latent': 3}", ("arm 3: its name is text",)),
@@ -111,6 +114,13 @@ FILES = {
     ),
     "cases-import": ("from os import nope\nSTUDY = 1", (":9: ImportError: cannot import name 'nope'",)),
     "cases-exit": ("import sys\nsys.exit('no')\nSTUDY = 1", (":10: SystemExit: no",)),
+    "cases-own-exit": ("class Stop(BaseException):\n    pass\n\n\nraise Stop('x')\nSTUDY = 1", (":13: Stop: x",)),
+    "cases-without-words": (
+        "class Odd(Exception):\n    def __str__(self):\n        raise ValueError\n\n\nraise Odd\nSTUDY = 1",
+        (":14: Odd: it has no words",),
+    ),
+    "cases-key-that-is-none": ("STUDY = Ablation(base=BASE, arms={['a']: {}}, budgets=ONE)", (":9: TypeError: unhashable type",)),
+    "cases-too-deep": ("TEXT = " + " + ".join(["len('a')"] * 990) + "\nSTUDY = nothing", (":10: NameError: name 'nothing'",)),
     "cases-own-error": ("def f():\n    return {}['no']\n\n\nSTUDY = f()", (":10: KeyError: 'no'",)),
 }
 COMMANDS = {
@@ -120,6 +130,7 @@ COMMANDS = {
     "names-command": (["studdy"], ("unknown command 'studdy'; did you mean 'study'?",)),
     "names-bench": (["bench", "laddr"], ("unknown command 'laddr'; did you mean 'ladder'?",)),
     "names-setting": (["study", "loss_ablation", "--set", "latnt=3"], ("--set latnt=3: ", "did you mean 'latent'?")),
+    "cases-setting-no-literal": (["study", "loss_ablation", "--set", "latent={[1]:2}"], ("latent must be a whole number",)),
     "cases-port": (["ui", "--port", "99999"], ("a port is a number from 1 to 65535, got '99999'",)),
     "cases-file-name": (["study", "./it's.py"], ("it's.py: a study's file ends in .py and is named of letters",)),
 }

@@ -2,7 +2,9 @@
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from harness.evidence.faults import manifest_of
 from harness.evidence.schema import STINT, absent
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Constraint, Hypothesis, OneOf, Pruner, Real, Search, SearchBudget, Widths
-from harness.study.overrides import Overrides, apply, data_set
+from harness.study.overrides import Overrides, apply, data_set, split
 from harness.training.checkpoints import CheckpointError, Checkpoints
 
 HUGE, AWKWARD = real(Unwritable.HUGE), real(Unwritable.AWKWARD)
@@ -88,6 +90,13 @@ STUDIES: dict[str, tuple[Any, str]] = {
     ),
     "looks-without-digits": (lambda: _ablation(Budget(epochs=1, seeds=range(3), looks=(2, HUGE))), "looks must be rising numbers"),
     "fewer-trials-than-digits": (lambda: _search(trials=-HUGE, beta=Real(0, 1)), "trials must be a whole number of at most 18"),
+    "more-seeds-than-digits": (lambda: _ablation(Budget(epochs=1, seeds=range(HUGE))), r"2 arms x more than 10\*\*18 seeds are"),
+    "looks-without-end": (lambda: _ablation(Budget(epochs=1, seeds=range(3), looks=range(2, 10**12))), "looks must be rising"),
+    "layers-without-end": (lambda: _search(hidden=Widths((1, 10**9), (3, 4))), "takes at most 1,000 layers"),
+    "seeds-that-leave-none": (
+        lambda: _search(9, budget={"refit_seeds": range(2**31 - 6, 2**31 - 1)}, beta=Real(0, 1)),
+        "a point that is suggested again takes seeds of its own, up to 19,327,352,823",
+    ),
     "space-of-words": (
         lambda: Search(base=BASE, space={"latent": 3}, objectives=("x",), budgets={"default": SearchBudget(trials=1, epochs=1)}),
         "space must be a mapping of fields to axes",
@@ -105,11 +114,11 @@ def _ablation(budget: Budget = BUDGETS["default"], claims: tuple[Hypothesis, ...
     return Ablation(base=BASE, arms={"a": {}, "b": {"latent": 3}}, budgets={"default": budget}, hypotheses=claims)
 
 
-def _search(trials: Any = 1, **space: Any) -> Search:
-    """Return a search of this space, with so many trials."""
-    budget = SearchBudget(trials=trials, epochs=1)
+def _search(trials: Any = 1, budget: Mapping[str, Any] = MappingProxyType({}), **space: Any) -> Search:
+    """Return a search of this space, with so many trials and other fields of its budget."""
+    chosen = SearchBudget(trials=trials, epochs=1, **budget)
     base = BASE.derive(network="mlp")
-    return Search(base=base, space=space, objectives=("validation/squared_error",), budgets={"default": budget})
+    return Search(base=base, space=space, objectives=("validation/squared_error",), budgets={"default": chosen})
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -117,6 +126,27 @@ def test_a_part_of_a_study_is_refused(name: str) -> None:
     make, says = STUDIES[name]
     with pytest.raises(UserError, match=says):
         make()
+
+
+@pytest.mark.parametrize("name", ["x[latent={[1]:2}]", "x[arms=(1,2)]", "x[arms=([1],)]", "x[budget.looks=range(2,10000000000)]"])
+def test_brackets_that_hold_something_else_are_refused(name: str) -> None:
+    with pytest.raises(UserError):
+        apply(study.load_study("loss_ablation"), split(name)[1])
+
+
+@pytest.mark.parametrize("setting", ["likelihood_args.sigma=2", "likelihood_args={'sigma':2}"])
+def test_a_setting_that_arms_or_a_space_would_ignore_is_refused(setting: str) -> None:
+    base = BASE.derive(likelihood="mse")
+    arms = {"a": {"likelihood_args.sigma": 0.5}, "b": {"likelihood_args.sigma": 0.25}}
+    searched = Search(
+        base=base,
+        space={"likelihood_args.sigma": Real(0.1, 1)},
+        objectives=("validation/squared_error",),
+        budgets={"default": SearchBudget(trials=1, epochs=1)},
+    )
+    for of in (Ablation(base=base, arms=arms, budgets=BUDGETS), searched):
+        with pytest.raises(UserError, match=r"would ignore it|looks for its best value"):
+            apply(of, Overrides((setting,)))
 
 
 SETTINGS = ["latent=0x" + "f" * 5_000, "x" * 7_000, "latent=" + "x" * 7_000, "latent=1\x1b[2J\n2"]

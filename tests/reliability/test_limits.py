@@ -21,7 +21,7 @@ from harness.models.vae import build
 from harness.runner.room import Room
 from harness.spec import TrialSpec
 from harness.training.cohort import Cohort
-from harness.training.footprint import footprint, largest
+from harness.training.footprint import Footprint, footprint, largest
 from harness.training.planner import execution_alone
 
 STUDY = """'''How large?'''
@@ -139,8 +139,10 @@ def test_row35_a_gpu_is_held_against_its_own_memory(monkeypatch: pytest.MonkeyPa
     room = Room("cuda", None, 2, "processes", 1)
     small = TrialSpec(dataset="digits", network="mlp", hidden=(16,), latent=2)
     room.check(footprint(small, data))
-    with pytest.raises(MachineError, match=r"a GPU has 80.0 GiB\n.*hidden=\(50000, 50000\)"):
-        room.check(largest([small, small.derive(hidden=(50_000, 50_000))], data))
+    with pytest.raises(MachineError, match=r"WORKERS_PER_GPU=2: 2 trials do not fit .* a GPU\nmuch\nWORKERS_PER_GPU=1 would fit"):
+        room.check(Footprint(state=50 * GIB, words="much"))
+    with pytest.raises(MachineError, match=r"a GPU has 80.0 GiB\n.*hidden=\(90000, 90000\)"):
+        room.check(largest([small, small.derive(hidden=(90_000, 90_000))], data))
 
 
 PEAKS = (

@@ -21,6 +21,7 @@ from harness import cli
 from harness.queue import AblationQueue, TrialStore, adopt, completed_runs, database
 from harness.runner.study_store import StudyStore
 from harness.tracking import MANIFEST_TAG, MlflowTracker, Record, library
+from harness.tracking.relocation import relocate
 
 PLAN = '''"""Does a study find its records?"""
 from harness import Ablation, Budget, Hypothesis, TrialSpec
@@ -375,6 +376,30 @@ def test_a_folder_that_can_be_made_again_is(copied: Home, folder: str) -> None:
     shutil.rmtree(copied.path / "mlruns" / folder, ignore_errors=True)
     assert "nothing to do" in copied.run("study")
     assert (copied.path / "mlruns" / "reports" / "plan" / "report.html").exists()
+
+
+def test_r7_trials_that_come_back_under_other_numbers_say_which_they_had(copied: Home) -> None:
+    copied.run("study", "--budget", "more")
+    (copied.path / "mlruns" / "optuna.db").unlink()
+    (gone,) = copied.sql(
+        "mlflow.db",
+        "SELECT run_uuid FROM tags WHERE key = 'trial' AND value = '1' AND run_uuid IN "
+        "(SELECT run_uuid FROM tags WHERE key = 'ledger' AND value = 'plan.more')",
+    )
+    copied.sql("mlflow.db", f"{DELETE_RUNS} WHERE run_uuid = '{gone[0]}'")
+    copied.run("study", "--budget", "more")
+    assert "all as it was kept" in copied.run("verify", "--budget", "more")
+
+
+def test_homes_that_share_a_database_leave_other_files(copied: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = copied.sql("mlflow.db", "SELECT artifact_uri FROM runs")
+    relocate(copied.path / "mlruns" / "mlflow.db")
+    here = copied.sql("mlflow.db", "SELECT artifact_uri FROM runs")
+    assert here != before
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "another"))
+    (tmp_path / "another" / "mlruns" / "artifacts").mkdir(parents=True)
+    relocate(copied.path / "mlruns" / "mlflow.db")
+    assert copied.sql("mlflow.db", "SELECT artifact_uri FROM runs") == here
 
 
 def test_r7_an_older_copy_of_the_trial_store_gets_what_it_lacks(mlflow_store: Path) -> None:

@@ -172,8 +172,10 @@ def test_row28_what_cannot_be_written_to_is_read_from_a_copy(
 # Addresses of the tracking store
 
 
-@pytest.mark.parametrize("uri", ["foo://x", "mysql://x/y", "file:///x", "nonsense", "sqlite://", "/x/mlruns", "databricks"])
-@pytest.mark.parametrize("command", ["study", "report"], ids=["row24-study", "row24-report"])
+@pytest.mark.parametrize(
+    "uri", ["foo://x", "mysql://x/y", "file:///x", "nonsense", "sqlite://", "/x/mlruns", "databricks", "ftp://x", "http://[::1"]
+)
+@pytest.mark.parametrize("command", ["study", "report", "plan", "verify", "doctor"], ids=lambda name: f"row24-{name}")
 def test_an_address_where_runs_cannot_be_recorded_is_refused(
     uri: str, command: str, refused: Says, monkeypatch: pytest.MonkeyPatch
 ) -> None:
