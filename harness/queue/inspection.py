@@ -27,8 +27,8 @@ class TrialOnRecord:
         cell: the id of its spec; empty for a trial of a search, which has one per seed.
         runs: the ids of its runs, by index of the seed.
         manifests: the digests of their manifests, likewise.
-        was: the trial's number when each was begun, likewise, if it is another now: its store was lost.
         values: the values that the trial is judged by, by index of the seed; of a trial that is over.
+        was: the trial's number when each was begun, likewise, if it is another now: its store was lost.
         told: what Optuna was told of a trial that is over: of one of a search the mean over its seeds.
         params: the point of a trial of a search, by parameter.
         given_up: the reason if it failed for good, else empty.
@@ -41,8 +41,8 @@ class TrialOnRecord:
     cell: str
     runs: Mapping[int, str]
     manifests: Mapping[int, str]
-    was: Mapping[int, str]
     values: Mapping[int, Sequence[float]]
+    was: Mapping[int, str] = field(default_factory=dict)
     told: Sequence[float] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     given_up: str = ""
