@@ -88,9 +88,10 @@ class StudyStore:
             store.note_study({"sampler": search.sampler_of(self.budget), "batch": batch})
             queue = SearchQueue(store, search, self.budget, batch)
             queue.finished = self._finished(store)
-            unknown = self.tracker.results({run: run for run in queue.finished - queue.runs()})
-            queue.lost = lost_results(queue, unknown.values(), self.tracker.series, MANIFEST_TAG)
             _say_gone(len(queue.gone()))
+            if unknown := queue.finished - queue.runs():
+                records = self.tracker.results({run: run for run in unknown})
+                queue.lost = lost_results(queue, records.values(), self.tracker.series, MANIFEST_TAG)
             if queue.lost.runs:
                 count = f"{len(queue.lost.runs)} results are" if len(queue.lost.runs) > 1 else "1 result is"
                 _say(f"{count} not in the trial store: the search asks for its points again, and reads from MLflow what it knows")
