@@ -102,14 +102,15 @@ def lost_results(
 
 
 def facts_of(run: FinishedRun, number: int | None, manifest_tag: str, part: str = "") -> dict[str, str]:
-    """Return what a trial of this number stores of a run that it takes over; `part` ends the names in a search.
+    """Return what a trial of this number stores of a run that it takes over, in this order; `part` ends the names in a search.
 
-    The number that the trial had before is kept, which is the one that the run names.
+    The number that the trial had before is kept, which is the one that the run names. The run comes last: a trial that names one
+    has all of it, whatever is killed in between.
     """
-    facts = {f"run{part}": run.run}
-    if manifest_tag in run.tags:
-        facts[f"manifest{part}"] = run.tags[manifest_tag]
-    return facts | ({f"was{part}": run.tags["trial"]} if run.tags.get("trial") not in (None, str(number)) else {})
+    facts = {f"manifest{part}": run.tags[manifest_tag]} if manifest_tag in run.tags else {}
+    if run.tags.get("trial") not in (None, str(number)):
+        facts[f"was{part}"] = run.tags["trial"]
+    return facts | {f"run{part}": run.run}
 
 
 def restore_plans(store: TrialStore, digest: str, text: str) -> bool:

@@ -206,43 +206,32 @@ def test_the_path_depends_neither_on_timing_nor_on_kills(name: str, homes: Itera
     assert {t.user_attrs["run.0"] for t in done} == queue.runs() == runs.finished() & queue.runs()
 
 
-@pytest.mark.parametrize("name", ["gp", "nsga2"])
+@pytest.mark.parametrize(
+    ("name", "kills"),
+    [("gp", [40]), ("nsga2", [40]), ("seeds", [7, 12, 16, 21])],
+    ids=["gp", "nsga2", "in-the-middle-of-a-trial-s-seeds"],
+)
 def test_a_search_whose_trials_were_lost_has_their_results_again_from_its_runs(
-    name: str, homes: Iterator[Path], dying: Callable[[int], None]
+    name: str, kills: list[int], homes: Iterator[Path], dying: Callable[[int], None]
 ) -> None:
-    plan, runs = PLANS[name](), Runs()
-    next(homes)
-    wanted = path(drive(plan, runs, random.Random(1)))
-    next(homes)
-    begun = len(runs.runs)
-    dying(40)  # while they are read back: the next start goes on
-    with pytest.raises(Killed):
-        drive(plan, runs, random.Random(2))
-    dying(10_000)
-    again = drive(plan, runs, random.Random(3))
-    assert path(again) == wanted
-    assert len(runs.runs) == begun
-    assert {t.user_attrs["run.0"] for t in again.store.trials()} == again.runs() == runs.finished()
-    assert all(t.user_attrs["manifest.0"] == f"of {t.user_attrs['run.0']}" for t in again.store.trials())
-
-
-def test_seeds_of_a_trial_that_was_read_back_in_part_are_read_back_by_the_next_start(
-    homes: Iterator[Path], dying: Callable[[int], None]
-) -> None:
-    plan, runs = search(trials=3, seeds=range(100, 103)), Runs()
+    """Lost again and again, and each time a start that reads them back is killed: the next one goes on."""
+    plan, runs = (PLANS[name]() if name in PLANS else search(trials=3, seeds=range(100, 103))), Runs()
     next(homes)
     wanted = path(drive(plan, runs, random.Random(1)))
     begun = len(runs.runs)
-    for n in (7, 12, 16, 21):
+    for changes in kills:
         next(homes)
-        dying(n)
+        dying(changes)
         with pytest.raises(Killed):
             drive(plan, runs, random.Random(2))
         dying(10_000)
         again = drive(plan, runs, random.Random(3))
         assert path(again) == wanted
         assert len(runs.runs) == begun
-        assert again.runs() == runs.finished()
+        trials = [t.user_attrs for t in again.store.trials()]
+        named = {t[f"run.{part}"]: t[f"manifest.{part}"] for t in trials for part in range(len(plan.seeds))}
+        assert named.keys() == again.runs() == runs.finished()
+        assert all(digest == f"of {run}" for run, digest in named.items())
 
 
 def test_results_that_are_gone_are_trained_again_and_the_others_are_not(homes: Iterator[Path]) -> None:
