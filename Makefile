@@ -65,8 +65,10 @@ help: ## what can be made
 
 # Packages come by the digests in locks/, none but the named ones is resolved. torch is the one without: its builds differ by machine;
 # what its CUDA build brings has digests again. The project itself is built by what is installed by then.
-PIP = $(BIN)/python -m pip install --quiet --progress-bar on
+PIP = $(BIN)/python -m pip install --quiet --progress-bar on --no-compile
 HASHED = $(PIP) --require-hashes --no-deps
+# pip would compile one file after another, for most of the time that an installation takes. Packages' own tests are left out.
+COMPILE_ALL = $(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || true
 BRINGS_CUDA = $(BIN)/python -c 'import importlib.metadata as m, re, sys; sys.exit(not any(re.match("nvidia|cuda", r) for r in m.requires("torch")))'
 
 $(READY): pyproject.toml $(wildcard locks/*.txt)
@@ -78,11 +80,13 @@ $(READY): pyproject.toml $(wildcard locks/*.txt)
 	@if $(BRINGS_CUDA); then $(HASHED) --requirement locks/cuda.txt; fi
 	@PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps --editable .
 	@$(BIN)/python -m pip check >$(VENV)/.check || { cat $(VENV)/.check; false; } >&2 || { echo "what is installed does not fit together, as told above: rm -r $(VENV), then again" >&2; exit 1; }
+	@$(COMPILE_ALL)
 	@touch $@
 
 $(VENV)/.extra-%: $(READY)
 	@echo "adding what '$*' needs"
 	@$(HASHED) $(foreach extra,$(subst $(comma), ,$*),--requirement locks/$(extra).txt)
+	@$(COMPILE_ALL)
 	@touch $@
 
 install: $(READY) ## the environment in .venv, at the locked versions
@@ -124,7 +128,7 @@ ROOM = $(if $(ONLY),$(or $(wildcard tests/$(ONLY) tests/test_$(ONLY).py),$(error
   $(sort $(notdir $(filter-out %helpers %.py,$(wildcard tests/*))) $(patsubst tests/test_%.py,%,$(wildcard tests/test_*.py))))))
 # Once here: where PYTHONDONTWRITEBYTECODE is set, each of the hundreds of processes that tests start would do it for itself.
 COMPILE = $(BIN)/python -m compileall -q harness studies
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12
 
 test: $(TESTED) check data ## lint, format, types and all tests: ONLY=queue, one room
 	@$(COMPILE)

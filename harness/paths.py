@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -44,6 +45,13 @@ def data() -> Path:
     """Return the folder of the raw data sets: `$HARNESS_DATA`, or `data/` in the home folder."""
     chosen = os.environ.get("HARNESS_DATA")
     return Path(os.path.expanduser(chosen)).resolve() if chosen else home() / "data"
+
+
+def packaged(file: str) -> Path:
+    """Return the path of a file of an installed package, which stands first in its name; the package is not imported."""
+    package, _, inner = file.partition("/")
+    found = find_spec(package)
+    return Path((found and found.origin) or package).parent / inner
 
 
 def studies() -> Path:

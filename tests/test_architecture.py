@@ -55,7 +55,8 @@ PRIVATE = {
     "kernels/operators.py": {"_C"},
     "bench/gpu/times.py": {"_inductor"},
     "bench/counts.py": {"_python_dispatch", "_pytree", "_cdata"},
-    "queue/optuna_internals.py": {"_storage", "_study_id", "_trial_id", "_get_stale_trial_ids", "_try_initialization"},
+    "queue/optuna_internals.py": {"_storage", "_study_id", "_trial_id", "_get_stale_trial_ids", "_try_initialization"}
+    | {"_cached_storage", "_CachedStorage"},
     "tracking/library.py": {"_initialize_tables", "_get_alembic_config", "_to_mlflow_entity"}
     | {"_tracking_service", "_artifact_repos_cache"},
 }

@@ -1,11 +1,13 @@
 """scikit-learn's digits: offline and tiny, for tests and first steps."""
 
+import gzip
 import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from harness import catalog, paths
 from harness.data.splits import Data, Say, Split
 from harness.errors import DataError
 
@@ -15,19 +17,20 @@ PUBLISHED = "055fd33cc651aa3596a867ec9b9d22fa7bb47e866325ad005291b448666350f0"  
 def digits(say: Say) -> Data:
     """Return scikit-learn's 1,797 digits of 8x8 pixels, with levels 0..16 stretched to 0..255.
 
-    They are shuffled by a fixed permutation: 1,197 train, 300 validate, 300 test. `say` is not used.
+    They are shuffled by a fixed permutation: 1,197 train, 300 validate, 300 test. `say` is not used. The file is read without
+    scikit-learn, whose import would take longer than a small trial.
 
     Raises:
         DataError: The file of scikit-learn cannot be read, or holds others.
     """
-    from sklearn.datasets import load_digits
-
     try:
-        bunch = load_digits()
+        with gzip.open(_file(), "rt", encoding="ascii") as file:
+            table = np.loadtxt(file, delimiter=",")  # an image a row: 64 levels and the label
+        images, classes = table[:, :-1], table[:, -1].astype(np.int64)
     except Exception as fault:  # its file may be gone or damaged anywhere, which gzip, zlib and numpy say in their own ways
         raise _damaged(f"cannot be read: {type(fault).__name__}: {fault}") from None
-    levels = torch.from_numpy(np.rint(bunch.data * (255 / 16)).astype(np.uint8))
-    labels = torch.from_numpy(bunch.target).long()
+    levels = torch.from_numpy(np.rint(images * (255 / 16)).astype(np.uint8))
+    labels = torch.from_numpy(classes)
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(levels)))
     parts = {"train": order[:1197], "validation": order[1197:1497], "test": order[1497:]}
     train, validation, test = (Split(name, levels[i], labels[i]) for name, i in parts.items())
@@ -40,9 +43,11 @@ def digits(say: Say) -> Data:
     return Data(name="digits", image_shape=(1, 8, 8), train=train, validation=validation, test=test, digest=digest)
 
 
+def _file() -> Path:
+    """Return the path of scikit-learn's file."""
+    return paths.packaged(catalog.DATASETS["digits"].packaged)
+
+
 def _damaged(how: str) -> DataError:
     """Return the error for scikit-learn's file when it is not as it should be."""
-    from sklearn import datasets
-
-    file = Path(datasets.__file__).parent / "data" / "digits.csv.gz"
-    return DataError(f"{file} {how}\ninstall it again: pip install --force-reinstall --no-deps scikit-learn")
+    return DataError(f"{_file()} {how}\ninstall it again: pip install --force-reinstall --no-deps scikit-learn")

@@ -1,7 +1,6 @@
 """What a driver knows of its code, its environment and its data, gathered once per process. Torch is not imported here."""
 
 import difflib
-import importlib.util
 import platform
 import sqlite3
 from collections.abc import Mapping
@@ -131,9 +130,7 @@ def located(name: str) -> Path:
     """Return the path on this machine of a raw file by its name in a manifest."""
     if not name.startswith(PACKAGED):
         return paths.data() / name
-    package, _, inner = name.removeprefix(PACKAGED).partition("/")
-    found = importlib.util.find_spec(package)
-    return Path((found and found.origin) or package).parent / inner
+    return paths.packaged(name.removeprefix(PACKAGED))
 
 
 def resolved(spec: Mapping[str, Any], trial: str) -> dict[str, Any]:

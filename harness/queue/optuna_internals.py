@@ -1,17 +1,62 @@
 """All uses of private names of Optuna, tried with Optuna 5.0 (docs/log.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import HyperbandPruner
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import FrozenTrial
 
 
 def storage_of(study: optuna.Study) -> BaseStorage:
     """Return the storage that a study reads and writes, including its cache."""
     return study._storage
+
+
+def _changing(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of a storage which makes a `SoleStorage` read its trials again."""
+
+    @wraps(method)
+    def changed(storage: "SoleStorage", *arguments: Any, **named: Any) -> Any:
+        try:
+            return method(storage, *arguments, **named)
+        finally:  # what failed may have been written nonetheless
+            storage.newest = object()
+
+    return changed
+
+
+class SoleStorage(_CachedStorage):  # type: ignore[misc]  # as of Sobol
+    """A storage with a cache whose trials this process alone changes: they are read again only after it has changed one.
+
+    Optuna's own cache reads all trials that are not over at each look, for another process may have changed them.
+
+    Attributes:
+        newest: another object after each change.
+        read: that of the last reading, by study.
+    """
+
+    def __init__(self, database: RDBStorage) -> None:
+        super().__init__(database)
+        self.newest = object()
+        self.read: dict[int, object] = {}
+
+    def _read_trials_from_remote_storage(self, study_id: int) -> None:
+        newest = self.newest
+        if self.read.get(study_id) is not newest:
+            super()._read_trials_from_remote_storage(study_id)
+            self.read[study_id] = newest
+
+    create_new_trial = _changing(_CachedStorage.create_new_trial)
+    set_trial_param = _changing(_CachedStorage.set_trial_param)
+    set_trial_state_values = _changing(_CachedStorage.set_trial_state_values)
+    set_trial_intermediate_value = _changing(_CachedStorage.set_trial_intermediate_value)
+    set_trial_user_attr = _changing(_CachedStorage.set_trial_user_attr)
+    set_trial_system_attr = _changing(_CachedStorage.set_trial_system_attr)
 
 
 def study_id(study: optuna.Study) -> int:

@@ -43,7 +43,7 @@ class TrialStore:
         driver_id: an id of this driver: host, process and a random part.
         database: Optuna's storage without a cache.
         study: the Optuna study.
-        storage: the study's storage, with a cache.
+        storage: the study's storage, with a cache: another process's changes are seen in a shared store alone.
         own: the storage ids by number of the trials that this driver works on.
         code: the digest of the code with which failures are stored, and for which alone they count; by default this process's.
         first_seen: the time by number at which a RUNNING trial without a heartbeat was first noticed, in seconds.
@@ -64,7 +64,7 @@ class TrialStore:
         self.database = optuna.storages.RDBStorage(uri, engine_kwargs={"connect_args": connect}, **beats)
         self.study = optuna.create_study(
             study_name=name,
-            storage=self.database,
+            storage=self.database if shared else optuna_internals.SoleStorage(self.database),
             directions=list(directions),
             load_if_exists=True,
             sampler=optuna.samplers.RandomSampler(),  # a search sets its own for each trial, an ablation never asks

@@ -1,4 +1,4 @@
-"""How much memory a trial's training takes, told from the shapes of its tensors: none of them is made.
+"""How much memory a trial's training takes, told from the shapes of its tensors: none of them is made but those of small models.
 
 Shapes: B images, L draws, P values of an image, Z latents, T steps of a chunk.
 """
@@ -12,7 +12,7 @@ import torch
 from harness import catalog, devices, references, resources
 from harness.data import Data
 from harness.errors import MachineError
-from harness.models.vae import build, kept_floats, parameters_of_one
+from harness.models.vae import VAE, build, kept_floats, parameters_of_one
 from harness.resources import size
 from harness.spec import TrialSpec
 from harness.training.batches import CHUNK, noisy
@@ -20,6 +20,7 @@ from harness.training.extras import Extras
 
 FLOAT = 4  # bytes
 BEYOND = 2**63  # bytes: more than torch can count
+FEW = 2**24  # parameters, 64 MiB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +49,17 @@ def footprint(spec: TrialSpec, data: Data) -> Footprint:
     """Return how much memory a trial's training takes at its peak; nothing if a network of the user's own cannot tell.
 
     The model is made on torch's device `meta`, which knows shapes and takes no memory; one with code of the user's own is made for
-    real, for that code may keep a tensor that it makes.
+    real, for that code may keep a tensor that it makes. A small one is made for real before it is run: on `meta`, elu and others
+    are Python functions with which torch imports its compiler, and every start of a study would wait for that.
     """
     own = any(references.is_reference(name) for name in (spec.network, spec.likelihood, spec.activation))
     images, pixels = len(data.fit_on(spec.fit_on)), math.prod(data.image_shape)
     try:
-        with torch.device("cpu" if own else "meta"):
-            vae = build(spec, data.image_shape)
-            parameters = parameters_of_one(vae)
+        vae = _built(spec, data, "cpu" if own else "meta")
+        parameters = parameters_of_one(vae)
+        if not own and parameters <= FEW:
+            vae = _built(spec, data, "cpu")
+        with torch.device(next(vae.parameters()).device):
             kept = kept_floats(vae, data.image_shape, spec.latent)
     except Exception as fault:  # the code may be the user's own, and do what has no answer without values
         if own or "overflow" not in str(fault):
@@ -78,6 +82,12 @@ def footprint(spec: TrialSpec, data: Data) -> Footprint:
             f"{size(of_step)} for a step of {spec.batch_size:,} images{draws}"
         ),
     )
+
+
+def _built(spec: TrialSpec, data: Data, device: str) -> VAE:
+    """Return the model of a spec on a device, without weights."""
+    with torch.device(device):
+        return build(spec, data.image_shape)
 
 
 def check_fits(need: Footprint, device: str, workers: int = 1, per_gpu: int = 1) -> None:

@@ -18,7 +18,6 @@ import torch
 from pictures import noise, write_idx, write_pictures
 from refusals import LONGEST, fingerprint
 from scipy.io import savemat
-from sklearn import datasets as sklearn_datasets
 from tiny_sets import digests, idx_files, python_2, write
 
 from harness import cli, paths
@@ -168,19 +167,13 @@ def test_a_missing_file_where_nothing_answers(
 @pytest.mark.parametrize("change", [name for name in BYTES if name != "other-lengths"], ids=lambda name: f"row20-21-{name}")
 def test_other_bytes_of_the_digits(change: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They come with scikit-learn, and are read here from a changed copy of its file. c12."""
-    content = (Path(sklearn_datasets.__file__).parent / "data" / "digits.csv.gz").read_bytes()
+    content = paths.packaged("sklearn/datasets/data/digits.csv.gz").read_bytes()
     changed = BYTES[change](content)
     if change == "flipped-byte":  # within, where gzip does not notice: the label of the last image
         values = gzip.decompress(content).rstrip()
         changed = gzip.compress(values[:-1] + bytes([values[-1] ^ 1]))
     (tmp_path / "digits.csv.gz").write_bytes(changed)
-
-    def load_digits() -> SimpleNamespace:
-        with gzip.open(tmp_path / "digits.csv.gz", "rt") as file:
-            table = np.loadtxt(file, delimiter=",")
-        return SimpleNamespace(data=table[:, :-1], target=table[:, -1].astype(int))
-
-    with patch.object(sklearn_datasets, "load_digits", load_digits):
+    with patch.object(paths, "packaged", lambda _: tmp_path / "digits.csv.gz"):
         refused(capsys, home, "digits", 3, "digits.csv.gz", "pip install --force-reinstall")
 
 

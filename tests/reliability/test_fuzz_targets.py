@@ -30,6 +30,7 @@ def test_c10_what_is_found_is_shown_with_its_smallest_input_and_can_be_tried_aga
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(fuzz, "targets", lambda: {"seven": Target(st.integers(0, 1_000), _fails_at_seven)})
+    monkeypatch.setattr(fuzz, "STORES", fuzz.STORES.with_name("nothing.py"))
     assert fuzz.main(["--rounds", "1", "--seed", "3"]) == 1
     told = capsys.readouterr().out
     assert "FOUND in 'seven': AssertionError" in told

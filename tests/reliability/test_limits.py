@@ -20,6 +20,7 @@ from harness.models.activations import gain
 from harness.models.vae import build
 from harness.runner.room import Room
 from harness.spec import TrialSpec
+from harness.training import footprint as footprints
 from harness.training.cohort import Cohort
 from harness.training.footprint import Footprint, footprint, largest
 from harness.training.planner import execution_alone
@@ -176,8 +177,21 @@ def test_the_estimate_is_near_the_measured_peak(fields: Mapping[str, Any]) -> No
     assert 0.6 < (need.state + need.step) / peak_of(spec) < (1.7 if operators.available() else 3.5)
 
 
-def test_a_model_without_memory_leaves_none_behind() -> None:
+@pytest.mark.parametrize("activation", ["elu", "gelu", "tanh"])
+@pytest.mark.parametrize("network", ["mlp", "conv", "resnet"])
+def test_a_model_with_memory_and_one_without_have_one_estimate(
+    network: str, activation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = TrialSpec(dataset="digits", network=network, activation=activation, num_samples=2)
+    made = footprint(spec, load_dataset("digits"))
+    monkeypatch.setattr(footprints, "FEW", 0)
+    assert made == footprint(spec, load_dataset("digits"))
+    assert made.step > 0
+
+
+def test_a_model_without_memory_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is computed once and kept, such as the gain of an activation, is not of the device that has no memory."""
+    monkeypatch.setattr(footprints, "FEW", 0)
     gain.cache_clear()
     assert footprint(TrialSpec(dataset="digits", activation="mish", latent=3), load_dataset("digits")).state
     model = build(TrialSpec(dataset="digits", activation="mish", latent=3), (1, 8, 8))

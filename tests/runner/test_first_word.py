@@ -28,6 +28,15 @@ import json, sys
 import harness.doctor, harness.report, harness.runner.commands
 print(json.dumps([name for name in {HEAVY} if name in sys.modules]))
 """
+ESTIMATED = """
+import json, sys
+from harness.data import load_dataset
+from harness.spec import TrialSpec
+from harness.training.footprint import largest
+specs = [TrialSpec(dataset="digits", network=network, activation="elu") for network in ("mlp", "conv", "resnet")]
+assert largest(specs, load_dataset("digits")).bytes
+print(json.dumps([name for name in ["torch._dynamo", "sympy", "sklearn", "scipy.stats"] if name in sys.modules]))
+"""
 COMMAND = f"""
 import json, sys
 from harness import cli
@@ -48,6 +57,11 @@ def last_line(*command: str) -> list:
 
 def test_the_rooms_of_a_driver_load_no_torch() -> None:
     assert last_line("-c", LOADED) == []
+
+
+def test_reading_data_and_estimating_memory_load_neither_scikit_learn_nor_torch_s_compiler() -> None:
+    """Each import takes as long as torch's own; `elu` on the device `meta` brought the latter."""
+    assert last_line("-c", ESTIMATED) == []
 
 
 @pytest.mark.slow

@@ -44,10 +44,10 @@ def test_processes_that_meet_at_empty_stores_all_get_their_work_done(tmp_path: P
 
 @pytest.mark.slow
 def test_first_starts_that_are_cut_off_leave_stores_that_work(tmp_path: Path):
-    homes = empty_homes(tmp_path, 2 + 9)
-    answer = cold_starts(what="cut off", homes=homes, signals=["SIGKILL"] * 6 + ["SIGINT"] * 3, seed=0)
+    homes = empty_homes(tmp_path, 2 + 6)
+    answer = cold_starts(what="cut off", homes=homes, signals=["SIGKILL"] * 4 + ["SIGINT"] * 2, seed=0)
     assert answer["failures"] == []
-    assert answer["landed"] >= 6, "too few were cut off while they were at it"
+    assert answer["landed"] >= 4, "too few were cut off while they were at it"
     assert {verdict for home in homes for verdict in integrity(home["home"])} == {"ok"}
     assert not [leftover for home in homes for leftover in Path(home["home"], "mlruns").glob("*.building*")]
 
