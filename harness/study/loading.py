@@ -94,7 +94,7 @@ def _study_of(file: StudyFile) -> Ablation | Search:
     if repeated:
         raise UserError(listed(repeated))
     try:
-        study = _execute(file).STUDY
+        module = _execute(file)
     except SyntaxError as fault:  # of a file that it imports
         text = (fault.text or "").rstrip()
         raise UserError(f"{fault.filename or path}:{fault.lineno}:{fault.offset}: {fault.msg}\n  {text}") from None
@@ -107,6 +107,9 @@ def _study_of(file: StudyFile) -> Ablation | Search:
         if not any(text == message or at == line for at, text in found):
             found.insert(0, (line, message))
         raise UserError(listed(f"{path}:{at}: {text}" for at, text in found)) from None
+    if "STUDY" not in vars(module):
+        raise UserError(f"{path}: sets no STUDY; write STUDY = Ablation(...) or STUDY = Search(...)")
+    study = vars(module)["STUDY"]
     if not isinstance(study, Ablation | Search):
         raise UserError(f"{path}: STUDY must be an Ablation or a Search, got {type(study).__name__}")
     return study
