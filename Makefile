@@ -67,7 +67,7 @@ help: ## what can be made
 # what its CUDA build brings has digests again. The project itself is built by what is installed by then.
 PIP = $(BIN)/python -m pip install --quiet --progress-bar on --no-compile
 HASHED = $(PIP) --require-hashes --no-deps
-# pip would compile one file after another, for most of the time that an installation takes. Packages' own tests are left out.
+# pip would compile one file after another, on one core. Packages' own tests are left out.
 COMPILE_ALL = $(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || true
 BRINGS_CUDA = $(BIN)/python -c 'import importlib.metadata as m, re, sys; sys.exit(not any(re.match("nvidia|cuda", r) for r in m.requires("torch")))'
 
