@@ -101,11 +101,19 @@ class ObjectiveEntry(Entry):
     weighs_kl: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatasetEntry(Entry):
-    """A data set. `packaged` is the file of an installed package that holds it, if one does."""
+    """A data set.
+
+    Attributes:
+        packaged: the file of an installed package that holds it, if one does.
+        train: how many of its published images train. Those that are left out because a later split has them too are counted.
+        validation: how many validate, likewise.
+    """
 
     packaged: str = ""
+    train: int
+    validation: int
 
 
 _BINARY, _LEVELS, _LOCATION, _LOGISTIC, _MIXTURE = (
@@ -158,14 +166,19 @@ OBJECTIVES: Mapping[str, ObjectiveEntry] = {
     "dreg": ObjectiveEntry("harness.models.objectives:dreg", weighs_kl=False),
 }
 DATASETS: Mapping[str, DatasetEntry] = {
-    "mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "MNIST"}),
-    "fashion_mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "FashionMNIST"}),
-    "kmnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "KMNIST"}),
-    "cifar10": DatasetEntry("harness.data.colour:cifar10", {"folder": "CIFAR10"}),
-    "svhn": DatasetEntry("harness.data.colour:svhn", {"folder": "SVHN"}),
-    "digits": DatasetEntry("harness.data.digits:digits", packaged="sklearn/datasets/data/digits.csv.gz"),
+    "mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "MNIST"}, train=50_000, validation=10_000),
+    "fashion_mnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "FashionMNIST"}, train=50_000, validation=10_000),
+    "kmnist": DatasetEntry("harness.data.mnist:mnist_family", {"folder": "KMNIST"}, train=50_000, validation=10_000),
+    "cifar10": DatasetEntry("harness.data.colour:cifar10", {"folder": "CIFAR10"}, train=40_000, validation=10_000),
+    "svhn": DatasetEntry("harness.data.colour:svhn", {"folder": "SVHN"}, train=63_257, validation=10_000),
+    "digits": DatasetEntry(
+        "harness.data.digits:digits", packaged="sklearn/datasets/data/digits.csv.gz", train=1_197, validation=300
+    ),
     "shapes": DatasetEntry(
-        "harness.data.shapes:shapes", arguments={"channels": Argument(1, (1, 3)), "size": Argument(64, (32, 64))}
+        "harness.data.shapes:shapes",
+        arguments={"channels": Argument(1, (1, 3)), "size": Argument(64, (32, 64))},
+        train=4_944,
+        validation=600,
     ),
 }
 # Data files of the user's own, by the word before the colon of `npz:faces.npz` (`harness.references.files`).

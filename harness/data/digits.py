@@ -32,7 +32,9 @@ def digits(say: Say) -> Data:
     levels = torch.from_numpy(np.rint(images * (255 / 16)).astype(np.uint8))
     labels = torch.from_numpy(classes)
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(levels)))
-    parts = {"train": order[:1197], "validation": order[1197:1497], "test": order[1497:]}
+    entry = catalog.DATASETS["digits"]
+    first, second = entry.train, entry.train + entry.validation
+    parts = {"train": order[:first], "validation": order[first:second], "test": order[second:]}
     train, validation, test = (Split(name, levels[i], labels[i]) for name, i in parts.items())
     content = hashlib.sha256(levels.numpy().tobytes() + order.numpy().tobytes())
     whole = content.copy()

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from harness import catalog
 from harness.data.splits import Data, Say, Split
-
-VALIDATION = 10_000  # the last so many published training images
 
 
 class Shared(NamedTuple):
@@ -69,20 +68,20 @@ def three_splits(
     files: Sequence[bytes],
     say: Say,
 ) -> Data:
-    """Return a data set that is published in two splits, of which the last 10,000 training images become the validation split.
+    """Return a data set that is published in two splits, of which the last training images become the validation split.
 
     What is in the test split is left out of validation and training, and what is in validation out of training; that is said, and
     makes another digest.
 
     Args:
-        name: Of the data set.
+        name: Of the data set in the catalog, which says how many images validate.
         image_shape: (C, H, W) of an image, so P = C H W.
         train: The published training images in their order, uint8 (N, P), and their classes, int64 (N,).
         test: The published test images, likewise.
         files: The bytes of the published files, for the digest.
         say: Takes a message about images that are left out.
     """
-    n = len(train[0]) - VALIDATION
+    n = len(train[0]) - catalog.DATASETS[name].validation
     parts = [
         Split("train", train[0][:n], train[1][:n]),
         Split("validation", train[0][n:], train[1][n:]),

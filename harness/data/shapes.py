@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from harness import catalog
 from harness.data.splits import Data, Say, Split
 
 Whole = npt.NDArray[np.int64]
@@ -25,7 +26,7 @@ FIGURE_COLOURS = ((230, 60, 50), (240, 160, 40), (235, 220, 70), (70, 190, 90), 
 GROUND_COLOURS = ((20, 20, 30), (60, 40, 30), (30, 60, 50), (90, 90, 100))
 FACTORS = {"shape": len(FIGURES), "scale": len(RADII), "angle": len(COSINES) - 1, "x": PLACES, "y": PLACES}
 COLOUR_FACTORS = {"figure": len(FIGURE_COLOURS), "ground": len(GROUND_COLOURS)}
-PARTS = {"train": 4_944, "validation": 600, "test": 600}
+PARTS = {"train": catalog.DATASETS["shapes"].train, "validation": catalog.DATASETS["shapes"].validation, "test": 600}
 FINE = 8  # a pixel's level is the share of FINE x FINE points in it that lie in the figure
 
 

@@ -1,16 +1,16 @@
 """The commands `harness study` and `harness report`."""
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import cache, partial
+from pathlib import Path
 from typing import IO, cast
 
 from rich.console import Console
 
 from harness import paths, references, report, resources
-from harness.errors import MachineError, UserError
+from harness.errors import UserError
 from harness.evidence import Witness
 from harness.executors import Spares
 from harness.queue import completed_runs, driver_lock, trial_uri
@@ -65,11 +65,12 @@ def run_study(
     check_store()
     trial_uri(storage)  # raises an error before anything is written: for a wrong URI, for a file that is damaged or not Optuna's
     room = Room(device, workers, per_gpu, executor, study.runs(budget))
+    room.check_least(study.trials(budget))
     if not _surely_here(device, workers, per_gpu):
         room.place()  # raises an error before anything is written
     done = preparation.finished(loaded, budget, storage)
     begun = bool(storage) or done.exists() or any((paths.mlruns() / name).exists() for name in ("optuna.db", "mlflow.db"))
-    _check_disk(0 if begun else study.runs(budget))
+    disk.check(disk.at_least(0 if begun else study.runs(budget)))
     with closing(Spares()) as spares:
         if not done.exists() and executor == "processes" and resources.only_cpu(device):
             spares.start(min(workers or resources.cores(), study.runs(budget)))
@@ -78,11 +79,13 @@ def run_study(
         with stops.listening():
             try:
                 with stops.allowed():
-                    briefing, gather = _prepared(loaded, budget, console, room)
+                    briefing, gather, note = _prepared(loaded, budget, console, room)
                     if not begun:  # all trials are missing: whether there is room can be said before anything is written
                         disk.check(disk.estimate(study.trials(budget), (at := gather()).data, study.runs(budget), len(at.workers)))
                 origin = {"dataset.digest": briefing.digest} | ({"features.sha256": briefing.features} if briefing.features else {})
                 references.note_pinned([study.base.dataset])
+                paths.mlruns().mkdir(parents=True, exist_ok=True)  # not before: a start that is refused leaves no trace
+                preparation.keep(briefing, note)
                 with _driver_lock(name, budget, storage):
                     if anew:
                         set_aside(name, budget)
@@ -115,12 +118,15 @@ def _prepared(
     budget: str,
     console: Console,
     room: Room,
-) -> tuple[Briefing, Callable[[], Setting]]:
-    """Say what is known of a study's data, and return it with a function that returns what its trials train on, and where."""
+) -> tuple[Briefing, Callable[[], Setting], Path | None]:
+    """Say what is known of a study's data.
+
+    Return it with a function that returns what its trials train on, and where, and the file to keep a new note of it in, if any.
+    """
     say = partial(console.print, highlight=False, markup=False)  # names of files may look like markup
-    briefing, dataset = preparation.noted(loaded, budget), None
+    briefing, dataset, note = preparation.noted(loaded, budget), None, None
     if briefing is None:
-        briefing, dataset = preparation.gather(loaded, budget, say, room.check)
+        briefing, dataset, note = preparation.gather(loaded, budget, say, room.check)
     else:
         for line in briefing.lines:
             say(line)
@@ -138,7 +144,7 @@ def _prepared(
         witness = Witness.of(loaded, budget, images, network, room.executor)
         return Setting(data=images, device=device, workers=workers, witness=witness)
 
-    return briefing, gather
+    return briefing, gather, note
 
 
 def _train_and_report(loaded: LoadedStudy, session: Session, started: float) -> int:
@@ -248,15 +254,3 @@ def _print_links(store: StudyStore, console: Console) -> None:
     uri = store_uri()
     server = uri if uri.startswith("http") else f"{paths.command('ui')}, then http://127.0.0.1:5000"
     console.print(f"browse: {server}{store.tracker.ui_path}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _check_disk(trials: int) -> None:
-    """Raise an error if mlruns/ cannot be written to, or surely has no room for this many trials.
-
-    Raises:
-        MachineError: so it is.
-    """
-    paths.mlruns().mkdir(parents=True, exist_ok=True)
-    if not os.access(paths.mlruns(), os.W_OK):
-        raise MachineError(f"cannot write into {paths.mlruns()}")
-    disk.check(disk.at_least(trials))

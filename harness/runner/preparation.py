@@ -59,8 +59,11 @@ def noted(loaded: LoadedStudy, budget: str) -> Briefing | None:
 
 def gather(
     loaded: LoadedStudy, budget: str, say: Callable[[str], None], check: Callable[["Footprint"], None] = lambda need: None
-) -> tuple[Briefing, "Data"]:
-    """Load a study's data, hold its trials against them, and keep a note of what was found.
+) -> tuple[Briefing, "Data", Path | None]:
+    """Load a study's data and hold its trials against them.
+
+    Return what was found, the data, and the file to `keep` a note of it in for later starts, if there is to be one: once nothing
+    more can be refused, for a start that is refused writes nothing.
 
     Args:
         loaded: the study.
@@ -103,13 +106,17 @@ def gather(
         bytes=most.bytes,
         made_of=most.words,
     )
-    note = _note(loaded, budget)
-    if note is not None and not fetched:  # lines about files that were fetched are not to be said again
+    note = None if fetched else _note(loaded, budget)  # lines about files that were fetched are not to be said again
+    return briefing, dataset, note
+
+
+def keep(briefing: Briefing, note: Path | None) -> None:
+    """Write what was found of a study's data to the file of a note; nothing without one."""
+    if note is not None:
         note.parent.mkdir(parents=True, exist_ok=True)
         scratch = note.with_name(f"{note.name}.{os.getpid()}")  # another start may read at the same time
         scratch.write_text(json.dumps(asdict(briefing)), encoding="utf-8")
         scratch.replace(note)
-    return briefing, dataset
 
 
 def _note(loaded: LoadedStudy, budget: str) -> Path | None:

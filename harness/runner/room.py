@@ -1,9 +1,11 @@
 """Where the trials of a study train, and how many of them at a time: torch is imported by `place` and `check`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness import resources
+from harness.spec import TrialSpec, least_memory
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +41,17 @@ class Room:
 
         count = 1 if self.executor == "local" and self.workers is None else self.workers
         return devices.named(self.device), devices.worker_devices(self.device, count, self._here, self.per_gpu)
+
+    def check_least(self, specs: Iterable[TrialSpec]) -> None:
+        """Raise an error if a trial surely takes more than this machine's memory, as far as that is known without torch.
+
+        Raises:
+            MachineError: one does.
+        """
+        if self._here and resources.only_cpu(self.device):
+            need, words = max(map(least_memory, specs), default=(0, ""))
+            if need > (memory := resources.memory_of_machine()):
+                raise resources.too_large(words, memory, "this machine")
 
     def check(self, need: "Footprint") -> None:
         """Raise an error if trainings that take so much memory do not fit; on other machines nobody knows.

