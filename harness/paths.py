@@ -48,10 +48,13 @@ def data() -> Path:
 
 
 def packaged(file: str) -> Path:
-    """Return the path of a file of an installed package, which stands first in its name; the package is not imported."""
+    """Return the path of a file of an installed package, which stands first in its name; the package is not imported.
+
+    Without that package it is the name itself, which is that of no file.
+    """
     package, _, inner = file.partition("/")
     found = find_spec(package)
-    return Path((found and found.origin) or package).parent / inner
+    return Path(found.origin).parent / inner if found and found.origin else Path(file)
 
 
 def studies() -> Path:

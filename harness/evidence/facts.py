@@ -123,7 +123,7 @@ def raw_files(name: str) -> dict[str, Path]:
         found = [folder_of(folder) / file for file in sorted(DIGESTS[folder])]
         return {file.relative_to(paths.data()).as_posix(): file for file in found if file.exists()}
     packaged = [f"{PACKAGED}{known.packaged}"] if known.packaged else []
-    return {name: located(name) for name in packaged}
+    return {name: file for name in packaged if (file := located(name)).exists()}
 
 
 def located(name: str) -> Path:

@@ -145,7 +145,7 @@ def _hold_data(books: Books) -> None:
 def _hold_checkpoints(books: Books) -> None:
     """Hold the checkpoints of the study's trials against their labels."""
     cells = {r.tags.get("cell", "") for r in books.runs} - {""}
-    for label in sorted((paths.mlruns() / "checkpoints").glob("*/*/*.json")):
+    for label in sorted((paths.mlruns() / "checkpoints").glob("**/*.json")):
         if label.parent.name not in cells:
             continue
         checkpoint = label.with_suffix(".pt")

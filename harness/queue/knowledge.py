@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 
 from harness import paths
 from harness.plans import PlanRecord, read
-from harness.queue.store import TrialStore, database
+from harness.queue.store import OPTUNA_SCHEMA, TrialStore, database
+from harness.stores import servers
 
 
 def known_results(
@@ -90,7 +91,14 @@ def stored_notes(name: str, storage: str = "") -> Mapping[str, Any] | None:
 
 
 def trial_uri(storage: str = "") -> str:
-    """Return the URI of the trial database for reading; that of an empty one in memory if there is no file yet."""
-    if not storage and not (paths.mlruns() / "optuna.db").exists():
-        return "sqlite://"
-    return database(storage)
+    """Return the URI of the trial database for reading; that of an empty one in memory if there is none yet. Nothing is written.
+
+    Raises:
+        UserError: `storage` is no PostgreSQL URI.
+        MachineError: the database cannot be used.
+    """
+    if storage:
+        there = servers.is_whole(servers.address(storage, "STORAGE"), OPTUNA_SCHEMA)
+    else:
+        there = (paths.mlruns() / "optuna.db").exists()
+    return database(storage) if there else "sqlite://"

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from harness import plans
 from harness.queue.ablation_queue import SEEDS, AblationQueue
+from harness.queue.protocol import LOST
 from harness.queue.results import SearchOutcomes
 from harness.queue.store import TrialStore
 
@@ -38,10 +39,13 @@ def adopt(queue: AblationQueue, records: Iterable[FinishedRun], manifest_tag: st
     left to the repair of duplicates.
     """
     store = queue.store
+    newest = {r.tags["cell"]: r for r in records if {"cell", "arm", "seed", "trial"} <= r.tags.keys()}
+    for t in store.orphans():
+        if not t.user_attrs.get("run") and t.user_attrs.get("cell") in newest:  # claimed by a start that was killed in here
+            store.release(t.number, LOST)
     fresh = [t for t in store.trials(TrialState.WAITING) if not t.user_attrs.get("run")]
     waiting = {t.user_attrs["cell"]: t.number for t in fresh if t.user_attrs.get("cell")}
     begun = {t.user_attrs.get("cell") for t in store.trials() if t.number not in waiting.values()}
-    newest = {r.tags["cell"]: r for r in records if {"cell", "arm", "seed", "trial"} <= r.tags.keys()}
     lost = [r for cell, r in newest.items() if cell not in begun]
     for record in sorted(lost, key=lambda r: int(r.tags["trial"])):  # in the order of their numbers
         tags, value = record.tags, queue.value(record.metrics)

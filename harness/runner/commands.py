@@ -25,7 +25,7 @@ from harness.runner.terminal import Lasting
 from harness.stores import homes
 from harness.stores.space import full_in_words
 from harness.study import Ablation, LoadedStudy, load
-from harness.tracking import MlflowTracker, check_store, is_on_record, set_aside, store_uri
+from harness.tracking import MlflowTracker, check_anew, check_store, is_on_record, set_aside, store_uri
 
 
 @full_in_words()
@@ -63,6 +63,8 @@ def run_study(
     resources.check(device, executor, workers, per_gpu)
     homes.check()
     check_store()
+    if anew:
+        check_anew(name, budget)
     trial_uri(storage)  # raises an error before anything is written: for a wrong URI, for a file that is damaged or not Optuna's
     room = Room(device, workers, per_gpu, executor, study.runs(budget))
     room.check_least(study.trials(budget))
@@ -84,7 +86,7 @@ def run_study(
                         disk.check(disk.estimate(study.trials(budget), (at := gather()).data, study.runs(budget), len(at.workers)))
                 origin = {"dataset.digest": briefing.digest} | ({"features.sha256": briefing.features} if briefing.features else {})
                 references.note_pinned([study.base.dataset])
-                paths.mlruns().mkdir(parents=True, exist_ok=True)  # not before: a start that is refused leaves no trace
+                paths.mlruns().mkdir(parents=True, exist_ok=True)  # not before: a start that is refused makes none
                 preparation.keep(briefing, note)
                 with _driver_lock(name, budget, storage):
                     if anew:

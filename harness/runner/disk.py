@@ -48,7 +48,7 @@ def at_least(trials: int) -> Need:
 
 def _files_are_here() -> bool:
     """Return whether the files of runs are kept in mlruns/, and not in `$HARNESS_ARTIFACTS` or by a server."""
-    return (artifact_location("") or "").startswith(paths.mlruns().as_uri())
+    return (artifact_location("") or "").startswith(f"{paths.mlruns().resolve().as_uri()}/")
 
 
 def estimate(specs: Sequence[TrialSpec], data: "Data", missing: int, together: int) -> Need:

@@ -1,5 +1,6 @@
 """The repair of what dead drivers have left, so that every result counts once."""
 
+import os
 import shutil
 from collections.abc import Collection
 
@@ -20,10 +21,10 @@ def reconcile(queue: TrialQueue, tracker: Tracker, running: Collection[str] = ()
     duplicates = finished - queue.runs()
     for run in duplicates:
         tracker.fail(run, "not counted: its trial went on in another run", killed=True)
-    done = completed_runs(store)
-    for folder in (paths.mlruns() / "checkpoints").glob("*/*"):
-        if folder.name in done:  # its driver ended between the result and this
-            shutil.rmtree(folder, ignore_errors=True)
+    done = {cell for cell, run in completed_runs(store).items() if run in finished}  # others train again: their runs were deleted
+    for device in (paths.mlruns() / "checkpoints").glob("*"):
+        for cell in done & set(os.listdir(own) if (own := device / store.name).is_dir() else ()):
+            shutil.rmtree(own / cell, ignore_errors=True)  # its driver ended between the result and this
     alive = {*running} | (queue.live_runs() if store.shared else set())
     closed = tracker.close_orphans(store.name, alive, GRACE_S if store.shared else 0)
     messages = []

@@ -141,7 +141,7 @@ class Session:
             raise
         owner = sha256(trials.driver_id.encode()).hexdigest()[:8] if trials.shared else "own"
         scratch = paths.mlruns() / "scratch" / f"{trials.name}.{owner}"
-        dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints" / at.device.type)
+        dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints" / at.device.type / trials.name)
         origin = {"device": devices.describe(at.device), **self.origin} | ({PLAN_TAG: digest} if digest else {})
         driver = Driver(
             queue=queue,

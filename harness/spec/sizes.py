@@ -37,16 +37,18 @@ def published_images(spec: "TrialSpec") -> int:
 def least_memory(spec: "TrialSpec") -> tuple[int, str]:
     """Return the bytes that a trial's training surely takes, and what for in words.
 
-    They are its weights with their gradients between layers whose widths the spec says, and one step's noise, (B, L, Z).
+    They are its weights with their gradients between layers whose widths the spec says, and one step's noise, (B, L, Z). Of data
+    that are not published a step may have fewer images than the spec says.
     """
+    images = spec.batch_size if published_images(spec) else min(spec.batch_size, type(spec).batch_size)
     network = catalog.NETWORKS.get(spec.network)
     widths = spec.hidden if network and network.hidden and spec.hidden else ()
     # The decoder mirrors the encoder, which ends in the mean and the variance of each latent.
     weights = 2 * sum(a * b for a, b in pairwise(widths)) + (3 * widths[-1] * spec.latent if widths else 0)
-    of_weights, of_noise = 2 * FLOAT * weights, FLOAT * spec.batch_size * spec.num_samples * spec.latent
+    of_weights, of_noise = 2 * FLOAT * weights, FLOAT * images * spec.num_samples * spec.latent
     return of_weights + of_noise, (
         f"{in_words(spec)} takes more than {size(of_weights + of_noise)}: "
-        f"{size(of_weights)} for weights with gradients, {size(of_noise)} for a step's noise of {step_in_words(spec)}"
+        f"{size(of_weights)} for weights with gradients, {size(of_noise)} for a step's noise of {step_in_words(spec, images)}"
     )
 
 
@@ -56,10 +58,10 @@ def in_words(spec: "TrialSpec") -> str:
     return f"{references.label(spec.network)}{widths}, latent={spec.latent:,}, {references.label(spec.likelihood)}"
 
 
-def step_in_words(spec: "TrialSpec") -> str:
-    """Return what a step of a trial takes in, in words."""
+def step_in_words(spec: "TrialSpec", images: int) -> str:
+    """Return what a trial's step of so many images takes in, in words."""
     draws = f", {spec.num_samples:,} draws each" if spec.num_samples > 1 else ""
-    return f"{spec.batch_size:,} images{draws}"
+    return f"{images:,} images{draws}"
 
 
 def _short(widths: tuple[int, ...]) -> str:

@@ -46,8 +46,9 @@ class Schema:
             return
         newest, *older = self.revisions()
         if revision == newest:
-            known.parent.mkdir(parents=True, exist_ok=True)
-            known.touch()
+            if paths.mlruns().exists():  # a start that is refused makes none
+                known.parent.mkdir(exist_ok=True)
+                known.touch()
             return
         if revision in older:
             file = shlex.quote(str(database))

@@ -162,6 +162,16 @@ def _holder(connection: "psycopg.Connection", key: int) -> str:
     return f"{row[0]} from {row[1]}, for {row[2] or 0:.0f} s or more" if row else "nobody any more: try again"
 
 
+def is_whole(url: URL, schema: Schema) -> bool:
+    """Return whether a database holds this schema; False if it has no tables, or not all of them yet. Nothing is written.
+
+    Raises:
+        MachineError: the server cannot be used, or the database holds something else.
+    """
+    with connected(url) as connection:
+        return _whole(connection, url, schema)
+
+
 def make_whole(url: URL, schema: Schema, patience_s: float) -> None:
     """Make sure that a database holds this schema, even if several processes do so at the same time.
 
@@ -171,9 +181,8 @@ def make_whole(url: URL, schema: Schema, patience_s: float) -> None:
     Raises:
         MachineError: the server cannot be used, the user may not create tables, or the database holds something else.
     """
-    with connected(url) as connection:
-        if _whole(connection, url, schema):
-            return
+    if is_whole(url, schema):
+        return
     with exclusive(url, "schema", patience_s) as check, connected(url) as connection:
         if _whole(connection, url, schema):
             return

@@ -98,6 +98,7 @@ class Search:
         for name, budget in self.budgets.items():
             if budget.fault():
                 raise UserError(f"budget {name!r}: {budget.fault()}")
+        for name, budget in self.budgets.items():
             if set(budget.refit_seeds) & set(self.seeds):
                 raise UserError(f"budget {name!r}: the best must be tested on seeds that it was not chosen on")
             if (largest := self._beyond * budget.trials) >= 2**31:

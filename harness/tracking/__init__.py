@@ -11,6 +11,7 @@ from harness.tracking.parent import TAG_LIMIT
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record, Tracker
 from harness.tracking.reading import (
     TrialRun,
+    check_anew,
     experiments,
     has_rows,
     is_on_record,
@@ -48,6 +49,7 @@ __all__ = [
     "Tracker",
     "TrialRun",
     "artifact_location",
+    "check_anew",
     "check_store",
     "ensure_store",
     "enter",

@@ -38,6 +38,15 @@ def refuse_renamed(client: Any, study: str, budget: str) -> None:
     )
 
 
+def check_deleted(experiment: Any, name: str) -> None:
+    """Raise UserError unless the experiment of this name was deleted, so that its study may begin anew; None if there is none."""
+    if experiment is None or experiment.lifecycle_stage == "active":
+        raise UserError(
+            f"{paths.flag('anew')} is for a study whose experiment was deleted in MLflow: {name!r} was not\n"
+            "delete it there first, or give the study another name"
+        )
+
+
 def set_aside(study: str, budget: str) -> None:
     """Give the deleted experiment of a study and budget another name, so that the study may begin anew. It stays deleted.
 
@@ -48,11 +57,7 @@ def set_aside(study: str, budget: str) -> None:
     ensure_store()
     client, name = library.client(), experiment_name(study, budget)
     found = client.get_experiment_by_name(name)
-    if found is None or found.lifecycle_stage == "active":
-        raise UserError(
-            f"{paths.flag('anew')} is for a study whose experiment was deleted in MLflow: {name!r} was not\n"
-            "delete it there first, or give the study another name"
-        )
+    check_deleted(found, name)
     client.restore_experiment(found.experiment_id)
     client.rename_experiment(found.experiment_id, f"{name} (deleted, {datetime.now(UTC):%Y-%m-%d %H:%M:%S})")
     client.delete_experiment(found.experiment_id)

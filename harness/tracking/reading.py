@@ -15,7 +15,7 @@ from harness.spec import TrialSpec
 from harness.stores import addresses, databases
 from harness.study import Ablation, LoadedStudy
 from harness.tracking import library
-from harness.tracking.absent import refuse_deleted
+from harness.tracking.absent import check_deleted, refuse_deleted
 from harness.tracking.protocol import Record
 from harness.tracking.store import OLDEST_FIRST, ensure_store, experiment_name, search_all, store_uri
 
@@ -145,6 +145,20 @@ def is_on_record(study: str, budget: str) -> bool:
     if experiment is not None:
         refuse_deleted(experiment)
     return experiment is not None
+
+
+def check_anew(study: str, budget: str) -> None:
+    """Raise an error unless the experiment of a study and budget was deleted in MLflow. Nothing is written.
+
+    Raises:
+        UserError: it was not, or there is none.
+        MachineError: the tracking store cannot be read.
+    """
+    name, found = experiment_name(study, budget), None
+    if _is_there():
+        with readable():
+            found = library.client().get_experiment_by_name(name)
+    check_deleted(found, name)
 
 
 def trial_run(run: str) -> TrialRun:

@@ -21,6 +21,7 @@ from harness.training.extras import Extras
 FLOAT = 4  # bytes
 BEYOND = 2**63  # bytes: more than torch can count
 FEW = 2**24  # parameters, 64 MiB
+SMALL = 2**16  # values of an image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +50,15 @@ def footprint(spec: TrialSpec, data: Data) -> Footprint:
     """Return how much memory a trial's training takes at its peak; nothing if a network of the user's own cannot tell.
 
     The model is made on torch's device `meta`, which knows shapes and takes no memory; one with code of the user's own is made for
-    real, for that code may keep a tensor that it makes. A small one is made for real before it is run: on `meta`, elu and others
-    are Python functions with which torch imports its compiler, and every start of a study would wait for that.
+    real, for that code may keep a tensor that it makes. A small one for small images is made for real before it is run: on `meta`,
+    elu and others are Python functions with which torch imports its compiler, and every start of a study would wait for that.
     """
     own = any(references.is_reference(name) for name in (spec.network, spec.likelihood, spec.activation))
     images, pixels = len(data.fit_on(spec.fit_on)), math.prod(data.image_shape)
     try:
         vae = _built(spec, data, "cpu" if own else "meta")
         parameters = parameters_of_one(vae)
-        if not own and parameters <= FEW:
+        if not own and parameters <= FEW and pixels <= SMALL:
             vae = _built(spec, data, "cpu")
         with torch.device(next(vae.parameters()).device):
             kept = kept_floats(vae, data.image_shape, spec.latent)
@@ -78,7 +79,7 @@ def footprint(spec: TrialSpec, data: Data) -> Footprint:
         words=(
             f"{in_words(spec)} takes about {size(of_state + of_step)}: "
             f"{size(of_state)} for {parameters:,} parameters with gradients and {spec.optimizer}'s state, "
-            f"{size(of_step)} for a step of {step_in_words(spec)}"
+            f"{size(of_step)} for a step of {step_in_words(spec, spec.batch_size)}"
         ),
     )
 

@@ -64,7 +64,7 @@ def driver_of(
     ahead: Ahead | None = None,
 ) -> Driver:
     """A driver, with all figures for seeds 0."""
-    dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints")
+    dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints" / "cpu" / queue.store.name)
     return Driver(
         queue=queue,
         tracker=tracker,

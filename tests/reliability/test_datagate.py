@@ -178,6 +178,19 @@ def test_other_bytes_of_the_digits(change: str, home: Path, tmp_path: Path, caps
         refused(capsys, home, "digits", 3, "digits.csv.gz", "pip install --force-reinstall")
 
 
+def test_row22_digits_whose_package_is_gone(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.py").write_text(
+        '"""Is it so?"""\nfrom harness import Ablation, Budget, TrialSpec\n'
+        "STUDY = Ablation(base=TrialSpec(dataset='digits'), arms={'a': {}}, budgets={'default': Budget(epochs=1, seeds=(0,))})\n"
+    )
+    with patch.object(paths, "find_spec", lambda name: None):
+        assert cli.main(["study", str(tmp_path / "plan.py"), "--device", "cpu"]) == 3
+    said = capsys.readouterr().err
+    assert "sklearn/datasets/data/digits.csv.gz cannot be read" in said
+    assert "pip install --force-reinstall" in said
+    assert not home.exists()
+
+
 OWN: Mapping[str, Callable[[Path], Path]] = {
     "npz": lambda folder: _npz(folder / "faces.npz"),
     "idx": lambda folder: write_idx(_made(folder / "scans") / "images-idx3-ubyte", noise(150, 6, 5)),

@@ -188,7 +188,14 @@ def test_row30_a_study_that_cannot_fit_is_refused_before_anything_is_written(
     for words in (str(home / "mlruns"), "has 16 MiB free", "2 trials take about ", "make room"):
         assert words in said
     assert len(said.splitlines()) <= 6
-    assert not list(home.rglob("*.db")) + list(home.rglob("*.lock"))
+    assert not home.exists()
+
+
+def test_row30_files_behind_a_link_are_counted(home: Path, tmp_path: Path) -> None:
+    home.mkdir()
+    (tmp_path / "large disk").mkdir()
+    (home / "mlruns").symlink_to(tmp_path / "large disk")
+    assert disk.at_least(4).kept == 4 * disk.TRIAL
 
 
 def test_row30_an_estimate_counts_weights_checkpoints_and_epochs() -> None:

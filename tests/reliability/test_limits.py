@@ -134,8 +134,10 @@ def test_row12_a_batch_of_more_images_than_the_user_s_own_data_have(tmp_path: Pa
         "import numpy as np\n\ndef images():\n    return {'images': np.arange(600 * 16, dtype=np.uint8).reshape(600, 4, 4) % 251}\n"
     )
     (tmp_path / "mine.py").write_text(images)
-    refused(capsys, study(tmp_path, base="dataset='mine.py:images', batch_size=601"), 2, "batch_size=601 is more than the ")
-    assert not paths.home().exists()
+    for batch in (601, 2**31 - 1):  # of which nobody knows how many images a step would have
+        path = study(tmp_path, base=f"dataset='mine.py:images', batch_size={batch}")
+        refused(capsys, path, 2, f"batch_size={batch:,} is more than the ")
+        assert not paths.home().exists()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from refusals import fingerprint
 import harness
 from harness import cli
 from harness.queue import AblationQueue, TrialStore, adopt, completed_runs, database
+from harness.queue.restoring import facts_of
 from harness.runner.study_store import StudyStore
 from harness.tracking import MANIFEST_TAG, MlflowTracker, Record, library
 from harness.tracking.relocation import relocate
@@ -193,6 +194,12 @@ def test_r1_anew_is_refused_for_a_study_that_nobody_deleted(copied: Home) -> Non
     before = copied.runs()
     assert "whose experiment was deleted in MLflow: 'plan' was not" in copied.run("study", "--anew", code=2)
     assert copied.runs() == before
+
+
+def test_r1_anew_is_refused_where_nothing_is_and_leaves_nothing(copied: Home, tmp_path: Path) -> None:
+    copied.use(tmp_path / "empty")
+    assert "whose experiment was deleted in MLflow: 'plan' was not" in copied.run("study", "--anew", code=2)
+    assert not (tmp_path / "empty").exists()
 
 
 def test_r1_a_renamed_experiment_is_named_with_the_command_that_renames_it_back(copied: Home) -> None:
@@ -422,6 +429,27 @@ def test_r7_an_older_copy_of_the_trial_store_gets_what_it_lacks(mlflow_store: Pa
     assert {t.user_attrs["cell"]: t.value for t in complete} == {ids[1]: 1.0, "of an earlier plan": 2.0}
     assert all(t.user_attrs["manifest"] == "digest" for t in complete)
     assert adopt(queue, records, MANIFEST_TAG) == 0
+
+
+@pytest.mark.parametrize("noted", range(4), ids=lambda n: f"R7-{n}-of-3-facts")
+def test_results_that_come_back_are_taken_although_a_start_was_killed_at_it(noted: int, mlflow_store: Path) -> None:
+    """After it had claimed the trial that waits, and noted so many facts of the run."""
+    store = TrialStore("a_study.default", ["minimize"], database())
+    queue = AblationQueue(store, PAIR.cells("default"), lambda metrics: metrics["elbo/train"])
+    queue.prepare()
+    cell = store.trials()[0].user_attrs["cell"]
+    tags = {"arm": "an arm", "seed": "0", "attempt": "1", "manifest.sha256": "digest", "cell": cell, "trial": "7"}
+    record = Record("run 0", {"elbo/train": 0.5}, tags)
+    assert store.claim(0)
+    store.note(0, dict(list(facts_of(record, 0, MANIFEST_TAG).items())[:noted]))
+    again = TrialStore("a_study.default", ["minimize"], database())
+    queue = AblationQueue(again, PAIR.cells("default"), lambda metrics: metrics["elbo/train"])
+    if noted < 3:
+        assert adopt(queue, [record], MANIFEST_TAG) == 1
+    else:  # it names its run, and is settled as any whose driver was killed before its end
+        assert adopt(queue, [record], MANIFEST_TAG) == 0
+        assert queue.reconcile(lambda run: ("FINISHED", record.metrics), {"run 0"}).adopted == 1
+    assert completed_runs(again) == {cell: "run 0"}
 
 
 # R14

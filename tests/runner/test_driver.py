@@ -19,6 +19,7 @@ from harness.errors import DataError, MachineError
 from harness.executors import Executor, Failed, InProcess, Job, OutputDirs, Processes, parts
 from harness.models.vae import mixing_group
 from harness.queue import ATTEMPTS, AblationQueue, Assignment, SearchQueue, TrialStore, database, driver_lock
+from harness.runner.reconciling import reconcile
 from harness.runner.signals import Stopped
 from harness.spec import Result
 from harness.study import Ablation, Budget, Real, Search, SearchBudget
@@ -118,17 +119,32 @@ def test_a_kill_between_finish_and_tell_loses_nothing(after: int, tmp_path: Path
     with pytest.raises(Kill):
         Start(PAIR, tracker, queue=dying(after)).go(tmp_path)
     assert statuses(tracker) == {"FINISHED": after + 1}
-    left = [paths.mlruns() / "checkpoints" / "cpu" / run["cell"] for run in tracker.runs.values()]
-    others = paths.mlruns() / "checkpoints" / "cpu" / "0123456789ab"  # a trial of another study
-    for folder in (*left, others):
+    again = Start(PAIR, tracker)
+    at = paths.mlruns() / "checkpoints" / "cpu"
+    left = [at / again.queue.store.name / run["cell"] for run in tracker.runs.values()]
+    others = [at / "another.default" / folder.name for folder in left]  # the same trials in another study, which go on there
+    for folder in (*left, *others):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "000001.json").write_text("cut o")
-    again = Start(PAIR, tracker).go(tmp_path)
+    again.go(tmp_path)
     assert one_result_per_cell(PAIR, again, tracker)
     assert len(tracker.runs) == 4
     assert not any(folder.exists() for folder in left)
-    assert others.exists()
+    assert all(folder.exists() for folder in others)
     assert "took over 1 trial" in again.notes[0]
+
+
+def test_checkpoints_of_a_trial_that_trains_again_are_kept(tmp_path: Path) -> None:
+    """Its first run was deleted in MLflow; the second was cut off."""
+    tracker = MemoryTracker()
+    Start(PAIR, tracker).go(tmp_path)
+    deleted = tracker.runs.pop("run-0")
+    start = Start(PAIR, tracker)
+    folder = paths.mlruns() / "checkpoints" / "cpu" / start.queue.store.name / deleted["cell"]
+    folder.mkdir(parents=True)
+    (folder / "000001.pt").write_bytes(b"half a training")
+    reconcile(start.queue, tracker)
+    assert folder.exists()
 
 
 def test_ten_kills_between_a_run_s_end_and_its_tell_leave_ten_results(tmp_path: Path) -> None:

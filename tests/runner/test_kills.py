@@ -194,7 +194,7 @@ def test_a_signal_keeps_the_work_and_ends_in_time(number: int, code: int, tmp_pa
     lines = said.read_text()
     assert "the same command goes on where it left off" in lines
     assert "Traceback" not in lines
-    kept = list((paths.mlruns() / "checkpoints" / "cpu").glob("*/*.json"))
+    kept = list((paths.mlruns() / "checkpoints" / "cpu" / "long.default").glob("*/*.json"))
     assert {json.loads(k.read_text())["spec"]["dataset"] for k in kept} == {"digits"}
     trials = TrialStore("long.default", ["minimize"], database()).trials()
     assert Counter(t.state.name for t in trials) == {"WAITING": 4}

@@ -94,6 +94,14 @@ def test_faults_of_the_server_are_told_before_any_work(postgres: Postgres):
     assert postgres.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database) == [(0,)]
 
 
+def test_looking_at_an_empty_database_leaves_it_empty(postgres: Postgres):
+    database = postgres.database()
+    assert queue.trial_uri(postgres.uri(database)) == "sqlite://"
+    assert postgres.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database) == [(0,)]
+    queue.database(postgres.uri(database))
+    assert name_of(queue.trial_uri(postgres.uri(database))).startswith(database)
+
+
 def test_a_server_that_does_not_answer_is_given_up():
     pytest.importorskip("psycopg", reason="the driver of the extra `postgres` is not installed")
     with socket.create_server((HOST, 0)) as silent:

@@ -88,6 +88,13 @@ def test_a_trial_store_of_another_version_is_refused_and_not_touched(home: Path,
     assert file.read_bytes() == before
 
 
+def test_a_look_at_a_database_elsewhere_makes_no_home(home: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", databases.sqlite_uri(mlflow_store))
+    monkeypatch.setenv("HARNESS_HOME", str(home / "another"))
+    tracking.check_store()
+    assert not (home / "another").exists()
+
+
 def test_the_other_program_s_database_is_refused(home: Path, mlflow_store: Path):
     mlflow_store.rename(mlflow_store.with_name("optuna.db"))
     assert "each program needs one of its own" in message(queue.database)

@@ -58,6 +58,10 @@ FAULTS = {
     "half a constraint": ({"constraints": (Constraint(score="perf/step_ms"),)}, "give at_most or at_least"),
     "batch": ({"batch": 0}, "batch must be at least 1"),
     "few seeds": ({"budgets": {"default": SearchBudget(trials=1, epochs=1, refit_seeds=range(1, 4))}}, "5 different seeds"),
+    "seeds of a later budget": (
+        {"budgets": {**SEARCH.budgets, "full": SearchBudget(trials=1, epochs=1, refit_seeds=6)}},  # type: ignore[arg-type]
+        "budget 'full': .*seeds",
+    ),
     "the same seeds": ({"budgets": {"default": SearchBudget(trials=1, epochs=1, refit_seeds=range(6))}}, "not chosen on"),
     "nothing left to select on": ({"base": BASE.derive(fit_on="train+validation")}, "nothing is left to select on"),
     "a warm-up beyond the training": (
