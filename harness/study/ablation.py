@@ -125,9 +125,12 @@ class Ablation:
             with faults.noted():
                 take_metrics(self)
             object.__setattr__(self, "arms", {arm: catalog.pinned_in(fields) for arm, fields in self.arms.items()})
-            for arm in self.arms:
+            for arm, changes in self.arms.items():
                 with faults.noted():
                     specs[arm] = self._spec(arm)
+                faults.found += [
+                    f"arm {arm!r}: a budget sets the {field}, for all arms alike" for field in forms.OF_BUDGETS if field in changes
+                ]
         faults.found += [*of_parts, *wrong(self, {"objective": TEXT_OR_NONE})]
         faults.check()
         with faults.noted():
@@ -197,8 +200,12 @@ class Ablation:
             raise UserError(f"budget {name!r}: looks are at hypotheses, and the study states none")
         cells = self.cells(name)
         self._check_scored(name)
-        if not budget.seeds or len({c.spec.id for c in cells}) != len(cells):
-            raise UserError(f"budget {name!r}: seeds must be given and differ, and no two arms may be the same trial")
+        if not budget.seeds or len(set(budget.seeds)) < len(budget.seeds):
+            raise UserError(f"budget {name!r}: seeds must be given and differ, such as range(3); got {shown(budget.seeds)}")
+        same: dict[str, str] = {}
+        for cell in cells:
+            if (other := same.setdefault(cell.spec.id, cell.arm)) != cell.arm:
+                raise UserError(f"budget {name!r}: arms {other!r} and {cell.arm!r} are the same trial: change one, or leave it out")
 
     def _check_scored(self, budget: str) -> None:
         """Raise an error if trials of a budget would train for nothing, which would be found after their training only.

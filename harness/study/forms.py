@@ -7,6 +7,7 @@ from harness.errors import cut, nearest, shown
 from harness.spec import TrialSpec
 
 NAME = r"[^\W_][\w-]*"  # of a study or a budget: it becomes part of the names of experiments, folders and locks
+OF_BUDGETS = ("seed", "epochs", "evaluation")  # fields of a trial that its budget sets
 LONGEST_NAME = 200  # characters of an arm's name, which is shown in tables and figures and kept in MLflow
 
 

@@ -14,12 +14,11 @@ from typing import Any
 from harness.errors import UserError, cut, listed, shown, unknown
 from harness.spec import FIELDS, TrialSpec
 from harness.study.ablation import Ablation, Budget
-from harness.study.forms import seeds_fault
+from harness.study.forms import OF_BUDGETS, seeds_fault
 from harness.study.search import Search
 from harness.study.strategy import SearchBudget
 
 BUDGET = "budget"  # keys of this head are the fields of a budget, and hold for all budgets of the study
-OF_BUDGETS = ("seed", "epochs", "evaluation")  # fields of a trial that its budget sets
 LONGEST = 100  # characters of the changes in a name, which becomes a folder's
 OPENING, CLOSING = "([{", ")]}"
 

@@ -211,7 +211,7 @@ class Studies(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.sampled_from(["delete", "truncate", "flip", "empty"]))
     def damage_checkpoint(self, data: st.DataObject, how: str) -> None:
         """Delete a checkpoint, or change what is in it."""
-        files = sorted((self.home / "mlruns" / "checkpoints").rglob("*.*"))
+        files = sorted(f for f in (self.home / "mlruns" / "checkpoints").rglob("*.*") if f.is_file())
         if not files:
             return
         file = data.draw(st.sampled_from(files))

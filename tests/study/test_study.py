@@ -126,9 +126,11 @@ def test_a_budget_without_a_look_at_the_test_set_is_refused(folder: Path) -> Non
         ({"arms": {}}, "at least one arm"),
         ({"budgets": {"smoke": Budget(epochs=1, seeds=[0])}}, "default"),
         ({"budgets": {"default": Budget(epochs=1, seeds=[])}}, "budget 'default': seeds must be given"),
-        ({"budgets": {"default": Budget(epochs=1, seeds=[0, 0])}}, "differ"),
+        ({"budgets": {"default": Budget(epochs=1, seeds=[0, 0])}}, r"differ, such as range\(3\); got \[0, 0\]"),
         ({"budgets": {"default": Budget(epochs=0, seeds=[0])}}, "epochs"),
-        ({"arms": {"a": {}, "b": {}}}, "no two arms may be the same trial"),
+        ({"arms": {"a": {}, "b": {}}}, "arms 'a' and 'b' are the same trial"),
+        ({"arms": {"a": {}, "b": {"seed": 4}}}, "arm 'b': a budget sets the seed, for all arms alike"),
+        ({"arms": {"a": {}, "b": {"latent": 3, "epochs": 9}}}, "arm 'b': a budget sets the epochs"),
         ({"objective": "validation/sqared_error"}, "did you mean 'validation/squared_error'"),
         ({"hypotheses": (Hypothesis(better="bce", worse="mze", metric="test/ssim"),)}, "unknown arm 'mze'; did you mean 'mse'"),
         (
