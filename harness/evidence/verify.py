@@ -16,7 +16,7 @@ from harness.evidence.faults import Found, manifest_of, run_faults, within
 from harness.evidence.reports import Known, report_faults
 from harness.evidence.schema import TAG, sha256_of
 from harness.evidence.trials import store_faults
-from harness.queue import TrialOnRecord, stores_on_record
+from harness.queue import TrialOnRecord, is_store_of, stores_on_record
 from harness.tracking import Inspected, Inspection, inspection, plan_tags
 
 
@@ -145,8 +145,8 @@ def _hold_data(books: Books) -> None:
 def _hold_checkpoints(books: Books) -> None:
     """Hold the checkpoints of the study's trials against their labels."""
     cells = {r.tags.get("cell", "") for r in books.runs} - {""}
-    for label in sorted((paths.mlruns() / "checkpoints").glob("**/*.json")):
-        if label.parent.name not in cells:
+    for label in sorted((paths.mlruns() / "checkpoints").glob("*/*/*/*.json")):
+        if label.parent.name not in cells or not is_store_of(label.parent.parent.name, books.name, books.budget):
             continue
         checkpoint = label.with_suffix(".pt")
         try:

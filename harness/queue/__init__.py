@@ -5,7 +5,7 @@ driver uses a queue; the code that trains knows nothing of it. MLflow and torch 
 """
 
 from harness.queue.ablation_queue import AblationQueue
-from harness.queue.inspection import TrialOnRecord, stores_on_record
+from harness.queue.inspection import TrialOnRecord, is_store_of, stores_on_record
 from harness.queue.knowledge import completed_runs, failures_on_record, known_results, manifests, stored_notes, trial_uri
 from harness.queue.pareto import SearchTrial
 from harness.queue.protocol import ATTEMPTS, LOST, Assignment, Outcome, Pruning, Repairs, TrialQueue
@@ -31,6 +31,7 @@ __all__ = [
     "database",
     "driver_lock",
     "failures_on_record",
+    "is_store_of",
     "known_results",
     "lost_results",
     "manifests",

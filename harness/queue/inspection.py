@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from harness import paths
-from harness.queue.store import database
+from harness.queue.knowledge import trial_uri
 from harness.stores import addresses, files
 
 
@@ -54,6 +54,11 @@ class TrialOnRecord:
         return f"trial {self.number} of {self.store}"
 
 
+def is_store_of(name: str, study: str, budget: str) -> bool:
+    """Return whether this is the name of a trial store of a study and budget: of its judged arms, or of its search."""
+    return name == f"{study}.{budget}" or name.startswith(f"{study}.{budget}.")
+
+
 def stores_on_record(study: str, budget: str, storage: str = "") -> tuple[list[TrialOnRecord], dict[str, Mapping[str, Any]]]:
     """Return all trials of a study and budget, of its search and of its judged arms, and the notes of each of their stores.
 
@@ -64,16 +69,14 @@ def stores_on_record(study: str, budget: str, storage: str = "") -> tuple[list[T
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         if storage:
-            uri = database(storage)
+            uri = trial_uri(storage)
         elif (path := paths.mlruns() / "optuna.db").exists():
             uri = addresses.sqlite_uri(files.snapshot(path, Path(folder)))
         else:
             return [], {}
         opened = optuna.storages.RDBStorage(uri)
         try:
-            names = [
-                n for n in optuna.get_all_study_names(opened) if n == f"{study}.{budget}" or n.startswith(f"{study}.{budget}.")
-            ]
+            names = [name for name in optuna.get_all_study_names(opened) if is_store_of(name, study, budget)]
             studies = {name: optuna.load_study(study_name=name, storage=opened) for name in names}
             trials = []
             for name, found in studies.items():

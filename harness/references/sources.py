@@ -101,13 +101,23 @@ def _imports(file: Path, package: list[str]) -> Iterator[str]:
         tree = ast.parse(file.read_bytes())
     except SyntaxError as fault:
         raise UserError(f"{file}:{fault.lineno}:{fault.offset}: {fault.msg}\n  {(fault.text or '').rstrip()}") from None
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
             around = package[: len(package) - node.level + 1] if node.level else []
             base = [*around, *([node.module] if node.module else [])]
             yield from (".".join([*base, a.name]) for a in node.names)
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield all statements of a file, within others too, and not their expressions, which are most of a file."""
+    ahead: list[ast.AST] = [*tree.body]
+    while ahead:
+        node = ahead.pop()
+        yield node
+        for inner in ("body", "orelse", "handlers", "finalbody", "cases"):
+            ahead += getattr(node, inner, ())
 
 
 def _without_study(content: bytes) -> bytes:

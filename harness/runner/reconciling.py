@@ -22,9 +22,11 @@ def reconcile(queue: TrialQueue, tracker: Tracker, running: Collection[str] = ()
     for run in duplicates:
         tracker.fail(run, "not counted: its trial went on in another run", killed=True)
     done = {cell for cell, run in completed_runs(store).items() if run in finished}  # others train again: their runs were deleted
-    for device in (paths.mlruns() / "checkpoints").glob("*"):
+    for device in (paths.mlruns() / "checkpoints").glob("*/"):
         for cell in done & set(os.listdir(own) if (own := device / store.name).is_dir() else ()):
             shutil.rmtree(own / cell, ignore_errors=True)  # its driver ended between the result and this
+        for cell in done & set(os.listdir(device)):  # where earlier versions kept them
+            shutil.rmtree(device / cell, ignore_errors=True)
     alive = {*running} | (queue.live_runs() if store.shared else set())
     closed = tracker.close_orphans(store.name, alive, GRACE_S if store.shared else 0)
     messages = []

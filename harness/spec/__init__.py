@@ -8,13 +8,14 @@ from harness.spec.arguments import Arguments, flattened
 from harness.spec.checks import REAL_FIELDS, unfinished
 from harness.spec.needs import DATA_NEEDS, MEETS, Counts, unmet
 from harness.spec.result import EXECUTION, Result
-from harness.spec.sizes import in_words, least_memory, step_in_words, too_many_at_once
+from harness.spec.sizes import FLOAT, in_words, least_memory, step_in_words, too_many_at_once
 from harness.spec.trial import FIELDS, LATER, TrialSpec
 
 __all__ = [
     "DATA_NEEDS",
     "EXECUTION",
     "FIELDS",
+    "FLOAT",
     "LATER",
     "MEETS",
     "REAL_FIELDS",

@@ -46,9 +46,10 @@ def least_memory(spec: "TrialSpec") -> tuple[int, str]:
     # The decoder mirrors the encoder, which ends in the mean and the variance of each latent.
     weights = 2 * sum(a * b for a, b in pairwise(widths)) + (3 * widths[-1] * spec.latent if widths else 0)
     of_weights, of_noise = 2 * FLOAT * weights, FLOAT * images * spec.num_samples * spec.latent
+    between = f"{size(of_weights)} for the weights between these widths and their gradients, " if widths else ""
     return of_weights + of_noise, (
         f"{in_words(spec)} takes more than {size(of_weights + of_noise)}: "
-        f"{size(of_weights)} for weights with gradients, {size(of_noise)} for a step's noise of {step_in_words(spec, images)}"
+        f"{between}{size(of_noise)} for a step's noise of {step_in_words(spec, images)}"
     )
 
 

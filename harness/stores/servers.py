@@ -166,10 +166,17 @@ def is_whole(url: URL, schema: Schema) -> bool:
     """Return whether a database holds this schema; False if it has no tables, or not all of them yet. Nothing is written.
 
     Raises:
-        MachineError: the server cannot be used, or the database holds something else.
+        MachineError: the server cannot be used, the database holds something else, or the user may not create what it lacks.
     """
     with connected(url) as connection:
-        return _whole(connection, url, schema)
+        whole = _whole(connection, url, schema)
+        (allowed,) = connection.execute("SELECT has_schema_privilege(current_schema(), 'CREATE')").fetchone() or (False,)
+    if not whole and not allowed:
+        raise MachineError(
+            f"{redacted(url)}: the user may not create {schema.owner}'s tables\n"
+            "make the user the database's owner: ALTER DATABASE ... OWNER TO ..."
+        )
+    return whole
 
 
 def make_whole(url: URL, schema: Schema, patience_s: float) -> None:
@@ -186,13 +193,7 @@ def make_whole(url: URL, schema: Schema, patience_s: float) -> None:
     with exclusive(url, "schema", patience_s) as check, connected(url) as connection:
         if _whole(connection, url, schema):
             return
-        import psycopg
-
-        try:
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {MARK} ()")
-        except psycopg.errors.InsufficientPrivilege as fault:
-            owner = "make the user the database's owner: ALTER DATABASE ... OWNER TO ..."
-            raise MachineError(f"{redacted(url)}: {_explained(fault)[0]}\n{owner}") from None
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {MARK} ()")
         schema.build(with_password(url))
         check()
         connection.execute(f"DROP TABLE {MARK}")

@@ -12,12 +12,12 @@ from harness.errors import MachineError, UserError, unknown
 from harness.plans import PLAN_FILE, PLAN_TAG, PlanRecord, read
 from harness.scores.rows import ELBO_TRAIN
 from harness.spec import TrialSpec
-from harness.stores import addresses, databases
+from harness.stores import addresses, databases, servers
 from harness.study import Ablation, LoadedStudy
 from harness.tracking import library
 from harness.tracking.absent import check_deleted, refuse_deleted
 from harness.tracking.protocol import Record
-from harness.tracking.store import OLDEST_FIRST, ensure_store, experiment_name, search_all, store_uri
+from harness.tracking.store import MLFLOW_SCHEMA, OLDEST_FIRST, ensure_store, experiment_name, search_all, store_uri
 
 FIRST = ELBO_TRAIN.key  # a metric of every epoch of every trial
 
@@ -113,9 +113,14 @@ def readable() -> Iterator[None]:
 
 def _is_there() -> bool:
     """Return whether there is a store to read, and set it up for reading; MLflow would make a file that is missing."""
-    path = addresses.sqlite_path(store_uri())
+    uri = store_uri()
+    path = addresses.sqlite_path(uri)
     if path is not None and not path.exists():
         return False
+    if uri.partition(":")[0] in servers.SCHEMES:
+        address = servers.address(uri, "MLFLOW_TRACKING_URI")
+        if not servers.is_whole(address, MLFLOW_SCHEMA):
+            return False
     ensure_store()
     return True
 

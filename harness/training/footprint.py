@@ -14,11 +14,10 @@ from harness.data import Data
 from harness.errors import MachineError
 from harness.models.vae import VAE, build, kept_floats, parameters_of_one
 from harness.resources import size
-from harness.spec import TrialSpec, in_words, step_in_words
+from harness.spec import FLOAT, TrialSpec, in_words, step_in_words
 from harness.training.batches import CHUNK, noisy
 from harness.training.extras import Extras
 
-FLOAT = 4  # bytes
 BEYOND = 2**63  # bytes: more than torch can count
 FEW = 2**24  # parameters, 64 MiB
 SMALL = 2**16  # values of an image

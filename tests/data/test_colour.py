@@ -3,6 +3,7 @@
 import io
 import pickle
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from scipy.io import savemat
 from tiny_sets import digests, python_2, write
 
-from harness import paths
-from harness.data import Data, disjoint, load_dataset, published, sources
+from harness import catalog, paths
+from harness.data import Data, load_dataset, published, sources
 from harness.data.published import DIGESTS, folder_of
 from harness.data.torchvision_door import torchvision
 from harness.errors import DataError
@@ -34,7 +35,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(disjoint, "VALIDATION", N)
+    for name in ("cifar10", "svhn"):
+        monkeypatch.setitem(catalog.DATASETS, name, replace(catalog.DATASETS[name], validation=N))
     monkeypatch.setattr(sources, "_MIRRORS", dict.fromkeys(("CIFAR10", "SVHN"), no_route))
     monkeypatch.setitem(published.DIGESTS, "CIFAR10", digests(BATCHES, "md5"))
 

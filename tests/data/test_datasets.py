@@ -51,10 +51,20 @@ def test_mnist_is_split_50k_10k_10k() -> None:
     assert mnist.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
 
 
-@pytest.mark.parametrize("name", ["mnist", "digits", "shapes"])
-def test_the_catalog_knows_how_many_images_train_and_validate(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "train", "validation"), [("mnist", 50_000, 10_000), ("digits", 1_197, 300), ("shapes", 4_944, 600)]
+)
+def test_the_catalog_knows_how_many_images_train_and_validate(name: str, train: int, validation: int) -> None:
     data, entry = load_dataset(name), catalog.DATASETS[name]
-    assert (len(data.train), len(data.validation)) == (entry.train, entry.validation)
+    assert (len(data.train), len(data.validation)) == (entry.train, entry.validation) == (train, validation)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("mnist", 60_000), ("fashion_mnist", 60_000), ("kmnist", 60_000), ("cifar10", 50_000), ("svhn", 73_257)]
+)
+def test_all_published_training_images_train_or_validate(name: str, published: int) -> None:
+    entry = catalog.DATASETS[name]
+    assert (entry.train + entry.validation, entry.validation) == (published, 10_000)
 
 
 def test_train_and_validation_are_the_published_order() -> None:

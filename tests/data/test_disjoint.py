@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tiny_sets import digests, idx_files, write
 from torch import Tensor
 
 from harness import catalog
-from harness.data import Data, Split, disjoint, load_dataset, published
+from harness.data import Data, Split, load_dataset, published
 from harness.data.digits import digits
 from harness.data.disjoint import Shared, in_words, shared, without
 from harness.errors import DataError, UserError
@@ -68,7 +69,7 @@ def as_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[T
         write(published.folder_of("FashionMNIST"), files)
         return load_dataset("fashion_mnist", say=said.append), said
 
-    monkeypatch.setattr(disjoint, "VALIDATION", 3)
+    monkeypatch.setitem(catalog.DATASETS, "fashion_mnist", replace(catalog.DATASETS["fashion_mnist"], validation=3))
     return load
 
 

@@ -6,6 +6,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 import torch
 from tiny_sets import digests, idx_files, packed, python_2, write
 
-from harness import paths
-from harness.data import disjoint, load_dataset, packages, published, sources
+from harness import catalog, paths
+from harness.data import load_dataset, packages, published, sources
 from harness.data.download import fetch
 from harness.data.published import FILES, folder_of
 from harness.errors import DataError
@@ -28,7 +29,8 @@ GZ = packed(TINY)
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where Fashion-MNIST's files go; they are published with 7 training and 2 test images, and no mirror answers."""
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(disjoint, "VALIDATION", 3)
+    for name in ("fashion_mnist", "kmnist"):
+        monkeypatch.setitem(catalog.DATASETS, name, replace(catalog.DATASETS[name], validation=3))
     monkeypatch.setitem(published.DIGESTS, "FashionMNIST", digests(TINY))
     monkeypatch.setitem(published.DIGESTS, "KMNIST", digests(GZ))
     monkeypatch.setattr(sources, "_by_torchvision", no_route)

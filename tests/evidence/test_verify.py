@@ -335,7 +335,7 @@ def test_a_cell_of_the_plan_without_a_result_is_named() -> None:
 
 def test_a_checkpoint_that_is_not_as_its_label_says_is_named(on_record: Home, said: Said) -> None:
     cell = on_record.sql("mlflow.db", "SELECT value FROM tags WHERE key = 'cell'")[0][0]
-    folder = on_record.mlruns / "checkpoints" / "cpu" / "plan.default" / cell
+    folder = on_record.mlruns / "checkpoints" / "cpu" / "a_study.default" / cell
     folder.mkdir(parents=True)
     (folder / "000001.pt").write_bytes(b"weights")
     (folder / "000001.json").write_text(json.dumps({"sha256": hashlib.sha256(b"weights").hexdigest()}))

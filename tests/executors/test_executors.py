@@ -256,7 +256,8 @@ def test_a_trial_that_diverges_fails_alone(dirs: OutputDirs) -> None:
 @pytest.mark.parametrize("fit_on", ["train", "train+validation"])
 def test_a_trial_whose_last_update_ruins_it_fails_alone_and_leaves_no_number(fit_on: str, dirs: OutputDirs) -> None:
     """Its loss was finite; without validation images only its final scores tell."""
-    base = TrialSpec(dataset="digits", network="mlp", hidden=(16,), epochs=1, batch_size=2000, fit_on=fit_on)
+    images = {"train": 1197, "train+validation": 1497}[fit_on]
+    base = TrialSpec(dataset="digits", network="mlp", hidden=(16,), epochs=1, batch_size=images, fit_on=fit_on)
     ruined, calm = base.derive(learning_rate=1e10), base.derive(learning_rate=1e-3)
     events = told(Job((ruined, calm)), dirs)
     (failed,) = (e for e in events if isinstance(e, Failed))

@@ -3,6 +3,7 @@
 import importlib
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -11,10 +12,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from fuzzing.bounds import few_calls
 
 from harness import catalog, references
 from harness.errors import UserError
-from harness.references import importing, pinning
+from harness.references import importing, pinning, sources
 from harness.spec import TrialSpec
 
 LIKELIHOOD = """
@@ -205,6 +207,52 @@ def test_references_cost_nothing_where_there_are_none() -> None:
     program = "import sys; import harness.spec; harness.spec.TrialSpec(); print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.split() == ["False", "False"]
+
+
+STATEMENTS = """
+import top
+async def outer():
+    class Inner:
+        from within import a_class
+    async with x as y:
+        import awaited
+try:
+    import tried
+except ImportError:
+    import handled
+else:
+    import otherwise
+finally:
+    import at_last
+while x:
+    import looped
+else:
+    import unbroken
+match x:
+    case 1:
+        import matched
+if x:
+    pass
+elif y:
+    import branched
+"""
+
+
+def test_imports_are_found_within_all_statements(tmp_path: Path) -> None:
+    names = re.findall(r"(?:import|from) (?!a_class|ImportError)(\w+)", STATEMENTS)
+    assert len(names) == 11
+    write(tmp_path / "mine.py", STATEMENTS)
+    for name in names:
+        write(tmp_path / f"{name}.py", "")
+    assert set(sources.read_source(tmp_path, "mine").files) == {f"{name}.py" for name in ("mine", *names)}
+
+
+def test_code_of_many_expressions_is_read_in_few_calls(tmp_path: Path) -> None:
+    """Found by fuzzing: a module beside which all installed packages lie took millions of calls until it was refused."""
+    write(tmp_path / "mine.py", "import other\nX = [" + "f(1), " * 100_000 + "]\n")
+    write(tmp_path / "other.py", "")
+    with few_calls(1_000):
+        assert len(sources.read_source(tmp_path, "mine").files) == 2
 
 
 def imported(folder: Path, name: str) -> ModuleType:

@@ -88,9 +88,14 @@ SIZES: Mapping[str, tuple[dict[str, str], int, tuple[str, ...]]] = {
     "row07-widths-huge": (
         {"base": "hidden=(10**6, 10**6)"},
         4,
-        ("hidden=(1000000, 1000000)", "14.6 TiB for weights with gradients"),
+        ("hidden=(1000000, 1000000)", "14.6 TiB for the weights between these widths"),
     ),
     "row07-beyond-counting": ({"base": "hidden=(2**31 - 1, 2**31 - 1)"}, 4, ("takes more than 64.0 EiB",)),
+    "row07-of-a-network-without-widths": (
+        {"base": "network='reference', latent=2**31 - 1"},
+        4,
+        ("latent=2,147,483,647, bce takes more than 1,024 GiB: 1,024 GiB for a step's noise",),
+    ),
     "row07-draws-huge": (
         {"base": "num_samples=2**31 - 1, objective='iwae'"},
         4,

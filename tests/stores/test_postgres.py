@@ -14,7 +14,7 @@ from holders import child, end, message
 from servers import GUARDED, HOST, PASSWORD, Postgres, free_port
 
 from harness import queue, tracking
-from harness.errors import MachineError
+from harness.errors import MachineError, UserError
 from harness.stores import databases, servers
 from harness.tracking import library
 
@@ -87,6 +87,7 @@ def test_faults_of_the_server_are_told_before_any_work(postgres: Postgres):
     }
     for uri, said in told.items():
         text = message(lambda uri=uri: queue.database(uri))
+        assert message(lambda uri=uri: queue.trial_uri(uri)) == text  # with which a study begins
         assert said in text
         assert "geheim" not in text
         assert PASSWORD not in text
@@ -94,8 +95,13 @@ def test_faults_of_the_server_are_told_before_any_work(postgres: Postgres):
     assert postgres.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database) == [(0,)]
 
 
-def test_looking_at_an_empty_database_leaves_it_empty(postgres: Postgres):
+def test_looking_at_an_empty_database_leaves_it_empty(postgres: Postgres, home: Path, monkeypatch: pytest.MonkeyPatch):
     database = postgres.database()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres.uri(database))
+    assert queue.stores_on_record("a_study", "default", postgres.uri(database)) == ([], {})
+    assert tracking.experiments() == frozenset()
+    assert "whose experiment was deleted" in message(lambda: tracking.check_anew("a_study", "default"), UserError)
+    assert not home.exists()
     assert queue.trial_uri(postgres.uri(database)) == "sqlite://"
     assert postgres.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database) == [(0,)]
     queue.database(postgres.uri(database))
