@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"  {name:<24} {tried[name]:>8,} inputs")
     print(f"{sum(tried.values()):,} inputs of {len(chosen)} targets from seed {first}: {failed or 'nothing'} found")
     if stores:
-        command = [sys.executable, str(STORES), "--seconds", str(options.seconds / 2)]
+        command = [sys.executable, str(STORES), "--seconds", str(options.seconds / 2), "--seed", str(first)]
         failed += subprocess.run(command, check=False).returncode != 0
     return int(failed > 0)
 
