@@ -17,7 +17,7 @@ from harness.evidence.reports import Known, report_faults
 from harness.evidence.schema import TAG, sha256_of
 from harness.evidence.trials import store_faults
 from harness.queue import TrialOnRecord, is_store_of, stores_on_record
-from harness.tracking import Inspected, Inspection, inspection, plan_tags
+from harness.tracking import NOT_SUPERSEDED, SUPERSEDED, Inspected, Inspection, inspection, plan_tags
 
 
 @dataclass(kw_only=True)
@@ -143,8 +143,12 @@ def _hold_data(books: Books) -> None:
 
 
 def _hold_checkpoints(books: Books) -> None:
-    """Hold the checkpoints of the study's trials against their labels."""
-    cells = {r.tags.get("cell", "") for r in books.runs} - {""}
+    """Hold the checkpoints of the study's trials against their labels, but for those that its plan has no more.
+
+    Nothing depends on the latter, which the study passes over if it should take these trials in again.
+    """
+    present = [r for r in books.runs if r.tags.get(SUPERSEDED, NOT_SUPERSEDED) == NOT_SUPERSEDED]
+    cells = {r.tags.get("cell", "") for r in present} - {""}
     for label in sorted((paths.mlruns() / "checkpoints").glob("*/*/*/*.json")):
         if label.parent.name not in cells or not is_store_of(label.parent.parent.name, books.name, books.budget):
             continue

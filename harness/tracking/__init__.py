@@ -6,7 +6,7 @@ first use and by this folder alone. Nothing here decides what is run or how it i
 
 from harness.tracking.absent import set_aside
 from harness.tracking.inspection import Inspected, Inspection, inspection
-from harness.tracking.layout import SUPERSEDED, SUPERSEDED_BY
+from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, SUPERSEDED_BY
 from harness.tracking.parent import TAG_LIMIT
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record, Tracker
 from harness.tracking.reading import (
@@ -38,6 +38,7 @@ __all__ = [
     "MANIFEST",
     "MANIFEST_TAG",
     "MLFLOW_SCHEMA",
+    "NOT_SUPERSEDED",
     "SUPERSEDED",
     "SUPERSEDED_BY",
     "TAG_LIMIT",

@@ -342,6 +342,9 @@ def test_a_checkpoint_that_is_not_as_its_label_says_is_named(on_record: Home, sa
     assert said()[0] == 0
     (folder / "000001.pt").write_bytes(b"w")
     assert f"checkpoint {folder / '000001.pt'}: sha256 kept" in said()[1]
+    of_cell = f"run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'cell' AND value = '{cell}')"
+    on_record.sql("mlflow.db", f"UPDATE tags SET value = 'plan 2' WHERE key = 'superseded' AND {of_cell}")
+    assert "checkpoint" not in said()[1]  # its trial was left out of the plan
 
 
 def test_a_study_that_was_killed_and_went_on_is_as_it_was_kept(mlflow_store: Path, tmp_path: Path) -> None:
