@@ -71,8 +71,10 @@ def _beside(spec: "TrialSpec", wrong: Collection[str]) -> list[str]:
         faults.append(f"patience={spec.patience!r} takes fit_on='train', or there is no validation to stop by; got {spec.fit_on!r}")
     if right("evaluation", "fit_on") and spec.evaluation == "validation" and spec.fit_on != "train":
         faults.append(f"evaluation='validation' takes fit_on='train', or nothing is left to validate on; got {spec.fit_on!r}")
-    if right("batch_size", "fit_on") and isinstance(spec.dataset, str) and (images := published_images(spec)):
-        faults += filter(None, [too_many_at_once(spec, images)])
+    if right("batch_size", "fit_on") and isinstance(spec.dataset, str):
+        images = published_images(spec)
+        if images and (fault := too_many_at_once(spec, images)):
+            faults.append(fault)
     network = catalog.NETWORKS.get(spec.network) if isinstance(spec.network, str) else None
     if network is not None and network.hidden is None and spec.hidden is not None:
         others = [name for name, entry in catalog.NETWORKS.items() if entry.hidden]
