@@ -181,10 +181,12 @@ def _run(options: argparse.Namespace, console: Console) -> int:
                 earlier = study.load(options.earlier) if options.earlier else None
                 report.show_plan(study.load(options.name), options.budget, console, storage=options.storage, earlier=earlier)
                 return 0
+            if options.command == "report":
+                from harness.runner import outcome
+
+                return outcome.report_study(options.name, options.budget, console, storage=options.storage)
             from harness.runner import commands
 
-            if options.command == "report":
-                return commands.report_study(options.name, options.budget, console, storage=options.storage)
             return commands.run_study(
                 options.name,
                 options.budget,
@@ -215,11 +217,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         case "init":
             console.print(study.write_first(options.name), soft_wrap=True, highlight=False, markup=False)
         case "data":
-            from harness import data, figures
+            from harness import data
 
             spec = study.data_set(options.dataset, options.set)
             say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
             dataset = data.load_dataset(spec.dataset, say, spec.dataset_args)
+            from harness import figures  # with torch, as what is loaded: data that are refused are so before
+
             for line in data.in_words(dataset):
                 say(line)
             say(f"some of them: {figures.write_contact_sheet(dataset)}")

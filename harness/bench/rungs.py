@@ -19,8 +19,7 @@ from harness.bench.peers import Peer
 from harness.data import Data, load_dataset
 from harness.data.published import FILES
 from harness.data.torchvision_door import torchvision
-from harness.spec import TrialSpec
-from harness.training.batches import CHUNK
+from harness.spec import CHUNK, TrialSpec
 from harness.training.cohort import Cohort
 from harness.training.step import Execution
 

@@ -10,13 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.data.datasets import load_dataset
+    from harness.data.datasets import load_dataset, read_dataset
     from harness.data.description import in_words
-    from harness.data.splits import Data, Say, Split, as_images, frozen_noise
+    from harness.data.parts import Part, Parts, Say
+    from harness.data.splits import Data, Split, as_images, frozen_noise
 
-__all__ = ["Data", "Say", "Split", "as_images", "frozen_noise", "in_words", "load_dataset"]
+__all__ = ["Data", "Part", "Parts", "Say", "Split", "as_images", "frozen_noise", "in_words", "load_dataset", "read_dataset"]
 
-_MODULES = {"load_dataset": "datasets", "in_words": "description"}
+_MODULES = {
+    "load_dataset": "datasets",
+    "read_dataset": "datasets",
+    "in_words": "description",
+    "Part": "parts",
+    "Parts": "parts",
+    "Say": "parts",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.splits import Say
+from harness.data.parts import Say
 from harness.errors import UserError, cut
 from harness.resources import memory_of_machine, size
 

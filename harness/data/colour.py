@@ -3,19 +3,17 @@
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from harness.data.disjoint import three_splits
 from harness.data.download import published_files
+from harness.data.parts import Labels, Levels, Parts, Say
 from harness.data.pickles import arrays
 from harness.data.published import DIGESTS, folder_of, name_of
-from harness.data.splits import Data, Say
 
 SHAPE = (3, 32, 32)
 
 
-def cifar10(folder: str, say: Say) -> Data:
+def cifar10(folder: str, say: Say) -> Parts:
     """Return CIFAR-10, photographs of ten kinds of thing (Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html).
 
     Of the 50,000 published training images, which are shuffled, the first 40,000 train, and the last 10,000, which are the file
@@ -30,17 +28,17 @@ def cifar10(folder: str, say: Say) -> Data:
     """
     files = published_files(folder, say)
     batches = [_batch(content) for content in files]
-    levels, labels = (torch.cat(parts) for parts in zip(*batches[:-1], strict=True))
+    levels, labels = (np.concatenate(of_batches) for of_batches in zip(*batches[:-1], strict=True))
     return three_splits(name_of(folder), SHAPE, train=(levels, labels), test=batches[-1], files=files, say=say)
 
 
-def _batch(content: bytes) -> tuple[Tensor, Tensor]:
+def _batch(content: bytes) -> tuple[Levels, Labels]:
     """Return the levels, uint8 (N, P), and the classes, int64 (N,), of a batch: a pickle whose rows are red, green, blue."""
     batch = arrays(content)
-    return torch.from_numpy(batch["data"]), torch.tensor(batch["labels"], dtype=torch.int64)
+    return batch["data"], np.array(batch["labels"], dtype=np.int64)
 
 
-def svhn(folder: str, say: Say) -> Data:
+def svhn(folder: str, say: Say) -> Parts:
     """Return SVHN, house numbers cropped to a digit (Netzer et al., 2011, http://ufldl.stanford.edu/housenumbers).
 
     Of the 73,257 published training images the first 63,257 train and the last 10,000 validate; 26,032 test. The 531,131 further
@@ -58,9 +56,9 @@ def svhn(folder: str, say: Say) -> Data:
     return three_splits(name_of(folder), SHAPE, train=train, test=test, files=files, say=say)
 
 
-def _digits(raw: Path, split: str) -> tuple[Tensor, Tensor]:
+def _digits(raw: Path, split: str) -> tuple[Levels, Labels]:
     """Return the levels, uint8 (N, P), and the digits, int64 (N,), of a split of SVHN, as torchvision reads them by scipy."""
     from harness.data.torchvision_door import torchvision
 
     read = torchvision().datasets.SVHN(raw, split=split)
-    return torch.from_numpy(np.ascontiguousarray(read.data)).flatten(1), torch.from_numpy(read.labels)
+    return read.data.reshape(len(read.data), -1), read.labels

@@ -4,11 +4,10 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from harness import catalog
-from harness.data.splits import Data, Say, Split
+from harness.data.parts import Labels, Levels, Part, Parts, Say
 
 
 class Shared(NamedTuple):
@@ -27,9 +26,9 @@ class Shared(NamedTuple):
     twin: int
 
 
-def shared(splits: Sequence[Split]) -> list[Shared]:
-    """Return what each split, on the CPU, shares with each of the splits behind it; pairs that share nothing are left out."""
-    images = [[image.tobytes() for image in split.levels.numpy()] for split in splits]
+def shared(splits: Sequence[Part]) -> list[Shared]:
+    """Return what each split shares with each of the splits behind it; pairs that share nothing are left out."""
+    images = [[image.tobytes() for image in split.levels] for split in splits]
     where = [{image: row for row, image in enumerate(own)} for own in images]
     found = []
     for i, part in enumerate(splits):
@@ -49,25 +48,25 @@ def in_words(found: Sequence[Shared]) -> str:
     )
 
 
-def without(split: Split, found: Sequence[Shared]) -> Split:
+def without(split: Part, found: Sequence[Shared]) -> Part:
     """Return a split without the images that it shares with the splits behind it, as `shared` found them; itself if with none."""
     rows = sorted({row for s in found if s.part == split.name for row in s.rows})
     if not rows:
         return split
-    kept = torch.ones(len(split), dtype=torch.bool)
+    kept = np.ones(len(split), dtype=bool)
     kept[rows] = False
-    return Split(split.name, split.levels[kept], None if split.labels is None else split.labels[kept])
+    return Part(split.name, split.levels[kept], None if split.labels is None else split.labels[kept])
 
 
 def three_splits(
     name: str,
     image_shape: tuple[int, int, int],
     *,
-    train: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
+    train: tuple[Levels, Labels],
+    test: tuple[Levels, Labels],
     files: Sequence[bytes],
     say: Say,
-) -> Data:
+) -> Parts:
     """Return a data set that is published in two splits, of which the last training images become the validation split.
 
     What is in the test split is left out of validation and training, and what is in validation out of training; that is said, and
@@ -83,9 +82,9 @@ def three_splits(
     """
     n = len(train[0]) - catalog.DATASETS[name].validation
     parts = [
-        Split("train", train[0][:n], train[1][:n]),
-        Split("validation", train[0][n:], train[1][n:]),
-        Split("test", *test),
+        Part("train", train[0][:n], train[1][:n]),
+        Part("validation", train[0][n:], train[1][n:]),
+        Part("test", *test),
     ]
     twice = shared(parts)
     if twice:
@@ -94,4 +93,4 @@ def three_splits(
     lines = [*(hashlib.sha256(file).hexdigest() for file in files), f"train[:{n}] train[{n}:] test", *left_out]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     splits = {part.name: without(part, twice) for part in parts}
-    return Data(name=name, image_shape=image_shape, digest=digest, disjoint=True, **splits)
+    return Parts(name=name, image_shape=image_shape, digest=digest, disjoint=True, **splits)

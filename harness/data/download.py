@@ -6,9 +6,9 @@ import tempfile
 import zlib
 from pathlib import Path
 
+from harness.data.parts import Say
 from harness.data.published import DIGESTS, checked, digest_as, folder_of
 from harness.data.sources import ARCHIVES, Sources, sources_of
-from harness.data.splits import Say
 from harness.errors import DataError
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from harness import references
 from harness.data.own import digests_of, tenths_of
-from harness.data.splits import Say
+from harness.data.parts import Say
 from harness.errors import UserError
 
 UNSIGNED = 8  # the type of bytes 0..255 in an IDX header

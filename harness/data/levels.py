@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.splits import Say
+from harness.data.parts import Say
 from harness.errors import UserError
 
 CHANNELS = (1, 3)  # grey; red, green and blue

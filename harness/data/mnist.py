@@ -3,18 +3,16 @@
 import gzip
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from harness.data.disjoint import three_splits
 from harness.data.download import published_files
+from harness.data.parts import Labels, Levels, Parts, Say
 from harness.data.published import DIGESTS, name_of
-from harness.data.splits import Data, Say
 
 SIDE = 28
 
 
-def mnist_family(folder: str, say: Say) -> Data:
+def mnist_family(folder: str, say: Say) -> Parts:
     """Return the data set of this torchvision class name, fetching its files first if they are missing.
 
     The first 50,000 of the 60,000 published training images train, the last 10,000 validate. Published files may hold an image
@@ -33,8 +31,8 @@ def mnist_family(folder: str, say: Say) -> Data:
     return three_splits(name_of(folder), (1, SIDE, SIDE), train=train, test=test, files=files, say=say)
 
 
-def _read_pair(images: bytes, labels: bytes) -> tuple[Tensor, Tensor]:
+def _read_pair(images: bytes, labels: bytes) -> tuple[Levels, Labels]:
     """Return the grey levels, uint8 (N, 784), and the classes, int64 (N,), of two IDX files."""
     pixels = np.frombuffer(images, dtype=np.uint8, offset=16).reshape(-1, SIDE * SIDE)
     classes = np.frombuffer(labels, dtype=np.uint8, offset=8)
-    return torch.tensor(pixels), torch.tensor(classes, dtype=torch.int64)
+    return pixels, classes.astype(np.int64)

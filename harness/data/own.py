@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from harness import references
 from harness.data.disjoint import in_words, shared
 from harness.data.levels import as_array, as_levels
-from harness.data.splits import Data, Say, Split
+from harness.data.parts import Part, Parts, Say
 from harness.errors import HarnessError, UserError
 
 PARTS = ("train", "validation", "test")
@@ -25,7 +24,7 @@ FEWEST = 10  # images of a part
 FORM = "images, or (images, labels), or a mapping of images and, if there are any, labels, train, validation, test"
 
 
-def from_function(name: str, function: Callable[..., Any], arguments: Mapping[str, Any], say: Say) -> Data:
+def from_function(name: str, function: Callable[..., Any], arguments: Mapping[str, Any], say: Say) -> Parts:
     """Return the data set that a user's function gives.
 
     Args:
@@ -56,7 +55,7 @@ def from_function(name: str, function: Callable[..., Any], arguments: Mapping[st
     return from_given(name, given if isinstance(given, Mapping) else {"images": given}, say)
 
 
-def from_given(name: str, given: Mapping[str, Any], say: Say) -> Data:
+def from_given(name: str, given: Mapping[str, Any], say: Say) -> Parts:
     """Return the data set of a mapping.
 
     Args:
@@ -89,8 +88,7 @@ def from_given(name: str, given: Mapping[str, Any], say: Say) -> Data:
         if len(indices) < FEWEST:
             raise UserError(f"{name}: the {part} split has {len(indices)} images, at least {FEWEST} are needed{hint}")
     splits = {
-        part: Split(part, torch.from_numpy(images[own]).flatten(1), None if labels is None else torch.from_numpy(labels[own]))
-        for part, own in chosen.items()
+        part: Part(part, images[own].reshape(len(own), -1), None if labels is None else labels[own]) for part, own in chosen.items()
     }
     _check_apart(name, splits)
     _, channels, height, width = images.shape
@@ -98,7 +96,7 @@ def from_given(name: str, given: Mapping[str, Any], say: Say) -> Data:
     # Square grey images came first, so that digests on record are without their shape.
     shape = [] if channels == 1 and height == width else [np.array((channels, height, width))]
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in [*shape, *content])).hexdigest()
-    return Data(name=plain_name(name), image_shape=(channels, height, width), digest=digest, disjoint=True, **splits)
+    return Parts(name=plain_name(name), image_shape=(channels, height, width), digest=digest, disjoint=True, **splits)
 
 
 def plain_name(name: str) -> str:
@@ -183,7 +181,7 @@ def _say_equal(name: str, digests: list[bytes], say: Say) -> None:
         )
 
 
-def _check_apart(name: str, splits: Mapping[str, Split]) -> None:
+def _check_apart(name: str, splits: Mapping[str, Part]) -> None:
     """Raise an error if an image is in two splits.
 
     Raises:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from harness import references
-from harness.data.splits import Say
+from harness.data.parts import Say
 from harness.errors import UserError
 
 OPAQUE = 255

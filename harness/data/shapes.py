@@ -7,14 +7,16 @@ arithmetic is of whole numbers, so the images are the same on every machine. Sha
 import hashlib
 from collections.abc import Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from harness import catalog
-from harness.data.splits import Data, Say, Split
+from harness.data.parts import Part, Parts, Say
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Whole = npt.NDArray[np.int64]
 FIGURES = ("square", "ellipse", "heart")
@@ -30,7 +32,7 @@ PARTS = {"train": catalog.DATASETS["shapes"].train, "validation": catalog.DATASE
 FINE = 8  # a pixel's level is the share of FINE x FINE points in it that lie in the figure
 
 
-def shapes(say: Say, channels: int = 1, size: int = 64) -> Data:
+def shapes(say: Say, channels: int = 1, size: int = 64) -> Parts:
     """Return 6,144 images of one figure each, an image for each combination of shape, scale, angle, x and y.
 
     The shapes are a square, an ellipse and a heart, which are the labels 0, 1 and 2. There are 4 scales, 8 angles within the right
@@ -45,7 +47,7 @@ def shapes(say: Say, channels: int = 1, size: int = 64) -> Data:
     return _drawn(channels, size)
 
 
-def factors(part: str, channels: int = 1) -> dict[str, Tensor]:
+def factors(part: str, channels: int = 1) -> dict[str, "Tensor"]:
     """Return what the images of a split show, in their order: the number of each factor's value, int64 (N,), by the factor's name.
 
     The factors are shape, scale, angle (in steps of 11.25 degrees against the clock), x (to the right) and y (downwards); with 3
@@ -55,6 +57,8 @@ def factors(part: str, channels: int = 1) -> dict[str, Tensor]:
         part: train, validation or test.
         channels: Of the images, 1 or 3.
     """
+    import torch
+
     return {name: torch.from_numpy(values)[_rows()[part]] for name, values in _factors(channels).items()}
 
 
@@ -74,14 +78,14 @@ def _factors(channels: int) -> dict[str, Whole]:
 
 
 @cache
-def _drawn(channels: int, size: int) -> Data:
+def _drawn(channels: int, size: int) -> Parts:
     """Draw the images."""
     values = _factors(channels)
     levels = _images(values, channels, size)
-    images, labels = torch.from_numpy(levels).flatten(1), torch.from_numpy(values["shape"])
-    train, validation, test = (Split(part, images[rows], labels[rows]) for part, rows in _rows().items())
+    images, labels = levels.reshape(len(levels), -1), values["shape"]
+    train, validation, test = (Part(part, images[rows], labels[rows]) for part, rows in _rows().items())
     digest = hashlib.sha256(repr(PARTS).encode() + levels.tobytes()).hexdigest()
-    return Data(name="shapes", image_shape=(channels, size, size), train=train, validation=validation, test=test, digest=digest)
+    return Parts(name="shapes", image_shape=(channels, size, size), train=train, validation=validation, test=test, digest=digest)
 
 
 def _images(values: Mapping[str, Whole], channels: int, size: int) -> npt.NDArray[np.uint8]:

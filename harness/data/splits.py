@@ -1,16 +1,17 @@
-"""Data sets as uint8 images in three fixed splits. Shapes: N images, C channels, H rows, W columns, P = C H W values."""
+"""Data sets as uint8 tensors in three fixed splits. Shapes: N images, C channels, H rows, W columns, P = C H W values."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from harness.data.parts import Part, Parts
 from harness.kernels.uniform import uniform
 from harness.spec import Counts
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Split:
     name: str
     levels: Tensor
     labels: Tensor | None
+
+    @classmethod
+    def of(cls, part: Part) -> "Split":
+        """Return a split as it was read, in tensors on the CPU that share its memory where they may."""
+        return cls(part.name, _tensor(part.levels), None if part.labels is None else _tensor(part.labels))
 
     def to(self, device: torch.device) -> "Split":
         """Return the same split with its tensors on this device."""
@@ -62,11 +68,22 @@ class Data:
     digest: str
     disjoint: bool = False
 
+    @classmethod
+    def of(cls, parts: Parts) -> "Data":
+        """Return a data set as it was read, in tensors on the CPU."""
+        splits = {part.name: Split.of(part) for part in (parts.train, parts.validation, parts.test)}
+        return cls(name=parts.name, image_shape=parts.image_shape, digest=parts.digest, disjoint=parts.disjoint, **splits)
+
     @property
     def counts(self) -> Counts:
         """How many images and classes there are, by which some scores are left out."""
         classes = 0 if self.train.labels is None else len(self.train.labels.unique())
         return Counts(len(self.train), len(self.test), classes)
+
+    @property
+    def images_to_fit(self) -> dict[str, int]:
+        """How many images train, by a trial's `fit_on`."""
+        return {"train": len(self.train), "train+validation": len(self.train) + len(self.validation)}
 
     def fit_on(self, which: str) -> Split:
         """Return the images to train on: those of "train", or those of "train+validation" joined in this order."""
@@ -80,6 +97,11 @@ class Data:
         """Return the same data set with the tensors of all splits on this device."""
         train, validation, test = (s.to(device) for s in (self.train, self.validation, self.test))
         return replace(self, train=train, validation=validation, test=test)
+
+
+def _tensor(array: npt.NDArray[Any]) -> Tensor:
+    """Return an array as a tensor: a copy if it cannot be written to or has strides that torch does not take."""
+    return torch.from_numpy(np.require(array, requirements=("C", "W")))
 
 
 def as_images(flat: Tensor, image_shape: tuple[int, int, int]) -> Tensor:

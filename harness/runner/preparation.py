@@ -2,10 +2,12 @@
 
 The data sets that come with the package are published files, whose images another start has found in order: while these files, the
 code and the trials are the same, what was said of them is said again from a note in mlruns/checked, without loading anything. Data
-of the user's own are loaded by every start, for a function may return other images today. Torch is imported by `gather` alone.
+of the user's own are loaded by every start, for a function may return other images today. Torch is imported by `gather` alone, once
+the data are read: what they are refused for is told without it.
 """
 
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from harness import catalog, paths, provenance
 from harness.evidence import raw_files
-from harness.spec import unmet
+from harness.runner.room import Room
+from harness.spec import check_fit, unmet
 from harness.study import LoadedStudy
 from harness.study.scores import check_data, left_out
 
 if TYPE_CHECKING:
     from harness.data import Data
-    from harness.training.footprint import Footprint
 
 PACKAGES = ("numpy", "scikit-learn", "torch")  # whose versions may change what is read
 
@@ -57,9 +59,7 @@ def noted(loaded: LoadedStudy, budget: str) -> Briefing | None:
     return Briefing(**content | {"lines": tuple(content["lines"])}) if content else None
 
 
-def gather(
-    loaded: LoadedStudy, budget: str, say: Callable[[str], None], check: Callable[["Footprint"], None] = lambda need: None
-) -> tuple[Briefing, "Data", Path | None]:
+def gather(loaded: LoadedStudy, budget: str, say: Callable[[str], None], room: Room) -> tuple[Briefing, "Data", Path | None]:
     """Load a study's data and hold its trials against them.
 
     Return what was found, the data, and the file to `keep` a note of it in for later starts, if there is to be one: once nothing
@@ -69,16 +69,13 @@ def gather(
         loaded: the study.
         budget: of the study, by name.
         say: takes what is found, line by line, and messages about progress.
-        check: takes the memory of the largest trial, and raises an error if it does not fit.
+        room: where the trials train.
 
     Raises:
-        HarnessError: the data cannot be loaded, or do not fit the trials, or something of the user's own breaks its contract.
+        HarnessError: the data cannot be loaded, or do not fit the trials, or these do not fit the room, or something of the user's
+            own breaks its contract.
     """
     from harness import data
-    from harness.metrics import histogram
-    from harness.metrics.features import feature_net
-    from harness.testing import check_trials
-    from harness.training.footprint import largest
 
     study, lines, before = loaded.study, list[str](), _note(loaded, budget)
 
@@ -86,13 +83,22 @@ def gather(
         lines.append(line)
         say(line)
 
-    dataset = data.load_dataset(study.base.dataset, state, study.base.dataset_args)
+    parts = data.read_dataset(study.base.dataset, state, study.base.dataset_args)
     fetched = _note(loaded, budget) != before
-    check_data(study, budget, dataset.counts)
+    check_data(study, budget, parts.counts)
     trials = study.trials(budget)
+    check_fit(trials, parts.images_to_fit, parts.image_shape[0])
+    room.check_least(trials, parts.images_to_fit, math.prod(parts.image_shape))
+
+    from harness.metrics import histogram  # what follows takes torch
+    from harness.metrics.features import feature_net
+    from harness.testing import check_trials
+    from harness.training.footprint import largest
+
+    dataset = data.Data.of(parts)
     check_trials(trials, dataset, say=say)
     most = largest(trials, dataset)
-    check(most)
+    room.check(most)
     for line in (*left_out(study.scores, dataset.counts), *histogram.notes(dataset)):
         state(line)
     net = None if unmet(("features",), dataset.counts) else feature_net(dataset, say=say)

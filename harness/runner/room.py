@@ -1,16 +1,37 @@
 """Where the trials of a study train, and how many of them at a time: torch is imported by `place` and `check`."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness import resources
+from harness.evidence import Witness
 from harness.spec import TrialSpec, least_memory
 
 if TYPE_CHECKING:
     import torch
 
+    from harness.data import Data
     from harness.training.footprint import Footprint
+
+NOT_READ: Mapping[str, int] = {}  # images that are not counted yet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What trials train on, and where: gathering it takes seconds, which a start that finds nothing to train does without.
+
+    Attributes:
+        data: what its trials train on.
+        device: the kind of device they train on.
+        workers: the device of every training that may run at a time.
+        witness: of the trials, which writes their manifests.
+    """
+
+    data: "Data"
+    device: "torch.device"
+    workers: Sequence[str]
+    witness: Witness = field(default_factory=Witness)
 
 
 @dataclass
@@ -42,14 +63,19 @@ class Room:
         count = 1 if self.executor == "local" and self.workers is None else self.workers
         return devices.named(self.device), devices.worker_devices(self.device, count, self._here, self.per_gpu)
 
-    def check_least(self, specs: Iterable[TrialSpec]) -> None:
+    def check_least(self, specs: Iterable[TrialSpec], images: Mapping[str, int] = NOT_READ, pixels: int = 0) -> None:
         """Raise an error if a trial surely takes more than this machine's memory, as far as that is known without torch.
+
+        Args:
+            specs: the trials.
+            images: how many there are to train on, by `fit_on`; without them data are not read yet.
+            pixels: values of an image; 0 likewise.
 
         Raises:
             MachineError: one does.
         """
         if self._here and resources.only_cpu(self.device):
-            need, words = max(map(least_memory, specs), default=(0, ""))
+            need, words = max((least_memory(spec, images.get(spec.fit_on, 0), pixels) for spec in specs), default=(0, ""))
             if need > (memory := resources.memory_of_machine()):
                 raise resources.too_large(words, memory, "this machine")
 

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from harness import executors, paths
 from harness.errors import MachineError
-from harness.evidence import Witness
 from harness.executors import OutputDirs, Spares
 from harness.plans import PLAN_TAG
 from harness.queue import SearchTrial, TrialQueue, completed_runs
@@ -20,6 +19,7 @@ from harness.report import AblationResults, SearchResults, load_publisher
 from harness.runner import disk
 from harness.runner.ahead import Ahead
 from harness.runner.reconciling import reconcile
+from harness.runner.room import Setting
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
 from harness.scores.rows import SQUARED_ERROR
@@ -28,27 +28,7 @@ from harness.study import Ablation, Cell, Search, Study
 from harness.study.search import MOST_REFITS
 
 if TYPE_CHECKING:
-    import torch
-
-    from harness.data import Data
     from harness.training.planner import Plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What trials train on, and where: gathering it takes seconds, which a start that finds nothing to train does without.
-
-    Attributes:
-        data: what its trials train on.
-        device: the kind of device they train on.
-        workers: the device of every training that may run at a time.
-        witness: of the trials, which writes their manifests.
-    """
-
-    data: "Data"
-    device: "torch.device"
-    workers: Sequence[str]
-    witness: Witness = field(default_factory=Witness)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,11 @@ from harness.spec.arguments import Arguments, flattened
 from harness.spec.checks import REAL_FIELDS, unfinished
 from harness.spec.needs import DATA_NEEDS, MEETS, Counts, unmet
 from harness.spec.result import EXECUTION, Result
-from harness.spec.sizes import FLOAT, in_words, least_memory, step_in_words, too_many_at_once
+from harness.spec.sizes import CHUNK, FLOAT, check_fit, in_words, least_memory, other_channels, step_in_words
 from harness.spec.trial import FIELDS, LATER, TrialSpec
 
 __all__ = [
+    "CHUNK",
     "DATA_NEEDS",
     "EXECUTION",
     "FIELDS",
@@ -23,11 +24,12 @@ __all__ = [
     "Counts",
     "Result",
     "TrialSpec",
+    "check_fit",
     "flattened",
     "in_words",
     "least_memory",
+    "other_channels",
     "step_in_words",
-    "too_many_at_once",
     "unfinished",
     "unmet",
 ]

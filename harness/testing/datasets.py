@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from harness import catalog
-from harness.data import Data, load_dataset
+from harness.data import Data, read_dataset
 from harness.data.disjoint import in_words, shared
 from harness.testing.rules import Contract
 
@@ -29,9 +29,11 @@ def check_dataset(given: Any, **arguments: Any) -> None:
     """
     contract, name = Contract(given, "dataset"), catalog.pinned("dataset", given)
     with contract.calling("it"):
-        data, again = (load_dataset(name, lambda _: None, arguments) for _ in range(2))
-    check_data(contract, data)
-    if data.digest != again.digest:
+        parts, again = (read_dataset(name, lambda _: None, arguments) for _ in range(2))
+    check_data(contract, Data.of(parts))
+    if twice := shared((parts.train, parts.validation, parts.test)):
+        contract.broken("no image may be in two splits", f"\n{in_words(twice)}", "give each image to one split")
+    if parts.digest != again.digest:
         contract.broken("it must give the same images each time", "two digests", "fix the seed of whatever it draws")
 
 
@@ -48,5 +50,3 @@ def check_data(contract: Contract, data: Data) -> None:
             contract.broken("images must be uint8", levels.dtype, "give grey levels 0..255")
         if labels is not None and (labels.shape != (len(split),) or labels.dtype != torch.int64 or labels.min() < 0):
             contract.broken("labels must be int64 of at least 0, one per image", f"{labels.dtype} {tuple(labels.shape)}", "or None")
-    if twice := shared(splits):
-        contract.broken("no image may be in two splits", f"\n{in_words(twice)}", "give each image to one split")

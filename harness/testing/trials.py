@@ -9,7 +9,7 @@ from harness import catalog, paths, provenance, references
 from harness.data import Data
 from harness.errors import UserError
 from harness.models.vae import likelihood_of
-from harness.spec import TrialSpec, too_many_at_once
+from harness.spec import TrialSpec, check_fit, other_channels
 from harness.testing.datasets import check_dataset
 from harness.testing.functions import check_activation, check_objective
 from harness.testing.likelihoods import check_likelihood
@@ -44,9 +44,7 @@ def check_trials(specs: Iterable[TrialSpec], data: Data, say: Callable[[str], No
             there are.
     """
     specs = list(specs)
-    for spec in specs:
-        if fault := too_many_at_once(spec, len(data.fit_on(spec.fit_on))):
-            raise UserError(fault)
+    check_fit(specs, data.images_to_fit, data.image_shape[0])
     things: dict[tuple[str, str, str], dict[str, Any]] = {}
     for spec in specs:
         own = [(kind, getattr(spec, kind)) for kind in catalog.TABLES if kind in CHECKS]
@@ -69,15 +67,5 @@ def check_trials(specs: Iterable[TrialSpec], data: Data, say: Callable[[str], No
             passed.parent.mkdir(parents=True, exist_ok=True)
             passed.write_text(f"{kind} {name} {words}\n", encoding="utf-8")
     for spec in specs:
-        _check_channels(spec, data)
-
-
-def _check_channels(spec: TrialSpec, data: Data) -> None:
-    """Raise an error if a trial's likelihood is for images of other channels than those of the data."""
-    channels, (given, _, _) = likelihood_of(spec).channels, data.image_shape
-    if channels not in (None, given):
-        raise UserError(
-            f"the likelihood {references.label(spec.likelihood)} is for images of {channels} channel{'s' * (channels != 1)}, "
-            f"{references.label(data.name)} has {given}\n"
-            f"give likelihood_args.channels={given} if it takes that, or another likelihood: discretized_logistic takes any number"
-        )
+        if fault := other_channels(spec, likelihood_of(spec).channels, data.image_shape[0]):
+            raise UserError(fault)

@@ -16,14 +16,13 @@ from torch import Tensor
 
 from harness.kernels.uniform import uniform
 from harness.models.vae import likelihood_of
-from harness.spec import TrialSpec
+from harness.spec import CHUNK, TrialSpec
 from harness.training.extras import Extras
 from harness.training.optimizers import Optimizer
 from harness.training.schedules import learning_rates
 from harness.training.step import Chunk
 
 STREAMS = ("weights", "order", "latent", "pixels")  # the kinds of randomness of a trial
-CHUNK = 32  # steps between two checks of the results; it also fixes how noise is drawn, so changing it changes every run
 
 Row = dict[str, float]  # numbers of one trial in one epoch, by metric key
 

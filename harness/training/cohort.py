@@ -19,9 +19,9 @@ from harness.models.lanes import bucket
 from harness.models.likelihoods import MAX_LEVEL
 from harness.models.vae import VAE, kept_floats, likelihood_of, mixable, side_by_side
 from harness.scores import not_finite
-from harness.spec import TrialSpec
+from harness.spec import CHUNK, TrialSpec
 from harness.training import batches, optimizers, state
-from harness.training.batches import CHUNK, BatchStream, Row, generator
+from harness.training.batches import BatchStream, Row, generator
 from harness.training.extras import AVERAGE, Extras, clipped, follow, norms
 from harness.training.manual import ManualStep
 from harness.training.optimizers import Rates

@@ -14,8 +14,8 @@ from harness.data import Data
 from harness.errors import MachineError
 from harness.models.vae import VAE, build, kept_floats, parameters_of_one
 from harness.resources import size
-from harness.spec import FLOAT, TrialSpec, in_words, step_in_words
-from harness.training.batches import CHUNK, noisy
+from harness.spec import CHUNK, FLOAT, TrialSpec, in_words, step_in_words
+from harness.training.batches import noisy
 from harness.training.extras import Extras
 
 BEYOND = 2**63  # bytes: more than torch can count

@@ -23,7 +23,7 @@ from harness.models.likelihoods import HeadKernel, Observation
 from harness.models.networks import LaneLinear
 from harness.models.objectives import elbo
 from harness.models.vae import VAE, Pass
-from harness.training.batches import CHUNK
+from harness.spec import CHUNK
 from harness.training.extras import AVERAGE, clipped, follow
 from harness.training.optimizers import OptimizerState, Rates
 from harness.training.step import Chunk, LaneConstants, StepConfig

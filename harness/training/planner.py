@@ -16,9 +16,8 @@ from harness.errors import MachineError
 from harness.kernels import library, matmul
 from harness.models.lanes import bucket
 from harness.models.vae import build, mixing_group
-from harness.spec import TrialSpec
+from harness.spec import CHUNK, TrialSpec
 from harness.training import manual
-from harness.training.batches import CHUNK
 from harness.training.children import end_with_parent, no_interrupts
 from harness.training.cohort import Cohort
 from harness.training.step import Execution

@@ -16,8 +16,7 @@ from harness import data, devices, executors, figures, metrics, study
 from harness.bench import store
 from harness.metrics import features
 from harness.models.vae import VAE
-from harness.spec import Result, TrialSpec
-from harness.training.batches import CHUNK
+from harness.spec import CHUNK, Result, TrialSpec
 from harness.training.checkpoints import Checkpoints
 from harness.training.cohort import Cohort
 from harness.training.planner import execution_alone

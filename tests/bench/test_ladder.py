@@ -20,8 +20,7 @@ from harness.bench.machine import BATCH, LAYERS, Spent
 from harness.bench.rungs import LOOP_VARIANTS, REFERENCE, ReferenceModel, Rung
 from harness.errors import UserError
 from harness.models.vae import build, parameters_of_one
-from harness.spec import TrialSpec
-from harness.training.batches import CHUNK
+from harness.spec import CHUNK, TrialSpec
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,7 @@ from tables import ACTIVATIONS, LIKELIHOODS
 from harness import devices
 from harness.bench import ladder, machine
 from harness.bench.rungs import Rung
-from harness.spec import TrialSpec
-from harness.training.batches import CHUNK
+from harness.spec import CHUNK, TrialSpec
 
 
 def measure(benchmark, run) -> None:

@@ -7,7 +7,7 @@ import pytest
 from pictures import noise, write_pictures
 
 from harness import cli
-from harness.data import in_words
+from harness.data import Data, in_words
 from harness.data.description import describe
 from harness.data.own import from_given
 from harness.figures.contact_sheet import COLUMNS, ROWS, contact_sheet
@@ -16,14 +16,14 @@ PARTS = {"train": range(100), "validation": range(100, 150), "test": range(150, 
 
 
 def lines(images: np.ndarray, **others: object) -> list[str]:
-    return in_words(from_given("mine", {"images": images, **PARTS, **others}, lambda _: None))
+    return in_words(Data.of(from_given("mine", {"images": images, **PARTS, **others}, lambda _: None)))
 
 
 def test_levels_classes_equal_and_constant_images_are_counted() -> None:
     images = noise(200, 6, 5)
     images[7] = images[3]
     images[[20, 160]] = np.array([0, 255], np.uint8)[:, None, None]
-    data = from_given("mine", {"images": images, "labels": np.arange(200) % 3, **PARTS}, lambda _: None)
+    data = Data.of(from_given("mine", {"images": images, "labels": np.arange(200) % 3, **PARTS}, lambda _: None))
     found = describe(data)
     assert np.array_equal(found.counts, np.bincount(images.ravel(), minlength=256))
     assert found.classes == {0: 67, 1: 67, 2: 66}
@@ -49,7 +49,7 @@ def test_binary_colour_and_unlabelled_images_are_called_so() -> None:
 
 
 def test_the_sheet_shows_each_split_in_colour_and_not_distorted() -> None:
-    data = from_given("mine", {"images": noise(200, 3, 6, 5), **PARTS}, lambda _: None)
+    data = Data.of(from_given("mine", {"images": noise(200, 3, 6, 5), **PARTS}, lambda _: None))
     figure = contact_sheet(data)
     for ax, (part, rows) in zip(figure.axes, ROWS.items(), strict=True):
         (picture,) = ax.get_images()

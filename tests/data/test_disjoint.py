@@ -13,7 +13,7 @@ from tiny_sets import digests, idx_files, write
 from torch import Tensor
 
 from harness import catalog
-from harness.data import Data, Split, load_dataset, published
+from harness.data import Data, Part, Parts, load_dataset, published
 from harness.data.digits import digits
 from harness.data.disjoint import Shared, in_words, shared, without
 from harness.errors import DataError, UserError
@@ -25,8 +25,8 @@ def pictures(*content: int) -> Tensor:
     return torch.from_numpy(noise[list(content)])
 
 
-def parts(**content: tuple[int, ...]) -> list[Split]:
-    return [Split(name, pictures(*numbers), torch.tensor(numbers)) for name, numbers in content.items()]
+def parts(**content: tuple[int, ...]) -> list[Part]:
+    return [Part(name, pictures(*numbers).numpy(), np.array(numbers)) for name, numbers in content.items()]
 
 
 @pytest.mark.parametrize("name", catalog.DATASETS)
@@ -91,8 +91,8 @@ def test_a_published_image_stays_in_the_test_split_alone(
 
 def test_built_in_splits_that_overlap_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = digits(print)
-    leaky = Split("train", torch.cat([whole.train.levels, whole.test.levels[:5]]), None)
-    monkeypatch.setattr(catalog, "find", lambda kind, name: lambda say: Data(**{**vars(whole), "train": leaky}))
+    leaky = Part("train", np.concatenate([whole.train.levels, whole.test.levels[:5]]), None)
+    monkeypatch.setattr(catalog, "find", lambda kind, name: lambda say: Parts(**{**vars(whole), "train": leaky}))
     with pytest.raises(
         DataError, match=r"digits[^✓]*5 images of the train split are in the test split too.*train\[1197\] = test\[0\]"
     ):

@@ -20,7 +20,7 @@ N = 200  # images, of which each split gets more than the fewest
 def taken(images: Any, **others: Any) -> tuple[Data, list[str]]:
     """Return the data set of these arrays, and what was said of them."""
     said: list[str] = []
-    return from_given("mine", {"images": images, **others}, said.append), said
+    return Data.of(from_given("mine", {"images": images, **others}, said.append)), said
 
 
 def whole(data: Data) -> torch.Tensor:

@@ -14,7 +14,7 @@ from rich.console import Console
 from harness import report
 from harness.report import page
 from harness.report.ablation import figures
-from harness.runner import commands
+from harness.runner import outcome
 from harness.runner.study_store import StudyStore
 from harness.spec import Result
 from harness.study import Ablation, Cell, load
@@ -135,7 +135,7 @@ def reported(study: Path | str) -> Shown:
     """Everything that `harness report` shows of a study, after a check that all of it agrees."""
     screen = io.StringIO()
     with patch.multiple(figures, scores=_no_picture, rate_distortion=_no_picture, gallery=_no_picture):
-        assert commands.report_study(str(study), "default", Console(file=screen, width=500)) == 0
+        assert outcome.report_study(str(study), "default", Console(file=screen, width=500)) == 0
     store, _ = store_of(study)
     folder = page.folder(store.name, "default")
     verdicts = json.loads((folder / "verdicts.json").read_text())

@@ -27,9 +27,9 @@ from harness import catalog, paths
 from harness.models.activations import gain
 from harness.models.objectives import Objective
 from harness.models.vae import Pass, side_by_side
-from harness.spec import TrialSpec
+from harness.spec import CHUNK, TrialSpec
 from harness.training import optimizers
-from harness.training.batches import CHUNK, noisy
+from harness.training.batches import noisy
 from harness.training.extras import Extras
 from harness.training.step import Chunk, LaneConstants, StepConfig, flat, trace
 

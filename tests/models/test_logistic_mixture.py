@@ -166,9 +166,7 @@ def test_images_of_other_channels_are_refused(given: int, of_data: int) -> None:
     mixture: dict[str, Any] = {"likelihood": "logistic_mixture", "likelihood_args": {"channels": given}}
     specs = [TrialSpec(), TrialSpec(**mixture)]
     check_trials(specs, data_of(given))
-    with pytest.raises(
-        UserError, match=rf"logistic_mixture is for images of {given} channels?, made_up has {of_data}\n.*={of_data}"
-    ):
+    with pytest.raises(UserError, match=rf"logistic_mixture is for images of {given} channels?, mnist has {of_data}\n.*={of_data}"):
         check_trials(specs, data_of(of_data))
 
 

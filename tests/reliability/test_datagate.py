@@ -6,7 +6,10 @@ Each set is as small as a test can have it, in its published format and with its
 import gzip
 import hashlib
 import io
+import json
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from pictures import noise, write_idx, write_pictures
-from refusals import LONGEST, fingerprint
+from refusals import LONGEST, assert_refused, fingerprint, run
 from scipy.io import savemat
 from tiny_sets import digests, idx_files, python_2, write
 
@@ -273,6 +276,63 @@ def test_arrays_that_cannot_be_trained_on(
     given, says = ARRAYS[case]
     np.savez(tmp_path / "own.npz", **given)
     refused(capsys, home, "npz:own.npz", 2, "npz:own.npz", says)
+
+
+ALL_OF_THEM = """
+import json, sys
+from harness.cli import main
+codes = [main(["data", name]) for name in sys.argv[1:]]
+print(json.dumps([codes, "torch" in sys.modules]))
+"""
+
+
+def test_all_that_is_told_of_images_is_told_without_torch(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its import takes seconds: rows 14 to 22."""
+    monkeypatch.chdir(tmp_path)
+    for case, (given, _) in ARRAYS.items():
+        np.savez(tmp_path / f"{case}.npz", **given)
+    for form, make in OWN.items():
+        (folder := tmp_path / form).mkdir()
+        file = make(folder)
+        file.write_bytes(file.read_bytes()[:30])
+    write(tmp_path / "data" / "MNIST" / "raw", dict.fromkeys(DIGESTS["MNIST"], b"others"))
+    names = [*(f"npz:{case}.npz" for case in ARRAYS), *(name.replace(":", f":{form}/") for form, name in NAMES.items()), "mnist"]
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
+    done = subprocess.run([sys.executable, "-c", ALL_OF_THEM, *names], capture_output=True, text=True, check=True)
+    codes, torch_too = json.loads(done.stdout.splitlines()[-1])
+    assert codes == [2] * (len(names) - 1) + [3], done.stderr
+    assert not torch_too
+    assert not home.exists()
+
+
+PLAN = """'''Is it so?'''
+from harness import Ablation, Budget, TrialSpec
+STUDY = Ablation(base=TrialSpec({base}), arms={{"a": {{}}}}, budgets={{"default": Budget(epochs=1, seeds=(0,))}})
+"""
+MINE = "import numpy as np\n\ndef faces(of=1.0):\n    return of * np.random.default_rng(0).random((300, 6, 5))\n"
+STARTS: Mapping[str, tuple[str, str]] = {
+    "row15-arrays": ("dataset='npz:row15-signed.npz'", "values -128 to 127"),
+    "row17-a-function": ("dataset='mine.py:faces', dataset_args={'of': 2}", "the first beyond 0..1: images["),
+    "row12-batch": ("dataset='mine.py:faces', batch_size=301", "batch_size=301 is more than the "),
+    "row19-channels": (
+        "dataset='mine.py:faces', likelihood='logistic_mixture', likelihood_args={'channels': 3}",
+        "logistic_mixture is for images of 3 channels, mine.py:faces has 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STARTS)
+def test_a_start_that_is_refused_for_its_images_never_needs_torch(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base, says = STARTS[case]
+    np.savez(tmp_path / "row15-signed.npz", **ARRAYS["row15-signed"][0])
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "plan.py").write_text(PLAN.format(base=base))
+    told = run(["study", "plan.py", "--device", "cpu"], tmp_path / "home")
+    assert_refused(told, 2, says)
+    assert not (tmp_path / "home").exists()
 
 
 def test_row16_images_of_one_level_among_others_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

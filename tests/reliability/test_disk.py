@@ -19,7 +19,7 @@ from rich.console import Console
 from harness import cli, paths
 from harness.executors import evaluation, parts
 from harness.queue import TrialStore
-from harness.runner import commands, disk
+from harness.runner import commands, disk, outcome
 from harness.spec import TrialSpec
 from harness.stores import space
 from harness.stores.space import MEBI, DiskFullError, full_in_words, is_full
@@ -94,7 +94,7 @@ PLACES = {
     "row30-in-the-files-of-a-result": (evaluation.torch, "save", torn_zip),
     "row30-in-an-artifact": (local_artifact_repo, "shutil_copytree_without_file_permissions", no_quota),
     "row30-as-the-result-is-told": (TrialStore, "complete", full_database),
-    "row30-in-the-report": (commands.report, "publish", no_space),
+    "row30-in-the-report": (outcome.report, "publish", no_space),
 }
 
 

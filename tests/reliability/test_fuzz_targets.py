@@ -1,5 +1,7 @@
 """Whatever people write or hand over: it works, or is refused. The same inputs each time: `make fuzz` tries others."""
 
+import ast
+import gc
 import sys
 from contextlib import suppress
 
@@ -68,6 +70,24 @@ def test_a_refusal_is_held_to_its_exit_code_and_its_length() -> None:
             refused(error)
     with pytest.raises(KeyError):
         refused(KeyError("x"))
+
+
+def test_calls_that_others_have_the_garbage_collector_make_are_not_counted() -> None:
+    """Hypothesis measures how long collections take, which cut off code that makes many objects, in the middle of ast.parse."""
+    called: list[str] = []
+
+    def callback(phase: str, _: object) -> None:
+        called.append(phase)
+
+    gc.callbacks.append(callback)
+    try:
+        with few_calls(1_000):
+            ast.parse("X = [" + "f(1), " * 100_000 + "]")
+            assert not called
+        gc.collect()
+        assert called
+    finally:
+        gc.callbacks.remove(callback)
 
 
 def test_what_goes_on_for_ever_is_stopped_by_its_calls_also_where_everything_is_caught() -> None:

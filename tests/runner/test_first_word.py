@@ -25,7 +25,7 @@ STUDY = Ablation(
 HEAVY = ["torch", "matplotlib", "sklearn", "scipy.stats", "scipy.optimize"]
 LOADED = f"""
 import json, sys
-import harness.doctor, harness.report, harness.runner.commands
+import harness.doctor, harness.report, harness.runner.commands, harness.runner.outcome
 print(json.dumps([name for name in {HEAVY} if name in sys.modules]))
 """
 ESTIMATED = """

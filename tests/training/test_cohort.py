@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from harness.data import Data, load_dataset
 from harness.models.activations import gain
-from harness.spec import TrialSpec
-from harness.training.batches import CHUNK, generator
+from harness.spec import CHUNK, TrialSpec
+from harness.training.batches import generator
 from harness.training.cohort import Cohort
 from harness.training.step import Execution
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from harness.data import Data, frozen_noise, load_dataset
-from harness.spec import TrialSpec
-from harness.training.batches import CHUNK, BatchStream, generator
+from harness.spec import CHUNK, TrialSpec
+from harness.training.batches import BatchStream, generator
 from harness.training.cohort import Cohort
 from harness.training.optimizers import Adam
 

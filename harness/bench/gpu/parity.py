@@ -14,8 +14,7 @@ from harness import catalog, devices, metrics
 from harness.bench.gpu.record import Row
 from harness.bench.gpu.setting import COMPILED, EAGER, GRAPH, Case, Setting, again, cohort_of, ready
 from harness.models.vae import Pass, likelihood_of
-from harness.spec import TrialSpec
-from harness.training.batches import CHUNK
+from harness.spec import CHUNK, TrialSpec
 from harness.training.cohort import Cohort
 from harness.training.extras import AVERAGE, clipped, follow
 from harness.training.optimizers import Rates

@@ -15,7 +15,7 @@ from harness.bench.gpu.record import Row, digits
 from harness.bench.gpu.setting import Case, Setting
 from harness.bench.machine import BATCH
 from harness.bench.rungs import LOOP_VARIANTS, RATE, REFERENCE, ReferenceModel
-from harness.training.batches import CHUNK
+from harness.spec import CHUNK
 
 GOOD = "+ logits"  # the best form of the usual loop without compiling
 JAX_LANES, TOY_JAX_LANES = (1, 64), (1, 2)

@@ -13,8 +13,7 @@ import torch
 from harness import devices
 from harness.bench.gpu.record import Row, digits
 from harness.data import Data, load_dataset
-from harness.spec import TrialSpec
-from harness.training.batches import CHUNK
+from harness.spec import CHUNK, TrialSpec
 from harness.training.cohort import Cohort
 from harness.training.step import BoundStep, Execution
 

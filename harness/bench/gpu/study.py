@@ -196,7 +196,8 @@ def compared(alone: Mapping[str, Mapping[str, float]], killed: Mapping[str, Mapp
 def drive(device: str, toy: bool) -> None:
     """Train what is missing of the arm, in this process with a checkpoint every second, and leave the scores in the home folder."""
     from harness.executors import Saving, local, train
-    from harness.runner.session import Session, Setting, run
+    from harness.runner.room import Setting
+    from harness.runner.session import Session, run
     from harness.runner.study_store import StudyStore
     from harness.tracking import MlflowTracker
 

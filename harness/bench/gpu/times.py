@@ -13,7 +13,8 @@ from harness import devices
 from harness.bench.gpu import parity
 from harness.bench.gpu.record import Row, digits
 from harness.bench.gpu.setting import COMPILED, EAGER, GRAPH, Case, Setting, again, cohort_of, first_line, ready
-from harness.training.batches import CHUNK, BatchStream
+from harness.spec import CHUNK
+from harness.training.batches import BatchStream
 from harness.training.cohort import Cohort
 from harness.training.step import BoundStep, Execution, LaneConstants
 

@@ -1,5 +1,6 @@
 """What a refusal is, and bounds of calls, memory and files."""
 
+import gc
 import os
 import resource
 import sys
@@ -48,7 +49,10 @@ def attempt(call: Callable[[], Any], *codes: int) -> Any:
 
 @contextmanager
 def few_calls(most: int = CALLS) -> Iterator[None]:
-    """Raise an AssertionError in this block after too many calls: a bound that is the same on every machine."""
+    """Raise an AssertionError in this block after too many calls: a bound that is the same on every machine.
+
+    What others have the garbage collector call, such as hypothesis, is not called in it: that would be counted too.
+    """
     count = 0
 
     def counted(frame: FrameType, event: str, argument: object) -> None:
@@ -57,7 +61,8 @@ def few_calls(most: int = CALLS) -> Iterator[None]:
         if count > most:
             raise TooMuch
 
-    before = sys.getprofile()
+    before, called_back = sys.getprofile(), gc.callbacks[:]
+    gc.callbacks.clear()
     sys.setprofile(counted)
     try:
         yield
@@ -65,6 +70,7 @@ def few_calls(most: int = CALLS) -> Iterator[None]:
         raise AssertionError(f"more than {most:,} calls") from None
     finally:
         sys.setprofile(before)
+        gc.callbacks[:] = called_back
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from fuzzing.overrides import KEYS, STUDIES, VALUES
 from fuzzing.values import changed, texts
 from harness import cli, doctor, report, study
 from harness.evidence import replay, verify
-from harness.runner import commands
+from harness.runner import commands, outcome
 from harness.tracking import server
 
 COMMANDS = ("study", "report", "plan", "verify", "replay", "doctor", "list", "init", "ui", "bench", "data", "studdy", "")
@@ -26,7 +26,7 @@ WORDS = ("smoke", "full", "cpu", "cuda:9", "auto", "processes", "ray", "0", "-1"
          "sqlite:///x", "postgresql+psycopg://u:p@h:x/d", "shapes")  # fmt: skip
 # Where commands begin to work: module, name.
 WORK: tuple[tuple[Any, str], ...] = (
-    (commands, "run_study"), (commands, "report_study"), (report, "show_plan"), (doctor, "examine"), (verify, "verify"),
+    (commands, "run_study"), (outcome, "report_study"), (report, "show_plan"), (doctor, "examine"), (verify, "verify"),
     (replay, "replay"), (study, "write_first"), (server, "serve"), (cli, "_run_bench"),
 )  # fmt: skip
 

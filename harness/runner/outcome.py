@@ -1,0 +1,127 @@
+"""What a start trains and reports once nothing more can be refused, and the command `harness report`."""
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+
+from rich.console import Console
+
+from harness import paths, report
+from harness.errors import UserError
+from harness.queue import completed_runs, driver_lock
+from harness.runner.progress import clock
+from harness.runner.session import Session, run, winners
+from harness.runner.signals import Stopped
+from harness.runner.study_store import StudyStore
+from harness.stores import homes
+from harness.stores.space import full_in_words
+from harness.study import Ablation, LoadedStudy, load
+from harness.tracking import MlflowTracker, check_store, is_on_record, store_uri
+
+
+def train_and_report(loaded: LoadedStudy, session: Session, started: float) -> int:
+    """Train what is missing and report. Return 1 if a trial failed for good, else 0."""
+    console, store = session.console, session.store
+    results, search_results, trained = run(session, loaded.study)
+    if not trained:
+        console.print("\n".join(_nothing_to_do(results, search_results)), highlight=False, markup=False, soft_wrap=True)
+    if trained or not (store.tracker.study_finished and report.is_current(results, store.tracker, search_results, loaded.question)):
+        console.print("writing the report")
+        try:
+            report.publish(results, store.tracker, search_results, session.stops.allowed, question=loaded.question)
+        except Stopped:
+            store.tracker.stop_study()
+            raise
+    report.show(results, console, search_results)
+    _print_links(store, console)
+    if trained:
+        console.print(f"done in {clock(time.monotonic() - started)}", highlight=False)
+    return int(bool(results.failures))
+
+
+def _nothing_to_do(results: report.AblationResults, search_results: report.SearchResults | None) -> list[str]:
+    """Return why nothing is left to train, in lines: all trials are done, but for those that failed for good, and why these did."""
+    searched = {f"trial #{t.number}": t.why for t in (search_results.in_state("FAIL") if search_results else ())}
+    failures = results.failures
+    judged = {f"{c.arm} / seed {c.seed}": failures[c.spec.id] for c in results.cells if c.spec.id in failures}
+    failed = [f"  {name}: {''.join(why.splitlines()[:1])}" for name, why in (searched | judged).items()]
+    if not failed:
+        return ["nothing to do: all trials are done"]
+    again = "; with changed code its arms are tried again" if judged else ""
+    return [f"nothing to do: all trials are done but {len(failed)} that failed for good{again}", *failed]
+
+
+@full_in_words()
+def report_study(reference: str, budget: str, console: Console, *, storage: str = "") -> int:
+    """Write the report of what is on record anew and show it: `harness report`. Return the exit code.
+
+    Raises:
+        UserError: no trial of the study and budget is on record.
+    """
+    loaded = load(reference)
+    name, study = loaded.name, loaded.study
+    check_store()
+    nothing = UserError(
+        f"no trial of {name} ({budget} budget) is on record\n{paths.command('study', name=reference, budget=budget)}"
+    )
+    if not is_on_record(name, budget):
+        raise nothing
+    unwritable = homes.unwritable()
+    with nullcontext() if unwritable else lock_of(name, budget, storage):
+        store = store_of(loaded, budget, storage)
+        search_results, best = None, {}
+        if study.search is not None:
+            with store.search_queue(study.search, study.search.batch_of(budget, 1)) as search_queue:
+                search_results = report.SearchResults.of(study.search, budget, search_queue)
+            best = winners(search_results.best, study.search)
+        ablation = study.judged(budget, best)
+        results = _on_record(store, ablation, study.part)
+        if not results.arms and not (search_results and search_results.history):
+            raise nothing
+        if results.pending:
+            run = paths.command("study", name=loaded.reference, budget=budget)
+            why = "never run, or the plan or code of your own has changed since"
+            console.print(
+                f"{results.pending} of {len(results.cells)} trials are not on record: {why}\n{run}", highlight=False, markup=False
+            )
+        if unwritable:
+            console.print(f"{unwritable}: the page stays as it is", highlight=False, markup=False)
+        else:
+            report.publish(results, store.tracker, search_results, question=loaded.question)
+        report.show(results, console, search_results)
+        _print_links(store, console)
+    return 0
+
+
+def _on_record(store: StudyStore, study: Ablation, part: str) -> report.AblationResults:
+    """Return what is on record of an ablation, up to the first look that settles its claims or that is not reached."""
+    for seeds in study.budgets[store.budget].planned_looks:
+        with store.ablation_queue(study, study.cells(store.budget, seeds), part) as queue:
+            if completed_runs(queue.store) and not part:  # a search's winners are stated once they are trained
+                store.keep_plan(study, queue.store)
+            results = store.results(study, queue, seeds)
+        if results.pending or results.settled:
+            break
+    return results
+
+
+def store_of(loaded: LoadedStudy, budget: str, storage: str) -> StudyStore:
+    """Return the records of a study. Its experiment is created if there is none."""
+    study = loaded.study
+    note = report.note(loaded.question, budget, study)
+    tracker = MlflowTracker(loaded.name, budget, note, scores=study.scores, varied=study.varied)
+    return StudyStore(loaded.name, budget, tracker, storage, loaded.question)
+
+
+def lock_of(name: str, budget: str, storage: str) -> AbstractContextManager[None]:
+    """Return the lock that admits one driver of a study per home folder; none for a shared store, which takes any number."""
+    return nullcontext() if storage else driver_lock(f"{name}.{budget}")
+
+
+def _print_links(store: StudyStore, console: Console) -> None:
+    """Print the path of the report and the address of the study in the MLflow UI."""
+    page = report.folder(store.name, store.budget) / "report.html"
+    if page.exists():
+        console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+    uri = store_uri()
+    server = uri if uri.startswith("http") else f"{paths.command('ui')}, then http://127.0.0.1:5000"
+    console.print(f"browse: {server}{store.tracker.ui_path}", soft_wrap=True, highlight=False, markup=False)
