@@ -106,7 +106,11 @@ SIZES: Mapping[str, tuple[dict[str, str], int, tuple[str, ...]]] = {
         ("20.0 TiB for the noise of 10 steps of 128 images, 2,147,483,647 draws each",),
     ),
     "row07-latent-large": ({"base": "latent=2**28"}, 4, ("takes more than 1.3 TiB", "1.2 TiB for the noise of 10 steps")),
-    "row07-widths-large": ({"base": "hidden=(2**31 - 1,)"}, 4, ("hidden=(2147483647,)", "GiB for the weights between these widths", "this machine has ")),
+    "row07-widths-large": (
+        {"base": "hidden=(2**31 - 1,)"},
+        4,
+        ("hidden=(2147483647,)", "GiB for the weights between these widths", "this machine has "),
+    ),
     "row12-batch-above-the-data": (
         {"base": "batch_size=1198"},
         2,
