@@ -35,4 +35,4 @@ def _read_pair(images: bytes, labels: bytes) -> tuple[Levels, Labels]:
     """Return the grey levels, uint8 (N, 784), and the classes, int64 (N,), of two IDX files."""
     pixels = np.frombuffer(images, dtype=np.uint8, offset=16).reshape(-1, SIDE * SIDE)
     classes = np.frombuffer(labels, dtype=np.uint8, offset=8)
-    return pixels, classes.astype(np.int64)
+    return pixels.copy(), classes.astype(np.int64)  # bytes cannot be written to, and torch takes no such arrays

@@ -1,6 +1,6 @@
-"""The command `harness study`, up to where nothing can be refused any more.
+"""The command `harness study`, up to where its plan, its data and the machine have been found in order.
 
-What then trains and reports (outcome.py) takes a second to import, which a refusal does without.
+What then trains and reports (outcome.py) takes a second to import, which a refusal before that does without.
 """
 
 import time
@@ -84,8 +84,8 @@ def run_study(
                     briefing, gather, note = _prepared(loaded, budget, console, room)
                     if not begun:  # all trials are missing: whether there is room can be said before anything is written
                         disk.check(disk.estimate(study.trials(budget), (at := gather()).data, study.runs(budget), len(at.workers)))
-                from harness.runner.outcome import lock_of, store_of, train_and_report
-                from harness.runner.session import Session
+                    from harness.runner.outcome import lock_of, store_of, train_and_report
+                    from harness.runner.session import Session
 
                 origin = {"dataset.digest": briefing.digest} | ({"features.sha256": briefing.features} if briefing.features else {})
                 references.note_pinned([study.base.dataset])

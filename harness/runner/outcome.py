@@ -1,4 +1,4 @@
-"""What a start trains and reports once nothing more can be refused, and the command `harness report`."""
+"""What a start trains and reports once plan, data and machine are in order, and the command `harness report`."""
 
 import time
 from contextlib import AbstractContextManager, nullcontext

@@ -87,7 +87,8 @@ def least_memory(spec: "TrialSpec", images: int = 0, pixels: int = 0) -> tuple[i
     # The decoder mirrors the encoder, which ends in the mean and the variance of each latent.
     weights = 2 * sum(a * b for a, b in pairwise(layers)) + (3 * widths[-1] * spec.latent if widths else 0)
     of_weights, of_noise = 2 * FLOAT * weights, FLOAT * steps * batch * spec.num_samples * spec.latent
-    between = f"{size(of_weights)} for the weights between these widths and their gradients, " if widths else ""
+    which = "the weights" if pixels else "the weights between these widths"
+    between = f"{size(of_weights)} for {which} and their gradients, " if widths else ""
     noise = "a step's noise of" if steps == 1 else f"the noise of {steps} steps of"
     return of_weights + of_noise, (
         f"{in_words(spec)} takes more than {size(of_weights + of_noise)}: "

@@ -33,7 +33,8 @@ from rich.console import Console
 
 from harness import data, queue
 from harness.executors import Saving, local
-from harness.runner.session import Session, Setting
+from harness.runner.room import Setting
+from harness.runner.session import Session
 from harness.runner.study_store import StudyStore
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Pruner, Real, Search, SearchBudget, Whole

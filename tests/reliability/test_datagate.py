@@ -332,6 +332,7 @@ def test_a_start_that_is_refused_for_its_images_never_needs_torch(
     (tmp_path / "plan.py").write_text(PLAN.format(base=base))
     told = run(["study", "plan.py", "--device", "cpu"], tmp_path / "home")
     assert_refused(told, 2, says)
+    assert not told.imported
     assert not (tmp_path / "home").exists()
 
 

@@ -109,7 +109,7 @@ SIZES: Mapping[str, tuple[dict[str, str], int, tuple[str, ...]]] = {
     "row07-widths-large": (
         {"base": "hidden=(2**31 - 1,)"},
         4,
-        ("hidden=(2147483647,)", "GiB for the weights between these widths", "this machine has "),
+        ("hidden=(2147483647,)", "for the weights between these widths", "this machine has "),
     ),
     "row12-batch-above-the-data": (
         {"base": "batch_size=1198"},
@@ -145,6 +145,18 @@ def test_trials_that_the_machine_cannot_hold(
     refused(capsys, study(tmp_path, **changes), 4, *says)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 8 * GIB
     assert not paths.home().exists()
+
+
+def test_row07_sizes_are_held_against_images_that_are_read_before_a_model_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first and the last layer have weights for each value of an image: of data of the user's own, known once they are read."""
+    images = "import numpy as np\n\ndef images():\n    return np.random.default_rng(0).random((300, 4, 4))\n"
+    (tmp_path / "mine.py").write_text(images)
+    monkeypatch.setattr(resources, "memory_of_machine", lambda: 10 * GIB)
+    monkeypatch.setattr(footprints, "largest", lambda *_: pytest.fail("a model was made"))
+    path = study(tmp_path, base="dataset='mine.py:images', hidden=(2**26,)")
+    refused(capsys, path, 4, "takes more than 19.0 GiB: 19.0 GiB for the weights and their", "this machine has 10.0 GiB")
 
 
 def test_row12_a_batch_of_more_images_than_the_user_s_own_data_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

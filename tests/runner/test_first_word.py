@@ -12,6 +12,7 @@ from harness import executors, study
 from harness.executors import Spares
 from harness.metrics import features as metrics_features
 from harness.runner import preparation
+from harness.runner.room import Room
 
 PLAN = """'''Is nothing loaded twice?'''
 from harness import Ablation, Budget, TrialSpec
@@ -106,7 +107,7 @@ def test_what_was_said_of_data_is_noted_while_files_code_and_trials_are_the_same
     monkeypatch.setattr(metrics_features, "feature_net", lambda data, say: net)
     loaded, said = study.load(str(tmp_path / "plan.py")), list[str]()
     assert preparation.noted(loaded, "default") is None
-    briefing, data, where = preparation.gather(loaded, "default", said.append)
+    briefing, data, where = preparation.gather(loaded, "default", said.append, Room("cpu", 1, 1, "local", 2))
     assert not (tmp_path / "home").exists()  # a start that is refused after this leaves nothing
     preparation.keep(briefing, where)
     assert preparation.noted(loaded, "default") == briefing
