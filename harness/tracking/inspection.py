@@ -82,7 +82,7 @@ class Inspection:
         """
         try:
             found = _inspected(self.client.get_run(run))
-        except library.failure() as fault:
+        except library.failures() as fault:
             if not library.is_missing(fault):
                 raise
             raise UserError(f"no run {run!r} in the tracking store {databases.redacted(store_uri())}") from None

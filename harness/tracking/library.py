@@ -5,6 +5,7 @@ Tried with MLflow 3.17 (docs/log.md). The code of a winner (exported_model.py) i
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from functools import cache
@@ -60,13 +61,13 @@ def client() -> Any:
     return mlflow().MlflowClient()
 
 
-def failure() -> type[Exception]:
-    """Return the type of MLflow's exceptions."""
-    mlflow()
+def failures(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return the type of MLflow's exceptions, none if it was not imported, for then it has raised none; and the others."""
+    if "mlflow" not in sys.modules:
+        return others
     from mlflow.exceptions import MlflowException
 
-    exception: type[Exception] = MlflowException
-    return exception
+    return (MlflowException, *others)
 
 
 def is_missing(fault: Exception) -> bool:

@@ -105,7 +105,7 @@ def readable() -> Iterator[None]:
     """Turn errors of MLflow and of files into one that says which store cannot be read."""
     try:
         yield
-    except (library.failure(), OSError) as fault:
+    except library.failures(OSError) as fault:
         raise MachineError(
             f"cannot read the tracking store {databases.redacted(store_uri())}\n{str(fault).splitlines()[0][:300]}"
         ) from None
@@ -178,7 +178,7 @@ def trial_run(run: str) -> TrialRun:
         with readable():
             try:
                 found = library.client().get_run(run)
-            except library.failure() as fault:
+            except library.failures() as fault:
                 if not library.is_missing(fault):
                     raise
     if found is None:
@@ -301,7 +301,7 @@ def has_rows(run: str) -> bool:
     with readable():
         try:
             return bool(library.client().get_run(run).data.metrics)
-        except library.failure() as fault:
+        except library.failures() as fault:
             if library.is_missing(fault):
                 return False
             raise

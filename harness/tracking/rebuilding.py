@@ -58,7 +58,7 @@ def files_of_lost(tracker: MlflowTracker, run: str) -> Path | None:
         return None
     try:
         known = tracker.client.get_run(run).info.status != BEGUN
-    except library.failure() as fault:
+    except library.failures() as fault:
         if not library.is_missing(fault):
             raise
         known = False

@@ -53,7 +53,7 @@ class MlflowTracker(ParentRun):
         self.client = PatientClient()
         try:
             self.experiment_id = self._experiment(uri)
-        except (library.failure(), OSError) as fault:
+        except library.failures(OSError) as fault:
             raise MachineError(
                 f"cannot use the tracking store {databases.redacted(uri)}\n{str(fault).splitlines()[0][:300]}"
             ) from None
@@ -182,7 +182,7 @@ class MlflowTracker(ParentRun):
             return "", {}
         try:
             record = self.client.get_run(run)
-        except library.failure() as fault:
+        except library.failures() as fault:
             if library.is_missing(fault):
                 return "", {}
             raise

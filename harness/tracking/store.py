@@ -133,7 +133,7 @@ class PatientClient:
             while True:
                 try:
                     return method(*arguments, **named)
-                except library.failure() as fault:
+                except library.failures() as fault:
                     if name.startswith(WRITES) and library.is_deleted(fault):
                         raise MachineError(
                             f"{str(fault).splitlines()[0][:200]}\nit was deleted in MLflow while the study was running: the same "

@@ -16,7 +16,7 @@ import pathlib, sys
 from harness.cli import main
 word, *arguments = sys.argv[1:]
 code = main(arguments)
-pathlib.Path(word).write_text(" ".join(name for name in ("torch", "pandas") if name in sys.modules))
+pathlib.Path(word).write_text(" ".join(name for name in ("torch", "pandas", "mlflow") if name in sys.modules))
 sys.exit(code)
 """
 
@@ -29,7 +29,7 @@ class Told:
         code: Its exit code, negative if a signal ended it.
         out: What it printed.
         err: What it said on the error channel.
-        imported: Which of the packages it imported that take longest, torch and pandas.
+        imported: Which of the packages it imported that take longest: torch, pandas and MLflow.
         changed: Files and folders of the home that came, went or have other bytes.
     """
 

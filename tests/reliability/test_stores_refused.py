@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from refusals import fingerprint
+from refusals import assert_refused, fingerprint, run
 
 from harness import cli, paths, queue, tracking
 from harness.queue.store import OPTUNA_SCHEMA
@@ -226,6 +226,14 @@ def test_a_database_that_is_not_what_it_should_be_is_named_at_start(trial_store:
             says += ["is damaged", f"mv {file} {file}.damaged"]
     files._SOUND.clear()  # as a new process
     refused(4, *says)
+
+
+@pytest.mark.parametrize("command", ["verify", "replay"])
+def test_nothing_on_record_is_said_without_mlflow(command: str, tmp_path: Path) -> None:
+    told = run([command, "loss_ablation"], tmp_path / "home")
+    assert_refused(told, 2, "nothing is on record: there is no ", "mlflow.db")
+    assert not told.imported
+    assert not (tmp_path / "home").exists()
 
 
 def test_row31_a_network_file_system_gets_no_write_ahead_log_and_a_word(
