@@ -111,7 +111,9 @@ def _study_of(file: StudyFile) -> Ablation | Search:
         raise UserError(f"{path}: sets no STUDY; write STUDY = Ablation(...) or STUDY = Search(...)")
     study = vars(module)["STUDY"]
     if not isinstance(study, Ablation | Search):
-        raise UserError(f"{path}: STUDY must be an Ablation or a Search, got {type(study).__name__}")
+        got = f"the class {study.__name__}" if isinstance(study, type) else type(study).__name__
+        form = "STUDY = Ablation(base=..., arms=..., budgets=...)"
+        raise UserError(f"{path}: STUDY must be an Ablation or a Search, got {got}\n{form}")
     return study
 
 

@@ -217,7 +217,7 @@ def test_a_function_takes_its_arguments_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not a zip at all", "is no .npz file of plain arrays"),
+        (b"not a zip at all", "is no .npz file of plain arrays: it begins with b'not a ', one with b'PK'"),
         (b"", "is no .npz file of plain arrays"),
         (b"PK\x03\x04 cut off", "is no .npz file of plain arrays"),
     ],

@@ -98,6 +98,7 @@ FAULTS = {
     "name": ("STUDY = Ablashun()", r":4: NameError: name 'Ablashun' is not defined"),
     "crash": ("x = 1\nSTUDY = {}['no']", r":5: KeyError: 'no'"),
     "nothing": ("x = 1", r"sets no STUDY; write STUDY = Ablation\(\.\.\.\) or STUDY = Search"),
+    "class": ("from harness import Ablation\nSTUDY = Ablation", r"STUDY must be an Ablation or a Search, got the class Ablation"),
     "other": ("STUDY = 3", r"STUDY must be an Ablation or a Search, got int"),
     "module": ("import no_such_module", r":4: ModuleNotFoundError: No module named 'no_such_module'"),
 }
