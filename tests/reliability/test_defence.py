@@ -149,7 +149,7 @@ def told(arguments: list[str], home: Path, capsys: pytest.CaptureFixture[str]) -
     before = fingerprint(home)
     code = cli.main(arguments)
     said = capsys.readouterr()
-    return Told(code, said.out, said.err, False, sorted(before.items() ^ fingerprint(home).items()))
+    return Told(code, said.out, said.err, [], sorted(before.items() ^ fingerprint(home).items()))
 
 
 @pytest.mark.parametrize("row", FILES)
