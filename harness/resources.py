@@ -5,12 +5,14 @@ import os
 import platform
 import re
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 from harness.errors import MachineError, UserError, cut, look_up
 
 EXECUTORS = ("local", "processes", "ray", "slurm")
 ON_THIS_MACHINE = ("local", "processes")  # executors whose workers share this machine
+CPU_BUILD = "+cpu"  # the end of the version of a torch that is built without CUDA
 MOST_WORKERS = 1_000  # of one driver on a cluster
 LIMIT = Path("/sys/fs/cgroup/memory.max")  # bytes that a container may use, or "max"
 PROCESS_BYTES = 500 * 2**20  # of a process that trains, before it has a model: torch, its own data and code
@@ -31,12 +33,16 @@ def check(device: str, executor: str, workers: int | None, per_gpu: int) -> None
 
     Raises:
         UserError: an unknown name, or a number that is out of range.
+        MachineError: a GPU of this machine, by a torch that is built without CUDA.
     """
     kernels()
     look_up(dict.fromkeys(EXECUTORS), executor, "executor")
     local, kind = executor in ON_THIS_MACHINE, kind_of(device)
-    if per_gpu < 1 or (kind == "cpu" and per_gpu > 1):
-        raise wrong_per_gpu(per_gpu, local, cpu() if kind == "cpu" else device)
+    surely_cpu = kind == "cpu" or (local and only_cpu(device))
+    if per_gpu < 1 or (surely_cpu and per_gpu > 1):
+        raise wrong_per_gpu(per_gpu, local, cpu() if surely_cpu else device)
+    if local and kind == "cuda" and (build := version("torch")).endswith(CPU_BUILD):
+        raise no_gpu(device, f"torch {build} has no CUDA")
     if workers is not None:
         here = local and only_cpu(device)
         check_workers(workers, cores() if here else MOST_WORKERS, cpu() if here else f"device {device}" if local else "a cluster")
@@ -98,6 +104,11 @@ def wrong_per_gpu(per_gpu: int, local: bool, device: str) -> UserError:
     """Return the error for workers that are to share a GPU where that cannot be; `device` is in words."""
     where = "a GPU of this machine" + ("" if local else "; on a cluster WORKERS alone says how many share the GPUs")
     return UserError(f"WORKERS_PER_GPU={per_gpu}: a number from 1 on, for {where}; got {device}")
+
+
+def no_gpu(device: str, why: str) -> MachineError:
+    """Return the error for a GPU that is asked for where there is none; `why` is in words."""
+    return MachineError(f"DEVICE={device}: no CUDA GPU here ({why})\nhere: cpu. To train on it: DEVICE=cpu")
 
 
 def cores() -> int:

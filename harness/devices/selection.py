@@ -29,7 +29,7 @@ def named(name: str) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         build = (torch.version.cuda and f"torch {torch.__version__} sees no GPU") or f"torch {torch.__version__} has no CUDA"
-        raise MachineError(f"DEVICE={name}: no CUDA GPU here ({build})\nhere: cpu. To train on it: DEVICE=cpu")
+        raise resources.no_gpu(name, build)
     if int(index or 0) >= torch.cuda.device_count():
         available = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count()))
         raise MachineError(f"DEVICE={name}: no such GPU\nhere: {available}, cpu")

@@ -3,6 +3,7 @@
 import re
 import resource
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,14 @@ def test_sizes_that_are_surely_too_large_are_refused_without_torch(case: str, tm
     changes, code, says = SIZES[case]
     told = run(["study", str(study(tmp_path, **changes)), "--device", "cpu"], tmp_path / "home")
     assert_refused(told, code, *says)
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.skipif(not version("torch").endswith("+cpu"), reason="this torch knows of CUDA")
+@pytest.mark.parametrize("options", [("--device", "cuda"), ("--device", "cuda:9")], ids=["row33-cuda", "row34-cuda-9"])
+def test_a_gpu_of_a_torch_without_cuda_is_refused_without_torch(options: tuple[str, ...], tmp_path: Path) -> None:
+    told = run(["study", str(study(tmp_path)), *options], tmp_path / "home")
+    assert_refused(told, 4, f"DEVICE={options[1]}: no CUDA GPU here (torch {version('torch')} has no CUDA)", "DEVICE=cpu")
     assert not (tmp_path / "home").exists()
 
 

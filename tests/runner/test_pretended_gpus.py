@@ -25,7 +25,8 @@ STUDY = Ablation(
 '''
 PROGRAM = """
 import pathlib, sys
-from harness import cli, paths
+from harness import cli, paths, resources
+resources.CPU_BUILD = "none"  # torch's version says that it knows no GPU
 folder = pathlib.Path(sys.argv.pop(1))
 paths.studies = lambda: folder
 sys.exit(cli.main())
