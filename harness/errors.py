@@ -1,7 +1,12 @@
 """Errors that a user can mend, in a study or a command, in the data or on the machine. Each has an exit code and no traceback."""
 
+import builtins
+import pkgutil
+import re
+import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -9,6 +14,7 @@ T = TypeVar("T")
 LINES = 6  # of a message, at most
 WIDEST = 200  # characters of a value in a message: longer ones are cut in their middle
 MOST_NAMES = 2_000  # characters of the names that a message lists
+LIKENESS = 0.7  # of a name to one among the hundreds of a module, from which on it is taken for a slip
 
 
 class HarnessError(Exception):
@@ -75,14 +81,50 @@ def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {what} {shown(name)}{nearest(name, names)}\nknown: {listed}")
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str], likeness: float = 0.5) -> str:
     """Return what to say of the known name that is nearest to one that came; an empty text if none is near.
 
     >>> nearest("studdy", ["study", "report"])
     "; did you mean 'study'?"
     """
-    found = get_close_matches(name[:WIDEST], list(known), n=1, cutoff=0.5) if isinstance(name, str) else []
+    found = get_close_matches(name[:WIDEST], list(known), n=1, cutoff=likeness) if isinstance(name, str) else []
     return f"; did you mean {shown(found[0])}?" if found else ""
+
+
+def raised(fault: BaseException) -> str:
+    """Return what a user's own code raised, in words; where Python looked for a name in vain, with what would do.
+
+    >>> raised(KeyError("no"))
+    "KeyError: 'no'"
+    """
+    words, remedy = "it has no words", ""
+    with suppress(Exception):  # of its own too
+        words = str(fault)
+        remedy = "" if "did you mean" in words.lower() else _remedy(fault, words)
+    return f"{type(fault).__name__}: {words}{remedy}"
+
+
+def _remedy(fault: BaseException, words: str) -> str:
+    """Return what would do where a module or a name was not found; empty if it is none of that, or nothing is known."""
+    match fault:
+        case ModuleNotFoundError(name=str(name)):
+            package, _, last = name.rpartition(".")
+            if package:
+                return nearest(last, (m.name for m in pkgutil.iter_modules(getattr(sys.modules.get(package), "__path__", ()))))
+            near = nearest(name, {module.partition(".")[0] for module in list(sys.modules)}, LIKENESS)
+            return near or f"\ninstall the package that has it: {sys.executable} -m pip install ..."
+        case ImportError(name=str(module)) if wanted := re.match(r"cannot import name '(\w+)'", words):
+            return nearest(wanted[1], dir(sys.modules.get(module)), LIKENESS)
+        case AttributeError(name=str(name), obj=thing):
+            return nearest(name, dir(thing), LIKENESS)
+        case NameError(name=str(name)):
+            ours = sys.modules["harness"].__all__
+            if name in ours:
+                return f"; from harness import {name}"
+            frames = [frame for frame, _ in traceback.walk_tb(fault.__traceback__)]
+            seen = {**vars(builtins), **frames[-1].f_globals, **frames[-1].f_locals} if frames else {}
+            return nearest(name, {*seen, *ours}, LIKENESS)
+    return ""
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:

@@ -16,7 +16,7 @@ from harness import references
 from harness.data.disjoint import in_words, shared
 from harness.data.levels import as_array, as_levels
 from harness.data.parts import Part, Parts, Say
-from harness.errors import HarnessError, UserError
+from harness.errors import HarnessError, UserError, raised
 
 PARTS = ("train", "validation", "test")
 TENTHS = (8, 1, 1)  # of the images, by part, where no splits are given
@@ -47,7 +47,7 @@ def from_function(name: str, function: Callable[..., Any], arguments: Mapping[st
     except HarnessError:
         raise
     except Exception as fault:  # it is the user's code, which may raise anything
-        raise UserError(f"{name}: {type(fault).__name__}: {fault}") from fault
+        raise UserError(f"{name}: {raised(fault)}") from fault
     if given is None:
         raise UserError(f"{name} must return {FORM}; got None: is a return missing?")
     if isinstance(given, tuple) and len(given) == 2:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from harness import paths
-from harness.errors import UserError, unknown
+from harness.errors import UserError, raised, unknown
 from harness.references.files import is_file, places_of
 from harness.references.sources import Source
 
@@ -98,7 +98,7 @@ def _import(source: Source) -> ModuleType:
         _restore(source, displaced)
         lines = [f.lineno for f in traceback.extract_tb(fault.__traceback__) if f.filename == str(root / source.file)]
         where = f"{source.file}:{lines[-1]}" if lines else source.file
-        raise UserError(f"{where}: {type(fault).__name__}: {fault}") from fault
+        raise UserError(f"{where}: {raised(fault)}") from fault
     _LOADED.update({name: source.files[file] for name, file in source.modules.items() if name in sys.modules})
     if copied and displaced:  # the code of a record does not take the place of the user's own
         _restore(source, displaced)

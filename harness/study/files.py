@@ -57,13 +57,17 @@ def parsed(path: Path) -> ast.Module:
         UserError: it cannot be read, or is no Python; the message names file, line and column.
     """
     try:
-        return ast.parse(path.read_bytes(), str(path))
+        content = path.read_bytes()
     except OSError as fault:
         raise UserError(f"{path}: cannot be read: {fault.strerror}") from None
+    if b"\0" in content:
+        raise UserError(f"{path}: has null bytes, so it is no text in UTF-8: save it in that encoding")
+    try:
+        return ast.parse(content, str(path))
     except SyntaxError as fault:
         text = f"\n  {fault.text.rstrip()[:200]}" if fault.text else ""
         raise UserError(f"{path}:{fault.lineno or 1}:{fault.offset or 1}: {fault.msg}{text}") from None
-    except (ValueError, RecursionError, MemoryError) as fault:  # zero bytes, or too deep
+    except (ValueError, RecursionError, MemoryError) as fault:  # too deep
         raise UserError(f"{path}: is no Python: {fault or type(fault).__name__}") from None
 
 

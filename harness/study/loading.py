@@ -6,13 +6,14 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
 from harness import paths, references
-from harness.errors import UserError, listed, look_up
+from harness.errors import UserError, listed, look_up, raised
 from harness.study.ablation import Ablation, Budget
 from harness.study.files import StudyFile, find, parsed
 from harness.study.forms import in_words
@@ -121,11 +122,10 @@ def _in_words(fault: BaseException) -> str:
     """Return what a study's file raised, in words."""
     if isinstance(fault, UserError):
         return str(fault)
-    try:
-        text = in_words(fault, KEYWORDS) if isinstance(fault, TypeError) else str(fault)
-    except Exception:  # of its own too
-        text = "it has no words"
-    return f"{type(fault).__name__}: {text}"
+    with suppress(Exception):  # of its own too
+        if isinstance(fault, TypeError):
+            return f"{type(fault).__name__}: {in_words(fault, KEYWORDS)}"
+    return raised(fault)
 
 
 def _refused(tree: ast.Module) -> list[tuple[int, str]]:

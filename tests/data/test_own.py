@@ -214,6 +214,18 @@ def test_a_function_takes_its_arguments_by_name(tmp_path: Path) -> None:
         load_dataset(name, pytest.fail, {"sid": 7})
 
 
+def test_a_function_that_fails_is_told_in_words_even_if_its_error_has_none(tmp_path: Path) -> None:
+    (tmp_path / "data.py").write_text(
+        "class Odd(Exception):\n    def __str__(self):\n        raise ValueError\n"
+        "def odd():\n    raise Odd\n"
+        "def slip():\n    import math\n    return math.sqtr(2)\n"
+    )
+    with pytest.raises(UserError, match=r"data\.py:odd.*: Odd: it has no words"):
+        load_dataset(f"{tmp_path}/data.py:odd", pytest.fail)
+    with pytest.raises(UserError, match=r"data\.py:slip.*: AttributeError: .*; did you mean 'sqrt'\?"):
+        load_dataset(f"{tmp_path}/data.py:slip", pytest.fail)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -118,6 +118,9 @@ def test_code_that_fails_is_told_with_its_line(folder: Path) -> None:
         with pytest.raises(UserError, match=rf"{module}\.py:2: ZeroDivisionError: division by zero"):
             references.resolve(references.pin(f"{module}.py:Mine"))
     assert sys.modules["losses"] is fine
+    write(folder / "slips.py", "from math import sqtr\nclass Mine: pass\n")
+    with pytest.raises(UserError, match=r"slips\.py:1: ImportError: cannot import name 'sqtr' .*; did you mean 'sqrt'\?"):
+        references.resolve(references.pin("slips.py:Mine"))
 
 
 def test_a_name_that_another_module_has_is_refused(folder: Path) -> None:

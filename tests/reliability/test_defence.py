@@ -32,7 +32,7 @@ LINE = 9  # of STUDY
 # By row: what follows HEAD, and what must be said.
 FILES = {
     "row02-syntax": ("STUDY = Ablation(base=)", (":9:23: invalid syntax", "STUDY = Ablation(base=)")),
-    "row02-zero-byte": ("STUDY = 1\0", ("null bytes",)),
+    "row02-zero-byte": ("STUDY = 1\0", ("has null bytes, so it is no text in UTF-8: save it in that encoding",)),
     "row03-keyword-of-a-trial": ("STUDY = TrialSpec(latnt=2)", (":9: TrialSpec has no 'latnt'; did you mean 'latent'?",)),
     "row03-keyword-by-mapping": ("STUDY = TrialSpec(**{'latnt': 2})", (":9: ", "TrialSpec has no 'latnt'; did you mean 'latent'?")),
     "row03-keyword-of-a-study": (
@@ -113,6 +113,19 @@ FILES = {
         ("unknown arm 'c'", "unknown score 'test/sim'; did you mean 'test/ssim'"),
     ),
     "cases-import": ("from os import nope\nSTUDY = 1", (":9: ImportError: cannot import name 'nope'",)),
+    "cases-import-near": (
+        "from harness.study import Abaltion\nSTUDY = 1",
+        ("cannot import name 'Abaltion'", "; did you mean 'Ablation'?"),
+    ),
+    "cases-import-of-no-module": ("import harness.studdy\nSTUDY = 1", ("No module named 'harness.studdy'; did you mean 'study'?",)),
+    "cases-import-of-a-slip": ("import harnes\nSTUDY = 1", ("No module named 'harnes'; did you mean 'harness'?",)),
+    "cases-import-of-none": ("import lightnin\nSTUDY = 1", ("No module named 'lightnin'", f"{sys.executable} -m pip install ...")),
+    "cases-import-of-none-in-a-package": ("import no_such.part\nSTUDY = 1", ("No module named 'no_such'", "-m pip install ...")),
+    "cases-attribute-near": ("import math\nSTUDY = math.sqtr(2)", (":10: AttributeError", "; did you mean 'sqrt'?")),
+    "cases-name-near": ("widths = [1]\nSTUDY = width", (":10: NameError: name 'width'", "; did you mean 'widths'?")),
+    "cases-name-near-in-a-function": ("def f(widths):\n    return width\n\n\nSTUDY = f(1)", ("; did you mean 'widths'?",)),
+    "cases-name-not-imported": ("del Budget\nSTUDY = Budget", ("name 'Budget' is not defined; from harness import Budget",)),
+    "cases-name-of-odd-globals": ("globals()[3] = 4\nSTUDY = width", (":10: NameError: name 'width' is not defined",)),
     "cases-exit": ("import sys\nsys.exit('no')\nSTUDY = 1", (":10: SystemExit: no",)),
     "cases-own-exit": ("class Stop(BaseException):\n    pass\n\n\nraise Stop('x')\nSTUDY = 1", (":13: Stop: x",)),
     "cases-without-words": (
