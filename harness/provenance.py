@@ -18,7 +18,7 @@ from pathlib import Path
 from harness import paths
 
 RECORD_SCHEMA = "1"
-CODE = (".py", ".cpp", ".h", ".json", ".html", ".pt")  # kinds of files that the digest of the package is taken over
+CODE = (".py", ".cpp", ".h", ".json", ".html", ".css", ".pt")  # kinds of files that the digest of the package is taken over
 
 
 def _git(*arguments: str) -> str | None:

@@ -50,7 +50,7 @@ def scatter(figure: Figure, ax: Axes, mean: np.ndarray, labels: np.ndarray | Non
     ax.set_aspect("equal", adjustable="datalim")
     size = 3 if len(mean) > FEW_POINTS else 12
     if labels is None:
-        ax.scatter(mean[:, 0], mean[:, 1], s=size, linewidths=0)
+        ax.scatter(mean[:, 0], mean[:, 1], s=size, linewidths=0, rasterized=True)
         return
     classes = int(labels.max()) + 1
     colours = next((name for name, most in {"tab10": 10, "tab20": 20}.items() if classes <= most), "turbo")
@@ -63,6 +63,7 @@ def scatter(figure: Figure, ax: Axes, mean: np.ndarray, labels: np.ndarray | Non
         cmap=mpl.colormaps[colours].resampled(classes),
         vmin=-0.5,
         vmax=classes - 0.5,
+        rasterized=True,  # thousands of dots: within SVG and PDF they are pixels
     )
     bar = figure.colorbar(dots, ax=ax, label=label, ticks=range(0, classes, -(-classes // 20)))
     bar.ax.tick_params(labelsize=ax.xaxis.get_ticklabels()[0].get_fontsize())

@@ -6,25 +6,13 @@ from matplotlib.ticker import PercentFormatter
 from harness import references
 from harness.figures.axes import new_figure
 from harness.figures.canvas import Subject
-from harness.scores import SCORES
+from harness.figures.training import training_curves
 from harness.scores.rows import EXACT_LOG_PX
 
 
 def curves(s: Subject) -> Figure:
     """Draw ELBO, reconstruction and KL over epochs, on training and validation images."""
-    figure = new_figure(9, 2.8)
-    axes = figure.subplots(1, 3)
-    epochs = range(1, len(s.history) + 1)
-    labels = {"elbo": "ELBO (beta = 1)", "recon": "reconstruction, E log p(x|z)", "kl": "KL(q || p)"}
-    for ax, (term, label) in zip(axes, labels.items(), strict=True):
-        for score in (row for row in SCORES.values() if row.curve and row.name == term):
-            values = [row[score.key] for row in s.history if score.key in row]
-            if values:
-                style = "--" if score.images == "train" else "-"
-                ax.plot(epochs, values, style, marker="." if len(values) < 30 else None, label=score.images)
-        ax.set(title=label, xlabel="epoch", ylabel="nats per image")
-        ax.legend(frameon=False, loc="center right")  # "best" searches for 0.3 s
-    return figure
+    return training_curves(s.history)
 
 
 def bounds(s: Subject) -> Figure:

@@ -1,30 +1,23 @@
 """The report of a finished study as files: an HTML page, CSV, JSON and PNG, which are also put into the study's parent run."""
 
-import base64
 import json
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-import pandas as pd
 
 from harness import evidence, paths, provenance
 from harness.evidence import MADE_OF
-from harness.report.ablation import tables
+from harness.report import contents
 from harness.report.ablation.results import AblationResults
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
-from harness.scores import COST, NATIVE, OWN_PMF, TRUST, compared, in_groups
-from harness.stats import RULE
 from harness.study import Cell, Study
 from harness.tracking import Tracker
 
-FIGURES = ("scores", "rate_distortion", "gallery")  # of the arms; those of a report that is current are not drawn again
+FIGURE_FILES = (".png", ".svg", ".pdf")  # those of a report that is current are not drawn again
 
 
 def folder(name: str, budget: str) -> Path:
@@ -54,10 +47,19 @@ def publish(
     shutil.rmtree(folder_path, ignore_errors=True)
     folder_path.mkdir(parents=True)
     for name, content in drawn.items():
+        (folder_path / name).parent.mkdir(exist_ok=True)
         (folder_path / name).write_bytes(content)
     with stoppable():
         if results.arms or search_results:
-            _write(results, folder_path, search_results, question, tracker)
+            contents.write(
+                results,
+                folder_path,
+                search_results=search_results,
+                question=question,
+                made_of=made_of(results, search_results, question),
+                winner=_winner_in_words(results),
+                tracker=tracker,
+            )
     tags = {f"verdict.{i}": judgement.line for i, judgement in enumerate(results.judgements, 1)} if results.arms else {}
     tags[MADE_OF] = made_of(results, search_results, question)
     records, winner = list(results.records.values()), results.winner
@@ -92,13 +94,15 @@ def load_publisher(*, exporter: bool) -> None:
 
 
 def _drawn(folder_path: Path, tracker: Tracker) -> dict[str, bytes]:
-    """Return the figures of the arms in a report's folder by file name; none unless all are as the report's manifest has them."""
+    """Return the figures in a report's folder by file name; none unless all are there as the report's manifest has them."""
     manifest = folder_path / evidence.FILE
-    files = [folder_path / f"{name}.png" for name in FIGURES]
-    if not all(file.exists() for file in (manifest, *files)) or evidence.sha256_of(manifest) != tracker.study_tag(evidence.TAG):
+    if not manifest.exists() or evidence.sha256_of(manifest) != tracker.study_tag(evidence.TAG):
         return {}
     known = json.loads(manifest.read_text(encoding="utf-8"))["report"]["files"]
-    return {f.name: f.read_bytes() for f in files} if all(evidence.sha256_of(f) == known.get(f.name) for f in files) else {}
+    figures = {name: folder_path / name for name in known if Path(name).suffix in FIGURE_FILES}
+    if not all(file.exists() and evidence.sha256_of(file) == known[name] for name, file in figures.items()):
+        return {}
+    return {name: file.read_bytes() for name, file in figures.items()}
 
 
 def made_of(results: AblationResults, search_results: SearchResults | None, question: str) -> str:
@@ -136,104 +140,6 @@ def _keep(winner: Cell, tracker: Tracker, run: str) -> str:
         return tracker.log_model(Path(programs), example, winner.spec.latent)
 
 
-def _write(
-    results: AblationResults, folder_path: Path, search_results: SearchResults | None, question: str, tracker: Tracker
-) -> None:
-    """Write all files of the report into a folder. The pictures of trials come from the tracker."""
-    # This and, below, matplotlib take a second to import, and most commands write no report.
-    from jinja2 import Environment, PackageLoader
-
-    arm_values = _write_arms(results, folder_path, tracker) if results.arms else {}
-    page = Environment(loader=PackageLoader("harness.report", "."), autoescape=True).get_template("page.html")
-    versions = f"torch {results.origins('version.torch')}, Python {results.origins('version.python')}"
-    html = page.render(
-        f=results,
-        question=question,
-        made_of=made_of(results, search_results, question),
-        rule=RULE,
-        search=_write_search(results, search_results, folder_path) if search_results else None,
-        **arm_values,
-        browse=paths.command("ui"),
-        facts={
-            "command": provenance.command(),
-            "plan": _plan_in_words(results),
-            "winner": _winner_in_words(results),
-            "machine": results.origins("device"),
-            "code of the trials": results.commits,
-            "versions": versions if results.records else "",
-            "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        },
-    )
-    (folder_path / "report.html").write_text(html, encoding="utf-8")
-
-
-def _write_arms(results: AblationResults, folder_path: Path, tracker: Tracker) -> dict[str, Any]:
-    """Write the files of the judged arms and return what the page shows of them, by variable of the template."""
-    comparing, own = tables.comparing(results), results.present(in_groups(results.scores, OWN_PMF))
-    headings, score_rows = tables.table_of(results, [score for scores in comparing.values() for score in scores])
-    results.table.to_csv(folder_path / "trials.csv", index=False)
-    pd.DataFrame(score_rows, columns=headings).to_csv(folder_path / "arms.csv", index=False)
-    rows = {"plan": results.plan.head, "faults": results.plan.faults, "verdicts": [j.row for j in results.judgements]}
-    (folder_path / "verdicts.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    if not all((folder_path / f"{name}.png").exists() for name in FIGURES):
-        _draw_arms(results, folder_path, tracker)
-    return {
-        "diverged": tables.divergences(results),
-        "tables": [(title, tables.table_of(results, scores)) for title, scores in comparing.items()],
-        "left_out": tables.left_out(results, [score for scores in compared(results.scores).values() for score in scores]),
-        "native_left_out": tables.left_out(results, in_groups(results.scores, NATIVE, TRUST)),
-        "differences": [
-            (title, tables.difference_of(results, tables.varying(results, scores))) for title, scores in comparing.items()
-        ]
-        if results.arms[1:] and not results.interim
-        else [],
-        "own": tables.own_rows(results, own) if own else [],
-        "own_headings": ["arm", *(score.heading for score in own)],
-        "native_headings": tables.native_headings(results),
-        "native": tables.native_rows(results),
-        "cost": tables.cost_rows(results),
-        "cost_headings": ["arm", *(score.heading for score in in_groups(results.scores, COST))],
-        "images": {name: _base64(folder_path / f"{name}.png") for name in FIGURES},
-    }
-
-
-def _draw_arms(results: AblationResults, folder_path: Path, tracker: Tracker) -> None:
-    """Draw the figures of the judged arms into a folder."""
-    from harness.report.ablation import figures
-
-    plotted = [score for score in tables.varying(results, tables.telling(results)) if score.better]
-    figures.scores(results.table, results.arms, plotted, folder_path / "scores.png")
-    figures.rate_distortion(results.table, results.arms, folder_path / "rate_distortion.png")
-    pictures = {arm: tracker.file(run, "pictures.npz") for arm, run in results.pictured.items()}
-    figures.gallery(pictures, folder_path / "gallery.png")
-
-
-def _write_search(results: AblationResults, search_results: SearchResults, folder_path: Path) -> dict[str, Any]:
-    """Write the files of the search and return what the page shows of it, by attribute of the template's `search`."""
-    from harness.report.search import figures as search_figures
-
-    search_tables.table(search_results).to_csv(folder_path / "search.csv", index=False)
-    title, trials = search_tables.top(search_results)
-    names = list(search_results.parameters)
-    return {
-        "sentences": search_tables.sentences(search_results),
-        "title": title,
-        "headings": search_tables.headings(search_results, names),
-        "rows": search_tables.rows(search_results, trials, names),
-        "figures": [
-            (*words, _base64(folder_path / f"{name}.png"))
-            for name, words in search_figures.draw(search_results, folder_path).items()
-        ],
-        "tested": search_tables.tested(search_results, results.study) if results.arms else [search_tables.NO_REFIT],
-        "asked": len(search_results.history),
-    }
-
-
-def _base64(file: Path) -> str:
-    """Return a file's contents in base64."""
-    return base64.b64encode(file.read_bytes()).decode()
-
-
 def note(question: str, budget: str, study: Study, results: AblationResults | None = None) -> str:
     """Return the text above the experiment of a study in MLflow, in Markdown, with the verdicts if there are results."""
     lines = [f"- **{j.mark}**: {j.line}" for j in results.judgements] if results and results.arms else []
@@ -249,12 +155,3 @@ def _winner_in_words(results: AblationResults) -> str:
     label, trials = results.scores[results.study.objective].label, len(results.present_records)
     caveat = "; the best of many looks better than it is, which trials on new seeds would show" if trials > 1 else ""
     return f"{results.winner.arm} / seed {results.winner.seed}, the best of {trials} by {label}{caveat}"
-
-
-def _plan_in_words(results: AblationResults) -> str:
-    """Return the number, digest and time of the plan that the report judges by, and how often its results were looked at."""
-    plans = results.plan.plans
-    if not plans:
-        return ""
-    looks = len(results.plan.looks)
-    return f"version {len(plans)}, {results.plan.head[:12]}, stated {plans[-1].time}; {looks} look{'s' * (looks != 1)} at results"

@@ -15,7 +15,7 @@ from harness.runner.study_store import StudyStore
 from harness.stores import homes
 from harness.stores.space import full_in_words
 from harness.study import Ablation, LoadedStudy, load
-from harness.tracking import MlflowTracker, check_store, is_on_record, store_uri
+from harness.tracking import MlflowTracker, check_store, is_on_record, server, store_uri
 
 
 def train_and_report(loaded: LoadedStudy, session: Session, started: float) -> int:
@@ -122,6 +122,5 @@ def _print_links(store: StudyStore, console: Console) -> None:
     page = report.folder(store.name, store.budget) / "report.html"
     if page.exists():
         console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
-    uri = store_uri()
-    server = uri if uri.startswith("http") else f"{paths.command('ui')}, then http://127.0.0.1:5000"
-    console.print(f"browse: {server}{store.tracker.ui_path}", soft_wrap=True, highlight=False, markup=False)
+    first = "" if store_uri().startswith("http") else f"{paths.command('ui')}, then "
+    console.print(f"browse: {first}{server.address()}{store.tracker.ui_path}", soft_wrap=True, highlight=False, markup=False)

@@ -81,6 +81,9 @@ class Tracker(Protocol):
     def stop_study(self) -> None:
         """Mark the parent run as KILLED, because its driver was asked to stop. It remains so until the study is started again."""
 
+    def run_path(self, run: str) -> str:
+        """Return the path of a run's page in the UI of runs."""
+
     def study_tag(self, key: str) -> str | None:
         """Return a tag of the parent run, as an earlier report has written it; None if there is none."""
 

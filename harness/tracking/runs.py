@@ -19,7 +19,7 @@ from harness.tracking.absent import refuse_deleted, refuse_renamed
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, VIEW_KEY, shared_view
 from harness.tracking.parent import TAG_LIMIT, ParentRun
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record
-from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, study_page
+from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, run_page, study_page
 
 PARENT = "mlflow.parentRunId"  # the tag by which MLflow nests a run in another
 PARAM_LIMIT = 6_000  # the same of a parameter's
@@ -112,6 +112,10 @@ class MlflowTracker(ParentRun):
     def ui_path(self) -> str:
         """The path of the study's page in the MLflow UI."""
         return study_page(self.experiment_id)
+
+    def run_path(self, run: str) -> str:
+        """Return the path of a run's page in the MLflow UI."""
+        return run_page(self.experiment_id, run)
 
     def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, origin: Mapping[str, str]) -> str:
         """Open a run for a trial, with its tags, parameters, spec.json and data set, and return its id."""

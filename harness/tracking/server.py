@@ -6,7 +6,7 @@ import sys
 
 from rich.console import Console
 
-from harness import paths, tracking
+from harness import paths, provenance, tracking
 from harness.errors import MachineError, UserError
 from harness.tracking import library
 from harness.tracking.layout import VIEW_KEY
@@ -47,6 +47,12 @@ def free_port(first: int) -> int:
             return port
     other = first + 1_000 if first + 1_000 <= LAST_PORT else DEFAULT_PORT
     raise MachineError(f"ports {first} to {last} are all taken\nname another: {paths.command('ui', port=other)}")
+
+
+def address() -> str:
+    """Return where the MLflow UI is: the server that runs are recorded on, or that of `harness ui`, without a password."""
+    uri = tracking.store_uri()
+    return provenance.redacted(uri) if uri.startswith("http") else f"http://{HOST}:{DEFAULT_PORT}"
 
 
 def command(port: int) -> list[str]:

@@ -58,6 +58,11 @@ def study_page(experiment_id: str) -> str:
     return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW_KEY}&compareRunsMode=CHART"
 
 
+def run_page(experiment_id: str, run: str) -> str:
+    """Return the path of a run in the MLflow UI."""
+    return f"/#/experiments/{experiment_id}/runs/{run}"
+
+
 def ensure_store() -> str:
     """Create the tables of a SQLite or PostgreSQL store that has none, and return the tracking URI.
 

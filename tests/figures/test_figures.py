@@ -1,5 +1,6 @@
 """Every figure of a trial draws where it fits, the true posterior is right, and a study's figures show what is there."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 import torch
 
 from harness import data, figures, metrics
-from harness.figures import axes
+from harness.figures import axes, palette
 from harness.figures.posterior import posterior
 from harness.metrics.quadrature import exact
 from harness.models.vae import kl_per_dimension
+from harness.report import saved_figures
 from harness.report.ablation import figures as study_figures
 from harness.scores import SCORES
 from harness.spec import TrialSpec
@@ -96,9 +98,9 @@ def test_the_scores_of_a_study_are_dots_by_arm_and_seed_about_a_bar_at_their_mea
 ) -> None:
     values = {"bce": [3.0, 1.0, 1.0], "mse": [4.0]}
     table = pd.DataFrame([{"arm": arm, "test/kl": v} for arm, seeds in values.items() for v in seeds])
-    drawn = []
+    drawn, before = [], np.random.get_state()
     monkeypatch.setattr(study_figures, "new_figure", lambda *size: drawn.append(axes.new_figure(*size)) or drawn[0])
-    study_figures.scores(table, list(values), [SCORES["test/kl"]], tmp_path / "scores.png")
+    study_figures.scores(table, palette.styles(list(values)), [SCORES["test/kl"]], tmp_path / "scores.png")
     panel = drawn[0].axes[0]
     assert [text.get_text() for text in panel.get_yticklabels()] == list(values)
     assert panel.yaxis_inverted()
@@ -109,6 +111,7 @@ def test_the_scores_of_a_study_are_dots_by_arm_and_seed_about_a_bar_at_their_mea
         assert len(set(heights)) == len(heights)
         assert np.abs(heights - row).max() < 0.3
     assert len({tuple(dots.get_facecolor()[0]) for dots in panel.collections}) == 2
+    assert np.random.get_state()[1].tolist() == before[1].tolist()
     assert not plt.get_fignums()
 
 
@@ -118,6 +121,31 @@ def test_the_figures_of_a_study(tmp_path: Path) -> None:
         {"arm": a, "test/kl": 5.0 + i + s / 9, "test/squared_error": 40.0 - i - s} for i, a in enumerate(arms) for s in range(2)
     ]
     table = pd.DataFrame(rows)
-    study_figures.rate_distortion(table, arms, tmp_path / "rate_distortion.png")
-    assert {p.name for p in tmp_path.iterdir() if p.suffix} == {"rate_distortion.png"}
+    study_figures.rate_distortion(table, palette.styles(arms), tmp_path / "rate_distortion.png")
+    assert {p.name for p in tmp_path.iterdir() if p.suffix} == {f"rate_distortion.{kind}" for kind in ("png", "svg", "pdf")}
     assert not plt.get_fignums()
+
+
+def test_every_arm_looks_the_same_in_all_figures_and_unlike_the_others() -> None:
+    arms = [f"{family} beta={beta}" for family in "abcdefghij" for beta in (1, 4, 16)]
+    looks = palette.styles(arms)
+    assert len(set(looks.values())) == len(arms)
+    assert palette.styles(arms)["c beta=4"] == looks["c beta=4"]
+    assert len({looks[f"c beta={beta}"].mark for beta in (1, 4, 16)}) == 1
+    assert all(re.fullmatch("#[0-9a-f]{6}", look.colour) for look in looks.values())
+
+
+def test_a_figure_is_the_same_bytes_again_and_takes_a_pages_colours(tmp_path: Path) -> None:
+    table = pd.DataFrame([{"arm": arm, "test/kl": v} for arm, v in (("bce", 1.0), ("bce", 2.0), ("mse", 3.0))])
+    looks = palette.styles(["bce", "mse"])
+    for name in ("once", "again"):
+        (tmp_path / name).mkdir()
+        study_figures.scores(table, looks, [SCORES["test/kl"]], tmp_path / name / "scores.png")
+    for kind in ("png", "svg", "pdf"):
+        assert (tmp_path / "once" / f"scores.{kind}").read_bytes() == (tmp_path / "again" / f"scores.{kind}").read_bytes()
+    svg = saved_figures.inline(tmp_path / "once" / "scores.svg", 'a "panel"')
+    assert svg.startswith('<svg role="img" aria-label="a &quot;panel&quot;" style="--width: 1152px" fill="currentColor"')
+    assert "#000000" not in svg
+    assert looks["bce"].colour in svg
+    assert "currentColor" in svg
+    assert "<metadata>" not in svg

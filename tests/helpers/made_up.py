@@ -127,14 +127,26 @@ class Shown:
 
 
 def _no_picture(*arguments: object) -> None:
-    """Write a file where a figure would be drawn."""
-    Path(str(arguments[-1])).write_bytes(b"picture")
+    """Write files where a figure, or a part of one, would be drawn."""
+    path = Path(str(arguments[-1]))
+    path.write_bytes(b"picture")
+    path.with_suffix(".svg").write_text("<svg></svg>")
+
+
+def _no_pictures(file: Path, folder: Path, name: str) -> None:
+    """Write files where the pictures of an arm would be drawn."""
+    for part in ("images.png", "samples.png"):
+        (folder / f"{name}-{part}").write_bytes(b"picture")
+    (folder / f"{name}-latents.svg").write_text("<svg></svg>")
+
+
+UNDRAWN = dict.fromkeys(("scores", "score_panel", "rate_distortion", "gallery"), _no_picture) | {"arm_pictures": _no_pictures}
 
 
 def reported(study: Path | str) -> Shown:
     """Everything that `harness report` shows of a study, after a check that all of it agrees."""
     screen = io.StringIO()
-    with patch.multiple(figures, scores=_no_picture, rate_distortion=_no_picture, gallery=_no_picture):
+    with patch.multiple(figures, **UNDRAWN):
         assert outcome.report_study(str(study), "default", Console(file=screen, width=500)) == 0
     store, _ = store_of(study)
     folder = page.folder(store.name, "default")

@@ -52,6 +52,9 @@ class MemoryTracker:
     def prune(self, run: str, epoch: int) -> None:
         self.runs[run].update(status="KILLED", pruned=epoch)
 
+    def run_path(self, run: str) -> str:
+        return f"/#/{run}"
+
     def reopen(self, run: str) -> int | None:
         if self.runs[run]["status"] == "FINISHED":
             return None
@@ -96,7 +99,7 @@ class MemoryTracker:
 
     def finish_study(self, files: Path, summary: Mapping[str, str], note: str) -> None:
         self.summary, self.note = summary, note
-        self.report = sorted(p.name for p in files.iterdir())
+        self.report = sorted(p.relative_to(files).as_posix() for p in files.rglob("*") if p.is_file())
 
     def study_tag(self, key: str) -> str | None:
         return self.summary.get(key)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_up import UNDRAWN
 from memory_tracker import MemoryTracker
 
 from harness import report
@@ -37,8 +38,8 @@ Change = Callable[[report.AblationResults], report.AblationResults]
 @pytest.fixture
 def published(home: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryTracker:
     """The tracker of a study whose report was written, with figures that were not drawn."""
-    for name in ("scores", "rate_distortion", "gallery"):
-        monkeypatch.setattr(figures, name, lambda *arguments: Path(arguments[-1]).write_bytes(b"picture"))
+    for name, undrawn in UNDRAWN.items():
+        monkeypatch.setattr(figures, name, undrawn)
     monkeypatch.setattr(MemoryTracker, "file", lambda self, run, name: Path(name))
     tracker = MemoryTracker()
     report.publish(RESULTS, tracker, question="Which?")
@@ -87,19 +88,20 @@ def test_figures_are_drawn_again_unless_the_report_is_current_and_they_are_as_th
     published: MemoryTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[str] = []
-    for name in ("scores", "rate_distortion", "gallery"):
-        monkeypatch.setattr(
-            figures, name, lambda *arguments: (drawn.append(arguments[-1].name), Path(arguments[-1]).write_bytes(b"picture"))
-        )
+    for name, undrawn in UNDRAWN.items():
+        monkeypatch.setattr(figures, name, lambda *arguments, name=name, undrawn=undrawn: (drawn.append(name), undrawn(*arguments)))
     folder = report.folder("a_study", "default")
 
-    def publish(results: report.AblationResults = RESULTS) -> int:
+    def publish(results: report.AblationResults = RESULTS) -> set[str]:
         drawn.clear()
         report.publish(results, published, question="Which?")
         assert (folder / "gallery.png").read_bytes() == b"picture"
-        return len(drawn)
+        return set(drawn)
 
-    assert publish() == 0
+    assert publish() == set()
     (folder / "gallery.png").write_bytes(b"another")
-    assert publish() == 3
-    assert publish(CHANGES["a score"](RESULTS)) == 3
+    assert publish() == set(UNDRAWN)
+    assert publish() == set()
+    (folder / "parts" / "00-latents.svg").unlink()
+    assert publish() == set(UNDRAWN)
+    assert publish(CHANGES["a score"](RESULTS)) == set(UNDRAWN)

@@ -55,18 +55,19 @@ def test_report_has_every_part_and_needs_nothing_else(trained: Trained) -> None:
     _, tracker = trained
     findings = findings_of(SMALL, trained)
     report.publish(findings, tracker)
-    assert tracker.report == [
-        "arms.csv",
-        "gallery.png",
-        "manifest.json",
-        "rate_distortion.png",
-        "report.html",
-        "scores.png",
-        "trials.csv",
-        "verdicts.json",
-    ]
-    html = (report.folder("loss_ablation", "default") / "report.html").read_text()
-    assert not re.search(r'(src|href)="(?!data:)', html)
+    folder = report.folder("loss_ablation", "default")
+    made = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    figures = {f"{name}.{kind}" for name in ("scores", "rate_distortion", "gallery") for kind in ("png", "svg", "pdf")}
+    data = {"verdicts.json", "trials.csv", "arms.csv", "differences.csv"}
+    assert figures | data | {"report.html", "manifest.json"} == {name for name in made if "/" not in name}
+    assert {"tables/cost.tex", "tables/cost.md", "parts/00-images.png", "parts/test-squared-error.svg"} < made
+    html = (folder / "report.html").read_text()
+    assert not re.search(r'src="(?!data:)|(?<!a )(?<!class="run" )href="(?!#|data:)', html)
+    for link in re.findall(r'<a href="([^#"][^"]*)"', html):
+        assert (folder / link).is_file(), link
+    anchors = set(re.findall(r'href="#([^"]+)"', html))
+    assert anchors <= set(re.findall(r'id="([^"]+)"', html))
+    assert len(set(re.findall(r'class="run" href="([^"]+)"', html))) == 4
     for part in ("bce beats mse", "density on v/255", "pseudo on grey levels", "15-NN accuracy", "mse - bce", "Cost"):
         assert part in html
     trials = pd.read_csv(report.folder("loss_ablation", "default") / "trials.csv")

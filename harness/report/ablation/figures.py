@@ -1,6 +1,10 @@
-"""The figures of an ablation: scores by arm and seed, rate against distortion, and the pictures of all arms side by side."""
+"""The figures of an ablation: scores by arm and seed, rate against distortion, and the pictures of all arms side by side.
 
-from collections.abc import Mapping, Sequence
+Each function writes PNG, SVG and PDF, or a part of a figure for the page. An arm looks the same in all (figures/palette.py).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 from harness.figures.axes import kept_images, new_figure, scatter, show_images, tile
+from harness.figures.palette import INK, Style, families
+from harness.report.saved_figures import save, save_svg
 from harness.scores import Score
 from harness.scores.rows import KL, SQUARED_ERROR
 
@@ -18,19 +24,29 @@ AROUND = ((1, 0), (0, 1), (-1, 0), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7)
 REACH = (12, 18, 25, 34, 46, 60)  # distances from its point at which it is tried, in pixels
 
 
-def scores(table: pd.DataFrame, arms: Sequence[str], shown: Sequence[Score], path: Path) -> None:
+def scores(table: pd.DataFrame, looks: Mapping[str, Style], shown: Sequence[Score], path: Path) -> None:
     """Draw a panel for each of these scores: a dot per seed, and the arm's mean as a bar across them."""
     columns = 2 if len(shown) in (2, 4) else 3
     rows = max(1, -(-len(shown) // columns))
-    height = 0.9 + 0.32 * len(arms)
-    figure = new_figure(12, height * rows)
+    figure = new_figure(12, _height(looks) * rows)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for ax, score in zip(axes.flat, shown, strict=False):
-        _by_arm(ax, table, arms, score.key)
-        ax.set(xlabel=f"{score.label} ({score.better} is better)" if score.better else score.label, ylabel="")
+        _by_arm(ax, table, looks, score)
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
-    figure.savefig(path, dpi=110)
+    save(figure, path)
+
+
+def score_panel(table: pd.DataFrame, looks: Mapping[str, Style], score: Score, path: Path) -> None:
+    """Draw the panel of one score for the page, as SVG, so narrow that a phone shows it whole."""
+    figure = new_figure(4.2, _height(looks))
+    _by_arm(figure.subplots(), table, looks, score)
+    save_svg(figure, path)
+
+
+def _height(arms: Collection[str]) -> float:
+    """Return the height of a panel in inches."""
+    return 1.05 + 0.32 * len(arms)
 
 
 def load_seaborn() -> None:
@@ -38,69 +54,72 @@ def load_seaborn() -> None:
     import seaborn  # noqa: F401  # for its own sake
 
 
-def _by_arm(ax: Axes, table: pd.DataFrame, arms: Sequence[str], metric: str) -> None:
+def _by_arm(ax: Axes, table: pd.DataFrame, looks: Mapping[str, Style], score: Score) -> None:
     """Draw a row per arm: a dot per seed, and a bar across them at their mean."""
     import seaborn as sns  # takes a second, which a report whose figures stand does without
 
-    sns.stripplot(table, x=metric, y="arm", hue="arm", order=arms, hue_order=arms, ax=ax, size=5, jitter=0.15, legend=False)
-    for i, arm in enumerate(arms):
-        mean = table.loc[table["arm"] == arm, metric].mean()
-        ax.plot([mean, mean], [i - 0.3, i + 0.3], color="black", linewidth=1.5)
-    ax.set(ylabel="")
+    for i, (arm, style) in enumerate(looks.items()):
+        values = table.loc[table["arm"] == arm, score.key]
+        # np.random, which seaborn moves dots apart by, is left as it was: the same scores give the same picture.
+        state = np.random.get_state()
+        np.random.seed(0)
+        look = {"size": 5, "jitter": 0.15, "color": style.colour, "marker": style.mark}
+        sns.stripplot(x=values, y=np.full(len(values), i), orient="h", native_scale=True, ax=ax, **look)
+        np.random.set_state(state)
+        ax.plot([values.mean()] * 2, [i - 0.3, i + 0.3], color=INK, linewidth=1.5)
+    ax.set_yticks(range(len(looks)), list(looks))
+    ax.set_ylim(len(looks) - 0.5, -0.5)
+    ax.set(xlabel=f"{score.label}\n({score.better} is better)" if score.better else score.label, ylabel="")
     ax.grid(axis="x", color="0.9")
     ax.set_axisbelow(True)
 
 
-def rate_distortion(table: pd.DataFrame, arms: Sequence[str], path: Path) -> None:
+def rate_distortion(table: pd.DataFrame, looks: Mapping[str, Style], path: Path) -> None:
     """Draw the nats that encodings take against the squared error of what is decoded from them.
 
     There is a small dot per trial and a labelled one per arm. Arms of one family, the first word of "mse beta=4", are joined in
     order of their rate.
     """
     rate, distortion = KL.key, SQUARED_ERROR.key
-    mean = table.groupby("arm")[[rate, distortion]].mean().loc[list(arms)]
-    families: dict[str, list[str]] = {}
-    for arm in mean.sort_values(rate).index:
-        families.setdefault(arm.split(" ")[0], []).append(arm)
-    figure = new_figure(10, 6.5)
+    mean = table.groupby("arm")[[rate, distortion]].mean().loc[list(looks)]
+    kin = families(list(looks))
+    figure = new_figure(7.5, 5.2)
     ax = figure.subplots()
     labels: dict[str, str] = {}
-    colours: dict[str, tuple[float, float, float]] = {}
-    import seaborn as sns  # as above
-
-    palette = sns.color_palette("tab10" if len(families) <= 10 else "husl", len(families))
-    for (family, family_arms), colour in zip(families.items(), palette, strict=True):
-        trials, line = table[table["arm"].isin(family_arms)], mean.loc[family_arms]
-        ax.scatter(trials[rate], trials[distortion], color=colour, s=14, alpha=0.5, linewidths=0)
-        joined = len(family_arms) > 1
-        ax.plot(line[rate], line[distortion], "-o", color=colour, markeredgecolor="black", label=family if joined else None)
-        labels |= {arm: arm.removeprefix(f"{family} ") if joined else arm for arm in family_arms}
-        colours |= dict.fromkeys(family_arms, colour)
+    for family, members in kin.items():
+        by_rate = mean.loc[members].sort_values(rate)
+        if joined := len(members) > 1:
+            middle = looks[members[len(members) // 2]].colour
+            ax.plot(by_rate[rate], by_rate[distortion], color=middle, label=family, zorder=1)
+        for arm in members:
+            _arm_in_plane(ax, table.loc[table["arm"] == arm, [rate, distortion]].to_numpy(), looks[arm])
+            labels[arm] = arm.removeprefix(f"{family} ") if joined else arm
     if table[rate].min() > 0 and table[rate].max() > 10 * table[rate].min():
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
     ax.margins(0.12)
-    ax.set(
-        xlabel="rate: KL(q(z|x) || p(z)) on the test set, nats per image",
-        ylabel="distortion: squared error of the decoded mean, summed over pixels",
-        title="what codes cost against what they keep (lower left is better)",
-    )
+    ax.set(xlabel="rate: KL(q(z|x) || p(z)) on the test set, nats per image", ylabel="distortion: squared error per image")
     ax.grid(color="0.92")
     ax.set_axisbelow(True)
-    if len(families) < len(arms):
+    if len(kin) < len(looks):
         ax.legend(frameon=False, loc="upper right")
     figure.canvas.draw()
-    label(ax, [labels[arm] for arm in arms], [colours[arm] for arm in arms], mean.to_numpy())
-    figure.savefig(path, dpi=110)
+    label(ax, [labels[arm] for arm in looks], mean.to_numpy())
+    save(figure, path)
 
 
-def label(ax: Axes, texts: Sequence[str], colours: Sequence[tuple[float, float, float]], points: np.ndarray) -> None:
+def _arm_in_plane(ax: Axes, points: np.ndarray, style: Style) -> None:
+    """Draw the trials of an arm as small dots, (N, 2), and their mean as a large mark."""
+    ax.scatter(points[:, 0], points[:, 1], color=style.colour, s=18, alpha=0.65, linewidths=0)
+    ax.plot(*points.mean(0), style.mark, color=style.colour, markeredgecolor=INK, markersize=7)
+
+
+def label(ax: Axes, texts: Sequence[str], points: np.ndarray) -> None:
     """Put a text beside each point, where it covers no point, line or other text if possible; far ones get a thin leader.
 
     Args:
         ax: the axes, with everything else drawn.
         texts: one per point.
-        colours: of the texts.
         points: in the data's coordinates, (N, 2).
     """
     lines = [ax.transData.transform(line.get_xydata()) for line in ax.lines]
@@ -112,7 +131,7 @@ def label(ax: Axes, texts: Sequence[str], colours: Sequence[tuple[float, float, 
     legend = ax.get_legend()
     if legend:
         occupied.append(legend.get_window_extent())
-    for text, colour, point, (x, y) in zip(texts, colours, points, pixels, strict=True):
+    for text, point, (x, y) in zip(texts, points, pixels, strict=True):
         measured = ax.text(0, 0, text, fontsize=9)
         width, height = measured.get_window_extent().size
         measured.remove()
@@ -132,7 +151,7 @@ def label(ax: Axes, texts: Sequence[str], colours: Sequence[tuple[float, float, 
             ha="center",
             va="center",
             fontsize=9,
-            color=colour,
+            color=INK,
             arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkB": 5},
         )
 
@@ -145,21 +164,57 @@ def gallery(files: Mapping[str, Path], path: Path) -> None:
     figure = new_figure(12, 2.3 * len(files) + 0.4)
     grid = figure.add_gridspec(len(files), 3, width_ratios=(2.5, 1.15, 1.6))
     for row, (arm, file) in enumerate(files.items()):
-        with np.load(file, allow_pickle=False) as arrays:
-            pair = np.concatenate([_images(arrays["original"]), _images(arrays["reconstruction"])])
-            draws = _images(arrays["samples"])
-            latents, labels = arrays["latents"], arrays.get("labels")
+        kept = Kept.of(file)
         left, middle, right = (figure.add_subplot(grid[row, c]) for c in range(3))
-        show_images(left, tile(pair, len(pair) // 2))
+        show_images(left, kept.pairs)
         left.set_ylabel(arm.replace("_", "\n"), rotation=0, ha="right", va="center", fontsize=11)
-        show_images(middle, tile(draws, 4))
+        show_images(middle, kept.draws)
         right.tick_params(labelsize=8)
-        scatter(figure, right, latents, labels)
+        scatter(figure, right, kept.latents, kept.labels)
         if row == 0:
             left.set_title("test images and their reconstructions")
             middle.set_title("decoded prior draws")
-            right.set_title(f"posterior means{'' if labels is None else ' by class'} (z1, z2)")
-    figure.savefig(path, dpi=110)
+            right.set_title(f"posterior means{'' if kept.labels is None else ' by class'} (z1, z2)")
+    save(figure, path)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the pictures of an arm are drawn from.
+
+    Attributes:
+        pairs: test images and below them their reconstructions, as one picture on [0, 1].
+        draws: decoded draws from the prior, as one picture.
+        latents: posterior means, (N, 2).
+        labels: their classes, or None.
+    """
+
+    pairs: np.ndarray
+    draws: np.ndarray
+    latents: np.ndarray
+    labels: np.ndarray | None
+
+    @classmethod
+    def of(cls, file: Path) -> "Kept":
+        """Read a run's pictures.npz."""
+        with np.load(file, allow_pickle=False) as arrays:
+            pair = np.concatenate([_images(arrays["original"]), _images(arrays["reconstruction"])])
+            draws = _images(arrays["samples"])
+            return cls(tile(pair, len(pair) // 2), tile(draws, 4), arrays["latents"], arrays.get("labels"))
+
+
+def arm_pictures(file: Path, folder: Path, name: str) -> None:
+    """Draw the pictures of one arm for the page: NAME-images.png and NAME-samples.png, pixel by pixel, and NAME-latents.svg."""
+    from matplotlib.image import imsave
+
+    kept = Kept.of(file)
+    imsave(folder / f"{name}-images.png", np.clip(kept.pairs, 0, 1), cmap="gray", vmin=0, vmax=1)
+    imsave(folder / f"{name}-samples.png", np.clip(kept.draws, 0, 1), cmap="gray", vmin=0, vmax=1)
+    figure = new_figure(3.6, 2.6)
+    ax = figure.subplots()
+    ax.tick_params(labelsize=8)
+    scatter(figure, ax, kept.latents, kept.labels)
+    save_svg(figure, folder / f"{name}-latents.svg")
 
 
 def _images(levels: np.ndarray) -> np.ndarray:

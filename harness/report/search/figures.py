@@ -11,6 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from harness.figures.axes import new_figure
 from harness.report.ablation import figures
+from harness.report.saved_figures import save
 from harness.report.search import space_figures
 from harness.report.search.axes import (
     BAD,
@@ -54,7 +55,7 @@ def history(results: SearchResults, path: Path) -> bool:
     axes.flat[-1].set_xlabel("trial number")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
     return True
 
 
@@ -132,7 +133,7 @@ def curves(results: SearchResults, path: Path) -> bool:
     handles, labels = ax.get_legend_handles_labels()
     by_label = dict(zip(labels, handles, strict=True))
     figure.legend(list(by_label.values()), list(by_label), loc="outside lower center", ncols=len(by_label), frameon=False)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
     return True
 
 
@@ -150,7 +151,7 @@ def importances(results: SearchResults, path: Path) -> bool:
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(axis="x", color="0.92")
     ax.set_axisbelow(True)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
     return True
 
 
@@ -178,8 +179,8 @@ def pareto(results: SearchResults, path: Path) -> bool:
         points = np.array(
             [[w.clip(results.value(trial, cost)), v.clip(results.value(trial, results.search.quality))] for trial in labelled]
         ).reshape(-1, 2)
-        figures.label(ax, [f"#{trial.number}" for trial in labelled], [(0.1, 0.1, 0.1)] * len(labelled), points)
-    figure.savefig(path, dpi=110)
+        figures.label(ax, [f"#{trial.number}" for trial in labelled], points)
+    save(figure, path)
     return True
 
 

@@ -13,6 +13,7 @@ from matplotlib.tri import Triangulation
 
 from harness.figures.axes import new_figure
 from harness.queue import SearchTrial
+from harness.report.saved_figures import save
 from harness.report.search.axes import (
     BEST_FILL,
     BROKEN,
@@ -77,7 +78,7 @@ def slices(results: SearchResults, path: Path) -> bool:
     whole_ticks(bar.ax.yaxis)
     handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=max(1, len(handles)), frameon=False)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
     return True
 
 
@@ -175,7 +176,7 @@ def contour(results: SearchResults, path: Path) -> bool:
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     if w.cut:
         note_outside(ax, f"colours cut: the worst value is {objective.text(w.worst)}")
-    figure.savefig(path, dpi=110)
+    save(figure, path)
     return True
 
 
@@ -226,7 +227,7 @@ def parallel(results: SearchResults, path: Path) -> bool:
     absent = any(p.name not in trial.params for trial in (*complete, *pruned) for p in parameters)
     ax.set(yticks=[], xlim=(-0.35, len(names) - 0.55), ylim=(ABSENT - 0.12 if absent else -0.1, 1.1))
     ax.spines[:].set_visible(False)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
     return True
 
 
