@@ -69,14 +69,13 @@ def _shown(kept: Path, scores: Scores) -> dict[str, Any]:
     """Return what the page of a run shows, by variable of its template, from the run's files."""
     manifest = json.loads((kept / evidence.FILE).read_text(encoding="utf-8"))
     metrics = manifest["results"]["metrics"]
-    groups = {row.group: None for row in scores.values()}
-    tables = {group: [(row.label, _text(metrics[row.key])) for row in in_groups(scores, group) if row.key in metrics] for group in groups}
-    pictures = sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*.png"))
+    groups = dict.fromkeys(row.group for row in scores.values())
+    tables = {g: [(row.label, _text(metrics[row.key])) for row in in_groups(scores, g) if row.key in metrics] for g in groups}
     return {
         "tables": {group: rows for group, rows in tables.items() if rows},
         "spec": flattened(manifest["spec"]["resolved"]),
         "origin": _origin(manifest),
-        "pictures": pictures,
+        "pictures": {path.relative_to(kept).as_posix(): path.stem.replace("_", " ") for path in sorted(kept.glob("figures/*.png"))},
         "curves": _curves(kept),
         "files": sorted(p.relative_to(kept).as_posix() for p in kept.rglob("*") if p.is_file() and p.suffix != ".png"),
     }

@@ -48,8 +48,8 @@ def freeze_study(reference: str, budget: str, console: Console, *, out: str = ""
     partial.rename(folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     console.print(
-        f"frozen: {folder.resolve() / frozen.PAGE}\n{count} runs, {size / 1e6:.0f} MB, without weights; it opens in any browser and "
-        "needs no server: copy it, zip it, put it on a web page",
+        f"frozen: {folder.resolve() / frozen.PAGE}\n"
+        f"{count} runs, {size / 1e6:.0f} MB, without weights; any browser opens it, without a server: zip it, send it, publish it",
         soft_wrap=True,
         highlight=False,
         markup=False,
@@ -67,5 +67,5 @@ def _runs(study: str, budget: str, counted: dict[str, str]) -> Iterator[frozen.F
     """Yield the runs that a report is made of."""
     for trial in trial_runs(study, budget).values():
         if trial.record.run in counted:
-            with trial.file("") as files:
+            with trial.folder() as files:
                 yield frozen.FrozenRun(run=trial.record.run, arm=trial.arm, seed=trial.seed, files=files)

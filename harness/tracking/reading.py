@@ -94,6 +94,22 @@ class TrialRun:
                 f"run {self.record.run} ({self.arm} / seed {self.seed}) keeps no {name}: an earlier version recorded it, or the\n"
                 f"file was deleted; it has {', '.join(sorted(names)) or 'no files'}. Trained again, it would have it"
             )
+        with self._copy(name) as path:
+            yield path
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """Open a copy of all of the run's files for reading; it may be deleted at the end of the block.
+
+        Raises:
+            MachineError: the tracking store cannot be read.
+        """
+        with self._copy("") as path:
+            yield path
+
+    @contextmanager
+    def _copy(self, name: str) -> Iterator[Path]:
+        """Open a copy of a file, or of all files where the name is empty."""
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
             with readable():
                 path = library.client().download_artifacts(self.record.run, name, folder)
