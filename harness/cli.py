@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -122,6 +123,8 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     study.add_argument("name", nargs="?", default="", help="of the study; loss_ablation or learning_rate, by budget, unless said")
     study.add_argument("--budget", default="long", help="default (some minutes), or long (36 trials, half an hour on 2 cores)")
     compare.add_argument("base", nargs="?", default="", help="a revision of this repository")
+    compare.add_argument("--no-counts", action="store_true", help="times only: where tests hold the counts already")
+    compare.add_argument("--markdown", metavar="FILE", help="a file to add the verdict to, such as a job's summary on GitHub")
     counts.add_argument("--refresh", action="store_true", help="write today's counts into the file")
     for command in (ladder, compare, counts):
         command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
@@ -253,7 +256,8 @@ def _run_bench(options: argparse.Namespace, console: Console) -> int:
                 raise UserError("compare with which revision? make bench-compare BASE=main")
             from harness.bench import gate
 
-            return gate.compare(options.base, console, device=options.device)
+            file = Path(options.markdown) if options.markdown else None
+            return gate.compare(options.base, console, device=options.device, with_counts=not options.no_counts, markdown=file)
         case "counts":
             from harness.bench import counts
 

@@ -136,7 +136,7 @@ def test_commands_and_options_are_frozen() -> None:
         for name, sub in kinds.items()
     } == {
         "ladder": ["--device", "--rounds", "--threads"],
-        "compare": ["--device", "base"],
+        "compare": ["--device", "--markdown", "--no-counts", "base"],
         "counts": ["--device", "--refresh"],
         "gpu": ["--device", "--minutes", "--only", "--out", "--toy"],
         "study": ["--budget", "name"],

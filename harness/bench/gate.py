@@ -7,25 +7,24 @@ unfit and there is no verdict.
 """
 
 import json
-import math
 import os
 import random
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 
-from harness import data, devices, paths, stats
-from harness.bench import counts
+from harness import data, devices, paths
+from harness.bench import counts, gate_page
+from harness.bench.gate_rule import FEWEST_PAIRS, INCONCLUSIVE, GateVerdict, verdict
 from harness.data import published
 from harness.errors import MachineError, UserError
 from harness.runner.progress import PLAIN_EVERY_S, clock
@@ -34,70 +33,7 @@ PAIRS, ROUNDS = 24, 15
 STEPS = {False: 10, True: 20}  # of a round, by whether they are taken as in studies; the last step is by operations in either case
 MORE_PAIRS = 4  # between two verdicts, while the verdict is open
 BUDGET_S = 400.0  # for each of the two ways of taking the step
-FEWEST_PAIRS = 6
-SLOWER, HALF = math.log(1.05), math.log(1.025)  # the effect sought, and half of it
 IMAGES = 4096
-
-OK, IMPROVEMENT, REGRESSION, INCONCLUSIVE = "OK", "IMPROVEMENT", "REGRESSION", "INCONCLUSIVE"
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateVerdict:
-    """A verdict on pairs of processes.
-
-    Attributes:
-        outcome: OK, IMPROVEMENT, REGRESSION or INCONCLUSIVE.
-        reason: in words.
-        estimate: the mean of log(head / base).
-        low, high: its 90 % interval.
-        pairs: their number.
-    """
-
-    outcome: str
-    reason: str
-    estimate: float
-    low: float
-    high: float
-    pairs: int
-
-    def __str__(self) -> str:
-        slower, low, high = (100 * math.expm1(v) for v in (self.estimate, self.low, self.high))
-        return f"{self.outcome}: {self.reason}; step time {slower:+.1f} % [{low:+.1f}, {high:+.1f}], {self.pairs} process pairs"
-
-
-def verdict(pair_log_ratios: Sequence[float], control: Sequence[float]) -> GateVerdict:
-    """Return the verdict on pairs of processes, each log(head / base), with a control of equal code, log(head / head again).
-
-    REGRESSION: the 90 % interval of the mean lies above 0 and the mean above 2.5 %; IMPROVEMENT: the mirror image; OK: the interval
-    ends below +5 %; else, or if the control shows a difference, INCONCLUSIVE.
-
-    Raises:
-        MachineError: too few pairs for a verdict.
-    """
-    if min(len(pair_log_ratios), len(control)) < FEWEST_PAIRS:
-        count = min(len(pair_log_ratios), len(control))
-        raise MachineError(f"nothing to judge: {count} process pairs were timed, {FEWEST_PAIRS} are the fewest")
-    judged, judged_control = _judge(pair_log_ratios), _judge(control)
-    if judged_control.outcome in (REGRESSION, IMPROVEMENT):
-        reason = f"the machine is unfit: it times equal code as {100 * math.expm1(judged_control.estimate):+.1f} %"
-        return replace(judged, outcome=INCONCLUSIVE, reason=reason)
-    return judged
-
-
-def _judge(log_ratios: Sequence[float]) -> GateVerdict:
-    """Return the verdict on log ratios, without a control."""
-    n, mean = len(log_ratios), statistics.fmean(log_ratios)
-    half_width = stats.t_quantile(0.95, n - 1) * statistics.stdev(log_ratios) / n**0.5
-    low, high = mean - half_width, mean + half_width
-    if low > 0 and mean > HALF:
-        outcome, reason = REGRESSION, "slower than the base"
-    elif high < 0 and mean < -HALF:
-        outcome, reason = IMPROVEMENT, "faster than the base"
-    elif high < SLOWER:
-        outcome, reason = OK, "a slow-down of 5 % is excluded"
-    else:
-        outcome, reason = INCONCLUSIVE, "the pairs scatter too much: a slow-down of 5 % is neither shown nor excluded"
-    return GateVerdict(outcome=outcome, reason=reason, estimate=mean, low=low, high=high, pairs=n)
 
 
 # -------------------------------------------------------------------------------- timing
@@ -241,26 +177,50 @@ def compare(
     budget_s: float = BUDGET_S,
     project: Path = paths.PROJECT,
     time_groups: Timing = time_groups,
+    with_counts: bool = True,
+    markdown: Path | None = None,
 ) -> int:
     """Compare the working tree to revision `base`, and its counts to their file. Return the exit code.
 
     It is 1 for a REGRESSION or changed counts, else 0. INCONCLUSIVE after `budget_s` is printed, and fails nothing.
+
+    Args:
+        base: a revision.
+        console: to print to; what was found is the last that is printed.
+        device: by name.
+        pairs: groups of processes before the first verdict.
+        rounds: of a group.
+        budget_s: the seconds for each way of taking the step.
+        project: the working tree.
+        time_groups: what times.
+        with_counts: False to leave out the counts, which need no base.
+        markdown: a file to add what was found to.
     """
-    device = str(devices.named(device))
-    compiler = devices.compiler(devices.named(device))
-    slower = False
+    torch_device = devices.named(device)
+    device, compiler = str(torch_device), devices.compiler(torch_device)
+    verdicts: dict[str, GateVerdict] = {}
     with checkout(base, project) as folder:
-        changed = counts.report(console, device, counts.file(project))
+        commit = _git(folder, "rev-parse", "--short=12", "HEAD").stdout.strip()
+        changed = with_counts and counts.report(console, device, counts.file(project))
         for as_studied in (False, True) if compiler else (False,):
-            title = f"{'step of a study' if as_studied else 'step by operations'} against {base}"
+            way = "step of a study" if as_studied else "step by operations"
             head, steps = project, STEPS[as_studied]
             with closing(time_groups([(folder, steps), (head, steps), (head, steps)], rounds, device, as_studied)) as groups:
-                result = _judge_until_clear(groups, console, title, pairs, budget_s)
-            console.print(f"{title}: {result}", highlight=False, markup=False, soft_wrap=True)
-            slower |= result.outcome == REGRESSION
+                verdicts[way] = _judge_until_clear(groups, console, f"{way} against {base}", pairs, budget_s)
+            console.print(f"{way} against {base}: {verdicts[way]}", highlight=False, markup=False, soft_wrap=True)
     if not compiler:
         console.print("step of a study: NOT TIMED, no C compiler here", highlight=False, markup=False)
-    return int(changed or slower)
+    found = gate_page.Comparison(
+        base=base,
+        commit=commit,
+        verdicts=verdicts,
+        counts_changed=changed,
+        measured_on=f"{devices.describe(torch_device)}, torch {torch.__version__}",
+    )
+    gate_page.show(found, console)
+    if markdown is not None:
+        gate_page.append(found, markdown)
+    return int(found.fails)
 
 
 def _judge_until_clear(groups: Iterator[np.ndarray], console: Console, title: str, pairs: int, budget_s: float) -> GateVerdict:

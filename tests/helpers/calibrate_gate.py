@@ -13,7 +13,7 @@ from contextlib import closing
 from rich.console import Console
 
 from harness import paths
-from harness.bench import gate
+from harness.bench import gate, gate_rule
 
 
 def calibrate(
@@ -39,7 +39,7 @@ def calibrate(
             seconds_of_groups = list(itertools.islice(groups, pairs))
             for kind, heads in (("equal", (1, 2)), ("planted", (3, 4))):
                 ratios, control = zip(*(gate.pair(seconds, heads) for seconds in seconds_of_groups), strict=True)
-                result = gate.verdict(ratios, control)
+                result = gate_rule.verdict(ratios, control)
                 outcomes[kind][result.outcome] += 1
                 console.print(f"{n + 1}/{verdicts} {kind}: {result}", highlight=False, soft_wrap=True)
     return outcomes
