@@ -55,7 +55,7 @@ EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 TESTED = $(VENV)/.extra-ray,slurm,postgres
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage reliability chaos fuzz plant bench bench-ladder bench-study bench-compare bench-gpu check data lock audit clean
+.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage reliability chaos fuzz plant bench bench-ladder bench-study bench-compare bench-history bench-gpu check data lock audit clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -167,6 +167,9 @@ bench-study: $(READY) data ## a study from a cold start to its report, beside th
 bench-compare: $(READY) ## has the step become slower? BASE=a revision
 	@$(BIN)/harness data mnist >/dev/null
 	@$(BIN)/harness bench compare $(call quoted,$(BASE))
+
+bench-history: $(READY) ## times of benchmarks over commits, as a page
+	@$(BIN)/harness bench history
 
 bench-gpu: $(READY) data ## what a GPU must show, in ten minutes: OUT=folder of the results, ONLY=steps, MINUTES=10
 	@$(BIN)/harness bench gpu --out $(call quoted,$(OUT)) --minutes $(call quoted,$(MINUTES)) $(if $(ONLY),--only $(call quoted,$(ONLY)))

@@ -119,6 +119,7 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     )
     counts = commands.add_parser("counts", help="operations, FLOPs and bytes of a step against the file of record")
     gpu = commands.add_parser("gpu", help="what a GPU must show: parity, times against goals and peers, whole studies")
+    commands.add_parser("history", help="a page of all benchmarks on record: their times over commits, machine by machine")
     study = commands.add_parser("study", help="a study from start to report beside as many steps of the usual loop")
     study.add_argument("name", nargs="?", default="", help="of the study; loss_ablation or learning_rate, by budget, unless said")
     study.add_argument("--budget", default="long", help="default (some minutes), or long (36 trials, half an hour on 2 cores)")
@@ -264,6 +265,11 @@ def _run_bench(options: argparse.Namespace, console: Console) -> int:
             if not options.refresh:
                 return int(counts.report(console, options.device))
             console.print(f"written: {counts.refresh(options.device)}", soft_wrap=True, highlight=False)
+        case "history":
+            from harness.bench import history, history_page
+
+            page = history_page.write(history.read(history.folder()), history.folder())
+            console.print(f"written: {page}", soft_wrap=True, highlight=False, markup=False)
         case "study":
             from harness.bench import study as study_bench
 

@@ -138,6 +138,7 @@ def test_commands_and_options_are_frozen() -> None:
         "ladder": ["--device", "--rounds", "--threads"],
         "compare": ["--device", "--markdown", "--no-counts", "base"],
         "counts": ["--device", "--refresh"],
+        "history": [],
         "gpu": ["--device", "--minutes", "--only", "--out", "--toy"],
         "study": ["--budget", "name"],
     }

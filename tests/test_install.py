@@ -76,7 +76,7 @@ def test_the_wheel_holds_the_package_and_the_studies_and_no_tests(plain: Path) -
     shipped = {f"harness/studies/{f.name}" for f in paths.studies().glob("*.py")}
     native = {f.relative_to(paths.PROJECT).as_posix() for f in library.NATIVE.iterdir() if f.suffix in (".h", ".cpp", ".json")}
     networks = {f.relative_to(paths.PROJECT).as_posix() for f in features.PACKAGED.iterdir()}
-    others = {"harness/py.typed", "harness/report/page.html", *networks}
+    others = {"harness/py.typed", "harness/report/page.html", "harness/bench/history.html", *networks}
     assert {n for n in names if ".dist-info/" not in n} == sources | shipped | native | others
     assert plain.name.endswith("-py3-none-any.whl")
 

@@ -244,6 +244,6 @@ def _judge_until_clear(groups: Iterator[np.ndarray], console: Console, title: st
             line = f"{title}: {done} of {max(done, pairs)} process groups, {'about' if done < pairs else 'at most'} {left} left"
             status.update(line)
             if not console.is_terminal and time.monotonic() - printed_at > PLAIN_EVERY_S:
-                console.print(line, highlight=False, markup=False)
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
                 printed_at = time.monotonic()
     raise MachineError("nothing to judge: the timing ended early")

@@ -83,14 +83,14 @@ def metrics(session: BenchSession) -> dict[str, float]:
     """
     values: dict[str, float] = {}
     for bench in session["benchmarks"]:
-        name, extra_info = _name(bench["fullname"]), dict(bench["extra_info"])
+        name, extra_info = benchmark_name(bench["fullname"]), dict(bench["extra_info"])
         units = extra_info.pop("units", 1)
         values |= {f"{s}_ms/{name}": 1e3 * bench["stats"][s] / units for s in STATISTICS}
         values |= _numbers({key: value for key, value in extra_info.items() if key not in session["origin"]}, name)
     return values
 
 
-def _name(fullname: str) -> str:
+def benchmark_name(fullname: str) -> str:
     """Return `tests/bench/test_step_time.py::test_lanes[2]` as `step_time/lanes/2`."""
     file, _, test = fullname.partition("::")
     case, _, parameters = test.partition("[")
