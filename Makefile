@@ -55,7 +55,7 @@ EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 TESTED = $(VENV)/.extra-ray,slurm,postgres
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage reliability chaos fuzz plant bench bench-ladder bench-study bench-compare bench-history bench-gpu check data lock audit clean
+.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage reliability chaos fuzz plant bench bench-ladder bench-study bench-compare bench-history bench-gpu check data lock audit dist clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -181,6 +181,17 @@ lock: $(READY) ## write locks/ anew for what pyproject.toml asks for, at the sam
 audit: $(TESTED) ## are there known vulnerabilities in what is locked, and is its licence on the list?
 	@$(HASHED) --requirement locks/audit.txt
 	@$(BIN)/python locks/audit.py
+
+# The wheel is built from the sdist, so that the sdist is whole, and comes into an environment with nothing else, as at a user's.
+dist: $(READY) ## sdist and wheel into dist/, tried in a fresh environment and an empty folder
+	@$(HASHED) --requirement locks/audit.txt
+	@rm -rf dist
+	@$(BIN)/python -m uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist .
+	@! ls dist/*-any.whl 2>/dev/null || { echo "has no native libraries: a release is built where CMake and a C++ compiler are" >&2; false; }
+	@set -e; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(PYTHON) -m venv "$$fresh"; \
+	  "$$fresh/bin/python" -m pip install --quiet dist/*.whl; \
+	  HARNESS_RELEASED="$$fresh" $(BIN)/python -m pytest -q tests/test_install.py -k installed_harness
+	@ls -l dist
 
 clean: ## remove the environment and caches; runs and data stay
 	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,7 @@
 """The shared servers of compose.yaml: what the file promises, and its PostgreSQL and MLflow commands run as they stand."""
 
 import re
+import shlex
 import subprocess
 import sys
 import urllib.error
@@ -15,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
 from servers import DEPLOY, HOST, Postgres, make_secrets, mlflow_server
 
-from harness import paths, queue, tracking
+from harness import cli, paths, queue, tracking
 
 COMPOSE = yaml.safe_load((paths.PROJECT / "compose.yaml").read_text(encoding="utf-8"))
 
@@ -26,6 +27,20 @@ def test_what_others_read_has_the_form_that_they_ask_for():
         command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", *files]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_workflows_run_is_there():
+    """A target of the Makefile, or a command as the harness takes it."""
+    targets = (paths.PROJECT / "Makefile").read_text(encoding="utf-8")
+    workflows = sorted((paths.PROJECT / ".github" / "workflows").iterdir())
+    jobs = [job for file in workflows for job in yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"].values()]
+    commands = [shlex.split(step["run"]) for job in jobs for step in job["steps"] if "run" in step]
+    made = [command[-1] for command in commands if command[0] == "make"]
+    assert set(made) >= {"test", "install", "dist"}
+    assert all(f"\n{target}: " in targets for target in made)
+    harness = [cli.parser().parse_args(words) for program, *words in commands if program == ".venv/bin/harness"]
+    assert [options.command for options in harness] == ["data", "bench"]
+    assert (harness[1].kind, harness[1].base, harness[1].no_counts) == ("compare", "HEAD^1", True)
 
 
 def test_images_have_digests_so_that_a_tag_that_moves_changes_nothing():

@@ -18,6 +18,8 @@ from harness.metrics import features
 
 SOURCES = ("harness", "studies", "tests", "examples", "docs", "pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE")
 NATIVE = "harness/kernels/native"
+# An environment into which `make dist` has installed the wheel of a release: its harness is then the one that is tried.
+RELEASED = os.environ.get("HARNESS_RELEASED", "")
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +59,19 @@ def plain(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of packages with that wheel."""
-    return unpacked(plain, tmp_path_factory.mktemp("repository") / "site-packages")
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages with that wheel, or with the one that was released."""
+    if RELEASED:
+        return next(Path(RELEASED).glob("lib/python*/site-packages"))
+    return unpacked(request.getfixturevalue("plain"), tmp_path_factory.mktemp("repository") / "site-packages")
 
 
 def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the installed harness in a folder."""
     environment = {k: v for k, v in os.environ.items() if k not in ("HARNESS_HOME", "HARNESS_COMMAND")}
-    environment |= {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "160"}
-    command = [sys.executable, "-m", "harness.cli", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    environment |= {"PYTHONPATH": "" if RELEASED else str(installed), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "160"}
+    program = [f"{RELEASED}/bin/harness"] if RELEASED else [sys.executable, "-m", "harness.cli"]
+    return subprocess.run([*program, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_wheel_holds_the_package_and_the_studies_and_no_tests(plain: Path) -> None:
@@ -127,12 +131,13 @@ def test_an_installed_harness_lists_studies_and_names_its_code_and_not_the_user_
 
 
 @pytest.mark.slow
-def test_a_first_study_runs_in_an_empty_folder_and_writes_nowhere_else(
+def test_a_first_study_of_an_installed_harness_runs_in_an_empty_folder_and_writes_nowhere_else(
     installed: Path, tmp_path: Path, mlflow_template: Path
 ) -> None:
     before = sorted(installed.rglob("*"))
-    (tmp_path / "mlruns").mkdir()
-    shutil.copy(mlflow_template, tmp_path / "mlruns" / "mlflow.db")  # building its tables takes seconds
+    if not RELEASED:
+        (tmp_path / "mlruns").mkdir()
+        shutil.copy(mlflow_template, tmp_path / "mlruns" / "mlflow.db")  # building its tables takes seconds
     assert "run it: harness study first_study" in run(installed, tmp_path, "init").stdout
     faster = ["--arms", "two latents", "--set", "latent=3"]  # with 2 latents there is a quadrature, which takes half of the time
     options = ["--budget", "smoke", "--executor", "local", "--device", "cpu", *faster]
