@@ -196,7 +196,7 @@ def compiler(tmp_path, monkeypatch) -> Path:
     return folder / "g++"
 
 
-def compared(project, ratios, *, as_studied=None, budget_s: float = 1e6) -> tuple[int, str]:
+def compared(project, ratios, *, as_studied=None, budget_s: float = 1e6, **options) -> tuple[int, str]:
     """Exit code and words of a comparison whose pairs say `ratios`; those of the step of a study the same, or `as_studied`."""
     of = {False: ratios, True: ratios if as_studied is None else as_studied}
 
@@ -205,7 +205,7 @@ def compared(project, ratios, *, as_studied=None, budget_s: float = 1e6) -> tupl
             yield np.exp([[0.0, ratio, ratio]] * rounds)
 
     said = Console(file=io.StringIO(), width=300)
-    code = gate.compare("HEAD", said, budget_s=budget_s, project=project, time_groups=groups)
+    code = gate.compare("HEAD", said, budget_s=budget_s, project=project, time_groups=groups, **options)
     return code, said.file.getvalue()
 
 
@@ -218,9 +218,14 @@ def test_exit_codes(project, compiler, monkeypatch, mean, changed, code, word):
         monkeypatch.setattr(counts, "count_all", lambda *_: {"bce": {"aten_ops": 2}})
         counts.file(project).parent.mkdir(parents=True)
         counts.file(project).write_text(json.dumps({counts.key(): {"bce": {"aten_ops": 1}}}))
-    exit_code, said = compared(project, scattered(mean, 0.05))
+    summary = project / "summary.md"
+    exit_code, said = compared(project, scattered(mean, 0.05), markdown=summary)
     assert exit_code == code
     assert said.count(f"against HEAD: {word}") == 2
+    assert summary.read_text().startswith(f"### Step time: {word}")
+    assert ("harness bench counts" in summary.read_text()) == changed
+    without, said = compared(project, scattered(mean, 0.05), with_counts=False)
+    assert (without, "counts" in said) == (int(word == gate_rule.REGRESSION), False)
 
 
 @pytest.mark.parametrize(("plain", "as_studied"), [(0.0, 0.1), (0.1, 0.0)])
