@@ -12,7 +12,7 @@ from harness.bench.history import MachineHistory, Series
 
 PAGE, TABLE = "history.html", "history.csv"
 INK, LINE = "#0a0b0c", "#0d0e0f"  # stand for colours of the page, which are others in the dark
-MOST_LABELS = 8  # of commits below a figure that stand side by side
+MOST_LABELS = 7  # of commits below a figure that stand side by side
 SCALE_FROM_0 = 2.0  # times the smallest value that the largest is: below that an axis from 0 would hide what changed
 
 
@@ -72,8 +72,9 @@ def figure(series: Series) -> str:
         ax.plot(at, medians, color=LINE, linewidth=1, alpha=0.5)
         ax.errorbar(at, medians, yerr=spread, fmt="o", color=LINE, markersize=5, elinewidth=1.6, capsize=3)
         every = -(-len(points) // (3 * MOST_LABELS))
-        labels = [f"{p.commit[:7]}\n{p.date[5:10]}" if len(points) <= MOST_LABELS else p.commit[:7] for p in points]
-        ax.set_xticks(list(at)[::every], labels[::every], rotation=0 if len(points) <= MOST_LABELS else 90, fontsize=8)
+        gap, turned = ("\n", 0) if len(points) <= MOST_LABELS else (" ", 90)
+        labels = [f"{p.commit[:7]}{gap}{p.date[5:10]}" for p in points]
+        ax.set_xticks(list(at)[::every], labels[::every], rotation=turned, fontsize=8)
         ax.set_xlim(-0.5, len(points) - 0.5)
         if max(p.high for p in points) > SCALE_FROM_0 * min(p.low for p in points):
             ax.set_ylim(bottom=0)
