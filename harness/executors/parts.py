@@ -18,6 +18,7 @@ from harness.executors import stints
 from harness.executors.evaluation import Subject, dataset, evaluate
 from harness.executors.interrupts import INTERRUPTS
 from harness.executors.jobs import Epoch, Event, Failed, Finished, Job, Notice, Pruned, Trained
+from harness.executors.snapshots import Snapshots
 from harness.kernels import library
 from harness.models.vae import parameters_of_one
 from harness.scores import NotFiniteError, finite
@@ -100,6 +101,7 @@ class PartTraining:
         throughput: the images per second of one trial, for each epoch, by spec id.
         trained_s: the seconds that the epochs took by spec id, without compiling.
         cost: what else the training took, by metric key.
+        snapshots: the pictures of its trials at a few epochs.
         stint: the facts of the training in this process.
         earlier: the stints before, of other processes or other lanes, by spec id.
         newest: the training state at the end of the newest epoch.
@@ -118,6 +120,7 @@ class PartTraining:
         self.throughput: dict[str, list[float]] = {s.id: [] for s in job.specs}
         self.trained_s = dict.fromkeys(self.history, 0.0)
         self.cost = self._cost_so_far()
+        self.snapshots = Snapshots(job)
         self.stint = stints.begun(job.specs, device, self.cohort.execution, job.start)
         self.earlier: dict[str, list[dict[str, Any]]] = {s.id: [] for s in job.specs}
         if job.start:
@@ -127,6 +130,7 @@ class PartTraining:
                 self.history[trial], self.throughput[trial] = list(state["history"]), list(state["throughput"])
                 self.trained_s[trial], self.cost = state["trained_s"], state["cost"]
                 self.earlier[trial] = list(state["stints"])
+                self.snapshots.restore(trial, state["pictures"])
         self.newest = self.cohort.training_state()
         self.saved = 0 if part.states else job.start
         self.next_save = time.monotonic() + saving.every_s
@@ -203,6 +207,9 @@ class PartTraining:
             self.trained_s[trial] += seconds
         self.cost = self._cost_so_far()
         self.newest = newest
+        for spec in self.cohort.specs:
+            if self.snapshots.wants(spec, newest.epoch):
+                self.snapshots.take(spec, newest.epoch, self.cohort.trained(spec), self.cohort.data)
         return rows
 
     def _cost_so_far(self) -> dict[str, float]:
@@ -227,6 +234,7 @@ class PartTraining:
             "trained_s": self.trained_s[spec.id],
             "cost": self.cost,
             "stints": self._stints(spec),
+            "pictures": self.snapshots.until(spec.id, self.newest.epoch),
         }
 
     def _stints(self, spec: TrialSpec) -> list[dict[str, Any]]:
@@ -257,6 +265,7 @@ class PartTraining:
         scores = evaluate(
             Subject(spec, vae, self.cohort.data, history, average), files, draw_all_figures=spec.id in self.job.draw_all_figures
         )
+        self.snapshots.write(spec, vae, self.cohort.data, files)
         times = {
             TRAIN_S.key: self.trained_s[spec.id],
             "perf/throughput": statistics.median(self.throughput[spec.id]),

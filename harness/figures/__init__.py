@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from harness.figures.canvas import Subject, axes_to_show, decode, examples, scatter_points
     from harness.figures.contact_sheet import write_contact_sheet
     from harness.figures.drawing import AT_A_GLANCE, FIGURES, IN_QUICK, NEEDS_TWO_LATENTS, draw, fits
+    from harness.figures.snapshots import epochs_pictured, snapshot, write_snapshots
 
 __all__ = [
     "AT_A_GLANCE",
@@ -23,18 +24,22 @@ __all__ = [
     "axes_to_show",
     "decode",
     "draw",
+    "epochs_pictured",
     "examples",
     "fits",
     "new_figure",
     "scatter",
     "scatter_points",
     "show_images",
+    "snapshot",
     "tile",
     "write_contact_sheet",
+    "write_snapshots",
 ]
 
 _MODULES = {"write_contact_sheet": "contact_sheet"}
 _MODULES |= dict.fromkeys(("new_figure", "scatter", "show_images", "tile"), "axes")
+_MODULES |= dict.fromkeys(("epochs_pictured", "snapshot", "write_snapshots"), "snapshots")
 _MODULES |= dict.fromkeys(("Subject", "axes_to_show", "decode", "examples", "scatter_points"), "canvas")
 
 
