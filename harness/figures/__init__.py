@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from harness.figures.canvas import Subject, axes_to_show, decode, examples, scatter_points
     from harness.figures.contact_sheet import write_contact_sheet
     from harness.figures.drawing import AT_A_GLANCE, FIGURES, IN_QUICK, NEEDS_TWO_LATENTS, draw, fits
-    from harness.figures.snapshots import epochs_pictured, snapshot, write_snapshots
+    from harness.figures.schedule import epochs_pictured
+    from harness.figures.snapshots import snapshot, write_snapshots
 
 __all__ = [
     "AT_A_GLANCE",
@@ -39,7 +40,7 @@ __all__ = [
 
 _MODULES = {"write_contact_sheet": "contact_sheet"}
 _MODULES |= dict.fromkeys(("new_figure", "scatter", "show_images", "tile"), "axes")
-_MODULES |= dict.fromkeys(("epochs_pictured", "snapshot", "write_snapshots"), "snapshots")
+_MODULES |= {"epochs_pictured": "schedule"} | dict.fromkeys(("snapshot", "write_snapshots"), "snapshots")
 _MODULES |= dict.fromkeys(("Subject", "axes_to_show", "decode", "examples", "scatter_points"), "canvas")
 
 

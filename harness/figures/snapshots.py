@@ -17,26 +17,15 @@ from torch import Tensor
 from harness.data import Data, Split
 from harness.figures.axes import tile
 from harness.figures.canvas import decode, examples
+from harness.figures.schedule import FOLDER, KEYS
 from harness.models.vae import VAE
 from harness.spec import TrialSpec
 
-FOLDER = "images"  # of a run's files, where MLflow looks for its logged images
-KEYS = ("reconstructions", "samples", "latent space")
-MOST = 5  # epochs at which a trial is pictured
 PER_CLASS = 100  # codes of a class
 REACH = 4.0  # of the picture of the codes, from the origin to each side: all but 0.01 % of the prior
 SIDE = 240  # pixels of that picture
 CLASSES = 10  # colours of classes; an eleventh class has the first again
 ENLARGED = 2  # pixels of a file per pixel of an image, along each side
-
-
-def epochs_pictured(epochs: int) -> list[int]:
-    """Return the epochs after which a trial of so many is pictured: the first, the last, and between them at even ratios.
-
-    >>> epochs_pictured(6), epochs_pictured(50)
-    ([1, 2, 4, 6], [1, 3, 7, 19, 50])
-    """
-    return sorted({round(epochs ** (i / (MOST - 1))) for i in range(MOST)})
 
 
 @torch.no_grad()
@@ -54,16 +43,12 @@ def snapshot(spec: TrialSpec, vae: VAE, data: Data) -> dict[str, Tensor]:
     halves = [pairs[i : i + columns] for i in range(0, len(shown), columns)]
     rows = np.concatenate([np.concatenate([half[:, k] for k in (0, 1)]) for half in halves if len(half) == columns])
     z = torch.randn(64, spec.latent, generator=torch.Generator().manual_seed(0))
-    pictures = {
-        "reconstructions": _enlarged(tile(rows, columns)),
-        "samples": _enlarged(tile(decode(vae, z, shape), 8)),
-        "latent space": _codes(vae, split),
-    }
-    return {key: _png(picture) for key, picture in pictures.items()}
+    pictures = (_enlarged(tile(rows, columns)), _enlarged(tile(decode(vae, z, shape), 8)), _codes(vae, split))
+    return {key: _png(picture) for key, picture in zip(KEYS, pictures, strict=True)}
 
 
 def write_snapshots(pictures: Mapping[int, Mapping[str, Tensor]], trial: str, files: Path) -> None:
-    """Write the pictures of a trial, by epoch and key, beside its other files, with the names by which MLflow's image charts find them.
+    """Write the pictures of a trial, by epoch and key, beside its other files, named as MLflow's image charts find them.
 
     A chart wants each picture twice, the second one compressed; these are small enough to be both. In place of a random number the
     names have a digest of the trial's id, so that what is written again after a kill replaces what is there.
@@ -108,5 +93,5 @@ def _enlarged(picture: np.ndarray) -> np.ndarray:
 def _png(picture: np.ndarray) -> Tensor:
     """Return the bytes of a picture on [0, 1] as a PNG file."""
     file = BytesIO()
-    imsave(file, picture, cmap="gray", vmin=0, vmax=1, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
+    imsave(file, picture, cmap="gray", vmin=0, vmax=1, format="png", pil_kwargs={"compress_level": 1})
     return torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)

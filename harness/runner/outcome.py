@@ -7,6 +7,7 @@ from rich.console import Console
 
 from harness import paths, report
 from harness.errors import UserError
+from harness.figures.palette import styles
 from harness.queue import completed_runs, driver_lock
 from harness.runner.progress import clock
 from harness.runner.session import Session, run, winners
@@ -108,7 +109,16 @@ def store_of(loaded: LoadedStudy, budget: str, storage: str) -> StudyStore:
     """Return the records of a study. Its experiment is created if there is none."""
     study = loaded.study
     note = report.note(loaded.question, budget, study)
-    tracker = MlflowTracker(loaded.name, budget, note, scores=study.scores, varied=study.varied)
+    colours = {arm: style.colour for arm, style in styles(list(study.arms)).items()} if isinstance(study, Ablation) else {}
+    tracker = MlflowTracker(
+        loaded.name,
+        budget,
+        note,
+        scores=study.scores,
+        varied=study.varied,
+        epochs=study.budgets[budget].epochs,
+        colours=colours,
+    )
     return StudyStore(loaded.name, budget, tracker, storage, loaded.question)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from harness.errors import MachineError
+from harness.figures.schedule import FOLDER as IMAGES
 from harness.stores import addresses
 from harness.stores.files import SQLITE_PATIENCE_S
 from harness.tracking import library
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED
-from harness.tracking.runs import PARENT, MlflowTracker, params_of
+from harness.tracking.runs import WITH_IMAGES, MlflowTracker, params_of
 
 BEGUN = "SCHEDULED"  # the state of a run that is being entered, and of no other of ours: after a kill the next start goes on
 MOST_POINTS = 1_000  # of metrics in a request
@@ -79,8 +80,10 @@ def enter(tracker: MlflowTracker, lost: LostRun) -> None:
         **lost.tags,
         "mlflow.runName": f"{lost.tags['arm']} / seed {lost.tags['seed']}",
         SUPERSEDED: NOT_SUPERSEDED,
-        PARENT: tracker.parent,
+        **tracker.shown(lost.tags["arm"]),
     }
+    if any(file.path == IMAGES for file in client.list_artifacts(lost.run)):
+        tags[WITH_IMAGES] = "True"
     params = params_of(lost.spec, lost.spec_id, lost.tags["arm"])
     client.log_batch(
         lost.run,

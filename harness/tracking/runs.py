@@ -10,18 +10,20 @@ from typing import Any
 
 from harness import provenance
 from harness.errors import MachineError
+from harness.figures.schedule import FOLDER as IMAGES
 from harness.scores import SCORES, Scores, diverged
 from harness.scores.rows import ELBO_TRAIN
 from harness.spec import Result, TrialSpec, flattened
 from harness.stores import databases
 from harness.tracking import library
 from harness.tracking.absent import refuse_deleted, refuse_renamed
-from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, VIEW_KEY, shared_view
+from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, views
 from harness.tracking.parent import TAG_LIMIT, ParentRun
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record
 from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, run_page, study_page
 
 PARENT = "mlflow.parentRunId"  # the tag by which MLflow nests a run in another
+COLOUR, WITH_IMAGES = "mlflow.runColor", "mlflow.loggedImages"  # the tags of a run's colour in charts, and that it has images
 PARAM_LIMIT = 6_000  # the same of a parameter's
 
 
@@ -41,12 +43,24 @@ class MlflowTracker(ParentRun):
         note: the text above the experiment, in Markdown, until a report adds its verdicts.
         scores: the rows of the scores that the charts show.
         varied: the fields that differ between trials, which are shown as columns.
+        epochs: of its trials.
+        colours: of its arms in charts, "#rrggbb" by arm; of other arms MLflow chooses one for each run.
 
     Raises:
         MachineError: the tracking store cannot be used.
     """
 
-    def __init__(self, study: str, budget: str, note: str, *, scores: Scores = SCORES, varied: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        study: str,
+        budget: str,
+        note: str,
+        *,
+        scores: Scores = SCORES,
+        varied: Sequence[str] = (),
+        epochs: int = 1,
+        colours: Mapping[str, str] | None = None,
+    ) -> None:
         self.study, self.budget, self.note = study, budget, note
         self.experiment = experiment_name(study, budget)
         uri = ensure_store()
@@ -57,15 +71,15 @@ class MlflowTracker(ParentRun):
             raise MachineError(
                 f"cannot use the tracking store {databases.redacted(uri)}\n{str(fault).splitlines()[0][:300]}"
             ) from None
-        wanted = {
-            f"mlflow.sharedViewState.{VIEW_KEY}": shared_view(scores, varied),
-            "mlflow.experimentKind": "custom_model_development",
-        }
+        self.colours = dict(colours or {})
+        self.parent = self._parent()
+        arranged = views(scores, varied, epochs, self.parent)
+        wanted = {f"mlflow.sharedViewState.{key}": text for key, text in arranged.items()}
+        wanted["mlflow.experimentKind"] = "custom_model_development"
         existing = self.client.get_experiment(self.experiment_id).tags
         for key, value in wanted.items():
             if existing.get(key) != value:  # starting a finished study again must not change the store
                 self.client.set_experiment_tag(self.experiment_id, key, value)
-        self.parent = self._parent()
         if "mlflow.note.content" not in existing:
             self.describe(note)
 
@@ -108,6 +122,11 @@ class MlflowTracker(ParentRun):
         """The tags that every run of this process has. Asking for the versions in them takes a third of a run's beginning."""
         return provenance.tags()
 
+    def shown(self, arm: str) -> dict[str, str]:
+        """Return the tags by which MLflow nests and colours a trial's run of this arm."""
+        colour = self.colours.get(arm)
+        return {PARENT: self.parent} | ({COLOUR: colour} if colour else {})
+
     @property
     def ui_path(self) -> str:
         """The path of the study's page in the MLflow UI."""
@@ -130,7 +149,7 @@ class MlflowTracker(ParentRun):
             "attempt": str(attempt),
             SUPERSEDED: NOT_SUPERSEDED,
             **origin,
-            PARENT: self.parent,
+            **self.shown(arm),
         }
         run = str(self.client.create_run(self.experiment_id, tags=tags, run_name=f"{arm} / seed {spec.seed}").info.run_id)
         params = params_of(spec.as_dict(), spec.id, arm)
@@ -152,6 +171,8 @@ class MlflowTracker(ParentRun):
     def finish(self, run: str, result: Result, files: Path) -> None:
         """Record files, the scores that are not yet recorded and what they show; then mark the run as FINISHED, the commit."""
         self.client.log_artifacts(run, str(files))
+        if (files / IMAGES).is_dir():
+            self.client.set_tag(run, WITH_IMAGES, "True")
         if (files / MANIFEST).is_file():
             self.client.set_tag(run, MANIFEST_TAG, sha256((files / MANIFEST).read_bytes()).hexdigest())
         recorded = self.recorded(run).metrics  # an earlier attempt may have been killed between these two calls
