@@ -5,7 +5,8 @@ search. Nothing is trained or scored here.
 """
 
 from harness.report.ablation.results import AblationResults
-from harness.report.page import folder, is_current, load_publisher, note, publish
+from harness.report.note import note
+from harness.report.page import folder, is_current, load_publisher, publish
 from harness.report.plan import show_plan
 from harness.report.search.results import SearchResults
 from harness.report.terminal import show

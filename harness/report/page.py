@@ -12,6 +12,7 @@ from harness import evidence, paths, provenance
 from harness.evidence import MADE_OF
 from harness.report import contents
 from harness.report.ablation.results import AblationResults
+from harness.report.note import note
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 from harness.study import Cell, Study
@@ -64,7 +65,7 @@ def publish(
     tags[MADE_OF] = made_of(results, search_results, question)
     records, winner = list(results.records.values()), results.winner
     study: Study = search_results.search if search_results else results.study
-    text = note(question, results.budget, study, results)
+    text = note(question, results.budget, study, results, tracker.pages)
     tags[evidence.TAG] = evidence.of_report(
         folder_path,
         results.name,
@@ -138,14 +139,6 @@ def _keep(winner: Cell, tracker: Tracker, run: str) -> str:
         except Exception as fault:  # torch.export does not take every module, and a report must not fail for that
             return f"none: {type(fault).__name__}: {str(fault).partition(chr(10))[0][:300]}"
         return tracker.log_model(Path(programs), example, winner.spec.latent)
-
-
-def note(question: str, budget: str, study: Study, results: AblationResults | None = None) -> str:
-    """Return the text above the experiment of a study in MLflow, in Markdown, with the verdicts if there are results."""
-    lines = [f"- **{j.mark}**: {j.line}" for j in results.judgements] if results and results.arms else []
-    faults = [f"- **plan**: {fault}" for fault in results.plan.faults] if results else []
-    verdicts = "\n".join([*lines, *faults])
-    return f"**{question}**\n\n" + f"{verdicts}\n\n" * bool(verdicts) + study.note(budget)
 
 
 def _winner_in_words(results: AblationResults) -> str:

@@ -12,13 +12,12 @@ from harness.errors import UserError, unknown
 from harness.stores import addresses, databases, files
 from harness.tracking import library
 from harness.tracking.absent import refuse_deleted
+from harness.tracking.description import NOTE
 from harness.tracking.parent import VERDICT_TAG
 from harness.tracking.protocol import Record
 from harness.tracking.reading import readable
 from harness.tracking.relocation import relocate
 from harness.tracking.store import OLDEST_FIRST, PAGE, experiment_name, store_uri
-
-NOTE = "mlflow.note.content"  # the tag of a run or an experiment that MLflow shows as its description
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,9 +26,9 @@ from harness.scores import (
 VIEW_KEY, MEANS_KEY = "default", "means"  # of every seed, and of the arms' means
 SUPERSEDED, NOT_SUPERSEDED = "superseded", "no"  # the tag of a trial's run that says whether the present plan has its trial
 SUPERSEDED_BY = "superseded.by"  # the tag of a parent run that says for which plan those tags were set
-COMPARING, TRAINING = "Scores that compare arms", "Images over training, validation set, one seed of each arm"
+COMPARING, TRAINING = "Scores that compare arms", "Images over training"
 MOST = 60  # runs in a chart
-COLUMNS = 3  # charts side by side
+COLUMNS, HEIGHT, TALL = 2, 360, 480  # charts side by side, and the pixels of a chart and of one of images
 CLOSED = (NATIVE, DIAGNOSTICS)  # sections that are closed when the page opens: each scale for itself, and what may be wrong
 
 
@@ -95,8 +95,8 @@ def _pictures(section: int, number: int, epochs: int) -> list[dict[str, Any]]:
     ]
 
 
-def _section(number: int, title: str, *, open_: bool, columns: int) -> dict[str, Any]:
-    """Return a section of charts, with so many beside each other."""
+def _section(number: int, title: str, *, open_: bool = True, columns: int = COLUMNS, height: int = HEIGHT) -> dict[str, Any]:
+    """Return a section of charts of a height in pixels, with so many beside each other."""
     return {
         "uuid": f"section-{number}",
         "name": title,
@@ -105,6 +105,7 @@ def _section(number: int, title: str, *, open_: bool, columns: int) -> dict[str,
         "deleted": False,
         "isGenerated": False,
         "columns": columns,
+        "cardHeight": height,
     }
 
 
@@ -126,10 +127,15 @@ def _view(scores: Scores, varied: Sequence[str], epochs: int, parent: str, *, me
     titles: list[dict[str, Any]] = []
     for title, charted in sections(scores).items():
         charts += [_score_chart(len(titles), len(charts) + i, score, means=means) for i, score in enumerate(charted)]
-        titles.append(_section(len(titles), title, open_=title not in CLOSED, columns=COLUMNS))
+        titles.append(_section(len(titles), title, open_=title not in CLOSED))
         if title == ELBO_CURVES and not means:
             charts += _pictures(len(titles), len(charts), epochs)
-            titles.append(_section(len(titles), TRAINING, open_=True, columns=1))
+            titles.append(_section(len(titles), TRAINING, columns=1, height=TALL))
+    families = [key.removesuffix("/") for key in scores if key.endswith("/")]  # MLflow adds their charts to these
+    titles += [_section(len(titles) + i, family, open_=False) for i, family in enumerate(families)]
+    charted_keys = {chart.get("metricKey") for chart in charts}
+    left_out = [key for key in scores if not key.endswith("/") and key not in charted_keys]  # and of any score without a chart
+    charts += [{"uuid": f"none-{i}", "type": "BAR", "metricKey": key, "deleted": True} for i, key in enumerate(left_out)]
     columns = [score for score in scores.values() if score.headline and score in in_groups(scores, *compared(scores), COST)]
     by_arm = {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "arm"}]}
     return json.dumps(

@@ -2,9 +2,9 @@
 
 A page of another server, on this machine too, may be open in the same browser. What it asks for comes with its own origin.
 
-MLflow has no setting for what a page shows when it opens, so a script is put into its page: it opens the description of an experiment,
-of which MLflow shows one line, once, and tells MLflow that the panel of its chat has been opened before, which it does by itself on a
-first visit. Without the script, as on another server of MLflow, both are a click away.
+MLflow has no setting for what a page shows when it opens, so a script is put into its page. It opens the description of an
+experiment, of which MLflow shows one line. And it notes that the panel of the chat was opened before, as on a first visit MLflow
+opens it by itself, over a third of the page. Without the script, as on another server of MLflow, both are a click away.
 """
 
 import os

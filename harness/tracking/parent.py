@@ -1,22 +1,30 @@
 """The parent run of a study in MLflow: its state, its plan, its report, its winner, and which trials' runs it still counts."""
 
+import re
 import time
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from harness import provenance
 from harness.plans import PLAN_FILE, PLAN_TAG
+from harness.scores import COST, Scores, compared, in_groups
+from harness.scores.rows import TRAIN_S
 from harness.tracking import library
+from harness.tracking.description import NOTE, trial_note
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, SUPERSEDED_BY
+from harness.tracking.registry import register
 from harness.tracking.store import OLDEST_FIRST, search_all
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TAG_LIMIT = 4_900  # characters of a tag's value; MLflow refuses long ones
+NO_KEY = r"[^\w\-. :]"  # a character that the key of a metric cannot have, or that would part it
+MOST_POINTS = 1_000  # of metrics in a request
 VERDICT_TAG = "verdict."  # of a parent run: verdict.1, verdict.2, ...
 
 
@@ -28,12 +36,16 @@ class ParentRun:
         experiment_id: of the study's experiment.
         parent: the id of the parent run.
         note: the text above the experiment while there is no report.
+        experiment: its name.
+        scores: the rows of the study's scores.
     """
 
     client: Any
     experiment_id: str
     parent: str
     note: str
+    experiment: str
+    scores: Scores
 
     def matching(self, condition: str) -> list[Any]:
         """Return every run of the experiment that meets a condition, the oldest first."""
@@ -41,8 +53,8 @@ class ParentRun:
 
     def describe(self, text: str) -> None:
         """Set the text above the experiment and of the parent run, in Markdown."""
-        self.client.set_experiment_tag(self.experiment_id, "mlflow.note.content", text)
-        self.client.set_tag(self.parent, "mlflow.note.content", text)
+        self.client.set_experiment_tag(self.experiment_id, NOTE, text)
+        self.client.set_tag(self.parent, NOTE, text)
 
     def close(self, run: str, status: str) -> None:
         """Close a run with this status, now, but not before it was begun: the clock may have been set back since."""
@@ -98,7 +110,44 @@ class ParentRun:
         self.describe(note)
         tags = [library.mlflow().entities.RunTag(k, v[:TAG_LIMIT]) for k, v in summary.items()]
         self.client.log_batch(self.parent, tags=tags)
+        self._log_means()
+        self._register_winner()
         self.close(self.parent, "FINISHED")
+
+    def _log_means(self) -> None:
+        """Record the mean headline scores of the arms as metrics, score by score, with the trials' number and seconds of training.
+
+        What is on record with the same value is left alone: a report that is written again adds no points.
+        """
+        condition = f"tags.kind = 'trial' and attributes.status = 'FINISHED' and tags.`{SUPERSEDED}` = '{NOT_SUPERSEDED}'"
+        runs = self.matching(condition)
+        shown = [s for s in in_groups(self.scores, *compared(self.scores), COST) if s.headline]
+        values: dict[str, list[float]] = {}
+        for run in runs:
+            arm = re.sub(NO_KEY, "_", run.data.tags.get("arm", ""))
+            for score in shown:
+                if score.key in run.data.metrics:
+                    values.setdefault(f"{score.name}/{arm}", []).append(run.data.metrics[score.key])
+        means = {key: fmean(found) for key, found in values.items()} | {"trials": float(len(runs))}
+        means["trained_s"] = sum(run.data.metrics.get(TRAIN_S.key, 0.0) for run in runs)
+        known, now = self.client.get_run(self.parent).data.metrics, int(time.time() * 1000)
+        points = [library.mlflow().entities.Metric(k, v, now, 0) for k, v in means.items() if known.get(k) != v]
+        for first in range(0, len(points), MOST_POINTS):
+            self.client.log_batch(self.parent, metrics=points[first : first + MOST_POINTS])
+
+    def _register_winner(self) -> None:
+        """Enter the winner's model, if there is one, in the model registry, and tag the parent run with what came of that."""
+        tags = self.client.get_run(self.parent).data.tags
+        uri, cell = tags.get("winner.model", ""), tags.get("winner.cell", "")
+        runs = self.matching(f"tags.cell = '{cell}' and attributes.status = 'FINISHED'") if cell else []
+        if not uri.startswith("models:/") or not runs:
+            return
+        metrics, run = runs[-1].data.metrics, runs[-1].info.run_id
+        table = trial_note(run, self.scores, metrics, [])
+        said = f"{tags.get('winner', '')}.\n\n`predict` takes `what`: reconstruct, encode, decode or sample.\n\n{table}"
+        entered = register(self.client, self.experiment, cell, uri, run, said)
+        if tags.get("winner.registered") != entered:
+            self.client.set_tag(self.parent, "winner.registered", entered)
 
     def _forget_verdicts(self, kept: Collection[str]) -> None:
         """Delete the tags of verdicts but those of these names."""

@@ -87,6 +87,10 @@ class Tracker(Protocol):
     def study_tag(self, key: str) -> str | None:
         """Return a tag of the parent run, as an earlier report has written it; None if there is none."""
 
+    @property
+    def pages(self) -> Mapping[str, str]:
+        """The paths of the study's pages in the UI of runs, by what they show."""
+
     def log_model(self, programs: Path, example: Any, latent: int) -> str:
         """Save a winner in the parent run as a model that loads without pickle and without this package, and return its URI.
 

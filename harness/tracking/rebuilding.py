@@ -13,11 +13,12 @@ from harness.figures.schedule import FOLDER as IMAGES
 from harness.stores import addresses
 from harness.stores.files import SQLITE_PATIENCE_S
 from harness.tracking import library
+from harness.tracking.description import NOTE, figures_among, trial_note
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED
+from harness.tracking.parent import MOST_POINTS
 from harness.tracking.runs import WITH_IMAGES, MlflowTracker, params_of
 
 BEGUN = "SCHEDULED"  # the state of a run that is being entered, and of no other of ours: after a kill the next start goes on
-MOST_POINTS = 1_000  # of metrics in a request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +83,11 @@ def enter(tracker: MlflowTracker, lost: LostRun) -> None:
         SUPERSEDED: NOT_SUPERSEDED,
         **tracker.shown(lost.tags["arm"]),
     }
-    if any(file.path == IMAGES for file in client.list_artifacts(lost.run)):
+    files = Path(unquote(urlparse(client.get_run(lost.run).info.artifact_uri).path))
+    if (files / IMAGES).is_dir():
         tags[WITH_IMAGES] = "True"
+    finding = lost.tags.get("finding.diverged", "")
+    tags[NOTE] = trial_note(lost.run, tracker.scores, lost.scores, figures_among(files), finding)
     params = params_of(lost.spec, lost.spec_id, lost.tags["arm"])
     client.log_batch(
         lost.run,

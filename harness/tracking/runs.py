@@ -17,7 +17,8 @@ from harness.spec import Result, TrialSpec, flattened
 from harness.stores import databases
 from harness.tracking import library
 from harness.tracking.absent import refuse_deleted, refuse_renamed
-from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, views
+from harness.tracking.description import NOTE, figures_among, trial_note
+from harness.tracking.layout import MEANS_KEY, NOT_SUPERSEDED, SUPERSEDED, views
 from harness.tracking.parent import TAG_LIMIT, ParentRun
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record
 from harness.tracking.store import PAGE, PatientClient, artifact_location, ensure_store, experiment_name, run_page, study_page
@@ -71,7 +72,7 @@ class MlflowTracker(ParentRun):
             raise MachineError(
                 f"cannot use the tracking store {databases.redacted(uri)}\n{str(fault).splitlines()[0][:300]}"
             ) from None
-        self.colours = dict(colours or {})
+        self.scores, self.colours = scores, dict(colours or {})
         self.parent = self._parent()
         arranged = views(scores, varied, epochs, self.parent)
         wanted = {f"mlflow.sharedViewState.{key}": text for key, text in arranged.items()}
@@ -80,7 +81,7 @@ class MlflowTracker(ParentRun):
         for key, value in wanted.items():
             if existing.get(key) != value:  # starting a finished study again must not change the store
                 self.client.set_experiment_tag(self.experiment_id, key, value)
-        if "mlflow.note.content" not in existing:
+        if NOTE not in existing:
             self.describe(note)
 
     def _experiment(self, uri: str) -> str:
@@ -136,6 +137,15 @@ class MlflowTracker(ParentRun):
         """Return the path of a run's page in the MLflow UI."""
         return run_page(self.experiment_id, run)
 
+    @property
+    def pages(self) -> dict[str, str]:
+        """The paths of the study's pages in the MLflow UI, by what they show."""
+        return {
+            "every seed": self.ui_path,
+            "means of the arms": study_page(self.experiment_id, MEANS_KEY),
+            "the study's own run, with report and winner": self.run_path(self.parent),
+        }
+
     def begin(self, spec: TrialSpec, arm: str, trial: int, attempt: int, origin: Mapping[str, str]) -> str:
         """Open a run for a trial, with its tags, parameters, spec.json and data set, and return its id."""
         tags = self._code | {
@@ -180,6 +190,7 @@ class MlflowTracker(ParentRun):
         finding = diverged(result.metrics)
         if finding:
             self.client.set_tag(run, "finding.diverged", finding)
+        self.client.set_tag(run, NOTE, trial_note(run, self.scores, result.metrics, figures_among(files), finding))
         self.close(run, "FINISHED")
 
     def fail(self, run: str, why: str, *, killed: bool = False) -> None:

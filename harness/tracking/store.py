@@ -53,9 +53,9 @@ def experiment_name(study: str, budget: str) -> str:
     return study if budget == "default" else f"{study}-{budget}"
 
 
-def study_page(experiment_id: str) -> str:
-    """Return the path of an experiment in the MLflow UI, arranged as charts by arm."""
-    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW_KEY}&compareRunsMode=CHART"
+def study_page(experiment_id: str, view: str = VIEW_KEY) -> str:
+    """Return the path of an experiment in the MLflow UI, in one of the arrangements of its charts (layout.py)."""
+    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={view}&compareRunsMode=CHART"
 
 
 def run_page(experiment_id: str, run: str) -> str:

@@ -13,8 +13,8 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --hide-scrollbars --remote-debugging-pipe"
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
 )
 
 
@@ -38,9 +38,8 @@ class Browser:
         ours, theirs = os.pipe(), os.pipe()
         command = ["chromium", *FLAGS.split(), f"--user-data-dir={self.profile}", "about:blank"]
         script = f'exec 3<&{ours[0]} 4>&{theirs[1]}; exec "$@"'
-        self.process = subprocess.Popen(
-            ["bash", "-c", script, "bash", *command], pass_fds=(ours[0], theirs[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(["bash", "-c", script, "bash", *command], pass_fds=(ours[0], theirs[1]), **quiet)
         os.close(ours[0])
         os.close(theirs[1])
         self.into, self.out = ours[1], theirs[0]

@@ -17,6 +17,7 @@ class MemoryTracker:
         self.summary: Mapping[str, str] = {}
         self.report: list[str] = []
         self.note = ""
+        self.pages: Mapping[str, str] = {}
         self.plan = ("", "")
         self.superseded: dict[str, str] = {}
 
