@@ -12,7 +12,7 @@ from fuzzing.values import texts
 from harness import errors, paths
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget
-from harness.tracking.layout import shared_view
+from harness.tracking.layout import views
 
 
 def _command(given: str) -> None:
@@ -43,7 +43,7 @@ def _arms(given: list[str]) -> None:
         )
         if not isinstance(study, Refusal):
             assert {cell.arm for cell in study.cells("default")} == set(given)
-            assert shared_view(study.scores, study.varied)
+            assert views(study.scores, study.varied, 1, "parent")
 
 
 printable = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
