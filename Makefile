@@ -20,7 +20,7 @@ FROM   ?=
 ARMS   ?=
 UPGRADE ?=
 
-$(if $(wildcard harness/cli.py),,$(error this Makefile is for the folder that it lies in: make -C $(dir $(lastword $(MAKEFILE_LIST))) $(MAKECMDGOALS)))
+$(if $(wildcard harness/cli),,$(error this Makefile is for the folder that it lies in: make -C $(dir $(lastword $(MAKEFILE_LIST))) $(MAKECMDGOALS)))
 
 # A misspelt variable would be ignored: those of the command line are held against what targets and the harness know.
 ASKED  := NAME ANEW BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES \

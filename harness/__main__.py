@@ -1,4 +1,4 @@
-"""`harness` and `python -m harness`: an interrupt before the command line is there ends as quietly as one in it."""
+"""`harness` and `python -m harness`: an interrupt before the command line is there ends as one in it."""
 
 import sys
 
@@ -8,6 +8,7 @@ def main() -> int:
     try:
         from harness import cli
     except KeyboardInterrupt:
+        print("harness: stopped", file=sys.stderr)
         return 130
     return cli.main()
 

@@ -19,16 +19,21 @@ from rich.console import Console
 from harness import paths, provenance
 from harness.errors import HarnessError, MachineError
 
+STOPPED = "stopped"  # what is said of a command that Ctrl-C ended, but for a study, which says what it keeps
 UNEXPECTED, INTERRUPTED, CLOSED = 70, 130, 141  # exit codes: of sysexits.h, and as a shell tells of SIGINT and SIGPIPE
 # Errors of the operating system that tell of the machine, not of this code.
 OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Output(Console):
-    """The console of the commands: text is shown as it is, and a reader that has gone ends the command quietly."""
+    """The console of the commands: text is shown as it is, and a reader that has gone ends the command quietly.
 
-    def __init__(self) -> None:
-        super().__init__(emoji=False, markup=False)
+    Args:
+        stderr: print on the error channel.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(emoji=False, markup=False, stderr=stderr)
 
     def on_broken_pipe(self) -> None:
         """End at once. A study prints to what lasts longer (`runner.terminal`)."""
@@ -55,6 +60,7 @@ def guarded(body: Callable[[], int], *, debug: bool) -> int:
         say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
+        say(STOPPED)
         return INTERRUPTED
     except OSError as fault:
         if fault.errno not in OF_THE_MACHINE:

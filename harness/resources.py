@@ -8,8 +8,9 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
-from harness.errors import MachineError, UserError, cut, look_up
+from harness.errors import MachineError, UserError, cut, look_up, nearest
 
+DEVICES = ("auto", "cpu", "cuda")  # kinds; the last may be followed by the number of one, as in cuda:1
 EXECUTORS = ("local", "processes", "ray", "slurm")
 ON_THIS_MACHINE = ("local", "processes")  # executors whose workers share this machine
 CPU_BUILD = "+cpu"  # the end of the version of a torch that is built without CUDA
@@ -83,8 +84,9 @@ def kind_of(device: str) -> str:
     'cuda'
     """
     kind, _, index = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (":" in device and (kind != "cuda" or not index.isdecimal())):
-        raise UserError(f"unknown device {device!r}\nknown: auto, cpu, cuda, cuda:0, cuda:1, ...")
+    if kind not in DEVICES or (":" in device and (kind != "cuda" or not index.isdecimal())):
+        near = nearest("cuda" if kind.lower() in ("gpu", "nvidia") else kind, DEVICES)
+        raise UserError(f"unknown device {cut(device)!r}{near}\nknown: auto, cpu, cuda, cuda:0, cuda:1, ...")
     return kind
 
 

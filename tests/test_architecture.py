@@ -54,6 +54,7 @@ PRIVATE = {
     | {f"_foreach_{name}" for name in ("add", "addcmul_", "div", "lerp_", "mul", "mul_", "sqrt", "sub_")},
     "kernels/operators.py": {"_C"},
     "bench/gpu/times.py": {"_inductor"},
+    "cli/shell.py": {"_actions"},
     "bench/counts.py": {"_python_dispatch", "_pytree", "_cdata"},
     "queue/optuna_internals.py": {"_storage", "_study_id", "_trial_id", "_get_stale_trial_ids", "_try_initialization"}
     | {"_cached_storage", "_CachedStorage"},

@@ -2,8 +2,9 @@
 
 import hashlib
 import io
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from harness import cli, paths
 from harness.doctor import Finding, diagnose, examination, examine, show
-from harness.doctor.rules import RULES
+from harness.doctor.rules import RULES, Case
 from harness.errors import MachineError, UserError
 from harness.scores.soundness import SIGNS
 from harness.spec import Result, TrialSpec
@@ -50,6 +51,7 @@ def findings(
     bad: int = 3,
     finished: int = 6,
     failures: Mapping[str, str] | None = None,
+    whole: Collection[str] = (),
 ) -> list[Finding]:
     """Of a study in which the first seeds of the arm `mse` have other scores or tags, and only the first seeds finished."""
     cells = study.cells("default")
@@ -60,7 +62,7 @@ def findings(
             records[c.spec.id] = Record(
                 "run", HEALTHY | (metrics if odd and metrics else {}), TAGS | (tags if odd and tags else {})
             )
-    return diagnose(study, "a_study", "default", cells, records, failures)
+    return diagnose(study, "a_study", "default", cells, records, failures, whole=whole)
 
 
 def test_healthy_runs_get_no_complaint() -> None:
@@ -108,7 +110,8 @@ def test_a_score_that_tells_of_trouble(metric: str, well: float, ill: float, sev
 
 def test_every_rule_is_tried_above_and_its_advice_names_scores_that_exist() -> None:
     assert {s.score.key for s in (*RULES, *SIGNS)} == HEALTHY.keys()
-    named = {name for rule in RULES for name in re.findall(r"(?:test|validation)/\w+", rule.advice)}
+    case = Case(spec=TrialSpec(dataset="digits"), others={}, longer="take more epochs")
+    named = {name for rule in RULES for name in re.findall(r"(?:test|validation)/\w+", rule.advice(case))}
     assert named <= SCORES.keys()
 
 
@@ -139,7 +142,7 @@ def with_mse(**changes: object) -> Ablation:
 
 def test_a_beta_on_purpose_is_said_and_its_effect_not_judged() -> None:
     (found,) = findings({"diagnostics/effective_beta": 4.0}, study=with_mse(beta=4.0))
-    assert (found.severity, found.arm) == ("careful", "mse")
+    assert (found.severity, found.arm) == ("note", "mse")
     assert "beta is 4 on purpose" in found.what
 
 
@@ -154,7 +157,7 @@ def test_a_trial_that_patience_may_have_ended_is_given_more_of_it(patience: int,
 def test_a_pseudo_likelihood_is_named() -> None:
     study = replace(STUDY, arms=STUDY.arms | {"bce": {"likelihood": "bce"}})
     (found,) = findings(study=study)
-    assert (found.severity, found.arm) == ("careful", "bce")
+    assert (found.severity, found.arm) == ("note", "bce")
     assert "pseudo-likelihood" in found.what
 
 
@@ -200,6 +203,76 @@ def test_a_warm_up_that_a_short_budget_does_not_finish_is_said() -> None:
     ]
 
 
+BUDGETS = {"default": Budget(epochs=2, seeds=range(2)), "full": Budget(epochs=9, seeds=range(6))}
+
+
+@pytest.mark.parametrize(
+    ("whole", "epochs", "seeds"),
+    [
+        ((), "run the full budget, with 9 epochs: make study NAME=a_study", "run the full budget, with 6 seeds: make study"),
+        (
+            ("full",),
+            "read the full budget, which is on record with 9 epochs",
+            "read the full budget, which is on record with 6 seeds",
+        ),
+    ],
+)
+def test_a_larger_budget_is_advised_until_it_is_on_record(whole: tuple[str, ...], epochs: str, seeds: str) -> None:
+    found = findings({"diagnostics/late_gain": 0.6}, study=replace(STUDY, budgets=BUDGETS), whole=whole)
+    advice = {c.what.partition(":")[0]: c.advice for c in found}
+    assert len(advice) == 2
+    assert advice["2 of 2 seeds"].startswith(epochs)
+    assert seeds in advice["2 seeds would show no difference at all, for 1 hypotheses (80 % power)"]
+
+
+def test_without_a_larger_budget_more_is_to_be_stated() -> None:
+    (found,) = findings({"diagnostics/late_gain": 0.6})
+    assert found.advice.startswith("give the study more epochs")
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "changes", "said", "not_said"),
+    [
+        ("test/kl", 0.0, {}, "warm the KL up (kl_warmup)", "for longer"),
+        (
+            "test/kl",
+            0.0,
+            {"kl_warmup": 1.0, "free_bits": 0.1},
+            "warm the KL up for longer (kl_warmup) or allow it more nats",
+            "some nats",
+        ),
+        ("diagnostics/lost_elbo", 9.0, {}, "warm it up (learning_rate_warmup)", "for longer"),
+        (
+            "diagnostics/lost_elbo",
+            9.0,
+            {"clip_norm": 1.0, "learning_rate_warmup": 1.0},
+            "warm it up for longer",
+            "clip the gradients (",
+        ),
+        ("diagnostics/effective_beta", 9.0, {}, "compare it with shared, which learns sigma", "learn sigma (gaussian_shared)"),
+        ("test/iw_effective_samples", 1.0, {}, "take test/exact_log_px", "more draws"),
+        ("test/iw_effective_samples", 1.0, {"latent": 9}, "more draws, with evaluation full or thorough", "exact_log_px"),
+        ("validation/dead_units", 0.5, {"activation": "relu"}, "a activation that does not die, as shared does", "(elu)"),
+        ("validation/dead_units", 0.5, {"activation": "elu"}, "lower the learning rate", "activation"),
+    ],
+)
+def test_nothing_is_advised_that_is_done(metric: str, value: float, changes: dict, said: str, not_said: str) -> None:
+    (found,) = findings({metric: value}, study=with_mse(**changes))
+    assert said.replace("a activation", "an activation") in found.advice
+    assert not_said not in found.advice
+
+
+def test_the_deepest_evaluation_is_not_told_to_go_deeper() -> None:
+    budgets = {"default": Budget(epochs=2, seeds=range(6), evaluation="thorough")}
+    study = replace(with_mse(latent=9), budgets=budgets)
+    (found,) = findings({"test/iw_effective_samples": 1.0}, study=study)
+    assert found.advice.endswith("quote it as a bound")
+
+
+def test_the_best_epoch_is_not_advised_to_those_that_keep_it() -> None:
+    assert findings({"diagnostics/late_gain": -0.6}, study=with_mse(patience=3)) == []
+
+
 def test_failures_come_with_their_reasons() -> None:
     ids = [c.spec.id for c in STUDY.cells("default") if c.arm == "mse" and c.seed >= 3]
     failures = dict(zip(ids, ["loss is not finite\nmore of it", "loss is not finite", "worker lost"], strict=True))
@@ -214,9 +287,9 @@ def test_failures_come_with_their_reasons() -> None:
     ("tags", "severity", "words"),
     [
         ({"features.sha256": "e" * 64}, "wrong", "2 feature extractors: eeeeeeeeeeee, ffffffffffff"),
-        ({"device": "a GPU"}, "careful", "2 devices: a CPU, a GPU"),
-        ({"git.commit": "d" * 12}, "careful", "2 states of the code: cccccccccccc, dddddddddddd"),
-        ({"git.dirty": "true"}, "careful", "2 states of the code: cccccccccccc, cccccccccccc+dirty"),
+        ({"device": "a GPU"}, "note", "2 devices: a CPU, a GPU"),
+        ({"git.commit": "d" * 12}, "note", "2 states of the code: cccccccccccc, dddddddddddd"),
+        ({"git.dirty": "true"}, "note", "2 states of the code: cccccccccccc, cccccccccccc+dirty"),
     ],
 )
 def test_runs_of_one_study_that_differ_in_origin(tags: dict[str, str], severity: str, words: str) -> None:
@@ -235,11 +308,15 @@ def test_one_commit_with_changed_files_is_no_code_to_go_back_to() -> None:
 def test_complaints_are_shown_wrong_first_on_80_columns_with_arms_of_one_trouble_together() -> None:
     screen = io.StringIO()
     found = findings({"test/kl": 0.0, "diagnostics/late_gain": 2.0}, {"device": "a [GPU]"}, finished=5)
-    assert [c.severity for c in found] == sorted((c.severity for c in found), reverse=True)
+    assert list(dict.fromkeys(c.severity for c in found)) == ["wrong", "careful", "note"]
     show(found, Console(file=screen, width=80))
     lines = screen.getvalue().splitlines()
     assert all(len(line) <= 80 for line in lines)
-    assert lines[0] == "wrong"
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "Do now: these numbers do not mean what they claim",
+        "Look at: right numbers, easily misread",
+        "Good to know",
+    ]
     assert "  shared, mse: 5 of 6 seeds finished" in lines
     assert "  2 devices: a CPU, a [GPU]" in lines
 
@@ -276,10 +353,21 @@ def test_what_is_on_record_is_read_and_left_as_it_is(
     said = capsys.readouterr().out
     assert cli.main(["doctor"]) == 1
     assert capsys.readouterr().out == said
+    assert cli.main(["doctor", "--json"]) == 1
+    (told,) = json.loads(capsys.readouterr().out)["studies"]
+    assert (told["study"], told["budget"], told["finished"], told["planned"]) == ("activation_ablation", "smoke", 1, 4)
+    assert told["findings"][0] == {
+        "group": "do now",
+        "severity": "wrong",
+        "arm": "relu lr=3e-4",
+        "what": "1 of 1 seed failed: loss is not finite",
+        "advice": "what is left is a selection of seeds: mend the cause, then make study NAME=activation_ablation BUDGET=smoke",
+    }
     assert state_of(home) == before
     said = " ".join(said.split())
     assert said.startswith(
-        "1 of 4 trials of activation_ablation (smoke budget): wrong relu lr=3e-4: 1 of 1 seed failed: loss is not"
+        "1 of 4 trials of activation_ablation (smoke budget): Do now: these numbers do not mean what they claim "
+        "relu lr=3e-4: 1 of 1 seed failed: loss is not"
     )
     assert "elu lr=3e-4: 1 of 1 seed: dead hidden units (share): 0.25" in said
     assert said.count("seed failed") == 1

@@ -111,7 +111,7 @@ def test_a_wheel_brings_libraries_that_need_no_compiler(source: Path, tmp_path: 
 def test_the_sdist_holds_what_the_wheel_is_built_from(source: Path, tmp_path: Path) -> None:
     with tarfile.open(build(source, "sdist", tmp_path)) as content:
         names = {n.partition("/")[2] for n in content.getnames()}
-    assert {"pyproject.toml", "CMakeLists.txt", "studies/loss_ablation.py", "harness/cli.py", "harness/py.typed"} <= names
+    assert {"pyproject.toml", "CMakeLists.txt", "studies/loss_ablation.py", "harness/cli/running.py", "harness/py.typed"} <= names
     assert {"harness/report/page.html", f"{NATIVE}/kernels.cpp", f"{NATIVE}/products.h", f"{NATIVE}/flags.json", "LICENSE"} <= names
     assert {"examples/tour.ipynb", "examples/own_data/shapes.npz", "docs/extending.md"} <= names
     assert not [n for n in names if n.startswith("tests")]

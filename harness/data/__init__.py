@@ -11,15 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.data.datasets import load_dataset, read_dataset
-    from harness.data.description import in_words
+    from harness.data.description import as_dict, describe, in_words
     from harness.data.parts import Part, Parts, Say
     from harness.data.splits import Data, Split, as_images, frozen_noise
 
-__all__ = ["Data", "Part", "Parts", "Say", "Split", "as_images", "frozen_noise", "in_words", "load_dataset", "read_dataset"]
+__all__ = [
+    "Data",
+    "Part",
+    "Parts",
+    "Say",
+    "Split",
+    "as_dict",
+    "as_images",
+    "describe",
+    "frozen_noise",
+    "in_words",
+    "load_dataset",
+    "read_dataset",
+]
 
 _MODULES = {
     "load_dataset": "datasets",
     "read_dataset": "datasets",
+    "as_dict": "description",
+    "describe": "description",
     "in_words": "description",
     "Part": "parts",
     "Parts": "parts",

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,9 +54,9 @@ def describe(data: Data) -> Description:
     )
 
 
-def in_words(data: Data) -> list[str]:
-    """Return what one would train on, a line for each concern."""
-    found = describe(data)
+def in_words(data: Data, found: Description | None = None) -> list[str]:
+    """Return what one would train on, a line for each concern; `found` is what `describe` returned, if it was asked before."""
+    found = found or describe(data)
     channels, height, width = data.image_shape
     parts = ", ".join(f"{split.name} {len(split):,}" for split in (data.train, data.validation, data.test))
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
@@ -67,6 +68,23 @@ def in_words(data: Data) -> list[str]:
         f"constant images: {_some(found.constant, found.first_constant, 'of one level throughout')}",
         f"digest: {data.digest[:12]}",
     ]
+
+
+def as_dict(data: Data, found: Description) -> dict[str, Any]:
+    """Return what one would train on as a JSON document has it."""
+    channels, height, width = data.image_shape
+    return {
+        "name": data.name,
+        "channels": channels,
+        "height": height,
+        "width": width,
+        **{split.name: len(split) for split in (data.train, data.validation, data.test)},
+        "classes": None if found.classes is None else {str(label): found.classes[label] for label in sorted(found.classes)},
+        "levels": {str(level): int(count) for level, count in enumerate(found.counts) if count},
+        "equal": found.equal,
+        "constant": found.constant,
+        "digest": data.digest,
+    }
 
 
 def _level_counts(split: Split) -> npt.NDArray[np.int64]:

@@ -4,8 +4,8 @@ In come a study's plan and its runs on record; out come findings, those that mak
 written. To add one that a score alone tells, add a row to `rules.py`; one that takes several runs is a function in `findings.py`.
 """
 
-from harness.doctor.examination import examine, show
+from harness.doctor.examination import examinations, examine, show
 from harness.doctor.findings import diagnose
 from harness.doctor.rules import Finding
 
-__all__ = ["Finding", "diagnose", "examine", "show"]
+__all__ = ["Finding", "diagnose", "examinations", "examine", "show"]

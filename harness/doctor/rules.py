@@ -1,14 +1,15 @@
 """What a score may say against a trial: the rules, and the findings that they make."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from harness.scores import Score, rows
+from harness import catalog
+from harness.scores import EXACT_LATENTS, Score, rows
 from harness.spec import TrialSpec
 
 OFF_BETA = 1.5  # factor by which an effective beta may differ from 1
-Severity = Literal["wrong", "careful"]
+Severity = Literal["wrong", "careful", "note"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Finding:
     """Something that is the matter with an arm or with a whole study, and what to do about it.
 
     Attributes:
-        severity: `wrong` if the numbers do not mean what they claim; `careful` if they do, but are easily misread.
+        severity: `wrong` if the numbers do not mean what they claim; `careful` if they do, but are easily misread; `note` if it is
+            good to know and nothing is the matter.
         arm: the arm, or None for the whole study.
         what: the finding in words.
         advice: what to do about it.
@@ -28,13 +30,29 @@ class Finding:
     advice: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What advice depends on, so that it advises nothing that is done.
+
+    Attributes:
+        spec: a trial of the arm.
+        others: a trial of every other arm with results, by arm.
+        longer: what to do for more epochs, in words.
+    """
+
+    spec: TrialSpec
+    others: Mapping[str, TrialSpec]
+    longer: str
+
+
 class Rule(NamedTuple):
     """A score of a trial and the values of it that are a finding.
 
     Attributes:
         score: the score.
         fires: returns True for a value that is a finding; NaN never is.
-        severity, what, advice: those of the finding.
+        severity, what: those of the finding.
+        advice: returns that of the finding.
         applies: returns True for the specs that the rule is for.
     """
 
@@ -42,13 +60,12 @@ class Rule(NamedTuple):
     fires: Callable[[float], bool]
     severity: Severity
     what: str
-    advice: str
+    advice: Callable[[Case], str]
     applies: Callable[[TrialSpec], bool] = lambda _: True
 
 
-COLLAPSED = "the decoder ignores the code: lower beta or sigma, warm the KL up (kl_warmup) or allow it some nats (free_bits)"
-
-NOT_CONVERGED = "not converged, ELBO gained over the last fifth of the epochs (nats)"
+DYING = ("relu",)  # activations whose units may stop to learn
+LEARNS_SIGMA = "gaussian_shared"
 
 
 def collapse_is_not_intended(spec: TrialSpec) -> bool:
@@ -56,30 +73,99 @@ def collapse_is_not_intended(spec: TrialSpec) -> bool:
     return spec.beta <= 1
 
 
+def _collapsed(case: Case) -> str:
+    """Return what to do about a posterior collapse."""
+    spec = case.spec
+    ways = ["lower beta" if spec.likelihood_args.get("sigma") is None else "lower beta or sigma"]
+    ways.append("warm the KL up for longer (kl_warmup)" if spec.kl_warmup else "warm the KL up (kl_warmup)")
+    ways.append("allow it more nats (free_bits)" if spec.free_bits else "allow it some nats (free_bits)")
+    return f"the decoder ignores the code: {', '.join(ways[:-1])} or {ways[-1]}"
+
+
+def _not_finite(case: Case) -> str:
+    """Return what to do about weights that are not finite."""
+    return "discard these scores and lower the learning rate"
+
+
+def _on_the_floor(case: Case) -> str:
+    """Return what to do about a sigma on its floor."""
+    return f"the floor sets this density's height: do not rank by its ELBO, take {rows.OWN_BITS.key} or {rows.COMMON_BITS.key}"
+
+
+def _off_beta(case: Case) -> str:
+    """Return what to do about an effective beta away from 1."""
+    learning = [arm for arm, spec in case.others.items() if spec.likelihood == LEARNS_SIGMA]
+    ways = f"compare it with {learning[0]}, which learns sigma" if learning else f"learn sigma ({LEARNS_SIGMA})"
+    return (
+        "its noise does not fit the residual, so the KL weighs that many times what it does where the noise fits: "
+        f"{ways}, set sigma to the residual's, or read the arm as a beta-VAE"
+    )
+
+
+def _few_samples(case: Case) -> str:
+    """Return what to do where importance sampling misses the posterior."""
+    loose = "importance sampling misses the posterior and its bound is loose"
+    if case.spec.latent <= EXACT_LATENTS:
+        return f"{loose}: take {rows.EXACT_LOG_PX.key}, which is integrated"
+    depths = list(catalog.EVALUATIONS)
+    deeper = depths[depths.index(case.spec.evaluation) + 1 :] if case.spec.evaluation in depths else []
+    return f"{loose}: more draws, with evaluation {' or '.join(deeper)}" if deeper else f"{loose}: quote it as a bound"
+
+
+def _not_resolved(case: Case) -> str:
+    """Return what to do where the quadrature ran out of its budget."""
+    return f"the decoder is too rugged over the latent space, as after a training that diverged: take {rows.ELBO.key} or IW-100"
+
+
+def _coarse(case: Case) -> str:
+    """Return what to do where cells twice as wide give another result."""
+    return f"do not quote {rows.EXACT_LOG_PX.key} to more digits than that"
+
+
+def _not_converged(case: Case) -> str:
+    """Return what to do about a training that ended while it gained."""
+    patience = "allow a longer patience if that ended it, else " if case.spec.patience else ""
+    return f"{patience}{case.longer}; or claim a speed of learning instead of an end result"
+
+
+def _overfitting(case: Case) -> str:
+    """Return what to do about a training that lost at its end."""
+    return "end with the best epoch instead of the last (patience)"
+
+
+def _dead(case: Case) -> str:
+    """Return what to do about dead hidden units."""
+    living = [arm for arm, spec in case.others.items() if spec.activation not in DYING]
+    if case.spec.activation not in DYING:
+        return "lower the learning rate"
+    if living:
+        return f"lower the learning rate, or take an activation that does not die, as {living[0]} does"
+    return "lower the learning rate or take an activation that does not die (elu)"
+
+
 RULES = (
-    Rule(rows.KL, lambda kl: kl < 0.1, "wrong", "posterior collapse, KL below 0.1 nats", COLLAPSED, collapse_is_not_intended),
-    Rule(rows.ACTIVE_UNITS, lambda n: n == 0, "wrong", "posterior collapse, no active unit", COLLAPSED, collapse_is_not_intended),
+    Rule(rows.KL, lambda kl: kl < 0.1, "wrong", "posterior collapse, KL below 0.1 nats", _collapsed, collapse_is_not_intended),
+    Rule(rows.ACTIVE_UNITS, lambda n: n == 0, "wrong", "posterior collapse, no active unit", _collapsed, collapse_is_not_intended),
     Rule(
         rows.NAN_COUNT,
         lambda count: count > 0,
         "wrong",
         "weights that are not finite",
-        "discard these scores and lower the learning rate",
+        _not_finite,
     ),
     Rule(
         rows.SCALE_AT_FLOOR,
         lambda share: share > 0.01,
         "careful",
         "sigma on its floor (share of pixels)",
-        f"the floor sets this density's height: do not rank by its ELBO, take {rows.OWN_BITS.key} or {rows.COMMON_BITS.key}",
+        _on_the_floor,
     ),
     Rule(
         rows.EFFECTIVE_BETA,
         lambda beta: not 1 / OFF_BETA <= beta <= OFF_BETA,
         "careful",
         "effective beta away from 1",
-        "its noise does not fit the residual, so the KL weighs that many times what it does where the noise fits: learn sigma "
-        "(gaussian_shared), set it to the residual's, or read the arm as a beta-VAE",
+        _off_beta,
         applies=lambda spec: spec.beta == 1,
     ),
     Rule(
@@ -87,52 +173,42 @@ RULES = (
         lambda samples: samples < 10,
         "careful",
         "few effective importance samples",
-        f"importance sampling misses the posterior and its bound is loose: take {rows.EXACT_LOG_PX.key} up to two latents, more "
-        "draws (evaluation full or thorough) beyond",
+        _few_samples,
     ),
     Rule(
         rows.EXACT_RESOLVED,
         lambda within: within < 1,
         "careful",
         "exact likelihood not resolved and left out, its quadrature within the budget (1 or 0)",
-        f"the decoder is too rugged over the latent space, as after a training that diverged: take {rows.ELBO.key} or IW-100",
+        _not_resolved,
     ),
     Rule(
         rows.EXACT_RESOLUTION,
         lambda nats: nats > 0.01,
         "careful",
         "exact likelihood not resolved, difference to cells twice as wide (nats)",
-        f"do not quote {rows.EXACT_LOG_PX.key} to more digits than that",
+        _coarse,
     ),
     Rule(
         rows.LATE_GAIN,
         lambda nats: nats > 0.5,
         "careful",
-        NOT_CONVERGED,
-        "train for more epochs, or claim a speed of learning instead of an end result",
-        applies=lambda spec: not spec.patience,
-    ),
-    Rule(
-        rows.LATE_GAIN,
-        lambda nats: nats > 0.5,
-        "careful",
-        NOT_CONVERGED,
-        "allow a longer patience if that ended it, else more epochs; or claim a speed of learning instead of an end result",
-        applies=lambda spec: spec.patience > 0,
+        "not converged, ELBO gained over the last fifth of the epochs (nats)",
+        _not_converged,
     ),
     Rule(
         rows.LATE_GAIN,
         lambda nats: nats < -0.5,
         "careful",
         "overfitting, ELBO of validation lost over the last fifth of the epochs (nats)",
-        "end with the best epoch instead of the last (patience)",
-        applies=lambda spec: spec.fit_on == "train",
+        _overfitting,
+        applies=lambda spec: spec.fit_on == "train" and not spec.patience,
     ),
     Rule(
         rows.DEAD_UNITS,
         lambda share: share > 0.05,
         "careful",
         "dead hidden units (share)",
-        "lower the learning rate or take an activation that does not die (elu)",
+        _dead,
     ),
 )

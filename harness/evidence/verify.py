@@ -55,10 +55,31 @@ class Books:
 
 
 def verify(reference: str, budget: str, console: Console, *, storage: str = "") -> int:
-    """Hold what is on record of a study, or of one run by its id, against its manifests, and print what is not as it was kept.
+    """Print what `hold` finds: what is not as it was kept. Return 0 if all is, else 1."""
+    books = hold(reference, budget, storage=storage)
+    for line in books.found.lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    console.print(_summary(books, reference), soft_wrap=True, highlight=False, markup=False)
+    return int(bool(books.found.lines))
 
-    Returns:
-        0 if all is as it was kept, else 1.
+
+def as_dict(books: Books, reference: str) -> dict[str, Any]:
+    """Return what `hold` found for a reference, as a JSON document has it."""
+    return {
+        "of": reference if is_run(reference) else books.name,
+        "budget": books.budget,
+        "faults": books.found.lines,
+        "runs": len(books.manifests),
+        "files": books.found.files,
+        "scores": books.found.scores,
+        "others": _others(books),
+        "elsewhere": books.found.elsewhere,
+        "summary": _summary(books, reference),
+    }
+
+
+def hold(reference: str, budget: str, *, storage: str = "") -> Books:
+    """Hold what is on record of a study, or of one run by its id, against its manifests, and return what was found.
 
     Raises:
         UserError: no such study, budget or run is on record.
@@ -81,10 +102,7 @@ def verify(reference: str, budget: str, console: Console, *, storage: str = "") 
             _hold_reports(books, store, heads)
         elif one.status != "FINISHED":
             books.found.add(one.name, one.run, f"its status is {one.status}, so it counts for nothing")
-    for line in books.found.lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    console.print(_summary(books, reference), soft_wrap=True, highlight=False, markup=False)
-    return int(bool(books.found.lines))
+    return books
 
 
 def is_run(reference: str) -> bool:
@@ -229,10 +247,14 @@ def _hold_reports(books: Books, store: Inspection, heads: Sequence[str]) -> None
             books.found.elsewhere.append(f"the report's copy in {copy}")
 
 
+def _others(books: Books) -> dict[str, int]:
+    """Return how many runs have another status than finished, by status."""
+    return {status: n for status, n in sorted(Counter(r.status for r in books.runs).items()) if status != "FINISHED"}
+
+
 def _summary(books: Books, reference: str) -> str:
     """Return the last line: what was held, and how much of it was not as it was kept."""
-    statuses = Counter(r.status for r in books.runs)
-    others = ", ".join(f"{n} {status}" for status, n in sorted(statuses.items()) if status != "FINISHED")
+    others = ", ".join(f"{n} {status}" for status, n in _others(books).items())
     held = f"{len(books.manifests)} runs with {books.found.files} files and {books.found.scores:,} scores" + (
         f"; beside them {others}" if others else ""
     )

@@ -1,6 +1,8 @@
 """The plan of a study in words: what it claims, since when, and what it can see. Nothing is run or written."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,13 +20,59 @@ from harness.tracking import has_rows, judged_on_record, on_record, stored_plan
 FACTORS = (0.5, 2.0)  # of a difference that was seen: those whose seeds are predicted beside it
 
 
-def show_plan(loaded: LoadedStudy, budget: str, console: Console, *, storage: str = "", earlier: LoadedStudy | None = None) -> None:
-    """Print the plan of a study, the standing of its claims, and what its seeds can show: `harness plan`.
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """The plan of a study, as its file has it and as it is on record.
+
+    Attributes:
+        study: its name.
+        budget: its name.
+        shape: the size of the budget in words.
+        epochs: of each trial.
+        record: the stored plans and looks and, where the file says something else, the plan that it would state next.
+        stored: in words, which plan is stored, and which looks were taken at its results.
+        new: whether the file says something that no stored plan says.
+        claims: of that plan, each with what its seeds can show, in words.
+    """
+
+    study: str
+    budget: str
+    shape: str
+    epochs: int
+    record: PlanRecord
+    stored: Sequence[str]
+    new: bool
+    claims: Sequence[tuple[PlannedClaim, Sequence[str]]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as a JSON document has it."""
+        kept = self.record.plans[: len(self.record.plans) - self.new] if not self.record.faults else self.record.plans
+        plan = {"version": len(kept), "time": kept[-1].time, "sha256": kept[-1].sha256} if kept else None
+        names = ("better", "worse", "metric", "direction", "margin", "looks", "looked")
+        claims = [
+            {"claim": claim.words, **{name: getattr(claim, name) for name in names}, "seeds": len(claim.seeds)}
+            | {"standing": claim.standing.value, "standing_in_words": claim.standing_in_words, "sight": list(sight)}
+            for claim, sight in self.claims
+        ]
+        return {
+            "study": self.study,
+            "budget": self.budget,
+            "shape": self.shape,
+            "epochs": self.epochs,
+            "plan": plan,
+            "changed": bool(self.new and plan),
+            "faults": list(self.record.faults),
+            "rule": RULE,
+            "claims": claims,
+        }
+
+
+def plan_on_record(loaded: LoadedStudy, budget: str, *, storage: str = "", earlier: LoadedStudy | None = None) -> Planned:
+    """Return the plan of a study, the standing of its claims, and what its seeds can show.
 
     Args:
         loaded: the study.
         budget: of the study, by name.
-        console: where it is printed.
         storage: the URI of the server that holds its trials; empty for the file in mlruns/.
         earlier: a study whose results say how far scores spread over seeds; None for this one's own.
     """
@@ -33,30 +81,36 @@ def show_plan(loaded: LoadedStudy, budget: str, console: Console, *, storage: st
     record = stored_plan(stored_notes(store, storage), loaded.name, budget)
     content = plans.stated(study, name=loaded.name, budget=budget, question=loaded.question, data={})
     content["data"] = (record.present or {}).get("data", {})
-
-    def say(words: str = "") -> None:
-        console.print(Text(words), soft_wrap=True)
-
-    say(f"{loaded.name} ({budget} budget): {study.shape(budget)}, {study.budgets[budget].epochs} epochs")
-    for line in _stored(record):
-        say(line)
+    stored = _stored(record)
     new = record.present is None or plans.comparable_content(content) != plans.comparable_content(record.present)
     if new and record.plans:
-        say(f"the file has changed since: `study` or `report` will state it as version {len(record.plans) + 1}, as follows")
+        version = len(record.plans) + 1
+        stored.append(f"the file has changed since: `study` or `report` will state it as version {version}, as follows")
     if new and not record.faults:
         record = record.and_plan(content, *known_results(trial_uri(storage), store, record, content, has_rows))
-    for fault in record.faults:
-        say(f"fault: {fault}")
-    say(f"rule: {RULE}")
     claims = planned_claims(record, study, loaded.name, budget)
-    if not claims:
-        say("it states no hypothesis")
-    spreads = _spreads(earlier or loaded, budget)
-    for claim in claims:
-        say()
-        say(f"{claim.words}: {'would be ' * new}{claim.standing_in_words}")
-        for line in _sight(claim, spreads, len(claims), "" if earlier is None else f" of {earlier.name}"):
-            say(f"  {line}")
+    spreads, whose = _spreads(earlier or loaded, budget), "" if earlier is None else f" of {earlier.name}"
+    return Planned(
+        study=loaded.name,
+        budget=budget,
+        shape=study.shape(budget),
+        epochs=study.budgets[budget].epochs,
+        record=record,
+        stored=stored,
+        new=new,
+        claims=[(claim, _sight(claim, spreads, len(claims), whose)) for claim in claims],
+    )
+
+
+def show_plan(loaded: LoadedStudy, budget: str, console: Console, *, storage: str = "", earlier: LoadedStudy | None = None) -> None:
+    """Print what `plan_on_record` returns: `harness plan`."""
+    planned = plan_on_record(loaded, budget, storage=storage, earlier=earlier)
+    lines = [f"{planned.study} ({budget} budget): {planned.shape}, {planned.epochs} epochs", *planned.stored]
+    lines += [*(f"fault: {fault}" for fault in planned.record.faults), f"rule: {RULE}"]
+    for claim, sight in planned.claims:
+        lines += ["", f"{claim.words}: {'would be ' * planned.new}{claim.standing_in_words}", *(f"  {line}" for line in sight)]
+    for line in lines if planned.claims else [*lines, "it states no hypothesis"]:
+        console.print(Text(line), soft_wrap=True)
 
 
 def _stored(record: PlanRecord) -> list[str]:

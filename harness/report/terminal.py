@@ -14,17 +14,17 @@ from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 
 
-def show(results: AblationResults, console: Console, search_results: SearchResults | None = None) -> None:
-    """Print the report; for a search its trials and then its test."""
-    if search_results is not None:
+def show(
+    results: AblationResults, console: Console, search_results: SearchResults | None = None, *, verdicts_only: bool = False
+) -> None:
+    """Print the report; for a search its trials and then its test. Its tables are left out if the verdicts alone are asked for."""
+    if search_results is not None and not verdicts_only:
         _show_search(results, console, search_results)
     if not results.arms:
         console.print(search_tables.NO_REFIT if search_results else "no trial has a result")
         return
-    scores = tables.to_show(results, console.width)
-    console.print(f"\n{results.name} ({results.budget} budget): test scores, mean ± sd over n seeds", highlight=False, markup=False)
-    rows = [[cell.replace(" ± ", "±") for cell in row] for row in tables.score_rows(results, scores)]
-    console.print(_table(["arm", "n", *(s.heading for s in scores)], rows))
+    if not verdicts_only:
+        _show_scores(results, console)
     for sentence in search_tables.tested(search_results, results.study) if search_results else []:
         console.print(f" {sentence}", highlight=False, markup=False, soft_wrap=True)
     for j in results.judgements:
@@ -38,6 +38,14 @@ def show(results: AblationResults, console: Console, search_results: SearchResul
         if cell.spec.id in results.failures:
             reason = results.failures[cell.spec.id]
             _line(console, "fail", "red", f"{cell.arm} / seed {cell.seed}: {reason}")
+
+
+def _show_scores(results: AblationResults, console: Console) -> None:
+    """Print the table of test scores, with as many of them as fit."""
+    scores = tables.to_show(results, console.width)
+    console.print(f"\n{results.name} ({results.budget} budget): test scores, mean ± sd over n seeds", highlight=False, markup=False)
+    rows = [[cell.replace(" ± ", "±") for cell in row] for row in tables.score_rows(results, scores)]
+    console.print(_table(["arm", "n", *(s.heading for s in scores)], rows))
 
 
 def _line(console: Console, mark: str, colour: str, words: str) -> None:

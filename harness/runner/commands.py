@@ -21,7 +21,7 @@ from harness.runner.preparation import Briefing
 from harness.runner.progress import clock
 from harness.runner.room import Room, Setting
 from harness.runner.signals import Stopped, Stops
-from harness.runner.terminal import Lasting
+from harness.runner.terminal import Lasting, aloud
 from harness.stores import homes
 from harness.stores.space import full_in_words
 from harness.study import LoadedStudy, load
@@ -108,7 +108,8 @@ def run_study(
                     done.parent.mkdir(parents=True, exist_ok=True)
                     done.touch()
             except Stopped as stopped:
-                console.print(f"stopped after {clock(time.monotonic() - started)}; the same command goes on where it left off")
+                with aloud(console):
+                    console.print(f"stopped after {clock(time.monotonic() - started)}; the same command goes on where it left off")
                 return stopped.code
     return stops.code or failures
 
@@ -136,7 +137,8 @@ def _prepared(
         for line in briefing.lines:
             say(line)
     if words := room.make_fit(briefing.bytes, briefing.made_of):
-        say(words)
+        with aloud(console):
+            say(words)
     network = briefing.network
 
     @cache

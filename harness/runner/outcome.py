@@ -13,6 +13,7 @@ from harness.runner.progress import clock
 from harness.runner.session import Session, run, winners
 from harness.runner.signals import Stopped
 from harness.runner.study_store import StudyStore
+from harness.runner.terminal import aloud
 from harness.stores import homes
 from harness.stores.space import full_in_words
 from harness.study import Ablation, LoadedStudy, load
@@ -32,8 +33,7 @@ def train_and_report(loaded: LoadedStudy, session: Session, started: float) -> i
         except Stopped:
             store.tracker.stop_study()
             raise
-    report.show(results, console, search_results)
-    _print_links(store, console)
+    _show(results, store, console, search_results)
     if trained:
         console.print(f"done in {clock(time.monotonic() - started)}", highlight=False)
     return int(bool(results.failures))
@@ -81,16 +81,28 @@ def report_study(reference: str, budget: str, console: Console, *, storage: str 
         if results.pending:
             run = paths.command("study", name=loaded.reference, budget=budget)
             why = "never run, or the plan or code of your own has changed since"
-            console.print(
-                f"{results.pending} of {len(results.cells)} trials are not on record: {why}\n{run}", highlight=False, markup=False
-            )
+            with aloud(console):
+                console.print(
+                    f"{results.pending} of {len(results.cells)} trials are not on record: {why}\n{run}",
+                    highlight=False,
+                    markup=False,
+                )
         if unwritable:
-            console.print(f"{unwritable}: the page stays as it is", highlight=False, markup=False)
+            with aloud(console):
+                console.print(f"{unwritable}: the page stays as it is", highlight=False, markup=False)
         else:
             report.publish(results, store.tracker, search_results, question=loaded.question)
-        report.show(results, console, search_results)
-        _print_links(store, console)
+        _show(results, store, console, search_results)
     return 0
+
+
+def _show(
+    results: report.AblationResults, store: StudyStore, console: Console, search_results: report.SearchResults | None
+) -> None:
+    """Print the report, or on a quiet console its verdicts, and where to look."""
+    with aloud(console) as quiet:
+        report.show(results, console, search_results, verdicts_only=quiet)
+        _print_links(store, console)
 
 
 def _on_record(store: StudyStore, study: Ablation, part: str) -> report.AblationResults:

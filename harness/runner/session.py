@@ -22,6 +22,7 @@ from harness.runner.reconciling import reconcile
 from harness.runner.room import Setting
 from harness.runner.signals import Stopped, Stops
 from harness.runner.study_store import StudyStore
+from harness.runner.terminal import aloud
 from harness.scores.rows import SQUARED_ERROR
 from harness.spec import TrialSpec
 from harness.study import Ablation, Cell, Search, Study
@@ -77,7 +78,8 @@ class Session:
         """Say how many of these runs, by cell id, are of other images than today's, if any is."""
         words = self.store.other_images(runs, self.origin["dataset.digest"])
         if words:
-            self.console.print(words, highlight=False, markup=False)
+            with aloud(self.console):
+                self.console.print(words, highlight=False, markup=False)
 
     def train(
         self,
@@ -139,7 +141,8 @@ class Session:
         )
         self.console.print(f"{queue.missing} trials to run on {origin['device']}: {plan.why}", highlight=False)
         if tight:
-            self.console.print(tight, highlight=False, markup=False, soft_wrap=True)
+            with aloud(self.console):
+                self.console.print(tight, highlight=False, markup=False, soft_wrap=True)
         shutil.rmtree(scratch, ignore_errors=True)
         self.store.tracker.reopen_study()
         queue.prepare()

@@ -1,8 +1,12 @@
-"""A stream that outlives its reader: a closed terminal or pipe must not end a study that trains."""
+"""The terminal of a study: it outlives its reader, because a closed one must not end a study that trains, and it may be quiet."""
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
+
+from rich.console import Console
 
 GONE = {errno.EPIPE, errno.EIO, errno.EBADF}  # a pipe that nobody reads, a terminal that was closed, a closed descriptor
 
@@ -47,3 +51,13 @@ class Lasting:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.stream.fileno())
         os.close(nowhere)
+
+
+@contextmanager
+def aloud(console: Console) -> Iterator[bool]:
+    """Let a quiet console print in this block: warnings, verdicts and where to look. Yield whether it was quiet."""
+    quiet, console.quiet = console.quiet, False
+    try:
+        yield quiet
+    finally:
+        console.quiet = quiet

@@ -11,7 +11,7 @@ from harness.scores.rows import VALIDATION_SQUARED_ERROR
 from harness.spec import TrialSpec, flattened, unfinished
 from harness.study import forms
 from harness.study.kinds import LOOKS, NUMBER_OR_NONE, TEXT, TEXT_OR_NONE, WHOLE, wrong
-from harness.study.scores import comparable, impossible, rows_with, take_metrics
+from harness.study.scores import comparable, impossible, row_named, rows_with, take_metrics
 from harness.study.sizes import check_number, in_digits, number_of
 
 
@@ -164,7 +164,7 @@ class Ablation:
         if len(arguments) > 1:
             raise UserError(f"arms are compared on one data set, got dataset_args {' and '.join(arguments)}")
         if self.objective is not None:
-            objective = look_up(self.scores, self.objective, "score")
+            objective = row_named(self.scores, self.objective)
             comparable(objective, specs, f"objective {self.objective!r} ranks all arms", self.scores)
             if "exact" in objective.needs:
                 raise UserError(
@@ -179,7 +179,7 @@ class Ablation:
         """
         if hypothesis.fault():
             raise UserError(hypothesis.fault())
-        score = look_up(self.scores, hypothesis.metric, "score")
+        score = row_named(self.scores, hypothesis.metric)
         for arm in (hypothesis.better, hypothesis.worse):
             look_up(self.arms, arm, "arm")
         claim = f"hypothesis '{hypothesis.in_words(self.scores)}'"

@@ -4,8 +4,9 @@ import ast
 import importlib.util
 import os
 import re
+import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from harness.study.forms import NAME
 SHIPPED = "harness.studies"  # the package of the shipped studies
 NOT_ONE = "{}: a study's file ends in .py and is named of letters, digits, _ and -, no _ in front"
 LONGEST_QUESTION = 300  # characters that are shown of it
+NARROWEST = 20  # columns in which a question can still be read
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,25 @@ def names() -> list[str]:
     return [*(f.reference for f in _own()), *(f.reference for f in _shipped())]
 
 
-def questions() -> str:
-    """Return every study with its question, one per line; under headings if the working folder has studies of its own."""
+def questions(notes: Mapping[str, str] | None = None, width: int | None = None) -> str:
+    """Return every study with its question, one per line; under headings if the working folder has studies of its own.
+
+    Args:
+        notes: what else to say of a study, by its reference, on lines below its question.
+        width: the columns to break lines at; None to break none.
+    """
     own, shipped = _own(), _shipped()
-    width = max((len(f.reference) for f in (*own, *shipped)), default=0)
+    indent = 4 + max((len(f.reference) for f in (*own, *shipped)), default=0)
+
+    def below(text: str) -> str:
+        if width is None or width - indent < NARROWEST:
+            return text
+        return f"\n{' ' * indent}".join(textwrap.wrap(text, width - indent, break_on_hyphens=False))
 
     def lines(files: Iterable[StudyFile]) -> str:
-        return "\n".join(f"  {f.reference:<{width}}  {f.question}" for f in files)
+        said = [(f, [f.question, *(notes or {}).get(f.reference, "").splitlines()]) for f in files]
+        gap = f"\n{' ' * indent}"
+        return "\n".join(f"  {f.reference:<{indent - 4}}  {gap.join(map(below, texts))}" for f, texts in said)
 
     if not own:
         return lines(shipped)
@@ -111,6 +125,8 @@ def find(reference: str) -> StudyFile:
     found = [f for f in (*_own(), *_shipped()) if f.name == reference]
     if len(found) > 1:
         raise UserError(f"several studies are called {reference!r}\nname one: {', '.join(f.reference for f in found)}")
+    if not found and os.path.isdir(reference):
+        raise UserError(_a_folder(reference, Path(reference)))
     if not found:
         raise UserError(f"{unknown('study', reference, names())}\ntheir questions: {paths.command('list')}")
     return found[0]
@@ -146,6 +162,8 @@ def _file_of(reference: str) -> StudyFile:
         there = path.is_file()
     except (OSError, RuntimeError, ValueError) as fault:  # too long, of a user that is none, with a zero byte
         raise UserError(f"{cut(reference)} is no path: {cut(str(fault))}") from None
+    if path.is_dir():
+        raise UserError(_a_folder(reference, path))
     if not there and reference.removesuffix(".py") in names():
         raise UserError(f"no file {reference}, but a study of that name: {paths.command('study', name=path.stem)}")
     if not there:
@@ -154,6 +172,14 @@ def _file_of(reference: str) -> StudyFile:
     if path.suffix != ".py" or not re.fullmatch(NAME, path.stem):
         raise UserError(NOT_ONE.format(reference))
     return StudyFile(reference, path)
+
+
+def _a_folder(reference: str, path: Path) -> str:
+    """Return what to say of a folder that is given for a study, with the studies in it."""
+    within = [f"./{file.name}" if path == Path.cwd() else str(Path(reference) / file.name) for file in _candidates(path)]
+    inside = [name for name in within if _sets_study(Path(name))]
+    found = f"name a file in it: {cut(', '.join(inside))}" if inside else "no file in it sets STUDY"
+    return f"{cut(reference)} is a folder, and a study is one file\n{found}\nall studies: {paths.command('list')}"
 
 
 def _module_of(reference: str) -> StudyFile:

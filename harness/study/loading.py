@@ -122,6 +122,8 @@ def _in_words(fault: BaseException) -> str:
     """Return what a study's file raised, in words."""
     if isinstance(fault, UserError):
         return str(fault)
+    if isinstance(fault, EOFError):  # of input()
+        return "a study file must not ask: every command runs it, also where nobody can answer\nwrite the value into the file"
     with suppress(Exception):  # of its own too
         if isinstance(fault, TypeError):
             return f"{type(fault).__name__}: {in_words(fault, KEYWORDS)}"

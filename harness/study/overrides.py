@@ -42,7 +42,7 @@ class Overrides:
     def __str__(self) -> str:
         """Return the changes as `split` takes them after a name; empty if there are none."""
         arms = [_arms_text(self.arms)] if self.arms else []
-        return f"[{','.join([*arms, *self.settings])}]" if self else ""
+        return f"[{','.join([*arms, *map(_typed, self.settings)])}]" if self else ""
 
 
 def split(reference: str) -> tuple[str, Overrides]:
@@ -109,6 +109,26 @@ def data_set(name: str, settings: Sequence[str]) -> TrialSpec:
     if faults:
         raise UserError("\n".join(faults))
     return TrialSpec(dataset=name).derive(**values)
+
+
+def _typed(setting: str) -> str:
+    """Return a setting as `split` takes it: what follows a comma and sets nothing belongs to the value before it.
+
+    >>> _typed("seeds=0,1,2"), _typed("hidden=(64, 32)"), _typed("latent=10,epochs=3")
+    ('seeds=(0,1,2)', 'hidden=(64, 32)', 'latent=10,epochs=3')
+    """
+    groups: list[list[str]] = []
+    for part in _parts(setting):
+        if "=" in part or not groups:
+            groups.append([part])
+        else:
+            groups[-1].append(part)
+    if all(len(group) == 1 for group in groups):
+        return setting
+    split_at = [(first.partition("="), rest) for first, *rest in groups]
+    return ",".join(
+        f"{key}=({','.join([value, *rest])})" if rest else key + equals + value for (key, equals, value), rest in split_at
+    )
 
 
 def _parts(text: str) -> list[str]:

@@ -1,14 +1,17 @@
 """Which scores may rank which trials. Torch is not imported here."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from harness import references
-from harness.errors import UserError, shown
+from harness import paths, references
+from harness.errors import WIDEST, UserError, nearest, shown
 from harness.scores import EXACT_LATENTS, NEEDS, SCORES, Score, Scores, compared
 from harness.scores.rows import OWN_BITS
 from harness.spec import MEETS, Counts, TrialSpec, unmet
+
+NEAR = 5  # scores that a message names if there is none of a name
 
 
 def take_metrics(study: Any) -> None:
@@ -41,6 +44,21 @@ def rows_with(metrics: tuple[str, ...]) -> Scores:
             raise UserError(f"{name}: there is a score {row.key!r} already\ngive it a key of its own")
         rows[row.key] = row
     return rows
+
+
+def row_named(scores: Scores, key: str) -> Score:
+    """Return the row of a score.
+
+    Raises:
+        UserError: there is none; the message has the nearest few, for there are dozens, and says where to see all.
+    """
+    if key in scores:
+        return scores[key]
+    likest = get_close_matches(key[:WIDEST], list(scores), n=NEAR, cutoff=0)
+    everything = f"{paths.command('list')} {paths.flag('scores')}"
+    raise UserError(
+        f"unknown score {shown(key)}{nearest(key, scores)}\nknown: {', '.join(likest)}, ...; all {len(scores)}: {everything}"
+    )
 
 
 def lacking(score: Score, spec: TrialSpec) -> str:

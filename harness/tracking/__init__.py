@@ -7,6 +7,7 @@ first use and by this folder alone. Nothing here decides what is run or how it i
 from harness.tracking.absent import set_aside
 from harness.tracking.inspection import Inspected, Inspection, inspection
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, SUPERSEDED_BY
+from harness.tracking.overview import RunOnRecord, runs_on_record
 from harness.tracking.parent import TAG_LIMIT
 from harness.tracking.protocol import MANIFEST, MANIFEST_TAG, Record, Tracker
 from harness.tracking.reading import (
@@ -47,6 +48,7 @@ __all__ = [
     "LostRun",
     "MlflowTracker",
     "Record",
+    "RunOnRecord",
     "Tracker",
     "TrialRun",
     "artifact_location",
@@ -64,6 +66,7 @@ __all__ = [
     "on_record",
     "params_of",
     "plan_tags",
+    "runs_on_record",
     "set_aside",
     "store_uri",
     "stored_plan",

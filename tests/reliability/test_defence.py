@@ -222,7 +222,7 @@ def test_control_characters_of_a_question_do_not_reach_the_terminal(folder: Path
 def broken(monkeypatch: pytest.MonkeyPatch, fault: BaseException) -> None:
     """Let `harness list` raise something."""
 
-    def questions() -> str:
+    def questions(*_: object) -> str:
         raise fault
 
     monkeypatch.setattr(study, "questions", questions)
@@ -269,7 +269,7 @@ def test_a_file_is_kept_elsewhere_where_the_home_cannot_be_written(
         (MemoryError(), 4, "memory of this machine"),
         (RecursionError("deep"), 70, "this should not happen: RecursionError: deep"),
         (BrokenPipeError(32, "Broken pipe"), 70, "this should not happen: BrokenPipeError"),  # of a pipe that is not the output
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "harness: stopped\n"),
     ],
 )
 def test_exit_codes(
@@ -314,7 +314,7 @@ WAITS = """
 import sys, time
 from harness import cli, study
 
-def questions():
+def questions(*_):
     try:
         print("ready", flush=True)
         time.sleep(60)
@@ -349,14 +349,14 @@ def test_signals_end_a_command_without_a_driver(numbers: list[int], slow: bool, 
             process.send_signal(number)
         assert process.wait() == code
         assert time.monotonic() - started < 60, "it ended because its sleep did"
-        assert process.stderr.read() == b""
+        assert process.stderr.read() == (b"harness: stopped\n" if code == 130 else b"")
 
 
 def test_an_interrupt_while_the_command_line_is_imported() -> None:
     program = "import sys\nclass C:\n def find_spec(self, name, *a):\n  if name == 'harness.cli': raise KeyboardInterrupt\n"
     program += "sys.meta_path.insert(0, C())\nfrom harness.__main__ import main\nsys.exit(main())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (130, b"")
+    assert (done.returncode, done.stderr) == (130, b"harness: stopped\n")
 
 
 # -------------------------------------------------------------------------------- make

@@ -13,6 +13,7 @@ from fuzzing.bounds import a_home, few_calls
 from fuzzing.overrides import KEYS, STUDIES, VALUES
 from fuzzing.values import changed, texts
 from harness import cli, doctor, report, study
+from harness.cli import benchmarks
 from harness.evidence import replay, verify
 from harness.runner import commands, outcome
 from harness.tracking import server
@@ -27,7 +28,7 @@ WORDS = ("smoke", "full", "cpu", "cuda:9", "auto", "processes", "ray", "0", "-1"
 # Where commands begin to work: module, name.
 WORK: tuple[tuple[Any, str], ...] = (
     (commands, "run_study"), (outcome, "report_study"), (report, "show_plan"), (doctor, "examine"), (verify, "verify"),
-    (replay, "replay"), (study, "write_first"), (server, "serve"), (cli, "_run_bench"),
+    (replay, "replay"), (study, "write_first"), (server, "serve"), (benchmarks, "benchmark"),
 )  # fmt: skip
 
 word = st.one_of(

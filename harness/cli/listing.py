@@ -1,0 +1,180 @@
+"""What `harness list` shows: studies with what they cost on this machine, as far as that can be told without torch and MLflow."""
+
+import math
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness import paths, resources, study
+from harness.errors import HarnessError, UserError, look_up
+from harness.scores.rows import TRAIN_S
+from harness.spec import TrialSpec
+from harness.study import LoadedStudy, files
+
+if TYPE_CHECKING:
+    from harness.tracking import RunOnRecord
+
+START_S = 10.0  # until the first trial trains, and for the report: what a study of one trial takes beside it
+# Worker seconds of a trial of a small network on MNIST beside its training, and of an epoch: README.md, "How fast?", 36 trials of
+# 6 and of 50 epochs on two cores.
+STATED_TRIAL_S, STATED_EPOCH_S = 5.0, 1.2
+STATED_FOR = {"network": ("reference", "mlp"), "dataset": ("mnist", "fashion_mnist", "kmnist"), "evaluation": ("quick",)}
+THIS, OTHER, STATED = "this budget", "another budget", "stated rate"  # what an estimate rests on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a budget of a study costs on this machine's CPU.
+
+    Attributes:
+        budget: its name.
+        trials: how many it trains at most.
+        epochs: of each of them.
+        seconds: from the command to the report, about; None if nothing tells.
+        basis: what that rests on; empty if nothing tells.
+        at_least: whether scores that go deeper than those on record come on top.
+    """
+
+    budget: str
+    trials: int
+    epochs: int
+    seconds: float | None
+    basis: str
+    at_least: bool = False
+
+    def __str__(self) -> str:
+        """Return it in words, such as `full 36 x 50: from 21 min`."""
+        size = f"{self.budget} {self.trials} x {self.epochs}"
+        if self.seconds is None:
+            return size
+        minutes, about = self.seconds / 60, "from" if self.at_least else "about"
+        time = "1 min" if minutes < 1.5 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+        return f"{size}: {about} {time}"
+
+
+def show(budget: str, console: Console) -> None:
+    """Print every study with its question and the cost of its budgets, or of one budget."""
+    notes: dict[str, str] = {}
+    for reference, (loaded, costs, fault) in _studies(budget).items():
+        notes[reference] = fault if loaded is None else "; ".join(map(str, costs)) or f"(has no budget {budget})"
+    width = console.width if console.is_terminal else None
+    console.print(study.questions(notes, width), soft_wrap=True, highlight=False)
+    console.print(
+        "\nbudget trials x epochs: time on this CPU, by trials on record or, for small networks, a stated rate\n"
+        f"try one: {paths.command('study', name='...', budget='smoke')}",
+        highlight=False,
+        style="dim",
+    )
+
+
+def as_dict(budget: str) -> dict[str, Any]:
+    """Return every study with the cost of its budgets, or of one budget, as a JSON document has it."""
+    rows = []
+    for reference, (loaded, found, fault) in _studies(budget).items():
+        file = files.find(reference)
+        kind = None if loaded is None else "search" if loaded.study.search else "ablation"
+        rows.append(
+            {
+                "name": reference,
+                "question": file.question,
+                "file": str(file.path),
+                "kind": kind,
+                "error": fault or None,
+                "budgets": [asdict(cost) for cost in found],
+            }
+        )
+    return {"studies": rows}
+
+
+def scores() -> list[dict[str, Any]]:
+    """Return the scores that a study may rank its trials or arms by."""
+    ranking = [row for row in study.SCORES.values() if row.better]
+    ranking.sort(key=lambda row: ("test", "validation", "").index(row.images))
+    names = ("key", "label", "better", "tier", "group", "images")
+    return [{name: getattr(row, name) for name in names} for row in ranking]
+
+
+def show_scores(rows: Iterable[Mapping[str, Any]], console: Console) -> None:
+    """Print scores, a line each."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("score", "tier", "better", "what it is"):
+        table.add_column(heading, no_wrap=heading != "what it is")
+    for row in rows:
+        table.add_row(row["key"], row["tier"], row["better"], Text(row["label"]))
+    console.print(table)
+    console.print("tiers: A within a likelihood, B between pmfs of grey levels, C and D any models (docs/science.md)", style="dim")
+
+
+def _studies(budget: str) -> dict[str, tuple[LoadedStudy | None, list[Cost], str]]:
+    """Return every study, the cost of its budgets, or of one, and what is wrong with its file, by reference."""
+    on_record = _runs_here()
+    found: dict[str, tuple[LoadedStudy | None, list[Cost], str]] = {}
+    for reference in study.names():
+        try:
+            loaded = study.load(reference)
+        except UserError as fault:
+            found[reference] = (None, [], f"(cannot be loaded: {str(fault).splitlines()[0]})")
+            continue
+        budgets = [name for name in loaded.study.budgets if budget in ("", name)]
+        found[reference] = (loaded, [_cost(loaded, name, on_record) for name in budgets], "")
+    known = {name: None for loaded, *_ in found.values() if loaded for name in loaded.study.budgets}
+    if budget:
+        look_up(known, budget, "budget")
+    return found
+
+
+def _runs_here() -> "dict[tuple[str, str], list[RunOnRecord]]":
+    """Return the finished runs that this machine's CPU trained, by study and budget; none if the store cannot be read."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not os.path.isfile(paths.mlruns() / "mlflow.db"):
+        return {}
+    from harness.tracking import runs_on_record  # with SciPy and SQLAlchemy
+
+    here: dict[tuple[str, str], list[RunOnRecord]] = {}
+    try:
+        runs = runs_on_record()
+    except HarnessError:
+        return {}
+    for run in runs:
+        if run.status == "FINISHED" and run.tags.get("host") == socket.gethostname() and run.tags.get("device") == resources.cpu():
+            here.setdefault((run.tags.get("study", ""), run.tags.get("budget", "")), []).append(run)
+    return here
+
+
+def _cost(loaded: LoadedStudy, budget: str, on_record: "Mapping[tuple[str, str], list[RunOnRecord]]") -> Cost:
+    """Return the cost of a budget: by its own trials on record, or those of another budget, or a stated rate."""
+    chosen, trials = loaded.study.budgets[budget], loaded.study.runs(budget)
+    each, basis, at_least = None, "", False
+    if runs := on_record.get((loaded.name, budget)):
+        each, basis = fmean(run.seconds or 0 for run in runs), THIS
+    else:
+        others = [name for name in loaded.study.budgets if on_record.get((loaded.name, name))]
+        alike = [name for name in others if loaded.study.budgets[name].evaluation == chosen.evaluation]
+        # Of several that one which is nearest in its epochs: what a trial takes beside its training is least in doubt there.
+        for name in sorted(alike or others, key=lambda n: abs(math.log(loaded.study.budgets[n].epochs / chosen.epochs)))[:1]:
+            each, basis = _by(on_record[loaded.name, name], loaded.study.budgets[name].epochs, chosen.epochs), OTHER
+            at_least = not alike
+        if each is None and _is_stated(loaded.study.trials(budget)):
+            each, basis = STATED_TRIAL_S + STATED_EPOCH_S * chosen.epochs, STATED
+            at_least = chosen.evaluation not in STATED_FOR["evaluation"]
+    seconds = None if each is None else START_S + math.ceil(trials / resources.cores()) * each
+    return Cost(budget=budget, trials=trials, epochs=chosen.epochs, seconds=seconds, basis=basis, at_least=at_least)
+
+
+def _by(runs: "Iterable[RunOnRecord]", had: int, wanted: int) -> float:
+    """Return the seconds of a trial of `wanted` epochs, by runs of `had` epochs: training grows with epochs, the rest does not."""
+    whole = fmean(run.seconds or 0 for run in runs)
+    training = min(whole, fmean(run.metrics.get(TRAIN_S.key, 0.0) for run in runs))
+    return whole - training + training * wanted / had
+
+
+def _is_stated(trials: Iterable[TrialSpec]) -> bool:
+    """Return whether the stated rate is for such trials."""
+    return all(getattr(spec, name) in STATED_FOR[name] for spec in trials for name in ("network", "dataset"))
