@@ -24,7 +24,7 @@ $(if $(wildcard harness/cli),,$(error this Makefile is for the folder that it li
 
 # A misspelt variable would be ignored: those of the command line are held against what targets and the harness know.
 ASKED  := NAME ANEW BUDGET DEVICE WORKERS WORKERS_PER_GPU EXECUTOR STORAGE SET ARMS FROM PORT DATASET KILLS ONLY BASE OUT MINUTES \
-  RUN RUNS UPGRADE SECONDS
+  RUN RUNS UPGRADE SECONDS A B SCORES QUIET
 KNOWN  := $(ASKED) PYTHON VENV CC CXX SHELL HARNESS_HOME HARNESS_DATA HARNESS_KERNELS HARNESS_ARTIFACTS HARNESS_GRACE_S RAY_ADDRESS \
   HARNESS_SLURM_CLUSTER MLFLOW_TRACKING_URI MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD
 UNKNOWN := $(filter-out $(KNOWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $v)),$v)))
@@ -55,7 +55,7 @@ EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
 TESTED = $(VENV)/.extra-ray,slurm,postgres
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report plan verify replay doctor list ui test test-fast coverage reliability chaos fuzz plant bench bench-ladder bench-study bench-compare bench-history bench-gpu check data lock audit dist clean
+.PHONY: help install study report runs compare freeze plan verify replay doctor list ui test test-fast coverage reliability chaos fuzz plant bench bench-ladder bench-study bench-compare bench-history bench-gpu check data lock audit dist clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -91,11 +91,20 @@ $(VENV)/.extra-%: $(READY)
 
 install: $(READY) ## the environment in .venv, at the locked versions
 
-study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, SET=, ARMS=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=, ANEW=1
-	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness study $(STUDY) $(CHANGES) --device $(call quoted,$(DEVICE)) --executor $(call quoted,$(EXECUTOR)) $(if $(ANEW),--anew) $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) $(if $(WORKERS_PER_GPU),--workers-per-gpu $(call quoted,$(WORKERS_PER_GPU))) $(WHERE)
+study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, SET=, ARMS=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=, ANEW=1, QUIET=1
+	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness study $(STUDY) $(CHANGES) --device $(call quoted,$(DEVICE)) --executor $(call quoted,$(EXECUTOR)) $(if $(ANEW),--anew) $(if $(QUIET),--quiet) $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) $(if $(WORKERS_PER_GPU),--workers-per-gpu $(call quoted,$(WORKERS_PER_GPU))) $(WHERE)
 
-report: $(READY) $(EXTRA_FILES) ## show a study's report again: NAME=, BUDGET=, SET=, ARMS=
-	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness report $(STUDY) $(CHANGES) $(WHERE)
+report: $(READY) $(EXTRA_FILES) ## show a study's report again: NAME=, BUDGET=, SET=, ARMS=, QUIET=1
+	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness report $(STUDY) $(CHANGES) $(if $(QUIET),--quiet) $(WHERE)
+
+runs: $(READY) ## the runs on record: of all studies, or NAME= one with its trials, BUDGET=
+	@$(BIN)/harness runs $(if $(NAME),$(STUDY))
+
+compare: $(READY) ## two studies, budgets or folders side by side: A=loss_ablation@smoke B=loss_ablation, OUT=folder
+	@$(BIN)/harness compare $(call quoted,$(A)) $(call quoted,$(B)) $(if $(findstring command,$(origin OUT)),--out $(call quoted,$(OUT)))
+
+freeze: $(READY) $(EXTRA_FILES) ## a study's record as one folder that opens without a server: NAME=, BUDGET=, SET=, ARMS=, OUT=folder
+	@$(BIN)/harness freeze $(STUDY) $(CHANGES) $(if $(findstring command,$(origin OUT)),--out $(call quoted,$(OUT))) $(WHERE)
 
 plan: $(READY) $(EXTRA_FILES) ## what a study claims, since when, and what it can see: NAME=, BUDGET=, SET=, ARMS=, FROM=another
 	@$(BIN)/harness plan $(STUDY) $(CHANGES) $(if $(FROM),--from $(call quoted,$(FROM))) $(WHERE)
@@ -109,8 +118,8 @@ replay: $(READY) ## train a run on record again and compare: RUN= its id, or NAM
 doctor: $(READY) ## what is wrong with finished runs: NAME=, BUDGET=, SET=, ARMS=, or all of them
 	@$(BIN)/harness doctor $(if $(NAME),$(STUDY) $(CHANGES))
 
-list: $(READY) ## all studies with their questions
-	@$(BIN)/harness list
+list: $(READY) ## all studies with their questions and what they cost here; SCORES=1: the scores that they may rank by
+	@$(BIN)/harness list $(if $(SCORES),--scores)
 
 ui: $(READY) ## browse all runs in MLflow: PORT=5000
 	@$(BIN)/harness ui --port $(call quoted,$(PORT))

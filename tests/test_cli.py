@@ -1,11 +1,21 @@
+import io
+import json
+import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from harness import cli, study
+from harness import cli, resources, study, tracking
+from harness.cli import listing
+from harness.cli.command import emit
+from harness.cli.parsing import GROUPS
+from harness.scores.rows import TRAIN_S
+from harness.tracking import RunOnRecord
 
 LONGEST = 6  # lines of an error message, beside a listing of the studies
 
@@ -147,3 +157,146 @@ def test_commands_and_options_are_frozen() -> None:
         "gpu": ["--device", "--minutes", "--only", "--out", "--toy"],
         "study": ["--budget", "name"],
     }
+
+
+COMMANDS = {command.name: command for commands in GROUPS.values() for command in commands}
+
+
+def helped(name: str, capsys: pytest.CaptureFixture[str], width: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("COLUMNS", width)
+    with pytest.raises(SystemExit) as end:
+        cli.main([*([name] if name else []), "--help"])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_s_help_has_examples_that_can_be_typed(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, examples = helped(name, capsys, "80", monkeypatch), COMMANDS[name].examples
+    assert 2 <= len(examples) <= 4
+    for example in examples:
+        words = shlex.split(example.partition(" >")[0])
+        options = cli.parser().parse_args(words)
+        assert options.command == words[0] == name
+        assert f"  harness {example}\n" in said
+        if getattr(options, "name", "") == "loss_ablation":
+            study.check("loss_ablation", getattr(options, "budget", None) or "default")
+    plain = said.partition("examples:")[0]
+    assert max(map(len, plain.splitlines())) <= 80
+
+
+def test_the_help_of_all_is_what_help_prints_and_what_comes_without_a_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = helped("", capsys, "80", monkeypatch)
+    assert max(map(len, whole.splitlines())) <= 80
+    assert all(f"\n  {name} " in whole for name in COMMANDS)
+    for words in (["help"], ["help", "study"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(words)
+        assert end.value.code == 0
+        assert capsys.readouterr().out == (whole if len(words) == 1 else helped("study", capsys, "80", monkeypatch))
+    assert cli.main([]) == 2
+    assert capsys.readouterr().err == f"harness: which COMMAND?\n{whole}\n"
+    assert cli.main(["help", "studdy"]) == 2
+    assert "did you mean 'study'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if "--json" in command.more])
+def test_a_document_is_documented(name: str) -> None:
+    assert "--json" in cli.parser().parse_args([name, *["x"] * (name == "verify"), "--json"]).chosen.more
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh", "fish"])
+def test_a_shell_completes_commands_options_and_studies(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("shtab")
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in COMMANDS)
+    assert "harness list --names" in script
+    assert "echo smoke default full" in script
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_names_are_listed_for_scripts_without_loading_a_study(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "load", lambda _: pytest.fail("a study was loaded"))
+    assert cli.main(["list", "--names"]) == 0
+    assert capsys.readouterr().out.split() == study.names()
+
+
+def test_scores_are_listed_with_their_tiers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "--scores", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["scores"]
+    assert {row["key"] for row in rows} == {key for key, row in study.SCORES.items() if row.better}
+    assert {"key": "test/elbo", "better": "higher", "tier": "A"}.items() <= next(r for r in rows if r["key"] == "test/elbo").items()
+
+
+def test_a_data_set_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data", "digits", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {k: told[k] for k in ("name", "channels", "height", "width", "train", "validation", "test", "equal")} == {
+        "name": "digits", "channels": 1, "height": 8, "width": 8, "train": 1197, "validation": 300, "test": 300, "equal": 0,
+    }  # fmt: skip
+    assert sum(told["classes"].values()) == 1797
+    assert sum(told["levels"].values()) == 1797 * 64
+    assert Path(told["picture"]).is_file()
+
+
+def test_numbers_that_json_has_no_word_for_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"a": [float("nan"), float("inf"), 1.5], "b": (None, "é")})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, None, 1.5], "b": [None, "é"]}
+
+
+# -------------------------------------------------------------------------------- what a study costs here
+
+
+def a_run(of: str, budget: str, seconds: float, training: float, **tags: str) -> RunOnRecord:
+    here = {"host": socket.gethostname(), "device": resources.cpu()}
+    given = {"study": of, "budget": budget, **here, **tags}
+    metrics = {TRAIN_S.key: training}
+    return RunOnRecord(run="r", status="FINISHED", begun=0, ended=round(seconds * 1000), tags=given, metrics=metrics)
+
+
+def costs(runs: list[RunOnRecord], monkeypatch: pytest.MonkeyPatch, home: Path, name: str) -> dict[str, dict[str, Any]]:
+    (home / "mlruns").mkdir(parents=True, exist_ok=True)
+    (home / "mlruns" / "mlflow.db").touch()
+    monkeypatch.setattr(tracking, "runs_on_record", lambda: runs)
+    monkeypatch.setattr(resources, "cores", lambda: 4)
+    (found,) = (row for row in listing.as_dict("")["studies"] if row["name"] == name)
+    return {cost["budget"]: cost for cost in found["budgets"]}
+
+
+def test_a_budget_costs_what_its_trials_took_or_those_of_another_budget(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """36 trials by 4 cores are 9 rounds; an epoch takes 2 s, and 3 s come beside them."""
+    monkeypatch.setattr(resources, "cores", lambda: 4)
+    smoke, other = a_run("loss_ablation", "smoke", 5, 2), a_run("loss_ablation", "smoke", 999, 2, host="elsewhere")
+    found = costs([smoke, other], monkeypatch, home, "loss_ablation")
+    assert (found["smoke"]["basis"], found["smoke"]["seconds"]) == ("this budget", listing.START_S + 2 * 5)
+    assert (found["default"]["basis"], found["default"]["seconds"]) == ("another budget", listing.START_S + 9 * (3 + 6 * 2))
+    assert (found["default"]["trials"], found["default"]["epochs"], found["default"]["at_least"]) == (36, 6, False)
+    assert (found["full"]["seconds"], found["full"]["at_least"]) == (listing.START_S + 9 * (3 + 50 * 2), True)
+
+
+def test_without_a_record_small_networks_have_a_stated_rate_and_others_none(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    assert costs([], monkeypatch, home, "loss_ablation")["default"]["basis"] == "stated rate"
+    assert (costs([], monkeypatch, home, "networks")["default"]["seconds"], home.exists()) == (None, True)
+
+
+def test_a_file_that_cannot_be_loaded_is_listed_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text('"""Is it so?"""\nSTUDY = input()\n')
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert cli.main(["list"]) == 0
+    said = capsys.readouterr().out
+    assert "Is it so?\n" in said
+    assert f"(cannot be loaded: {tmp_path / 'mine.py'}:2: a study file must not ask" in said
+    assert "loss_ablation" in said
+    assert cli.main(["list", "--budget", "smokee"]) == 2
+    assert "did you mean 'smoke'" in capsys.readouterr().err

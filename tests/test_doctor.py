@@ -213,7 +213,7 @@ BUDGETS = {"default": Budget(epochs=2, seeds=range(2)), "full": Budget(epochs=9,
         (
             ("full",),
             "read the full budget, which is on record with 9 epochs",
-            "read the full budget, which is on record with 6 seeds",
+            "on record with 6 seeds",
         ),
     ],
 )
@@ -238,7 +238,7 @@ def test_without_a_larger_budget_more_is_to_be_stated() -> None:
             "test/kl",
             0.0,
             {"kl_warmup": 1.0, "free_bits": 0.1},
-            "warm the KL up for longer (kl_warmup) or allow it more nats",
+            "up for longer (kl_warmup) or allow it more nats",
             "some nats",
         ),
         ("diagnostics/lost_elbo", 9.0, {}, "warm it up (learning_rate_warmup)", "for longer"),
@@ -252,13 +252,13 @@ def test_without_a_larger_budget_more_is_to_be_stated() -> None:
         ("diagnostics/effective_beta", 9.0, {}, "compare it with shared, which learns sigma", "learn sigma (gaussian_shared)"),
         ("test/iw_effective_samples", 1.0, {}, "take test/exact_log_px", "more draws"),
         ("test/iw_effective_samples", 1.0, {"latent": 9}, "more draws, with evaluation full or thorough", "exact_log_px"),
-        ("validation/dead_units", 0.5, {"activation": "relu"}, "a activation that does not die, as shared does", "(elu)"),
+        ("validation/dead_units", 0.5, {"activation": "relu"}, "as shared does", "(elu)"),
         ("validation/dead_units", 0.5, {"activation": "elu"}, "lower the learning rate", "activation"),
     ],
 )
 def test_nothing_is_advised_that_is_done(metric: str, value: float, changes: dict, said: str, not_said: str) -> None:
     (found,) = findings({metric: value}, study=with_mse(**changes))
-    assert said.replace("a activation", "an activation") in found.advice
+    assert said in found.advice
     assert not_said not in found.advice
 
 

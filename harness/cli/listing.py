@@ -97,7 +97,7 @@ def as_dict(budget: str) -> dict[str, Any]:
 def scores() -> list[dict[str, Any]]:
     """Return the scores that a study may rank its trials or arms by."""
     ranking = [row for row in study.SCORES.values() if row.better]
-    ranking.sort(key=lambda row: ("test", "validation", "").index(row.images))
+    ranking.sort(key=lambda row: (row.images != "test", not row.images))
     names = ("key", "label", "better", "tier", "group", "images")
     return [{name: getattr(row, name) for name in names} for row in ranking]
 

@@ -1,6 +1,7 @@
 """Where studies are looked for, and what their files may do while they are loaded."""
 
 import inspect
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,44 @@ def test_the_working_folder_s_studies_are_listed_before_the_shipped_ones(working
     listed = study.questions()
     assert listed.index("of this folder:") < listed.index("mine") < listed.index("shipped with the harness:")
     assert "broken  (cannot be read: line 1" in listed
+
+
+def test_notes_stand_below_questions_and_lines_break_where_asked(working: Path) -> None:
+    assert study.questions({"old": "one\ntwo"}) == "  old    Is it old?\n         one\n         two\n  older  Is it older?"
+    long = study.questions({"older": "word " * 20}, 40).splitlines()
+    assert max(map(len, long)) <= 40
+    assert long[2] == "         word word word word word word"
+
+
+@pytest.mark.parametrize("reference", ["folder", "folder/", "./folder", "folder/inner"])
+def test_a_folder_is_no_study_and_the_files_in_it_are_named(reference: str, working: Path) -> None:
+    put(working / "folder", "mine")
+    put(working / "folder", "helper", "x = 1\n")
+    (working / "folder" / "inner").mkdir()
+    with pytest.raises(UserError) as fault:
+        study.load(reference)
+    first, second, *_ = str(fault.value).splitlines()
+    assert first == f"{reference} is a folder, and a study is one file"
+    inner = reference.endswith("inner")
+    assert second == ("no file in it sets STUDY" if inner else f"name a file in it: {Path(reference) / 'mine.py'}")
+
+
+def test_a_file_that_asks_is_told_that_it_must_not(working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = put(working, "asks", f"n = int(input())\n{TEXT.format(word='it')}")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(UserError, match=rf"{file}:1: a study file must not ask: .*\nwrite the value into the file"):
+        study.load("asks")
+
+
+def test_a_score_that_there_is_not_comes_with_the_nearest_few_and_where_all_are(working: Path) -> None:
+    text = TEXT.format(word="it").replace("budgets=", "objective='test/sim', budgets=")
+    put(working, "mine", text)
+    with pytest.raises(UserError) as fault:
+        study.load("mine")
+    said = str(fault.value)
+    assert "unknown score 'test/sim'; did you mean 'test/ssim'?\nknown: test/ssim, " in said
+    assert said.endswith(f"; all {len(study.SCORES)}: harness list --scores")
+    assert len(said.splitlines()[1]) < 160
 
 
 @pytest.mark.parametrize("reference", ["mine", "./mine.py", "mine.py"])

@@ -68,6 +68,9 @@ def test_a_reference_carries_its_changes() -> None:
     for settings, arms in [(("latent=10",), ()), (("hidden=(64, 32)", "seeds=[0,1]"), ("bce", "a+b")), ((), ("relu lr=1e-3",))]:
         name, overrides = split(f"./folder/mine.py{Overrides(settings, arms)}")
         assert (name, tuple(overrides.settings), tuple(overrides.arms)) == ("./folder/mine.py", settings, arms)
+    typed = Overrides(("seeds=0,1,2", "hidden=256, 128", "latent=10,epochs=3", "widths=(256, 128)"), ("a", "b"))
+    _, overrides = split(f"mine{typed}")
+    assert overrides.settings == ("seeds=(0,1,2)", "hidden=(256,128)", "latent=10", "epochs=3", "widths=(256, 128)")
     assert split("mine") == ("mine", Overrides())
     assert split("a[1]/mine.py") == ("a[1]/mine.py", Overrides())
 
@@ -167,6 +170,13 @@ def test_an_overridden_study_is_on_record_under_its_own_name(
     assert f"{name}, default budget: 1 arms x 1 seeds" in said.replace("\n", " ")
     assert (paths.mlruns() / "reports" / name / "report.html").exists()
     assert cli.main(["report", "mine", *changes]) == 0
+    whole = capsys.readouterr().out
+    assert cli.main(["report", "mine", *changes, "--quiet"]) == 0
+    brief = capsys.readouterr().out
+    assert "test scores, mean" in whole
+    assert brief.splitlines() == [line for line in whole.splitlines() if line.startswith(("report: ", "browse: "))]
+    assert cli.main(["study", "./mine.py", *changes, "--device", "cpu", "--executor", "local", "--quiet"]) == 0
+    assert capsys.readouterr().out == brief
     assert cli.main(["doctor", "mine", *changes]) in (0, 1)
     assert f"1 trial of {name}" in capsys.readouterr().out.replace("\n", " ")
     assert cli.main(["doctor", name]) in (0, 1)
