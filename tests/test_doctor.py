@@ -222,7 +222,7 @@ def test_a_larger_budget_is_advised_until_it_is_on_record(whole: tuple[str, ...]
     advice = {c.what.partition(":")[0]: c.advice for c in found}
     assert len(advice) == 2
     assert advice["2 of 2 seeds"].startswith(epochs)
-    assert seeds in advice["2 seeds would show no difference at all, for 1 hypotheses (80 % power)"]
+    assert seeds in advice["2 seeds would show no difference at all, for 1 hypothesis (80 % power)"]
 
 
 def test_without_a_larger_budget_more_is_to_be_stated() -> None:

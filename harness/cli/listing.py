@@ -66,7 +66,10 @@ def show(budget: str, console: Console) -> None:
     for reference, (loaded, costs, fault) in _studies(budget).items():
         notes[reference] = fault if loaded is None else "; ".join(map(str, costs)) or f"(has no budget {budget})"
     width = console.width if console.is_terminal else None
-    console.print(study.questions(notes, width), soft_wrap=True, highlight=False)
+    listed = Text(study.questions(notes, width))
+    listed.highlight_regex(r"(?m)^  \S+", "bold")
+    listed.highlight_regex(r"(?m)^ +[\w-]+ \d+ x \d+[:;].*(\n +.*\bx \d+:.*)*", "cyan")
+    console.print(listed, soft_wrap=True)
     console.print(
         "\nbudget trials x epochs: time on this CPU, by trials on record or, for small networks, a stated rate\n"
         f"try one: {paths.command('study', name='...', budget='smoke')}",

@@ -24,7 +24,7 @@ FIRST = """\
 begin with:
   harness list                                 what studies cost here
   harness study loss_ablation --budget smoke   try one, in a minute
-  harness study loss_ablation                  run it; the same goes on
+  harness study loss_ablation                  run it, or go on with it
 """
 CODES = (
     "`harness COMMAND --help` says more, with examples. Exit codes: 0 done; 1 a trial failed, or something on record is wrong; 2 a "
