@@ -47,6 +47,9 @@ $(foreach v,$(ASKED),$(if $(strip $(findstring $(CALL),$(value $v))$(findstring 
 
 WHERE = $(if $(STORAGE),--storage $(call quoted,$(STORAGE)))
 STUDY = $(call quoted,$(NAME)) --budget $(call quoted,$(BUDGET))
+# Where no budget means all of them, and no folder a name of the harness's own: what was said on the command line, if anything was.
+SAID = $(if $(findstring command,$(origin BUDGET)),--budget $(call quoted,$(BUDGET)))
+INTO = $(if $(findstring command,$(origin OUT)),--out $(call quoted,$(OUT)))
 CHANGES = $(foreach s,$(SET),--set $(call quoted,$s)) $(if $(ARMS),--arms $(call quoted,$(ARMS)))
 TYPED = $(call quoted,make study NAME=$(NAME) BUDGET=$(BUDGET)$(if $(SET), SET="$(SET)")$(if $(ARMS), ARMS="$(ARMS)"))
 # What only some need is installed when it is asked for: EXECUTOR=ray, EXECUTOR=slurm, STORAGE=postgresql+psycopg://...
@@ -98,13 +101,13 @@ report: $(READY) $(EXTRA_FILES) ## show a study's report again: NAME=, BUDGET=, 
 	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness report $(STUDY) $(CHANGES) $(if $(QUIET),--quiet) $(WHERE)
 
 runs: $(READY) ## the runs on record: of all studies, or NAME= one with its trials, BUDGET=
-	@$(BIN)/harness runs $(if $(NAME),$(STUDY))
+	@$(BIN)/harness runs $(if $(NAME),$(call quoted,$(NAME))) $(SAID)
 
 compare: $(READY) ## two studies, budgets or folders side by side: A=loss_ablation@smoke B=loss_ablation, OUT=folder
-	@$(BIN)/harness compare $(call quoted,$(A)) $(call quoted,$(B)) $(if $(findstring command,$(origin OUT)),--out $(call quoted,$(OUT)))
+	@$(BIN)/harness compare $(call quoted,$(A)) $(call quoted,$(B)) $(INTO)
 
 freeze: $(READY) $(EXTRA_FILES) ## a study's record as one folder that opens without a server: NAME=, BUDGET=, SET=, ARMS=, OUT=folder
-	@$(BIN)/harness freeze $(STUDY) $(CHANGES) $(if $(findstring command,$(origin OUT)),--out $(call quoted,$(OUT))) $(WHERE)
+	@$(BIN)/harness freeze $(STUDY) $(CHANGES) $(INTO) $(WHERE)
 
 plan: $(READY) $(EXTRA_FILES) ## what a study claims, since when, and what it can see: NAME=, BUDGET=, SET=, ARMS=, FROM=another
 	@$(BIN)/harness plan $(STUDY) $(CHANGES) $(if $(FROM),--from $(call quoted,$(FROM))) $(WHERE)
@@ -118,8 +121,8 @@ replay: $(READY) ## train a run on record again and compare: RUN= its id, or NAM
 doctor: $(READY) ## what is wrong with finished runs: NAME=, BUDGET=, SET=, ARMS=, or all of them
 	@$(BIN)/harness doctor $(if $(NAME),$(STUDY) $(CHANGES))
 
-list: $(READY) ## all studies with their questions and what they cost here; SCORES=1: the scores that they may rank by
-	@$(BIN)/harness list $(if $(SCORES),--scores)
+list: $(READY) ## all studies with their questions and what they cost here; BUDGET=, or SCORES=1: scores to rank by
+	@$(BIN)/harness list $(SAID) $(if $(SCORES),--scores)
 
 ui: $(READY) ## browse all runs in MLflow: PORT=5000
 	@$(BIN)/harness ui --port $(call quoted,$(PORT))

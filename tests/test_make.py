@@ -34,3 +34,24 @@ def test_values_reach_the_harness_as_they_are(name: str) -> None:
     assert program.endswith("/harness")
     assert words[:2] == ["study", plain]
     assert words[4:10] == ["--set", "latent=10", "--set", "seeds=range(0,3)", "--arms", "bce,mse"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["runs"], ["runs"]),
+        (["runs", "NAME=a b", "BUDGET=smoke"], ["runs", "a b", "--budget", "smoke"]),
+        (["list", "BUDGET=full"], ["list", "--budget", "full"]),
+        (["list", "SCORES=1"], ["list", "--scores"]),
+        (["compare", "A=one@smoke", "B=./a folder"], ["compare", "one@smoke", "./a folder"]),
+        (["compare", "A=one", "B=two", "OUT=it's here"], ["compare", "one", "two", "--out", "it's here"]),
+        (["freeze", "NAME=one"], ["freeze", "one", "--budget", "default"]),
+        (["freeze", "NAME=one", "ARMS=a,b", "OUT=x"], ["freeze", "one", "--budget", "default", "--arms", "a,b", "--out", "x"]),
+        (["report", "NAME=one", "QUIET=1"], ["report", "one", "--budget", "default", "--quiet"]),
+    ],
+)
+def test_targets_hand_on_what_was_said_and_nothing_else(given: list[str], words: list[str]) -> None:
+    done = make(*given)
+    assert done.returncode == 0, done.stderr
+    typed = shlex.split(done.stdout.splitlines()[-1])
+    assert typed[typed.index(".venv/bin/harness") + 1 :] == words

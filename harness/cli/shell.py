@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from harness import catalog, resources
 from harness.cli.command import Command
 from harness.defence import Output
-from harness.errors import MachineError, look_up
+from harness.errors import look_up
 
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 # What a shell offers for an option, by its name in the code, as the command that prints it. Studies of the working folder are among
@@ -37,10 +37,8 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 
 
 def _completion(options: argparse.Namespace, console: Output) -> int:
-    try:
-        import shtab
-    except ModuleNotFoundError:
-        raise MachineError("completion takes the package shtab\ninstall it: pip install shtab") from None
+    import shtab
+
     from harness.cli.parsing import parser
 
     root = parser()

@@ -192,8 +192,9 @@ def _seeds(study: Ablation, cells: Sequence[Cell], records: Mapping[str, Record]
     findings = []
     seen = detectable(planned, (planned,), claims=claims, unplanned=False)
     if seen > LARGE_EFFECT:
+        of = "1 hypothesis" if claims == 1 else f"{claims} hypotheses"
         sees = f"only differences of {seen:.1f} standard deviations or more" if isfinite(seen) else "no difference at all"
-        what = f"{planned} seed{'s' * (planned != 1)} would show {sees}, for {claims} hypothes{'i' if claims == 1 else 'e'}s (80 % power)"
+        what = f"{planned} seed{'s' * (planned != 1)} would show {sees}, for {of} (80 % power)"
         findings.append(Finding("careful", None, what, larger.seeds))
     for arm, arm_cells in _by_arm(cells).items():
         finished = sum(c.spec.id in records for c in arm_cells)

@@ -18,7 +18,8 @@ from harness.evidence import replay, verify
 from harness.runner import commands, outcome
 from harness.tracking import server
 
-COMMANDS = ("study", "report", "plan", "verify", "replay", "doctor", "list", "init", "ui", "bench", "data", "studdy", "")
+COMMANDS = ("study", "report", "plan", "verify", "replay", "doctor", "list", "init", "ui", "bench", "data", "runs", "help",
+    "completion", "studdy", "")  # fmt: skip
 OPTIONS = ("--set", "--arms", "--budget", "--device", "--workers", "--workers-per-gpu", "--executor", "--runs", "--port",
     "--from", "--buget", "--", "-h",
            "--version", "--storage", "--set=latent=3", "--arms=bce")  # fmt: skip
