@@ -214,6 +214,7 @@ def compare(
         base=base,
         commit=commit,
         verdicts=verdicts,
+        untimed={} if compiler else {"step of a study": "no C compiler here"},
         counts_changed=changed,
         measured_on=f"{devices.describe(torch_device)}, torch {torch.__version__}",
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.bench import gate_rule
 from harness.bench.gate_rule import IMPROVEMENT, INCONCLUSIVE, OK, REGRESSION, GateVerdict
 
 MOST_TELLING = (REGRESSION, INCONCLUSIVE, IMPROVEMENT, OK)  # the first of these that a way of taking the step has is the verdict
@@ -23,6 +24,7 @@ class Comparison:
         base: the revision, as it was named.
         commit: its short hash.
         verdicts: by way of taking the step, in the order in which they were timed.
+        untimed: why a way of taking the step was not timed, by way.
         counts_changed: whether counts of the step are others than those on record.
         measured_on: device and version of torch.
     """
@@ -30,6 +32,7 @@ class Comparison:
     base: str
     commit: str
     verdicts: Mapping[str, GateVerdict]
+    untimed: Mapping[str, str]
     counts_changed: bool
     measured_on: str
 
@@ -51,14 +54,15 @@ def headline(found: Comparison) -> str:
     telling = [way for way, verdict in found.verdicts.items() if verdict.outcome == found.outcome]
     changes = "; ".join(f"the {way} by {_by(found.verdicts[way])}" for way in telling)
     match found.outcome:
-        case "REGRESSION":
+        case gate_rule.REGRESSION:
             return f"REGRESSION: slower than {base}: {changes}"
-        case "IMPROVEMENT":
+        case gate_rule.IMPROVEMENT:
             return f"IMPROVEMENT: faster than {base}: {changes}"
-        case "INCONCLUSIVE":
+        case gate_rule.INCONCLUSIVE:
             reasons = "; ".join(f"the {way}: {found.verdicts[way].reason}" for way in telling)
             return f"INCONCLUSIVE: no verdict against {base}: {reasons}"
-    return f"OK: no slower than {base}; a slow-down of 5 % is excluded"
+    untimed = "".join(f"; not of the {way}, which was not timed" for way in found.untimed)
+    return f"OK: no slower than {base}; a slow-down of 5 % is excluded{untimed}"
 
 
 def _by(verdict: GateVerdict) -> str:
@@ -68,9 +72,9 @@ def _by(verdict: GateVerdict) -> str:
     return f"{mean:.1f} % (90 % interval: {min(ends):.1f} to {max(ends):.1f} %)"
 
 
-def rows(found: Comparison) -> list[tuple[str, ...]]:
+def rows(found: Comparison) -> Sequence[tuple[str, ...]]:
     """Return the cells of a table, one row per way of taking the step, as `HEADINGS` names them."""
-    return [
+    timed = [
         (
             way,
             f"{100 * expm1(v.estimate):+.1f} %",
@@ -80,6 +84,7 @@ def rows(found: Comparison) -> list[tuple[str, ...]]:
         )
         for way, v in found.verdicts.items()
     ]
+    return timed + [(way, "", "", "", f"NOT TIMED: {why}") for way, why in found.untimed.items()]
 
 
 def next_steps(found: Comparison) -> list[tuple[str, str]]:

@@ -25,9 +25,16 @@ VERDICTS = {
 
 
 def found(plain: str, studied: str, *, base: str = "main", counts_changed: bool = False) -> gate_page.Comparison:
-    verdicts = {"step by operations": VERDICTS[plain], "step of a study": VERDICTS[studied]}
+    """What the gate found where the two ways of taking the step have these verdicts; the second may be none."""
+    verdicts = {"step by operations": VERDICTS[plain]} | ({"step of a study": VERDICTS[studied]} if studied else {})
+    untimed = {} if studied else {"step of a study": "no C compiler here"}
     return gate_page.Comparison(
-        base=base, commit="c9b1349a1b2c", verdicts=verdicts, counts_changed=counts_changed, measured_on="a processor"
+        base=base,
+        commit="c9b1349a1b2c",
+        verdicts=verdicts,
+        untimed=untimed,
+        counts_changed=counts_changed,
+        measured_on="a CPU",
     )
 
 
@@ -67,6 +74,14 @@ def test_a_regression_is_told_with_its_size_its_way_and_what_to_do():
 def test_an_improvement_has_its_interval_in_ascending_order_and_a_hash_is_not_said_twice():
     _, first, *_ = printed(found(OK, IMPROVEMENT, base="c9b1349a1b2c"))
     assert first == "IMPROVEMENT: faster than c9b1349a1b2c: the step of a study by 20.0 % (90 % interval: 18.0 to 22.0 %)"
+
+
+def test_a_way_that_was_not_timed_is_not_said_to_be_no_slower():
+    comparison = found(OK, "")
+    _, first, *rest = printed(comparison)
+    assert first.endswith("a slow-down of 5 % is excluded; not of the step of a study, which was not timed")
+    assert any("NOT TIMED: no C compiler here" in line for line in rest)
+    assert "| step of a study |  |  |  | NOT TIMED: no C compiler here |" in gate_page.markdown(comparison)
 
 
 @pytest.mark.parametrize("outcome", VERDICTS)
