@@ -208,8 +208,6 @@ def compare(
             with closing(time_groups([(folder, steps), (head, steps), (head, steps)], rounds, device, as_studied)) as groups:
                 verdicts[way] = _judge_until_clear(groups, console, f"{way} against {base}", pairs, budget_s)
             console.print(f"{way} against {base}: {verdicts[way]}", highlight=False, markup=False, soft_wrap=True)
-    if not compiler:
-        console.print("step of a study: NOT TIMED, no C compiler here", highlight=False, markup=False)
     found = gate_page.Comparison(
         base=base,
         commit=commit,
