@@ -54,6 +54,15 @@ def shown(value: object) -> str:
     return cut(text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with what is counted, in the plural unless it is one.
+
+    >>> counted(1, "trial"), counted(0, "trial"), counted(1200, "epoch")
+    ('1 trial', '0 trials', '1,200 epochs')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def cut(text: str) -> str:
     """Return a text as a message shows it: on one line, cut in its middle if it is long."""
     plain = text if text.isprintable() else repr(text)[1:-1]

@@ -27,7 +27,7 @@ from harness.bench import counts, gate_page
 from harness.bench.gate_rule import FEWEST_PAIRS, INCONCLUSIVE, GateVerdict, verdict
 from harness.data import published
 from harness.errors import MachineError, UserError
-from harness.runner.progress import PLAIN_EVERY_S, clock
+from harness.runner.board import PLAIN_EVERY_S, clock
 
 PAIRS, ROUNDS = 24, 15
 STEPS = {False: 10, True: 20}  # of a round, by whether they are taken as in studies; the last step is by operations in either case

@@ -18,7 +18,7 @@ from harness.bench.machine import BATCH, Spent
 from harness.bench.peers import version
 from harness.bench.rungs import JAX, OWN, REFERENCE, Rung
 from harness.errors import HarnessError, UserError
-from harness.runner.progress import clock
+from harness.runner.board import clock
 from harness.training.step import Execution
 
 BUDGET_S = 240.0  # of all rounds, compiling not counted

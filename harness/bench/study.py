@@ -25,7 +25,7 @@ from harness.bench import rungs
 from harness.bench.rungs import REFERENCE
 from harness.data import load_dataset
 from harness.errors import MachineError, UserError, look_up
-from harness.runner.progress import clock
+from harness.runner.board import clock
 from harness.study import Ablation
 
 ROUNDS = 9  # of a measurement of the reference loop; the first warms up

@@ -121,7 +121,12 @@ class Executor(Protocol):
 
     Every trial of a job ends in exactly one event, `Finished`, `Failed` or `Pruned`. Events of workers that an executor deals with
     itself, such as `Trained`, do not come out.
+
+    Attributes:
+        most_evaluators: the processes that evaluate beside the workers; 0 if these evaluate what they have trained.
     """
+
+    most_evaluators: int
 
     def free(self) -> int:
         """Return the number of jobs that would start at once."""

@@ -22,6 +22,7 @@ class InProcess:
         training: the events of the job in training; None if there is none.
     """
 
+    most_evaluators = 0
     dirs: OutputDirs
     device: str = "cpu"
     pruned: set[str] = field(default_factory=set)

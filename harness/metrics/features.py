@@ -75,7 +75,14 @@ class FeatureNet:
         return _TEST_FEATURES[key]
 
 
-def feature_net(data: Data, say: Say, *, version: int = VERSION, train: Callable[[Data], FeatureNet] | None = None) -> FeatureNet:
+def feature_net(
+    data: Data,
+    say: Say,
+    *,
+    version: int = VERSION,
+    train: Callable[[Data], FeatureNet] | None = None,
+    doing: Say = lambda words: None,
+) -> FeatureNet:
     """Return the data set's network from the folder `features` beside the data sets, or else the one that comes with the package.
 
     If neither has a valid file of it, the network is trained and saved first; other processes wait meanwhile.
@@ -85,6 +92,7 @@ def feature_net(data: Data, say: Say, *, version: int = VERSION, train: Callable
         say: Takes messages about the training.
         version: The version of how a network is built and trained, part of the file's name.
         train: Returns a trained network for a data set; by default the training of `VERSION`.
+        doing: Takes how far the training is, in words.
 
     Raises:
         DataError: The folder cannot be written.
@@ -100,7 +108,7 @@ def feature_net(data: Data, say: Say, *, version: int = VERSION, train: Callable
             if saved is None:
                 again = ", for its file is damaged" if file.exists() else ""
                 say(f"training the feature {kind} for {data.name}{again} ...")
-                saved = (train or _train)(data)
+                saved = train(data) if train else _train(data, doing)
                 _save(saved, file)
                 say(f"trained it to a test {KINDS[kind].quality} of {saved.quality:.4f}: {file}")
     except OSError as fault:
@@ -118,7 +126,7 @@ def _on_cpu(data: Data, split: Split) -> tuple[Tensor, Tensor]:
     return split.levels.cpu(), number.masked_fill(known[number] != labels, -1)
 
 
-def _train(data: Data) -> FeatureNet:
+def _train(data: Data, doing: Say = lambda words: None) -> FeatureNet:
     """Train a network by Adam on its kind's loss with a one-cycle learning rate, and return it.
 
     It is trained on the CPU with one thread and a fixed seed, so its weights are always the same.
@@ -135,7 +143,8 @@ def _train(data: Data) -> FeatureNet:
             network = network_of(data)
             adam = torch.optim.Adam(network.parameters())
             rate = torch.optim.lr_scheduler.OneCycleLR(adam, KINDS[kind].rate, total_steps=epochs * steps)
-            for _ in range(epochs):
+            for epoch in range(1, epochs + 1):
+                doing(f"training the feature {kind} for {data.name}, epoch {epoch} of {epochs}")
                 for batch in torch.randperm(len(levels))[: steps * FEATURE_BATCH].view(steps, -1):
                     adam.zero_grad()
                     x = levels[batch].float() / 255

@@ -74,6 +74,11 @@ class AblationQueue:
         }
         return {c: why for c, why in failed.items() if c not in done and c not in open_cells}
 
+    def coming(self) -> list[Cell]:
+        """Return the cells that are neither done nor given up, in their order."""
+        settled = {*self.done(), *self.given_up()}
+        return [cell for key, cell in self.cells.items() if key not in settled]
+
     def prepare(self) -> None:
         """Queue every cell that is neither done, under way nor given up, including those that failed without being queued again."""
         with self.store.alone() as keep_lock:

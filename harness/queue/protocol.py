@@ -97,6 +97,9 @@ class TrialQueue(Protocol):
     def pruning(self) -> Pruning | None:
         """The judge of trials by their epochs' scores; None if no trial is ever ended early by these."""
 
+    def coming(self) -> list[Cell]:
+        """Return the cells of the results still to come, in order; those of points that are not asked for yet are not known."""
+
     def prepare(self) -> None:
         """Queue every trial that is neither done, under way nor given up. Call it after `reconcile`."""
 

@@ -6,19 +6,19 @@ What then trains and reports (outcome.py) takes a second to import, which a refu
 import time
 from collections.abc import Callable
 from contextlib import closing
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import IO, cast
 
 from rich.console import Console
 
-from harness import paths, references, resources
+from harness import paths, provenance, references, resources
 from harness.evidence import Witness
 from harness.executors import Spares
 from harness.queue import trial_uri
 from harness.runner import disk, preparation
+from harness.runner.board import Board, clock
 from harness.runner.preparation import Briefing
-from harness.runner.progress import clock
 from harness.runner.room import Room, Setting
 from harness.runner.signals import Stopped, Stops
 from harness.runner.terminal import Lasting, aloud
@@ -78,10 +78,11 @@ def run_study(
             spares.start(min(workers or resources.cores(), study.runs(budget)))
         console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False, markup=False)
         stops, started = Stops(), time.monotonic()
-        with stops.listening():
+        with stops.listening(), Board(console) as board:
             try:
                 with stops.allowed():
-                    briefing, gather, note = _prepared(loaded, budget, console, room)
+                    briefing, gather, note = _prepared(loaded, budget, board, room)
+                    board.now("opening the records of the study")
                     if not begun:  # all trials are missing: whether there is room can be said before anything is written
                         disk.check(disk.estimate(study.trials(budget), (at := gather()).data, study.runs(budget), len(at.workers)))
                     from harness.runner.outcome import lock_of, store_of, train_and_report
@@ -96,7 +97,7 @@ def run_study(
                         set_aside(name, budget)
                     session = Session(
                         store=store_of(loaded, budget, storage),
-                        console=console,
+                        board=board,
                         gather=gather,
                         per_gpu=per_gpu,
                         executor=executor,
@@ -109,7 +110,8 @@ def run_study(
                     done.touch()
             except Stopped as stopped:
                 with aloud(console):
-                    console.print(f"stopped after {clock(time.monotonic() - started)}; the same command goes on where it left off")
+                    board.say(f"stopped after {clock(time.monotonic() - started)}; the same command goes on where it left off:")
+                    board.say(f"  {provenance.command()}")
                 return stopped.code
     return stops.code or failures
 
@@ -122,23 +124,22 @@ def _surely_here(device: str, workers: int | None, per_gpu: int) -> bool:
 def _prepared(
     loaded: LoadedStudy,
     budget: str,
-    console: Console,
+    board: Board,
     room: Room,
 ) -> tuple[Briefing, Callable[[], Setting], Path | None]:
     """Say what is known of a study's data.
 
     Return it with a function that returns what its trials train on, and where, and the file to keep a new note of it in, if any.
     """
-    say = partial(console.print, highlight=False, markup=False)  # names of files may look like markup
     briefing, dataset, note = preparation.noted(loaded, budget), None, None
     if briefing is None:
-        briefing, dataset, note = preparation.gather(loaded, budget, say, room)
+        briefing, dataset, note = preparation.gather(loaded, budget, board.say, room, doing=board.now)
     else:
         for line in briefing.lines:
-            say(line)
+            board.say(line)
     if words := room.make_fit(briefing.bytes, briefing.made_of):
-        with aloud(console):
-            say(words)
+        with aloud(board.console):
+            board.say(words)
     network = briefing.network
 
     @cache

@@ -7,19 +7,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rich.console import Console
-
-from harness.errors import DataError, HarnessError
+from harness.errors import DataError, HarnessError, counted
 from harness.evidence import Beginning, History, Place, Witness
 from harness.executors import Epoch, Event, Executor, Failed, Finished, Job, Notice, Pruned, ends_trial
 from harness.queue import Assignment, Outcome, TrialQueue
 from harness.queue.store import GRACE_S
 from harness.runner.ahead import Ahead
-from harness.runner.progress import Display, clock
+from harness.runner.board import Board, clock
+from harness.runner.costs import NEVER, Costs, Work, work_of
+from harness.runner.estimate import Estimate
+from harness.runner.progress import Display
 from harness.runner.reconciling import reconcile
-from harness.runner.running import Running
+from harness.runner.running import Running, how_they_go_on, name_of
 from harness.runner.signals import Stopped, Stops
-from harness.scores.rows import TRAIN_S
+from harness.scores.rows import IMAGES_PER_S, TRAIN_S
 from harness.spec import Result
 from harness.stores.space import DiskFullError, full, full_in_words
 from harness.study import Cell
@@ -41,7 +42,7 @@ class Driver:
         tracker: where runs are recorded.
         start_executor: starts the executor, once there is something to train.
         plan: how trials become programs.
-        console: where progress is shown.
+        board: where progress is shown.
         origin: tags of every run.
         checkpoints: of trials in training.
         headline: the score that a finished trial is announced with.
@@ -49,13 +50,17 @@ class Driver:
         ahead: what follows the last trial; it is begun when a worker has nothing more to do.
         stops: the request to stop this process, and where it takes effect.
         witness: of the trials, which writes their manifests.
+        costs: what trials have taken in this process so far.
+        images: that an epoch trains on.
+        stages: the trials that follow these, of which nothing is known yet but their number and size.
+        pruned: the share of trials that the queue's pruner is expected to end after an epoch, by epoch.
     """
 
     queue: TrialQueue
     tracker: Tracker
     start_executor: Callable[[], Executor]
     plan: Plan
-    console: Console
+    board: Board
     origin: Mapping[str, str]
     checkpoints: Checkpoints
     headline: str
@@ -63,11 +68,16 @@ class Driver:
     ahead: Ahead = field(default_factory=Ahead)
     stops: Stops = field(default_factory=Stops)
     witness: Witness = field(default_factory=Witness)
+    costs: Costs = field(default_factory=Costs)
+    images: int = 0
+    stages: Sequence[Sequence[Work]] = ()
+    pruned: Mapping[int, float] = field(default_factory=lambda: NEVER)
 
     def __post_init__(self) -> None:
         self.running: dict[str, Running] = {}  # by spec id
         self.ending: set[str] = set()  # ids of pruned trials that still hold their worker
         self.notices: set[str] = set()  # those that were shown
+        self.works: dict[str, Work] = {}  # what is known of the trials to come, by spec id
         self.reconciled_at = time.monotonic()
 
     @property
@@ -94,16 +104,19 @@ class Driver:
         if not missing:
             return
         executor = self.start_executor()
-        display = Display(
-            self.console, self.queue.trials, self.queue.trials - missing, missing * self.queue.epochs, executor.free()
-        )
+        display = self._display(executor, missing)
         try:
             with full_in_words():
                 self._train(executor, display)
         except (Stopped, HarnessError) as stop:
             reason = "stopping" if isinstance(stop, Stopped) else "cannot go on"
-            display.say(f"{reason}: {len(self.running)} trials cut off, {display.done} of {display.trials} kept")
+            cut_off = list(self.running.values())
+            self.board.say(f"{reason}: {counted(len(cut_off), 'trial')} cut off, {display.done} of {display.trials} kept")
+            self.board.now("saving checkpoints")
+            display.close()
             executor.close(CLOSING_S)
+            for line in how_they_go_on(cut_off, self.checkpoints, self.origin.get("dataset.digest", "")):
+                self.board.say(line)
             self._stop()
             raise
         finally:
@@ -111,13 +124,31 @@ class Driver:
             executor.close()
             self.ahead.join()
 
+    def _display(self, executor: Executor, missing: int) -> Display:
+        """Return the display of this many missing trials, which an executor is to train."""
+        cells, workers = self.queue.coming()[:missing], max(self.plan.workers, executor.free())
+        all_figures = frozenset(self.draw_all_figures(cells))
+        self.works = {cell.spec.id: work_of(cell, all_figures) for cell in cells}
+        unknown = [Work("", self.queue.epochs, "validation")] * (missing - len(cells))
+        estimate = Estimate(
+            [*self.works.values(), *unknown],
+            workers=workers,
+            lanes=self.plan.lanes,
+            evaluators=executor.most_evaluators,
+            stages=self.stages,
+            costs=self.costs,
+            pruned=self.pruned,
+        )
+        return Display(self.board, self.queue.trials, self.queue.trials - missing, workers, estimate)
+
     def _train(self, executor: Executor, display: Display) -> None:
         """Give out jobs and handle their events until nothing is missing."""
         while True:
-            self._fill(executor)
+            self._fill(executor, display)
             if count := self.queue.read_back:
                 self.queue.read_back = 0
-                display.trial(f"{count} of them", "read back from MLflow", count * self.queue.epochs, over=count)
+                display.estimate.drop(count)
+                display.trial(f"{count} of them", "read back from MLflow", over=count)
             if self.running or self.ending:
                 if not self.ahead.started and executor.free():
                     self.ahead.start()
@@ -155,9 +186,9 @@ class Driver:
             time.sleep(IDLE_S)
         if self.queue.store.shared and time.monotonic() - self.reconciled_at > GRACE_S / 4:
             for line in self.reconcile():
-                self.console.print(line)
+                self.board.say(line)
 
-    def _fill(self, executor: Executor) -> None:
+    def _fill(self, executor: Executor, display: Display) -> None:
         """Give the executor new jobs for as long as it has room and the queue has trials."""
         start_epochs: dict[str, int] = {}
         images = self.origin.get("dataset.digest", "")
@@ -175,6 +206,10 @@ class Driver:
             epochs = start_epoch(assignments[0].cell)
             self.running |= {a.cell.spec.id: self._begin(a, epochs) for a in assignments}
             specs = tuple(assignment.cell.spec for assignment in assignments)
+            for a in assignments:
+                display.began(name_of(a.cell), a.cell.spec.epochs, epochs)
+            unknown = Work("", self.queue.epochs, "validation")
+            display.estimate.submitted({spec.id: self.works.get(spec.id, unknown) for spec in specs}, epochs)
             draw_all_figures = frozenset(self.draw_all_figures([assignment.cell for assignment in assignments]))
             executor.submit(
                 Job(
@@ -205,7 +240,7 @@ class Driver:
         if isinstance(event, Notice):
             if event.words not in self.notices:
                 self.notices.add(event.words)
-                display.say(event.words)
+                self.board.say(event.words)
             return
         trial = self.running.get(event.spec)
         if ends_trial(event):
@@ -213,7 +248,7 @@ class Driver:
         if trial is None or isinstance(event, Pruned):  # events of a trial that has ended may still arrive
             return
         assignment, cell = trial.assignment, trial.assignment.cell
-        name = f"{cell.arm} / seed {cell.seed}"
+        name, estimate = name_of(cell), display.estimate
         outcome: Outcome | None = None
         match event:
             case Epoch(epoch=epoch, row=row):
@@ -222,6 +257,7 @@ class Driver:
                     self.tracker.log(assignment.run, epoch, row)
                 if epoch <= trial.start:  # reported again from the checkpoint
                     return
+                estimate.epoch(event.spec, epoch, self._epoch_s(row))
                 display.epoch(name, epoch, cell.spec.epochs, row)
                 pruning = self.queue.pruning
                 if pruning is not None and pruning.report(assignment, epoch, row):
@@ -230,8 +266,10 @@ class Driver:
                     self.tracker.prune(assignment.run, epoch)
                     self._end(event.spec)
                     outcome = pruning.pruned(assignment)
-                    display.trial(name, f"pruned after {epoch} of {cell.spec.epochs} epochs", cell.spec.epochs - epoch)
+                    estimate.ended(event.spec, pruned=True)
+                    display.trial(name, f"pruned after {epoch} of {counted(cell.spec.epochs, 'epoch')}")
             case Finished(result=result, files=files):
+                estimate.ended(event.spec, evaluated=True)
                 try:
                     self._commit(trial, result, files)
                 finally:
@@ -242,10 +280,10 @@ class Driver:
                 outcome = self.queue.complete(assignment, scores)
                 self._end(event.spec)
                 if outcome.counted:
-                    unspent = cell.spec.epochs - trial.epoch
-                    early = f", stopped after {trial.epoch} of {cell.spec.epochs} epochs" if unspent else ""
+                    stopped = trial.epoch < cell.spec.epochs
+                    early = f", stopped after {trial.epoch} of {counted(cell.spec.epochs, 'epoch')}" if stopped else ""
                     said = f"{self.headline} {scores[self.headline]:.2f} in {clock(scores[TRAIN_S.key])}{early}"
-                    display.trial(name, said, unspent)
+                    display.trial(name, said)
                 else:
                     self.tracker.fail(assignment.run, FENCED, killed=True)
                     display.trial(name, f"dropped: {FENCED}", over=False)
@@ -260,13 +298,16 @@ class Driver:
                     del self.running[event.spec]
                 else:
                     self._end(event.spec)
-                unspent_epochs = -trial.epoch if outcome.retried else cell.spec.epochs - trial.epoch
+                estimate.ended(event.spec, again=outcome.retried)
                 again = ", will try again" if outcome.retried else ""
-                display.trial(name, f"FAILED{again}: {reason}", unspent_epochs, over=not outcome.retried)
+                display.trial(name, f"FAILED{again}: {reason}", over=not outcome.retried)
         if outcome is not None and outcome.skipped:
-            display.trial(
-                cell.arm, f"over early, {outcome.skipped} runs spared", outcome.skipped * cell.spec.epochs, over=outcome.skipped
-            )
+            estimate.drop(outcome.skipped)
+            display.trial(cell.arm, f"over early, {counted(outcome.skipped, 'run')} spared", over=outcome.skipped)
+
+    def _epoch_s(self, row: Mapping[str, float]) -> float:
+        """Return the seconds that the steps of an epoch took for each trial of a program, whose rate is that of all of them."""
+        return self.images / row[IMAGES_PER_S.key] if row[IMAGES_PER_S.key] else 0.0
 
     def _commit(self, trial: Running, result: Result, files: Path) -> None:
         """Finish the run of a trial, with its manifest.

@@ -9,7 +9,7 @@ from harness import paths, report
 from harness.errors import UserError
 from harness.figures.palette import styles
 from harness.queue import completed_runs, driver_lock
-from harness.runner.progress import clock
+from harness.runner.board import clock
 from harness.runner.session import Session, run, winners
 from harness.runner.signals import Stopped
 from harness.runner.study_store import StudyStore
@@ -22,17 +22,20 @@ from harness.tracking import MlflowTracker, check_store, is_on_record, server, s
 
 def train_and_report(loaded: LoadedStudy, session: Session, started: float) -> int:
     """Train what is missing and report. Return 1 if a trial failed for good, else 0."""
-    console, store = session.console, session.store
+    board, store = session.board, session.store
+    console = board.console
     results, search_results, trained = run(session, loaded.study)
     if not trained:
         console.print("\n".join(_nothing_to_do(results, search_results)), highlight=False, markup=False, soft_wrap=True)
     if trained or not (store.tracker.study_finished and report.is_current(results, store.tracker, search_results, loaded.question)):
         console.print("writing the report")
+        board.now("writing the report")
         try:
             report.publish(results, store.tracker, search_results, session.stops.allowed, question=loaded.question)
         except Stopped:
             store.tracker.stop_study()
             raise
+    board.close()
     _show(results, store, console, search_results)
     if trained:
         console.print(f"done in {clock(time.monotonic() - started)}", highlight=False)

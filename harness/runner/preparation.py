@@ -59,7 +59,9 @@ def noted(loaded: LoadedStudy, budget: str) -> Briefing | None:
     return Briefing(**content | {"lines": tuple(content["lines"])}) if content else None
 
 
-def gather(loaded: LoadedStudy, budget: str, say: Callable[[str], None], room: Room) -> tuple[Briefing, "Data", Path | None]:
+def gather(
+    loaded: LoadedStudy, budget: str, say: Callable[[str], None], room: Room, *, doing: Callable[[str], None] = lambda words: None
+) -> tuple[Briefing, "Data", Path | None]:
     """Load a study's data and hold its trials against them.
 
     Return what was found, the data, and the file to `keep` a note of it in for later starts, if there is to be one: once nothing
@@ -70,6 +72,7 @@ def gather(loaded: LoadedStudy, budget: str, say: Callable[[str], None], room: R
         budget: of the study, by name.
         say: takes what is found, line by line, and messages about progress.
         room: where the trials train.
+        doing: takes what goes on, in words.
 
     Raises:
         HarnessError: the data cannot be loaded, or do not fit the trials, or these do not fit the room, or something of the user's
@@ -83,6 +86,7 @@ def gather(loaded: LoadedStudy, budget: str, say: Callable[[str], None], room: R
         lines.append(line)
         say(line)
 
+    doing(f"reading {study.base.dataset}")
     parts = data.read_dataset(study.base.dataset, state, study.base.dataset_args)
     fetched = _note(loaded, budget) != before
     check_data(study, budget, parts.counts)
@@ -90,18 +94,22 @@ def gather(loaded: LoadedStudy, budget: str, say: Callable[[str], None], room: R
     check_fit(trials, parts.images_to_fit, parts.image_shape[0])
     room.check_least(trials, parts.images_to_fit, math.prod(parts.image_shape))
 
+    doing("loading torch")
     from harness.metrics import histogram  # what follows takes torch
     from harness.metrics.features import feature_net
     from harness.testing import check_trials
     from harness.training.footprint import largest
 
     dataset = data.Data.of(parts)
+    doing("checking what the trials need")
     check_trials(trials, dataset, say=say)
     most = largest(trials, dataset)
     room.check(most)
+    doing("counting grey levels, for what to beat without a latent")
     for line in (*left_out(study.scores, dataset.counts), *histogram.notes(dataset)):
         state(line)
-    net = None if unmet(("features",), dataset.counts) else feature_net(dataset, say=say)
+    doing("looking for the network whose features samples are scored on")
+    net = None if unmet(("features",), dataset.counts) else feature_net(dataset, say=say, doing=doing)
     if net is not None:
         state(f"samples are scored on features of {net.in_words}")
     briefing = Briefing(

@@ -8,16 +8,16 @@ from functools import cached_property, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from harness import executors, paths
-from harness.errors import MachineError
+from harness.errors import MachineError, counted
 from harness.executors import OutputDirs, Spares
 from harness.plans import PLAN_TAG
 from harness.queue import SearchTrial, TrialQueue, completed_runs
 from harness.report import AblationResults, SearchResults, load_publisher
 from harness.runner import disk
 from harness.runner.ahead import Ahead
+from harness.runner.board import Board
+from harness.runner.costs import NEVER, Costs, Work
 from harness.runner.reconciling import reconcile
 from harness.runner.room import Setting
 from harness.runner.signals import Stopped, Stops
@@ -25,7 +25,7 @@ from harness.runner.study_store import StudyStore
 from harness.runner.terminal import aloud
 from harness.scores.rows import SQUARED_ERROR
 from harness.spec import TrialSpec
-from harness.study import Ablation, Cell, Search, Study
+from harness.study import Ablation, Cell, Search, SearchBudget, Study
 from harness.study.search import MOST_REFITS
 
 if TYPE_CHECKING:
@@ -38,23 +38,25 @@ class Session:
 
     Attributes:
         store: its runs and trials.
-        console: where progress is shown.
+        board: where progress is shown.
         gather: returns what trials train on, and where; called once, when something is to be trained.
         per_gpu: how many trainings may share a GPU.
         executor: by name.
         origin: tags of every run.
         stops: the request to stop this process, and where it takes effect.
         spares: the processes that were started to become workers.
+        costs: what trials have taken so far.
     """
 
     store: StudyStore
-    console: Console
+    board: Board
     gather: Callable[[], Setting]
     per_gpu: int = 1
     executor: str
     origin: Mapping[str, str]
     stops: Stops = field(default_factory=Stops)
     spares: Spares = field(default_factory=Spares)
+    costs: Costs = field(default_factory=Costs)
 
     @cached_property
     def setting(self) -> Setting:
@@ -79,7 +81,7 @@ class Session:
         words = self.store.other_images(runs, self.origin["dataset.digest"])
         if words:
             with aloud(self.console):
-                self.console.print(words, highlight=False, markup=False)
+                self.board.say(words)
 
     def train(
         self,
@@ -91,6 +93,8 @@ class Session:
         draw_all_figures: Callable[[Sequence[Cell]], Collection[str]] = lambda cells: (),
         keep_plan: Callable[[], str] = lambda: "",
         ahead: Ahead | None = None,
+        stages: Sequence[Sequence[Work]] = (),
+        pruned: Mapping[int, float] = NEVER,
     ) -> bool:
         """Settle what dead drivers have left, then train what is missing. Return whether anything was trained.
 
@@ -102,12 +106,14 @@ class Session:
             draw_all_figures: gives the ids of trials to draw all figures of.
             keep_plan: stores what is claimed of the trials before one is begun, and returns the digest.
             ahead: is begun while the last of them train.
+            stages: the trials that follow these, as far as they are known.
+            pruned: the share of trials that the queue's pruner is expected to end after an epoch, by epoch.
 
         Raises:
             MachineError: there is no room for them; none was begun.
         """
         for line in reconcile(queue, self.store.tracker):
-            self.console.print(line, highlight=False)
+            self.board.say(line)
         digest = keep_plan()
         if not queue.missing:
             return False
@@ -130,7 +136,7 @@ class Session:
             tracker=self.store.tracker,
             start_executor=lambda: executors.make(self.executor, at.workers, dirs, self.spares),
             plan=plan,
-            console=self.console,
+            board=self.board,
             origin=origin,
             checkpoints=Checkpoints(dirs.checkpoints),
             headline=headline,
@@ -138,11 +144,15 @@ class Session:
             ahead=ahead or Ahead(),
             stops=self.stops,
             witness=at.witness,
+            costs=self.costs,
+            images=len(at.data.train.levels),
+            stages=stages,
+            pruned=pruned,
         )
-        self.console.print(f"{queue.missing} trials to run on {origin['device']}: {plan.why}", highlight=False)
+        self.board.say(f"{counted(queue.missing, 'trial')} to run on {origin['device']}: {plan.why}")
         if tight:
             with aloud(self.console):
-                self.console.print(tight, highlight=False, markup=False, soft_wrap=True)
+                self.board.say(tight)
         shutil.rmtree(scratch, ignore_errors=True)
         self.store.tracker.reopen_study()
         queue.prepare()
@@ -171,8 +181,18 @@ def _run_search(session: Session, search: Search) -> tuple[SearchResults, bool]:
     plan = session.plan(specs, alone=search.timed)
     with session.store.search_queue(search, search.batch_of(budget, plan.workers * plan.lanes)) as queue:
         session.say_other_images(completed_runs(queue.store))
-        trained = session.train(queue, specs, lambda: plan, search.quality.key)
+        settings, pruner = search.budgets[budget], search.pruner
+        refit = _refit(settings, len(search.objectives))
+        pruned = pruner.expected(settings.epochs) if pruner else NEVER
+        trained = session.train(queue, specs, lambda: plan, search.quality.key, stages=[refit], pruned=pruned)
         return SearchResults.of(search, budget, queue), trained
+
+
+def _refit(settings: SearchBudget, objectives: int) -> list[Work]:
+    """Return the work of the trials that test the best of a search beside the base, before it is known."""
+    arms = 2 if objectives == 1 else 1 + MOST_REFITS
+    first, other = f"{settings.evaluation}, all figures", settings.evaluation
+    return [Work("", settings.epochs, other if i else first) for i in range(len(settings.refit_seeds)) for _ in range(arms)]
 
 
 def _run_ablation(session: Session, study: Ablation, part: str) -> tuple[AblationResults, bool]:

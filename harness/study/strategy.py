@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, takewhile
 
 from harness.errors import UserError, shown
 from harness.study import forms
@@ -53,6 +53,17 @@ class Pruner:
         (5, 9)
         """
         return max(self.first, next(n for n in count(2) if 0.5**n < self.p))
+
+    def expected(self, epochs: int) -> dict[int, float]:
+        """Return the share of trials of so many epochs that is about to end after an epoch, by epoch, before any was seen.
+
+        >>> Pruner(name="asha", factor=4).expected(6), Pruner(name="median").expected(6)
+        ({1: 0.75, 4: 0.75}, {1: 0.5})
+        """
+        if self.name == "median":
+            return {self.first: 0.5}
+        rungs = takewhile(lambda rung: rung < epochs, (self.first * self.factor**k for k in count()))
+        return dict.fromkeys(rungs, 1 - 1 / self.factor) if self.name != "wilcoxon" else {}
 
 
 @dataclass(frozen=True, kw_only=True)

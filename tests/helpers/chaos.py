@@ -33,6 +33,7 @@ from rich.console import Console
 
 from harness import data, queue
 from harness.executors import Saving, local
+from harness.runner.board import Board
 from harness.runner.room import Setting
 from harness.runner.session import Session
 from harness.runner.study_store import StudyStore
@@ -113,7 +114,7 @@ def drive(home: Path) -> None:
     local.train = partial(local.train, saving=Saving(every_s=0.0, share=float("inf")))  # in this process only
     session = Session(
         store=StudyStore("chaos", "default", tracker, ""),
-        console=Console(file=io.StringIO()),
+        board=Board(Console(file=io.StringIO())),
         gather=lambda: Setting(data=digits, device=torch.device("cpu"), workers=["cpu"]),
         executor="local",
         origin=origin,

@@ -15,6 +15,7 @@ from harness.data import load_dataset
 from harness.executors import Executor, InProcess, OutputDirs
 from harness.queue import AblationQueue, Assignment, Outcome, TrialQueue, TrialStore, database
 from harness.runner.ahead import Ahead
+from harness.runner.board import Board
 from harness.runner.driver import Driver
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget, Cell
@@ -70,7 +71,7 @@ def driver_of(
         tracker=tracker,
         start_executor=lambda: executor_of(dirs),
         plan=plan,
-        console=Console(file=printed or io.StringIO()),
+        board=Board(Console(file=printed or io.StringIO())),
         origin=ORIGIN,
         checkpoints=Checkpoints(dirs.checkpoints),
         headline=headline,

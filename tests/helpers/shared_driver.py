@@ -11,6 +11,7 @@ from rich.console import Console
 
 from harness.executors import InProcess, Job
 from harness.queue import AblationQueue, TrialStore, database
+from harness.runner.board import Board
 from harness.spec import TrialSpec
 from harness.study import Ablation, Budget
 from harness.tracking import MlflowTracker
@@ -37,7 +38,7 @@ def main() -> None:
     store = TrialStore("shared.default", ["minimize"], database(storage), shared=True)
     queue = AblationQueue(store, cells, lambda metrics: metrics["validation/squared_error"])
     driver = driver_of(queue, MlflowTracker("shared", "default", ""), scratch, Announced, ALONE)
-    driver.console, driver.headline = Console(), "validation/squared_error"
+    driver.board, driver.headline = Board(Console()), "validation/squared_error"
     driver.reconcile()
     queue.prepare()
     driver.run()

@@ -227,7 +227,7 @@ def test_r11_a_deleted_run_of_a_trial_is_trained_again_and_said(copied: Home) ->
     copied.sql("mlflow.db", f"{DELETE_RUNS} WHERE name = 'bce / seed 0'")
     said = copied.run("study")
     assert "1 result is no longer in MLflow" in said
-    assert "1 trials to run" in said
+    assert "1 trial to run" in said
     assert "which was deleted: its trial was trained again" in copied.run("verify")
 
 

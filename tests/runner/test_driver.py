@@ -301,7 +301,7 @@ def test_missing_images_end_the_study_and_no_trial_fails_by_them(tmp_path: Path)
             DataError, match=r"faces.npz is not on this machine\n.*once the data are as they were, the same command"
         ):
             start.go(tmp_path)
-        assert "cannot go on: 1 trials cut off, 0 of 2 kept" in start.said.getvalue()
+        assert "cannot go on: 1 trial cut off, 0 of 2 kept" in start.said.getvalue()
     assert set(statuses(tracker)) == {"KILLED"}
     assert start.queue.given_up() == {}
     assert one_result_per_cell(plan, Start(plan, tracker).go(tmp_path), tracker)

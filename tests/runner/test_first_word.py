@@ -104,7 +104,7 @@ def test_what_was_said_of_data_is_noted_while_files_code_and_trials_are_the_same
     features.mkdir(parents=True)
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
     net = SimpleNamespace(digest="0123", name="0123", in_words="a classifier")
-    monkeypatch.setattr(metrics_features, "feature_net", lambda data, say: net)
+    monkeypatch.setattr(metrics_features, "feature_net", lambda data, say, doing: net)
     loaded, said = study.load(str(tmp_path / "plan.py")), list[str]()
     assert preparation.noted(loaded, "default") is None
     briefing, data, where = preparation.gather(loaded, "default", said.append, Room("cpu", 1, 1, "local", 2))

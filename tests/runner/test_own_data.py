@@ -61,16 +61,16 @@ def test_other_bytes_are_trained_anew_and_other_images_of_the_same_code_are_said
     write_pictures(tmp_path / "pets", noise(200, 12, 8))
     said = study(file, "images:pets/", arguments="{'resize': (6, 4)}")
     assert "resized to 6 x 4" in said
-    assert "1 trials to run" in said
+    assert "1 trial to run" in said
     (run,) = trial_runs(MlflowTracker("plan", "default", ""))
     assert re.fullmatch(r"images:pets@[0-9a-f]{12}", run.data.params["dataset"])
     assert run.data.params["dataset_args.resize"] == "[6, 4]"
     assert "nothing to do" in study(file, "images:pets/", arguments="{'resize': (6, 4)}")
     write_pictures(tmp_path / "pets", noise(1, 12, 8, seed=1))
-    assert "1 trials to run" in study(file, "images:pets/", arguments="{'resize': (6, 4)}")
+    assert "1 trial to run" in study(file, "images:pets/", arguments="{'resize': (6, 4)}")
 
     np.save(tmp_path / "images.npy", noise(200, 6, 4))
     assert "careful" not in study(file, "plan.py:drawn")
     np.save(tmp_path / "images.npy", noise(200, 6, 4, seed=1))
     said = study(file, "plan.py:drawn", seeds=2)
-    assert said.index("careful: 1 of 1 trials on record had other images") < said.index("1 trials to run")
+    assert said.index("careful: 1 of 1 trials on record had other images") < said.index("1 trial to run")

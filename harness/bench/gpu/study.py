@@ -196,6 +196,7 @@ def compared(alone: Mapping[str, Mapping[str, float]], killed: Mapping[str, Mapp
 def drive(device: str, toy: bool) -> None:
     """Train what is missing of the arm, in this process with a checkpoint every second, and leave the scores in the home folder."""
     from harness.executors import Saving, local, train
+    from harness.runner.board import Board
     from harness.runner.room import Setting
     from harness.runner.session import Session, run
     from harness.runner.study_store import StudyStore
@@ -205,7 +206,7 @@ def drive(device: str, toy: bool) -> None:
     images = data.load_dataset(plan.base.dataset, arguments=plan.base.dataset_args)
     session = Session(
         store=StudyStore("killed_once", "default", MlflowTracker("killed_once", "default", ""), ""),
-        console=Console(width=160),
+        board=Board(Console(width=160)),
         gather=lambda: Setting(data=images, device=torch_device, workers=[device]),
         executor="local",
         origin={"device": devices.describe(torch_device), "dataset.digest": images.digest},

@@ -96,6 +96,8 @@ class Ray:
         MachineError: the cluster cannot be joined, has no room for the workers, or a worker cannot start.
     """
 
+    most_evaluators = 0
+
     def __init__(self, devices: Sequence[str], dirs: OutputDirs, saving: Saving = SAVING) -> None:
         self.dirs, self.checkpoints, self.driver = dirs, Checkpoints(dirs.checkpoints), DriverEnvironment.current()
         self.device = devices[0].partition(":")[0]

@@ -100,6 +100,8 @@ class Slurm:
         MachineError: there is no SLURM on this machine.
     """
 
+    most_evaluators = 0
+
     def __init__(self, workers: Sequence[str], dirs: OutputDirs, *, late_s: float = LATE_S) -> None:
         self.cluster = os.environ.get("HARNESS_SLURM_CLUSTER") or "slurm"
         if self.cluster not in CLUSTERS:

@@ -1,0 +1,133 @@
+"""What trials have taken so far, part by part, and what one still to come is expected to take: in seconds and epochs."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from harness.study import Cell
+
+START_S = 3.0  # of a worker, until its first epoch begins
+NEXT_S = 0.5  # of a trial on a worker that has had another, until its first epoch begins
+# Evaluations of a reference model on MNIST by one thread of an AMD EPYC. Those that were not seen yet are guessed in proportion.
+EVALUATION_S = {"validation": 1.2, "quick": 3.3, "quick, all figures": 3.8, "full": 15.0, "full, all figures": 15.5}
+FIRST_S = 2.5  # more of the first of a process, which imports what evaluates
+OTHER_S = 3.3  # of any other depth
+PRIOR = 4.0  # trials
+NEVER: Mapping[int, float] = {}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A trial still to come.
+
+    Attributes:
+        kind: trials of one kind take about as long, such as those of an arm.
+        epochs: that it trains, unless it ends early.
+        evaluation: how deep that goes, a key of `EVALUATION_S`.
+    """
+
+    kind: str
+    epochs: int
+    evaluation: str
+
+
+def work_of(cell: Cell, all_figures: Collection[str]) -> Work:
+    """Return what is known of the work of a trial; `all_figures` are the ids of those whose figures are all drawn."""
+    drawn = ", all figures" if cell.spec.id in all_figures and cell.spec.evaluation != "validation" else ""
+    return Work(cell.arm, cell.spec.epochs, cell.spec.evaluation + drawn)
+
+
+class Mean:
+    """A mean of what was observed."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def add(self, value: float) -> None:
+        """Observe a value."""
+        self.total, self.count = self.total + value, self.count + 1
+
+    def or_else(self, value: float) -> float:
+        """Return the mean, or `value` if nothing was observed."""
+        return self.total / self.count if self.count else value
+
+
+class Costs:
+    """The costs of the parts of trials.
+
+    Attributes:
+        start_s: of a worker until its first epoch.
+        next_s: of its later trials until theirs.
+        epoch_s: of an epoch, by kind.
+        rate_s: of an epoch by the trial's own count, without all that is beside, by kind.
+        evaluation_s: by depth.
+    """
+
+    def __init__(self) -> None:
+        self.start_s, self.next_s = Mean(), Mean()
+        self.epoch_s: dict[str, Mean] = defaultdict(Mean)
+        self.rate_s: dict[str, Mean] = defaultdict(Mean)
+        self.evaluation_s: dict[str, Mean] = defaultdict(Mean)
+
+    def evaluated(self, depth: str, seconds: float, *, first: bool) -> None:
+        """Observe an evaluation; `first` is True if it is the first of its process."""
+        self.evaluation_s[depth].add(max(seconds - FIRST_S, seconds / 2) if first else seconds)
+
+    def of_epoch(self, kind: str) -> float | None:
+        """Return the seconds of an epoch of this kind, by that of all kinds if none was seen; None if no epoch was."""
+        for seen in (self.epoch_s, self.rate_s):
+            means = {k: m.or_else(0.0) for k, m in seen.items() if m.total}
+            if kind in means:
+                return means[kind]
+            if means and not (seen is self.epoch_s and self.rate_s[kind].total):
+                return sum(means.values()) / len(means)
+        return None
+
+    def of_evaluation(self, depth: str) -> float:
+        """Return the seconds of an evaluation of this depth."""
+        guess = EVALUATION_S.get(depth, OTHER_S)
+        seen = [(m.or_else(0.0), EVALUATION_S.get(d, OTHER_S)) for d, m in self.evaluation_s.items() if m.count]
+        in_proportion = sum(seconds for seconds, _ in seen) / sum(guessed for _, guessed in seen) if seen else 1.0
+        return self.evaluation_s[depth].or_else(guess * in_proportion)
+
+
+class Survival:
+    """How many epochs trials train before they are pruned or stop by themselves.
+
+    Args:
+        expected: the share that is expected to be pruned after an epoch, by epoch; it counts as much as `PRIOR` trials.
+    """
+
+    def __init__(self, expected: Mapping[int, float] = NEVER) -> None:
+        self._reached: dict[int, float] = defaultdict(float)  # how many trials have trained so many epochs
+        self._pruned: dict[int, float] = defaultdict(float)
+        self._stopped: dict[int, float] = defaultdict(float)
+        for epoch, share in expected.items():
+            self._reached[epoch], self._pruned[epoch] = PRIOR, PRIOR * share
+
+    def reached(self, epoch: int) -> None:
+        """Observe that a trial has trained so many epochs."""
+        self._reached[epoch] += 1
+
+    def over(self, epoch: int, *, pruned: bool) -> None:
+        """Observe that a trial is over early, after `epoch` epochs: because it was pruned, or because it had stopped by itself."""
+        (self._pruned if pruned else self._stopped)[epoch] += 1
+
+    def epochs_after(self, epoch: int, epochs: int, lanes: int = 1) -> float:
+        """Return how many more epochs trials that train together are expected to train, which have trained `epoch` of `epochs`."""
+        expected, survives = 0.0, 1.0
+        for k in range(epoch + 1, epochs + 1):
+            expected += 1 - (1 - survives) ** lanes
+            survives *= 1 - self._share(self._pruned, k) - self._share(self._stopped, k)
+        return expected
+
+    def reaches_evaluation(self, epoch: int, epochs: int) -> float:
+        """Return the probability that a trial that has trained `epoch` of `epochs` is not pruned."""
+        survives = 1.0
+        for k in range(epoch + 1, epochs + 1):
+            survives *= 1 - self._share(self._pruned, k)
+        return survives
+
+    def _share(self, ended: dict[int, float], epoch: int) -> float:
+        """Return the share of trials that ended in one way after an epoch, of those that had trained it."""
+        return min(1.0, ended[epoch] / self._reached[epoch]) if ended[epoch] and self._reached[epoch] else 0.0
