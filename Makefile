@@ -55,7 +55,8 @@ TYPED = $(call quoted,make study NAME=$(NAME) BUDGET=$(BUDGET)$(if $(SET), SET="
 # What only some need is installed when it is asked for: EXECUTOR=ray, EXECUTOR=slurm, STORAGE=postgresql+psycopg://...
 EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(MLFLOW_TRACKING_URI)),postgres)
 EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))
-TESTED = $(VENV)/.extra-ray,slurm,postgres
+DEV    = $(VENV)/.extra-dev
+TESTED = $(DEV) $(VENV)/.extra-ray,slurm,postgres
 
 .DEFAULT_GOAL := help
 .PHONY: help install study report runs compare freeze plan verify replay doctor list ui test test-fast coverage reliability chaos fuzz plant bench bench-ladder bench-study bench-compare bench-history bench-gpu check data lock audit dist clean
@@ -69,17 +70,20 @@ help: ## what can be made
 # Packages come by the digests in locks/, none but the named ones is resolved. torch is the one without: its builds differ by machine;
 # what its CUDA build brings has digests again. The project itself is built by what is installed by then.
 PIP = $(BIN)/python -m pip install --quiet --progress-bar on --no-compile
-HASHED = $(PIP) --require-hashes --no-deps
+# uv, where it is there, installs what has digests in a third of the time. It does not read pip's settings: where these name an index or
+# files of their own, and for torch, whose build the user chooses by them, it is pip.
+UV = $(if $(shell command -v uv),$(if $(shell $(PYTHON) -m pip config list | grep -E 'index-url|find-links|no-index'),,uv))
+HASHED = $(if $(UV),VIRTUAL_ENV=$(VENV) uv pip install --quiet,$(PIP)) --require-hashes --no-deps
+# torch and all others are unpacked at a time: each takes a core about a minute, and without dependencies neither looks at the other.
 # pip would compile one file after another, on one core. Packages' own tests are left out.
 COMPILE_ALL = $(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || true
 BRINGS_CUDA = $(BIN)/python -c 'import importlib.metadata as m, re, sys; sys.exit(not any(re.match("nvidia|cuda", r) for r in m.requires("torch")))'
 
 $(READY): pyproject.toml $(wildcard locks/*.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.11 ..." % v)'
-	@echo "setting up $(VENV) (once, a few minutes)"
+	@echo "setting up $(VENV) (once, some minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(HASHED) --requirement locks/dev.txt
-	@$(PIP) --no-deps --requirement locks/torch.txt
+	@$(PIP) --no-deps --requirement locks/torch.txt & torch=$$!; $(HASHED) --requirement locks/harness.txt; others=$$?; wait $$torch && exit $$others
 	@if $(BRINGS_CUDA); then $(HASHED) --requirement locks/cuda.txt; fi
 	@PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps --editable .
 	@$(BIN)/python -m pip check >$(VENV)/.check || { cat $(VENV)/.check; false; } >&2 || { echo "what is installed does not fit together, as told above: rm -r $(VENV), then again" >&2; exit 1; }
@@ -92,7 +96,7 @@ $(VENV)/.extra-%: $(READY)
 	@$(COMPILE_ALL)
 	@touch $@
 
-install: $(READY) ## the environment in .venv, at the locked versions
+install: $(DEV) ## the environment in .venv, at the locked versions, with what tests and checks take
 
 study: $(READY) $(EXTRA_FILES) ## run a study and report: NAME=, BUDGET=, SET=, ARMS=, DEVICE=, WORKERS=, EXECUTOR=, STORAGE=, ANEW=1, QUIET=1
 	@HARNESS_COMMAND=$(TYPED) $(BIN)/harness study $(STUDY) $(CHANGES) --device $(call quoted,$(DEVICE)) --executor $(call quoted,$(EXECUTOR)) $(if $(ANEW),--anew) $(if $(QUIET),--quiet) $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) $(if $(WORKERS_PER_GPU),--workers-per-gpu $(call quoted,$(WORKERS_PER_GPU))) $(WHERE)
@@ -130,7 +134,7 @@ ui: $(READY) ## browse all runs in MLflow: PORT=5000
 data: $(READY) ## fetch, check and show a data set: DATASET=mnist, npz:faces.npz, images:folder/, SET="dataset_args.resize=32"
 	@$(BIN)/harness data $(call quoted,$(DATASET)) $(foreach s,$(SET),--set $(call quoted,$s))
 
-check: $(READY) ## lint, format and types
+check: $(DEV) ## lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -156,16 +160,16 @@ coverage: $(TESTED) data ## line coverage of all tests that are not slow
 reliability: $(TESTED) data ## the tests of every promise of docs/reliability.md, and what passed, written into its tables; some minutes
 	@$(BIN)/python tests/helpers/reliability.py
 
-chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
+chaos: $(DEV) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
 	@$(BIN)/python tests/helpers/chaos.py --kills $(call quoted,$(KILLS))
 
-fuzz: $(READY) data ## try what people may write, and show what breaks: SECONDS=60, ONLY=study, targets with it in their name
+fuzz: $(DEV) data ## try what people may write, and show what breaks: SECONDS=60, ONLY=study, targets with it in their name
 	@$(BIN)/python tests/helpers/fuzz.py --seconds $(call quoted,$(SECONDS)) $(if $(ONLY),--only $(call quoted,$(ONLY)))
 
-plant: $(READY) data ## plant known faults, one at a time, and show which test notices each: ONLY=kl, some minutes
+plant: $(DEV) data ## plant known faults, one at a time, and show which test notices each: ONLY=kl, some minutes
 	@$(BIN)/python tests/planted/plant.py $(if $(ONLY),$(call quoted,$(ONLY)))
 
-bench: $(READY) data ## step times: pytest --benchmark-only
+bench: $(DEV) data ## step times: pytest --benchmark-only
 	@$(BIN)/python -m pytest tests/bench --benchmark-only
 
 bench-ladder: $(READY) data ## every way of taking the step, side by side, into docs/performance.md

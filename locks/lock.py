@@ -21,13 +21,15 @@ UNHASHED = ("torch", "torchvision")
 CUDA = re.compile(r"nvidia-|cuda-|triton$")
 BLOCK = re.compile(r"^(?P<name>[\w.-]+)(\[[\w,-]+\])?==(?P<version>[^\s;\\]+).*\n(?:[ \t].*\n)*", re.M)
 
-# What each file is for, and the extras whose packages stand in it; those of `dev` are left out of all others.
+# What each file is for, and the extras whose packages stand in it, of which those of `BASE` are left out of all others.
+BASE = "harness"
 FILES = {
-    "dev": ("the harness and what its tests take", ["dev"]),
-    "ray": ("beyond dev: EXECUTOR=ray", ["ray"]),
-    "slurm": ("beyond dev: EXECUTOR=slurm", ["slurm"]),
-    "audit": ("beyond dev: make audit, make lock", ["audit"]),
-    "postgres": ("beyond dev: STORAGE=postgresql+psycopg://...", ["postgres"]),
+    BASE: ("the harness and what builds it", ["build"]),
+    "dev": ("beyond harness: make test, make check, make bench", ["dev"]),
+    "ray": ("beyond harness: EXECUTOR=ray", ["ray"]),
+    "slurm": ("beyond harness: EXECUTOR=slurm", ["slurm"]),
+    "audit": ("beyond harness: make audit, make lock", ["audit"]),
+    "postgres": ("beyond harness: STORAGE=postgresql+psycopg://...", ["postgres"]),
 }
 TORCH = """\
 # torch and torchvision have no digests here: their builds differ by machine (CPU, CUDA, ROCm), each with files of its own, and
@@ -68,7 +70,7 @@ def main() -> None:
     constraints = "\n".join(pins.values())
     found = {name: compiled(extras, upgrade, constraints=constraints) for name, (_, extras) in FILES.items()}
     for name, (what, _) in FILES.items():
-        mine = found[name].keys() - (found["dev"].keys() if name != "dev" else set())
+        mine = found[name].keys() - (found[BASE].keys() if name != BASE else set())
         write(name, what, (found[name][p] for p in sorted(mine) if p not in UNHASHED and not CUDA.match(p)))
     servers = compiled(["postgres", "ray", "build"], upgrade, constraints=constraints)
     write("servers", SERVERS_ARE, (block for p, block in servers.items() if p not in UNHASHED and not CUDA.match(p)))

@@ -58,7 +58,7 @@ def test_a_package_has_one_version_in_all_files() -> None:
 @pytest.mark.parametrize("extra", ["", *sorted(PROJECT["optional-dependencies"].keys() - UNLOCKED)])
 def test_what_the_project_asks_for_is_locked(extra: str) -> None:
     asked = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
-    locked = FILES["dev"] | FILES["torch"] | FILES.get(extra, {})
+    locked = FILES["harness"] | FILES["torch"] | FILES.get(extra, {})
     for requirement in map(Requirement, asked):
         name = canonicalize_name(requirement.name)
         if name != PROJECT["name"]:
@@ -67,7 +67,7 @@ def test_what_the_project_asks_for_is_locked(extra: str) -> None:
 
 def test_a_file_is_of_all_machines_and_pythons() -> None:
     """Wheels of several Python versions and systems: numpy has a digest for each."""
-    assert len(re.findall("--hash", FILES["dev"]["numpy"]["digests"])) > 30
+    assert len(re.findall("--hash", FILES["harness"]["numpy"]["digests"])) > 30
 
 
 def test_licences_are_on_the_list(audit: ModuleType) -> None:

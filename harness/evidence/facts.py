@@ -76,7 +76,7 @@ def code() -> Mapping[str, Any]:
 def environment() -> Mapping[str, Any]:
     """Return what is installed here: versions by package, their digest, that of the lock file, and SQLite's version."""
     packages = sorted({f"{d.name}=={d.version}" for d in metadata.distributions()})
-    lock = paths.PROJECT / "locks" / "dev.txt"
+    lock = paths.PROJECT / "locks" / "harness.txt"
     return {
         "packages": packages,
         "packages_sha256": sha256_of("\n".join(packages)),
