@@ -51,7 +51,9 @@ STUDY = $(call quoted,$(NAME)) --budget $(call quoted,$(BUDGET))
 SAID = $(if $(findstring command,$(origin BUDGET)),--budget $(call quoted,$(BUDGET)))
 INTO = $(if $(findstring command,$(origin OUT)),--out $(call quoted,$(OUT)))
 CHANGES = $(foreach s,$(SET),--set $(call quoted,$s)) $(if $(ARMS),--arms $(call quoted,$(ARMS)))
-TYPED = $(call quoted,make study NAME=$(NAME) BUDGET=$(BUDGET)$(if $(SET), SET="$(SET)")$(if $(ARMS), ARMS="$(ARMS)"))
+# Where it runs, as far as the command says: to go on with a study that was stopped takes the same.
+PLACED = $(strip $(foreach v,DEVICE EXECUTOR WORKERS WORKERS_PER_GPU STORAGE,$(if $(findstring command,$(origin $v)),$v=$($v))))
+TYPED = $(call quoted,make study NAME=$(NAME) BUDGET=$(BUDGET)$(if $(SET), SET="$(SET)")$(if $(ARMS), ARMS="$(ARMS)")$(if $(PLACED), $(PLACED)))
 # What only some need is installed when it is asked for: EXECUTOR=ray, EXECUTOR=slurm, STORAGE=postgresql+psycopg://...
 EXTRAS = $(filter ray slurm,$(EXECUTOR)) $(if $(findstring postgres,$(STORAGE)$(MLFLOW_TRACKING_URI)),postgres)
 EXTRA_FILES = $(patsubst %,$(VENV)/.extra-%,$(EXTRAS))

@@ -30,7 +30,9 @@ def test_values_reach_the_harness_as_they_are(name: str) -> None:
     assert done.returncode == 0, done.stderr
     typed, program, *words = shlex.split(done.stdout.splitlines()[-1])
     plain = name.replace("$$", "$")
-    assert typed == f'HARNESS_COMMAND=make study NAME={plain} BUDGET=default SET="latent=10 seeds=range(0,3)" ARMS="bce,mse"'
+    assert (
+        typed == f'HARNESS_COMMAND=make study NAME={plain} BUDGET=default SET="latent=10 seeds=range(0,3)" ARMS="bce,mse" WORKERS=2'
+    )
     assert program.endswith("/harness")
     assert words[:2] == ["study", plain]
     assert words[4:10] == ["--set", "latent=10", "--set", "seeds=range(0,3)", "--arms", "bce,mse"]

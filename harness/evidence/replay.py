@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from harness import provenance, references
-from harness.errors import UserError
+from harness.errors import UserError, counted
 from harness.evidence.facts import split_digest
 from harness.evidence.faults import manifest_of
 from harness.evidence.manifest import SPEC, WEIGHTS
@@ -110,7 +110,7 @@ def replay(reference: str, budget: str, count: int, console: Console) -> int:
             outcomes[result.outcome] += 1
             console.print(f"{run.name} (run {run.run}): {result.words}", soft_wrap=True, highlight=False, markup=False)
     counts = ", ".join(f"{outcomes[what]} {what}" for what in (EQUAL, CLOSE, OTHER) if what == EQUAL or outcomes[what])
-    console.print(f"of {len(chosen)} trials: {counts}", highlight=False)
+    console.print(f"of {counted(len(chosen), 'trial')}: {counts}", highlight=False)
     return int(bool(outcomes[OTHER]))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from harness import paths, plans, study
-from harness.errors import UserError
+from harness.errors import UserError, counted
 from harness.evidence.facts import located
 from harness.evidence.faults import Found, manifest_of, run_faults, within
 from harness.evidence.reports import Known, report_faults
@@ -140,7 +140,10 @@ def _hold_runs(books: Books, runs: Sequence[Inspected], store: Inspection) -> No
             books.manifests[run.run] = manifest
             run_faults(books.found, run, folder, attribute, store)
     if old:
-        books.found.lines.append(f"{len(old)} runs were recorded before manifests were kept: nothing to hold them against")
+        were = "was" if len(old) == 1 else "were"
+        books.found.lines.append(
+            f"{counted(len(old), 'run')} {were} recorded before manifests were kept: nothing to hold them against"
+        )
 
 
 def _hold_data(books: Books) -> None:
@@ -255,9 +258,8 @@ def _others(books: Books) -> dict[str, int]:
 def _summary(books: Books, reference: str) -> str:
     """Return the last line: what was held, and how much of it was not as it was kept."""
     others = ", ".join(f"{n} {status}" for status, n in _others(books).items())
-    held = f"{len(books.manifests)} runs with {books.found.files} files and {books.found.scores:,} scores" + (
-        f"; beside them {others}" if others else ""
-    )
+    files, scores = counted(books.found.files, "file"), counted(books.found.scores, "score")
+    held = f"{counted(len(books.manifests), 'run')} with {files} and {scores}" + (f"; beside them {others}" if others else "")
     held += f"; not here, not held: {', '.join(books.found.elsewhere)}" if books.found.elsewhere else ""
     title = f"{reference}: " if is_run(reference) else f"{books.name}, {books.budget} budget: "
     if books.found.lines:

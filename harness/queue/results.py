@@ -15,6 +15,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.errors import counted
 from harness.queue.optuna_internals import storage_of
 from harness.queue.store import TrialStore
 from harness.study import Search
@@ -57,7 +58,7 @@ class SearchOutcomes:
         last = len(self.search.seeds) - 1 if self.over_seeds else self.epochs
         if step == last or not self._prunes(number, step) or over:  # pruning at the last step would save nothing
             return False
-        moment = f"after {step + 1} seeds" if self.over_seeds else f"at epoch {step}"
+        moment = f"after {counted(step + 1, 'seed')}" if self.over_seeds else f"at epoch {step}"
         self.store.note(number, {"outcome": "pruned", "pruned": f"pruned {moment}"})
         return True
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness import plans, provenance
+from harness.errors import counted
 from harness.plans import PlannedClaim, PlanRecord
 from harness.queue import known_results, stored_notes, trial_uri
 from harness.report.ablation.judging import planned_claims
@@ -105,7 +106,7 @@ def plan_on_record(loaded: LoadedStudy, budget: str, *, storage: str = "", earli
 def show_plan(loaded: LoadedStudy, budget: str, console: Console, *, storage: str = "", earlier: LoadedStudy | None = None) -> None:
     """Print what `plan_on_record` returns: `harness plan`."""
     planned = plan_on_record(loaded, budget, storage=storage, earlier=earlier)
-    lines = [f"{planned.study} ({budget} budget): {planned.shape}, {planned.epochs} epochs", *planned.stored]
+    lines = [f"{planned.study} ({budget} budget): {planned.shape}, {counted(planned.epochs, 'epoch')}", *planned.stored]
     lines += [*(f"fault: {fault}" for fault in planned.record.faults), f"rule: {RULE}"]
     for claim, sight in planned.claims:
         lines += ["", f"{claim.words}: {'would be ' * planned.new}{claim.standing_in_words}", *(f"  {line}" for line in sight)]
@@ -155,7 +156,7 @@ def _sight(claim: PlannedClaim, results: AblationResults | None, claims: int, wh
     general = detectable(n, claim.looks, claims=claims, unplanned=False)
     in_sd = f"{n} seeds show {general:.1f} standard deviations of the paired differences with 80 % power"
     if not np.isfinite(general):
-        in_sd = f"{n} seeds cannot show any difference; {FEWEST} can"
+        in_sd = f"{counted(n, 'seed')} cannot show any difference; {FEWEST} can"
     if len(differences) < 2:
         return [in_sd, f"how large those are is not known{f' from the results{whose}' if whose else ' yet'}"]
     spread, seen = float(np.std(differences, ddof=1)), float(np.mean(differences))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import catalog, paths
-from harness.errors import MachineError
+from harness.errors import MachineError, counted
 from harness.spec import TrialSpec
 from harness.stores.space import MEBI, free_bytes, temporary
 from harness.tracking import artifact_location
@@ -87,7 +87,9 @@ def check(need: Need, folder: Path | None = None) -> str:
     """
     folder = folder or paths.mlruns()
     free, scratch = free_bytes(folder), temporary()
-    words = f"{folder} has {_mib(free)} free; {need.trials} trials take about {_mib(need.kept)}"
+    words = (
+        f"{folder} has {_mib(free)} free; {counted(need.trials, 'trial')} take{'s' * (need.trials == 1)} about {_mib(need.kept)}"
+    )
     if need.passing:
         words += f", and up to {_mib(need.passing)} more for checkpoints"
     if free < need.kept:

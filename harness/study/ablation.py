@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from harness import catalog
-from harness.errors import Faults, UserError, look_up, shown
+from harness.errors import Faults, UserError, counted, look_up, shown
 from harness.scores import Scores, compared
 from harness.scores.rows import VALIDATION_SQUARED_ERROR
 from harness.spec import TrialSpec, flattened, unfinished
@@ -287,13 +287,13 @@ class Ablation:
         chosen = self.budgets[budget]
         looks = f", judged at {', '.join(map(str, chosen.looks))}" if chosen.looks else ""
         rises = {words: None for cell in self.cells(budget) for words in unfinished(cell.spec)}
-        return "; ".join([f"{len(self.arms)} arms x {len(chosen.seeds)} seeds{looks}", *rises])
+        return "; ".join([f"{counted(len(self.arms), 'arm')} x {counted(len(chosen.seeds), 'seed')}{looks}", *rises])
 
     def note(self, budget: str) -> str:
         """Return the text above the experiment in MLflow, in Markdown, to which a report adds the verdicts."""
         shown = [s.key for rows in compared(self.scores).values() for s in rows if s.headline and s.better and s.images == "test"]
         return (
-            f"Budget `{budget}`: {self.shape(budget)}, {self.budgets[budget].epochs} epochs.\n\n"
+            f"Budget `{budget}`: {self.shape(budget)}, {counted(self.budgets[budget].epochs, 'epoch')}.\n\n"
             "ELBO = reconstruction - KL, nats per image, beta = 1. Native ELBOs of different likelihoods live on different scales: "
             f"compare arms by {', '.join(f'`{key}`' for key in shown)}."
         )

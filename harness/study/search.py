@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import catalog
-from harness.errors import Faults, UserError, look_up, shown
+from harness.errors import Faults, UserError, counted, look_up, shown
 from harness.scores import Score, Scores, costs, on_test, qualities
 from harness.scores.rows import ELBO_VALIDATION
 from harness.spec import FIELDS, TrialSpec, unfinished
@@ -287,7 +287,7 @@ class Search:
         chosen = self.budgets[budget]
         seeds = f" x {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
         refit = f"then the best against the base on {len(chosen.refit_seeds)} new seeds"
-        return f"{chosen.trials} trials{seeds} by {self.sampler_of(budget)}, {refit}"
+        return f"{counted(chosen.trials, 'trial')}{seeds} by {self.sampler_of(budget)}, {refit}"
 
     @property
     def constraints_in_words(self) -> str:
@@ -305,7 +305,8 @@ class Search:
         pruner = f", pruned by {self.pruner.name}" if self.pruner else ""
         seeds = f" on each of {len(self.seeds)} seeds" if len(self.seeds) > 1 else ""
         return (
-            f"Budget `{budget}`: {chosen.trials} trials of {chosen.epochs} epochs{seeds} by {self.sampler_of(budget)}{pruner}, "
+            f"Budget `{budget}`: {counted(chosen.trials, 'trial')} of {counted(chosen.epochs, 'epoch')}{seeds} "
+            f"by {self.sampler_of(budget)}{pruner}, "
             f"over {', '.join(f'`{name}`' for name in self.space)}. "
             f"Objectives, on validation: {', '.join(f'`{o}`' for o in self.objectives)}.{constraints}\n\n"
             f"The best is then trained again beside the base on {len(chosen.refit_seeds)} new seeds, and both are tested: the arms "

@@ -167,7 +167,7 @@ def test_an_overridden_study_is_on_record_under_its_own_name(
     name = "mine[arms=mse,budget.epochs=1,budget.seeds=range(1),latent=3]"
     assert cli.main(["study", "./mine.py", *changes, "--device", "cpu", "--executor", "local"]) == 0
     said = capsys.readouterr().out
-    assert f"{name}, default budget: 1 arms x 1 seeds" in said.replace("\n", " ")
+    assert f"{name}, default budget: 1 arm x 1 seed" in said.replace("\n", " ")
     assert (paths.mlruns() / "reports" / name / "report.html").exists()
     assert cli.main(["report", "mine", *changes]) == 0
     whole = capsys.readouterr().out

@@ -159,8 +159,8 @@ def test_a_bad_plan_is_refused(changes: dict, message: str) -> None:
 def test_a_rise_of_the_whole_training_is_taken_and_a_shorter_budget_says_that_it_is_not_over() -> None:
     budgets = {"default": Budget(epochs=2, seeds=[0]), "smoke": Budget(epochs=1, seeds=[0])}
     study = ablation(arms={"slow": {"kl_warmup": 2}, "plain": {}}, budgets=budgets)
-    assert study.shape("default") == "2 arms x 1 seeds"
-    assert study.shape("smoke") == "2 arms x 1 seeds; kl_warmup=2 takes longer than the 1 epoch of training"
+    assert study.shape("default") == "2 arms x 1 seed"
+    assert study.shape("smoke") == "2 arms x 1 seed; kl_warmup=2 takes longer than the 1 epoch of training"
     assert "kl_warmup=2 takes longer" in study.note("smoke")
 
 

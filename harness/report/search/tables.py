@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.errors import counted
 from harness.queue import SearchTrial
 from harness.queue.importances import FEWEST
 from harness.report.search.results import SearchResults
@@ -63,10 +64,10 @@ def _counts(results: SearchResults) -> str:
     states = Counter(trial.state for trial in results.history)
     pruned = [f"{states['PRUNED']} pruned by {results.search.pruner.name}"] if results.search.pruner else []
     under_way = states["RUNNING"] + states["WAITING"]
-    counted = [f"{states['COMPLETE']} complete", *pruned, f"{states['FAIL']} failed"]
-    counted += [f"{under_way} under way"] if under_way else []
+    ended = [f"{states['COMPLETE']} complete", *pruned, f"{states['FAIL']} failed"]
+    ended += [f"{under_way} under way"] if under_way else []
     sampler = f"{results.sampler} (Optuna {results.optuna})"
-    return f"{len(results.history)} of {planned} trials asked for by {sampler}: {', '.join(counted)}."
+    return f"{len(results.history)} of {planned} trials asked for by {sampler}: {', '.join(ended)}."
 
 
 def _epochs_saved(results: SearchResults) -> list[str]:
@@ -76,7 +77,8 @@ def _epochs_saved(results: SearchResults) -> list[str]:
         return []
     spent = sum(map(results.epochs, ended))
     unpruned = len(ended) * results.search.budgets[results.budget].epochs * len(results.search.seeds)
-    return [f"{spent:,} epochs spent; without pruning the same trials take {unpruned:,} ({1 - spent / unpruned:.0%} saved)."]
+    saved = f"{1 - spent / unpruned:.0%} saved"
+    return [f"{counted(spent, 'epoch')} spent; without pruning the same trials take {unpruned:,} ({saved})."]
 
 
 def _best(results: SearchResults) -> list[str]:
