@@ -13,6 +13,8 @@ from harness.report.ablation.results import AblationResults
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 
+ASCII = {"\u00a0↓": " (low)", "\u00a0↑": " (high)", "±": "+-", "×": "x"}  # what says the same
+
 
 def show(
     results: AblationResults, console: Console, search_results: SearchResults | None = None, *, verdicts_only: bool = False
@@ -43,9 +45,10 @@ def show(
 def _show_scores(results: AblationResults, console: Console) -> None:
     """Print the table of test scores, with as many of them as fit."""
     scores = tables.to_show(results, console.width)
-    console.print(f"\n{results.name} ({results.budget} budget): test scores, mean ± sd over n seeds", highlight=False, markup=False)
+    title = f"\n{results.name} ({results.budget} budget): test scores, mean ± sd over n seeds"
+    console.print(_written(title, console), highlight=False, markup=False)
     rows = [[cell.replace(" ± ", "±") for cell in row] for row in tables.score_rows(results, scores)]
-    console.print(_table(["arm", "n", *(s.heading for s in scores)], rows))
+    console.print(_table(["arm", "n", *(s.heading for s in scores)], rows, console))
 
 
 def _line(console: Console, mark: str, colour: str, words: str) -> None:
@@ -53,14 +56,23 @@ def _line(console: Console, mark: str, colour: str, words: str) -> None:
     console.print(Text.assemble(" ", (f"{mark:>5}", colour), "  ", words), soft_wrap=True)
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _written(text: str, console: Console) -> str:
+    """Return a text in characters that the console's stream takes: words for arrows and `+-` for `±` where it is ASCII."""
+    if console.encoding.lower().startswith("utf"):
+        return text
+    for mark, word in ASCII.items():
+        text = text.replace(mark, word)
+    return text
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> Table:
     """Return a table of text with an arrow for the better direction kept beside each heading."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(headings[0], no_wrap=True)
     for name in headings[1:]:
-        table.add_column(name.replace(" ↓", "\u00a0↓").replace(" ↑", "\u00a0↑"), justify="right")
+        table.add_column(_written(name.replace(" ↓", "\u00a0↓").replace(" ↑", "\u00a0↑"), console), justify="right")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(_written(cell, console)) for cell in row))
     return table
 
 
@@ -79,7 +91,7 @@ def _show_search(results: AblationResults, console: Console, search_results: Sea
     more = f" ({omitted} further parameter{'s' * (omitted > 1)} in the report)" if omitted else ""
     console.print(f"\n{title}{more}", highlight=False)
     console.print(
-        _table(search_tables.headings(search_results, parameters), search_tables.rows(search_results, trials, parameters))
+        _table(search_tables.headings(search_results, parameters), search_tables.rows(search_results, trials, parameters), console)
     )
 
 

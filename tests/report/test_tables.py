@@ -41,6 +41,15 @@ def results_of(study: Ablation = STUDY, without: tuple[str, ...] = ()) -> Ablati
     return AblationResults(name="a_study", budget="default", study=study, cells=cells, records=records, failures={})
 
 
+def test_a_stream_of_ascii_gets_words_for_arrows() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")  # fails on any other character
+    show(results_of(), Console(file=stream, width=120))
+    stream.seek(0)
+    shown = stream.read()
+    assert "(low)" in shown
+    assert "mean +- sd over n seeds" in shown
+
+
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_score_of_a_study_is_in_its_tables_and_its_verdict(width: int) -> None:
     results, screen = results_of(), io.StringIO()
