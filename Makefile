@@ -61,7 +61,7 @@ DEV    = $(VENV)/.extra-dev
 TESTED = $(DEV) $(VENV)/.extra-ray,slurm,postgres
 
 .DEFAULT_GOAL := help
-.PHONY: help install study report runs compare freeze plan verify replay doctor list ui test test-fast coverage reliability chaos fuzz plant bench bench-ladder bench-study bench-compare bench-history bench-gpu check data lock audit dist clean
+.PHONY: docs help install study report runs compare freeze plan verify replay doctor list ui test test-fast coverage reliability chaos fuzz plant bench bench-ladder bench-study bench-compare bench-history bench-gpu check data lock audit dist clean
 
 help: ## what can be made
 	@echo "make study NAME=loss_ablation [BUDGET=smoke|default|full] [DEVICE=auto|cpu|cuda] [WORKERS=n] [WORKERS_PER_GPU=n]"
@@ -210,6 +210,10 @@ dist: $(READY) ## sdist and wheel into dist/, tried in a fresh environment and a
 	  "$$fresh/bin/python" -m pip install --quiet dist/*.whl; \
 	  HARNESS_RELEASED="$$fresh" $(BIN)/python -m pytest -q tests/test_install.py -k installed_harness
 	@ls -l dist
+
+docs: $(VENV)/.extra-docs ## these pages as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "written: build/site/index.html"
 
 clean: ## remove the environment and caches; runs and data stay
 	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

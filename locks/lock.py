@@ -28,6 +28,7 @@ FILES = {
     "dev": ("beyond harness: make test, make check, make bench", ["dev"]),
     "ray": ("beyond harness: EXECUTOR=ray", ["ray"]),
     "slurm": ("beyond harness: EXECUTOR=slurm", ["slurm"]),
+    "docs": ("beyond harness: make docs", ["docs"]),
     "audit": ("beyond harness: make audit, make lock", ["audit"]),
     "postgres": ("beyond harness: STORAGE=postgresql+psycopg://...", ["postgres"]),
 }
@@ -70,7 +71,8 @@ def main() -> None:
     constraints = "\n".join(pins.values())
     found = {name: compiled(extras, upgrade, constraints=constraints) for name, (_, extras) in FILES.items()}
     for name, (what, _) in FILES.items():
-        mine = found[name].keys() - (found[BASE].keys() if name != BASE else set())
+        # what the base has on some machines only, such as Windows, and this one everywhere stands in both
+        mine = {p for p, block in found[name].items() if name == BASE or block != found[BASE].get(p)}
         write(name, what, (found[name][p] for p in sorted(mine) if p not in UNHASHED and not CUDA.match(p)))
     servers = compiled(["postgres", "ray", "build"], upgrade, constraints=constraints)
     write("servers", SERVERS_ARE, (block for p, block in servers.items() if p not in UNHASHED and not CUDA.match(p)))

@@ -1,4 +1,4 @@
-"""What README, docs/extending.md and examples/ show is what happens."""
+"""What examples/ holds does what it says, and docs/extending.md shows it; the other pages: test_pages.py."""
 
 import json
 import os
@@ -115,18 +115,3 @@ def test_the_page_on_extending_shows_the_files_of_the_examples() -> None:
     for title, text in shown:
         assert title, "a block without a title could rot"
         assert text in (paths.PROJECT / title).read_text(encoding="utf-8"), title
-
-
-def test_the_lines_of_the_readme_run() -> None:
-    ((_, text),) = blocks(paths.PROJECT / "README.md")
-    namespace: dict[str, object] = {}
-    exec(text, namespace)
-    assert namespace["images"].shape == (16, 8, 8)
-    assert namespace["mean"].shape == (300, 2)
-
-
-@pytest.mark.parametrize("page", ["README.md", "examples/README.md", "CONTRIBUTING.md", "docs/extending.md", "docs/library.md"])
-def test_pages_link_to_what_is_there(page: str) -> None:
-    file = paths.PROJECT / page
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)", file.read_text(encoding="utf-8")):
-        assert (file.parent / link).exists(), link

@@ -19,7 +19,7 @@ from harness.study.sizes import check_number, in_digits, number_of
 class Hypothesis:
     """The claim that arm `better` beats arm `worse` on the score `metric`.
 
-    It is registered if it is in the study's file when the first trial of its arms is begun (docs/evidence.md).
+    It is registered if it is in the study's file when the first trial of its arms is begun (docs/honesty.md).
 
     Attributes:
         better, worse: names of arms.
