@@ -2,7 +2,7 @@
 
     python tests/helpers/metrics_page.py
 
-The last column, what a score is, is written by hand and kept: the page is the only place where it stands. All else in the tables is
+The column "what it is" is written by hand and kept: the page is the only place where it stands. All else in the tables is
 what `harness/scores/rows.py` says.
 """
 
@@ -12,9 +12,8 @@ from harness import paths
 from harness.scores import NEEDS, SCORES, Score
 
 PAGE = paths.PROJECT / "docs" / "metrics.md"
-ROW = re.compile(r"^\| `(?P<key>[^`]+)` \|.*\| (?P<about>[^|]+) \|$", re.M)
+ROW = re.compile(r"^\| `(?P<key>[^`]+)` \|.*\| (?P<about>[^|]*) \|[^|]*\|$", re.M)
 SECTION = re.compile(r"(?<=<!-- scores -->\n).*(?=<!-- /scores -->)", re.S)
-TIERS = {"A": "own scale only", "B": "pmfs only", "C": "any arms", "D": "any arms"}
 BETTER = {"lower": "lower ↓", "higher": "higher ↑", "": "-"}
 
 
@@ -34,7 +33,7 @@ def line(row: Score, about: str) -> str:
     """Return a row of the page."""
     label, of = unit(row)
     needs = "; ".join(NEEDS[need] for need in row.needs) or "-"
-    cells = (f"`{row.key}`", label, of, BETTER[row.better], f"{row.tier}: {TIERS[row.tier]}", needs, about)
+    cells = (f"`{row.key}`", label, of, BETTER[row.better], row.tier, about, needs)
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -43,7 +42,7 @@ def tables(page: str) -> str:
     about = {row["key"]: row["about"] for row in ROW.finditer(page)}
     text = ""
     for group in dict.fromkeys(row.group for row in SCORES.values()):
-        text += f"\n## {group}\n\n| key | score | unit | better | compares | takes | what it is |\n|---|---|---|---|---|---|---|\n"
+        text += f"\n## {group}\n\n| key | score | unit | better | tier | what it is | takes |\n|---|---|---|---|---|---|---|\n"
         text += "".join(line(row, about.get(row.key, "")) for row in SCORES.values() if row.group == group)
     return f"{text}\n"
 
