@@ -80,7 +80,7 @@ class Session:
         """Say how many of these runs, by cell id, are of other images than today's, if any is."""
         words = self.store.other_images(runs, self.origin["dataset.digest"])
         if words:
-            with aloud(self.console):
+            with aloud(self.board.console):
                 self.board.say(words)
 
     def train(
@@ -151,7 +151,7 @@ class Session:
         )
         self.board.say(f"{counted(queue.missing, 'trial')} to run on {origin['device']}: {plan.why}")
         if tight:
-            with aloud(self.console):
+            with aloud(self.board.console):
                 self.board.say(tight)
         shutil.rmtree(scratch, ignore_errors=True)
         self.store.tracker.reopen_study()
