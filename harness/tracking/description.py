@@ -29,5 +29,7 @@ def trial_note(run: str, scores: Scores, metrics: Mapping[str, float], figures: 
     shown = [s for s in in_groups(scores, *compared(scores), NATIVE, COST) if s.headline and s.key in metrics]
     rows = [f"| {s.heading} | {s.text(metrics[s.key])} | `{s.key}` |" for s in shown]
     table = "\n".join(["| score | value | metric |", "|---|---|---|", *rows]) if rows else ""
+    compared_by = [s for s in shown if s.better and s.images == "test" and s.group != NATIVE]
+    in_short = ", ".join(f"{s.heading} **{s.text(metrics[s.key])}**" for s in compared_by)
     pictures = " ".join(f"![{Path(f).stem}](get-artifact?path={quote(f, safe='')}&run_uuid={run})" for f in figures)
-    return "\n\n".join(part for part in (f"**{finding}**" if finding else "", pictures, table) if part)
+    return "\n\n".join(part for part in (f"**{finding}**" if finding else "", in_short, pictures, table) if part)

@@ -161,7 +161,7 @@ def _view(scores: Scores, varied: Sequence[str], epochs: int, parent: str, *, me
             "compareRunCharts": charts,
             "compareRunSections": titles,
             "viewMaximized": False,
-            "runListHidden": False,
+            "runListHidden": True,  # it takes a third of 1,000 pixels, and charts name runs
             "isAccordionReordered": True,
             "useGroupedValuesInCharts": means,
             "hideEmptyCharts": True,

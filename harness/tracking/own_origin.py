@@ -3,7 +3,7 @@
 A page of another server, on this machine too, may be open in the same browser. What it asks for comes with its own origin.
 
 MLflow has no setting for what a page shows when it opens, so a script is put into its page. It opens the description of an
-experiment, of which MLflow shows one line. And it notes that the panel of the chat was opened before, as on a first visit MLflow
+experiment or a run, of which MLflow shows a line or two. And it notes that the panel of the chat was opened before, as on a first visit MLflow
 opens it by itself, over a third of the page. Without the script, as on another server of MLflow, both are a click away.
 """
 
@@ -23,12 +23,16 @@ REFUSED = 403
 PAGE, HEAD_ENDS = "/", b"</head>"
 SCRIPT = b"""<script>
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+const closed = [
+  "mlflow.experiment.metadata_editor.expand_button",
+  "discovery.data_explorer.entity_comment.show_comment_text_toggle",
+];
 const opened = new Set();
 new MutationObserver(() => {
-  const button = document.querySelector('[data-component-id="mlflow.experiment.metadata_editor.expand_button"]');
-  const experiment = (location.hash.match(/experiments\\/(\\d+)/) || [])[1];
-  if (button && experiment && !opened.has(experiment)) {
-    opened.add(experiment);
+  const button = document.querySelector(closed.map((id) => `[data-component-id="${id}"]`).join());
+  const page = location.hash.split("?")[0];
+  if (button && !opened.has(page)) {
+    opened.add(page);
     button.click();
   }
 }).observe(document, {childList: true, subtree: true});
