@@ -3,8 +3,9 @@
 A page of another server, on this machine too, may be open in the same browser. What it asks for comes with its own origin.
 
 MLflow has no setting for what a page shows when it opens, so a script is put into its page. It opens the description of an
-experiment or a run, of which MLflow shows a line or two. And it notes that the panel of the chat was opened before, as on a first visit MLflow
-opens it by itself, over a third of the page. Without the script, as on another server of MLflow, both are a click away.
+experiment or a run, of which MLflow shows a line or two. And it notes that the panel of the chat was opened before, as on a first
+visit MLflow opens it by itself, over a third of the page. Without the script, as on another server of MLflow, both are a click
+away.
 """
 
 import os
