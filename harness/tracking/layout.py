@@ -125,7 +125,11 @@ def _view(scores: Scores, varied: Sequence[str], epochs: int, parent: str, *, me
     """Return one of the arrangements."""
     charts: list[dict[str, Any]] = []
     titles: list[dict[str, Any]] = []
-    for title, charted in sections(scores).items():
+    found = sections(scores)
+    # Bars show no spread, so that the curves, which have a band from the lowest seed to the highest, come before them.
+    order = [KL_CURVES, ELBO_CURVES, *(t for t in found if t not in (KL_CURVES, ELBO_CURVES))] if means else list(found)
+    for title in order:
+        charted = found[title]
         charts += [_score_chart(len(titles), len(charts) + i, score, means=means) for i, score in enumerate(charted)]
         titles.append(_section(len(titles), title, open_=title not in CLOSED))
         if title == ELBO_CURVES and not means:
@@ -136,7 +140,7 @@ def _view(scores: Scores, varied: Sequence[str], epochs: int, parent: str, *, me
     charted_keys = {chart.get("metricKey") for chart in charts}
     left_out = [key for key in scores if not key.endswith("/") and key not in charted_keys]  # and of any score without a chart
     charts += [{"uuid": f"none-{i}", "type": "BAR", "metricKey": key, "deleted": True} for i, key in enumerate(left_out)]
-    columns = [score for score in scores.values() if score.headline and score in in_groups(scores, *compared(scores), COST)]
+    columns = [score for score in in_groups(scores, *compared(scores)) if score.headline and score.better]
     by_arm = {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "arm"}]}
     return json.dumps(
         {
