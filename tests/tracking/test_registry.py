@@ -6,11 +6,12 @@ import mlflow
 import pytest
 
 from harness.spec import Result, TrialSpec
-from harness.tracking import MlflowTracker
+from harness.tracking import MlflowTracker, ensure_store
 from harness.tracking.registry import ALIAS, model_name, register
 
 
 def test_a_winner_is_registered_once_and_the_next_one_takes_the_alias(mlflow_store: Path) -> None:
+    ensure_store()
     client = mlflow.MlflowClient()
     run = client.create_run(client.create_experiment("a_study")).info.run_id
     entered = [register(client, "a_study", cell, f"runs:/{run}/{cell}", run, "words") for cell in ("one", "one", "two")]
@@ -25,6 +26,7 @@ def test_a_registry_that_refuses_is_said_in_words(mlflow_store: Path, monkeypatc
     def refuse(*_: object) -> None:
         raise mlflow.exceptions.MlflowException("no registry here\nwith details")
 
+    ensure_store()
     client = mlflow.MlflowClient()
     monkeypatch.setattr(client, "search_registered_models", refuse)
     assert register(client, "a_study", "one", "models:/m-1", "run", "words") == "none: no registry here"
