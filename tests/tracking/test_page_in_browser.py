@@ -93,8 +93,8 @@ def _check_comparison(browser: Browser) -> None:
     assert "Ask a question" not in text
     height = "[...document.querySelectorAll('a')].find(a => a.innerText == 'means of the arms').getBoundingClientRect().bottom"
     assert browser.value(f"({height}) < innerHeight")
-    assert browser.value()
     found = set(browser.value("[...document.querySelectorAll('.js-plotly-plot .scatterlayer path.point')].map(p => p.style.fill)"))
     assert {"rgb(0, 114, 178)", "rgb(213, 94, 0)"} <= found
-    lowest = browser.value("Math.min(...[...document.querySelectorAll('.js-plotly-plot')].map(p => p._fullLayout.yaxis.range[0]))")
-    assert lowest != 0
+    assert browser.value(
+        "document.querySelector('.js-plotly-plot')._fullLayout.yaxis.range[0] > 1"
+    )  # not at 0: scores are 1.5 and more

@@ -34,12 +34,14 @@ def test_a_registry_that_refuses_is_said_in_words(mlflow_store: Path, monkeypatc
 
 def test_the_study_has_the_means_of_its_arms_and_no_point_twice(mlflow_store: Path, tmp_path: Path) -> None:
     tracker, client = MlflowTracker("a_study", "default", "a note"), mlflow.MlflowClient()
+    files = tmp_path / "files"
+    files.mkdir()
     for seed, error in enumerate((30.0, 32.0)):
         spec = TrialSpec(dataset="digits", seed=seed)
         run = tracker.begin(spec, "bce b=1", seed, 1, {"dataset.digest": "digest"})
-        tracker.finish(run, Result(spec, {"test/squared_error": error, "perf/train_s": 2.0}), tmp_path)
+        tracker.finish(run, Result(spec, {"test/squared_error": error, "perf/train_s": 2.0}), files)
     for _ in range(2):
-        tracker.finish_study(tmp_path, {}, "a note")
+        tracker.finish_study(files, {}, "a note")
     metrics = client.get_run(tracker.parent).data.metrics
     assert (metrics["squared_error/bce b_1"], metrics["trials"], metrics["trained_s"]) == (31.0, 2, 4.0)
     assert len(client.get_metric_history(tracker.parent, "squared_error/bce b_1")) == 1
