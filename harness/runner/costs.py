@@ -8,8 +8,8 @@ from harness.study import Cell
 
 START_S = 3.0  # of a worker, until its first epoch begins
 NEXT_S = 0.5  # of a trial on a worker that has had another, until its first epoch begins
-# Evaluations of a reference model on MNIST by one thread of an AMD EPYC. Those that were not seen yet are guessed in proportion.
-EVALUATION_S = {"validation": 1.2, "quick": 3.3, "quick, all figures": 3.8, "full": 15.0, "full, all figures": 15.5}
+# Evaluations of the reference model on MNIST by one thread of an AMD EPYC. Those that were not seen yet are guessed in proportion.
+EVALUATION_S = {"validation": 1.2, "quick": 3.3, "quick, all figures": 3.8}
 FIRST_S = 2.5  # more of the first of a process, which imports what evaluates
 OTHER_S = 3.3  # of any other depth
 PRIOR = 4.0  # trials
