@@ -72,11 +72,10 @@ help: ## what can be made
 # Packages come by the digests in locks/, none but the named ones is resolved. torch is the one without: its builds differ by machine;
 # what its CUDA build brings has digests again. The project itself is built by what is installed by then.
 PIP = $(BIN)/python -m pip install --quiet --progress-bar on --no-compile
-# uv, where it is there, installs what has digests in a third of the time. It does not read pip's settings: where these name an index or
+# uv, where it is there, installs what has digests, faster. It does not read pip's settings: where these name an index or
 # files of their own, and for torch, whose build the user chooses by them, it is pip.
 UV = $(if $(shell command -v uv),$(if $(shell $(PYTHON) -m pip config list | grep -E 'index-url|find-links|no-index'),,uv))
 HASHED = $(if $(UV),VIRTUAL_ENV=$(VENV) uv pip install --quiet,$(PIP)) --require-hashes --no-deps
-# torch and all others are unpacked at a time: each takes a core about a minute, and without dependencies neither looks at the other.
 # pip would compile one file after another, on one core. Packages' own tests are left out.
 COMPILE_ALL = $(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || true
 BRINGS_CUDA = $(BIN)/python -c 'import importlib.metadata as m, re, sys; sys.exit(not any(re.match("nvidia|cuda", r) for r in m.requires("torch")))'
@@ -85,7 +84,8 @@ $(READY): pyproject.toml $(wildcard locks/*.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.11 ..." % v)'
 	@echo "setting up $(VENV) (once, some minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) --no-deps --requirement locks/torch.txt & torch=$$!; $(HASHED) --requirement locks/harness.txt; others=$$?; wait $$torch && exit $$others
+	@$(HASHED) --requirement locks/harness.txt
+	@$(PIP) --no-deps --requirement locks/torch.txt
 	@if $(BRINGS_CUDA); then $(HASHED) --requirement locks/cuda.txt; fi
 	@PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps --editable .
 	@$(BIN)/python -m pip check >$(VENV)/.check || { cat $(VENV)/.check; false; } >&2 || { echo "what is installed does not fit together, as told above: rm -r $(VENV), then again" >&2; exit 1; }
@@ -162,7 +162,7 @@ coverage: $(TESTED) data ## line coverage of all tests that are not slow
 reliability: $(TESTED) data ## the tests of every promise of docs/reliability.md, and what passed, written into its tables; some minutes
 	@$(BIN)/python tests/helpers/reliability.py
 
-chaos: $(DEV) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
+chaos: $(READY) data ## kill drivers at random moments, then check the books: KILLS=200, some minutes
 	@$(BIN)/python tests/helpers/chaos.py --kills $(call quoted,$(KILLS))
 
 fuzz: $(DEV) data ## try what people may write, and show what breaks: SECONDS=60, ONLY=study, targets with it in their name
