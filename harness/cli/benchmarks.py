@@ -10,6 +10,7 @@ from harness.errors import UserError
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness bench`."""
     from harness.bench.gpu import options as gpu_options  # it imports nothing; the rooms that it stands on import torch elsewhere
 
     kinds = parser.add_subparsers(dest="kind", required=True, parser_class=type(parser), metavar="KIND")
@@ -33,6 +34,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness bench` and return the exit code."""
     if not paths.in_clone():
         raise UserError(f"harness bench {options.kind} works in a clone of the repository, and this harness is installed")
     return benchmark(options, console)

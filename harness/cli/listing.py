@@ -135,7 +135,7 @@ def _studies(budget: str) -> dict[str, tuple[LoadedStudy | None, list[Cost], str
 
 
 def _runs_here() -> "dict[tuple[str, str], list[RunOnRecord]]":
-    """Return the finished runs that this machine's CPU trained, by study and budget; none if the store cannot be read."""
+    """Return the runs that this machine's CPU brought to an end, by study and budget; none if the store cannot be read."""
     if not os.environ.get("MLFLOW_TRACKING_URI") and not os.path.isfile(paths.mlruns() / "mlflow.db"):
         return {}
     from harness.tracking import runs_on_record  # with SciPy and SQLAlchemy
@@ -146,7 +146,11 @@ def _runs_here() -> "dict[tuple[str, str], list[RunOnRecord]]":
     except HarnessError:
         return {}
     for run in runs:
-        if run.status == "FINISHED" and run.tags.get("host") == socket.gethostname() and run.tags.get("device") == resources.cpu():
+        if (
+            (run.status == "FINISHED" or run.pruned)
+            and run.tags.get("host") == socket.gethostname()
+            and run.tags.get("device") == resources.cpu()
+        ):
             here.setdefault((run.tags.get("study", ""), run.tags.get("budget", "")), []).append(run)
     return here
 

@@ -64,7 +64,8 @@ class Parser(argparse.ArgumentParser):
         wrong = re.search(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message)
         if wrong:
             names = re.findall(r"[\w-]+", wrong[3])
-            raise UserError(f"unknown {wrong[1].lower()} {wrong[2]!r}{nearest(wrong[2], names)}\nknown: {', '.join(names)}")
+            what = "command" if wrong[1] == "KIND" else wrong[1].lower()
+            raise UserError(f"unknown {what} {wrong[2]!r}{nearest(wrong[2], names)}\nknown: {', '.join(names)}")
         message = re.sub(r"invalid int value: (.*)", r"a whole number is needed, got \1", message)
         raise UserError(f"{message}\n{' '.join(self.format_usage().split())}")
 

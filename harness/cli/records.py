@@ -9,12 +9,14 @@ from harness.defence import Output
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness runs`."""
     parser.add_argument("name", nargs="?", default="", help="a study, of which each trial is shown; all studies unless said")
     parser.add_argument("--budget", default="", help="of the study; default unless said; without a study, all that have runs")
     opt.as_json(parser)
 
 
 def _runs(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness runs` and return the exit code."""
     from harness.runner import runs
 
     if options.name:
@@ -27,12 +29,14 @@ def _runs(options: argparse.Namespace, console: Output) -> int:
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness doctor`."""
     opt.study_name(parser)
     parser.add_argument("--budget", help="default unless said; without a study, all that have runs")
     opt.as_json(parser)
 
 
 def _doctor(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness doctor` and return the exit code."""
     name = opt.changed(options)
     if name:
         study.check(name, options.budget or "default")
@@ -46,11 +50,13 @@ def _doctor(options: argparse.Namespace, console: Output) -> int:
 
 
 def _one(parser: argparse.ArgumentParser) -> None:
+    """Add what `verify` and `replay` are about: a run, or a study and budget."""
     parser.add_argument("name", help="the id of a run, or a study as `harness study` takes it")
     opt.budget(parser)
 
 
 def _verify(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness verify` and return the exit code."""
     from harness.evidence import verify
 
     if options.json:
@@ -61,11 +67,13 @@ def _verify(options: argparse.Namespace, console: Output) -> int:
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness replay`."""
     _one(parser)
     parser.add_argument("--runs", type=int, default=1, help="of a study, spread evenly over its arms; 1 unless said")
 
 
 def _replay(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness replay` and return the exit code."""
     from harness.evidence.replay import replay
 
     return replay(options.name, options.budget, options.runs, console)
@@ -76,8 +84,8 @@ RUNS = Command(
     help="the runs on record: of all studies, or each trial of one",
     more="A trial counts by its newest run. `running` is what the record says: a driver that was killed cannot take it back, and "
     "the next start of the study does.\n\n"
-    "The document of --json: studies (study, budget, finished, running, failed, killed, first, last, seconds, report); with a "
-    "study: study, budget, report, trials (arm, seed, status, run, begun, seconds, failure, scores by key).",
+    "The document of --json: studies (study, budget, finished, pruned, running, failed, killed, first, last, seconds, report); "
+    "with a study: study, budget, report, trials (arm, seed, status, run, begun, seconds, failure, scores by key).",
     examples=("runs", "runs loss_ablation --budget smoke", "runs loss_ablation --json"),
     add=_add_runs,
     run=_runs,

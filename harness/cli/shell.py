@@ -33,10 +33,12 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
 
 
 def _add_completion(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness completion`."""
     parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
 
 
 def _completion(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness completion` and return the exit code."""
     import shtab
 
     from harness.cli.parsing import parser
@@ -51,10 +53,12 @@ def _completion(options: argparse.Namespace, console: Output) -> int:
 
 
 def _add_help(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness help`."""
     parser.add_argument("about", nargs="?", default="", metavar="COMMAND", help="one of the commands; all of them unless said")
 
 
 def _help(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness help` and return the exit code."""
     from harness.cli.parsing import GROUPS, parser
 
     names = {command.name: [command.name] for commands in GROUPS.values() for command in commands}

@@ -10,6 +10,7 @@ from harness.defence import Output
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness list`."""
     parser.add_argument("--budget", default="", help="the cost of this budget alone; of each budget unless said")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--names", action="store_true", help="the names alone, one a line; no study is loaded")
@@ -18,6 +19,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness list` and return the exit code."""
     from harness.cli import listing
 
     if options.names:
@@ -34,21 +36,25 @@ def _list(options: argparse.Namespace, console: Output) -> int:
 
 
 def _add_init(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness init`."""
     parser.add_argument("name", nargs="?", default="first_study", help="of the study; first_study unless said")
 
 
 def _init(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness init` and return the exit code."""
     console.print(study.write_first(options.name), soft_wrap=True, highlight=False)
     return 0
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness data`."""
     parser.add_argument("dataset", nargs="?", default="mnist", help="mnist, npz:faces.npz, images:folder/, file.py:name, ...")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="dataset_args.resize=32")
     opt.as_json(parser)
 
 
 def _data(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness data` and return the exit code."""
     from harness import data
 
     spec = study.data_set(options.dataset, options.set)
@@ -75,10 +81,12 @@ def _port(text: str) -> int:
 
 
 def _add_ui(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness ui`."""
     parser.add_argument("--port", type=_port, default=5000, help="of 127.0.0.1; 5000 unless said")
 
 
 def _ui(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness ui` and return the exit code."""
     from harness.tracking import server
 
     server.serve(options.port, console)

@@ -9,6 +9,7 @@ from harness.defence import Output
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness study`."""
     opt.together(opt.study_name, opt.budget)(parser)
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:N")
     parser.add_argument("--executor", default="processes", help="local, processes, ray, slurm")
@@ -19,6 +20,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def _study(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness study` and return the exit code."""
     name = opt.required(options)
     resources.check(options.device, options.executor, options.workers, options.workers_per_gpu)
     from harness.runner import commands
@@ -38,6 +40,7 @@ def _study(options: argparse.Namespace, console: Output) -> int:
 
 
 def _report(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness report` and return the exit code."""
     name = opt.required(options)
     from harness.runner import outcome
 
@@ -46,12 +49,14 @@ def _report(options: argparse.Namespace, console: Output) -> int:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness plan`."""
     opt.together(opt.study_name, opt.budget)(parser)
     parser.add_argument("--from", dest="earlier", default="", metavar="STUDY", help="whose results say how far scores spread")
     opt.together(opt.storage, opt.as_json)(parser)
 
 
 def _plan(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness plan` and return the exit code."""
     name = opt.required(options)
     from harness import report
 
@@ -64,12 +69,14 @@ def _plan(options: argparse.Namespace, console: Output) -> int:
 
 
 def _add_freeze(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness freeze`."""
     opt.together(opt.study_name, opt.budget)(parser)
     parser.add_argument("--out", default="", metavar="FOLDER", help="the folder to write; named after the study unless said")
     opt.storage(parser)
 
 
 def _freeze(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness freeze` and return the exit code."""
     name = opt.required(options)
     from harness.runner.freezing import freeze_study
 
@@ -77,6 +84,7 @@ def _freeze(options: argparse.Namespace, console: Output) -> int:
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harness compare`."""
     for side, words in (("a", "a study, study@budget or a folder"), ("b", "the same; differences are B minus A")):
         parser.add_argument(side, metavar=side.upper(), help=words)
     parser.add_argument("--out", default="", metavar="FOLDER", help="for the page; one in mlruns/reports unless said")
@@ -84,6 +92,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: argparse.Namespace, console: Output) -> int:
+    """Run `harness compare` and return the exit code."""
     from harness.runner.comparing import compare
 
     return compare(options.a, options.b, console, out=options.out, json=options.json)

@@ -22,7 +22,7 @@ from harness.tracking import RunOnRecord, experiment_name, runs_on_record
 
 STATUSES = {"FINISHED": "finished", "RUNNING": "running", "SCHEDULED": "running", "FAILED": "failed", "KILLED": "killed"}
 LONGEST_ARM, GAP = 24, 2  # columns of an arm's name at most, and between two columns
-STYLES = {"finished": "", "running": "cyan", "failed": "red", "killed": "yellow"}
+STYLES = {"finished": "", "pruned": "dim", "running": "cyan", "failed": "red", "killed": "yellow"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Book:
     Attributes:
         study: its name.
         budget: its name.
-        finished, running, failed, killed: how many trials' newest runs are so.
+        finished, pruned, running, failed, killed: how many trials' newest runs are so; a search prunes those that promise little.
         first, last: when the first was begun and the last ended or begun, in local time.
         seconds: of all trials that ended, together.
         report: the file of the report; None if there is none on this machine.
@@ -41,6 +41,7 @@ class Book:
     study: str
     budget: str
     finished: int
+    pruned: int
     running: int
     failed: int
     killed: int
@@ -56,7 +57,7 @@ class Book:
     @property
     def in_words(self) -> str:
         """How many trials are finished, and what became of the others."""
-        counts = {name: getattr(self, name) for name in ("running", "failed", "killed")}
+        counts = {name: getattr(self, name) for name in ("pruned", "running", "failed", "killed")}
         return ", ".join([f"{self.finished} finished", *(f"{count} {name}" for name, count in counts.items() if count)])
 
 
@@ -82,7 +83,7 @@ class Trials:
             {
                 "arm": r.tags.get("arm", ""),
                 "seed": int(r.tags.get("seed", 0)),
-                "status": STATUSES[r.status],
+                "status": _status(r),
                 "run": r.run,
                 "begun": _time(r.begun),
                 "seconds": r.seconds,
@@ -161,7 +162,7 @@ def show_trials(trials: Trials, console: Console) -> None:
     table.add_column("seconds", justify="right", no_wrap=True)
     table.add_column("run", no_wrap=True)
     for i, (arm, r) in enumerate(zip(arms, trials.runs, strict=True)):
-        status, seconds = STATUSES[r.status], "-" if r.seconds is None else f"{r.seconds:.1f}"
+        status, seconds = _status(r), "-" if r.seconds is None else f"{r.seconds:.1f}"
         told = [Text(status, STYLES[status])] if unfinished else []
         table.add_row(Text(arm), r.tags.get("seed", "?"), *told, *(values[i] for _, values in shown), seconds, r.run)
     book = _book(trials.study, trials.budget, trials.runs)
@@ -177,11 +178,12 @@ def show_trials(trials: Trials, console: Console) -> None:
 
 def _book(name: str, budget: str, runs: Sequence[RunOnRecord]) -> Book:
     """Return the numbers of a study and budget."""
-    counts = Counter(STATUSES[r.status] for r in runs)
+    counts = Counter(map(_status, runs))
     return Book(
         study=name,
         budget=budget,
         finished=counts["finished"],
+        pruned=counts["pruned"],
         running=counts["running"],
         failed=counts["failed"],
         killed=counts["killed"],
@@ -190,6 +192,11 @@ def _book(name: str, budget: str, runs: Sequence[RunOnRecord]) -> Book:
         seconds=sum(r.seconds or 0 for r in runs),
         report=_report(name, budget),
     )
+
+
+def _status(run: RunOnRecord) -> str:
+    """Return the status of a run in a word."""
+    return "pruned" if run.pruned else STATUSES[run.status]
 
 
 def _scores(reference: str) -> Mapping[str, Score]:

@@ -45,6 +45,11 @@ class RunOnRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def pruned(self) -> bool:
+        """Whether a search ended its trial early."""
+        return "pruned" in self.tags
+
+    @property
     def seconds(self) -> float | None:
         """How long it took; None if it has not ended."""
         return None if self.ended is None else (self.ended - self.begun) / 1000

@@ -48,6 +48,7 @@ def test_studies_are_counted_by_the_newest_run_of_each_trial(recorded: list[str]
     assert cli.main(["runs", "--json"]) == 0
     (book,) = json.loads(capsys.readouterr().out)["studies"]
     counts = {name: book[name] for name in ("study", "budget", "finished", "running", "failed", "killed", "report")}
+    assert book["pruned"] == 0
     assert counts == {
         "study": "activation_ablation", "budget": "smoke", "finished": 1, "running": 1, "failed": 1, "killed": 1, "report": None,
     }  # fmt: skip
@@ -105,3 +106,10 @@ def test_neither_torch_nor_mlflow_is_imported(recorded: list[str]) -> None:
     look = "import sys; from harness import cli; code = cli.main({}); assert not {{'torch', 'mlflow', 'pandas'}} & set(sys.modules)"
     for words in (["runs"], ["list"]):
         subprocess.run([sys.executable, "-c", look.format(words)], check=True, capture_output=True)
+
+
+def test_a_trial_that_a_search_pruned_was_not_killed(recorded: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    tracker = MlflowTracker("activation_ablation", "smoke", "a note")
+    tracker.prune(recorded[3], 1)
+    assert cli.main(["runs"]) == 0
+    assert "1 finished, 1 pruned, 1 failed, 1 killed" in capsys.readouterr().out
