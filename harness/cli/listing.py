@@ -145,12 +145,9 @@ def _runs_here() -> "dict[tuple[str, str], list[RunOnRecord]]":
         runs = runs_on_record()
     except HarnessError:
         return {}
+    machine = {"host": socket.gethostname(), "device": resources.cpu()}.items()
     for run in runs:
-        if (
-            (run.status == "FINISHED" or run.pruned)
-            and run.tags.get("host") == socket.gethostname()
-            and run.tags.get("device") == resources.cpu()
-        ):
+        if (run.status == "FINISHED" or run.pruned) and machine <= run.tags.items():
             here.setdefault((run.tags.get("study", ""), run.tags.get("budget", "")), []).append(run)
     return here
 
