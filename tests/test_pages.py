@@ -13,7 +13,7 @@ import shlex
 import subprocess
 from collections.abc import Mapping
 from dataclasses import fields
-from itertools import dropwhile, groupby
+from itertools import dropwhile, groupby, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,7 +119,8 @@ def made(words: list[str]) -> list[list[str]]:
     done = subprocess.run(command, cwd=paths.PROJECT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = [shlex.split(line) for line in done.stdout.splitlines() if "bin/harness " in line]
-    return [list(dropwhile(lambda word: not word.endswith("bin/harness"), line))[1:] for line in lines]
+    commands = [list(dropwhile(lambda word: not word.endswith("bin/harness"), line))[1:] for line in lines]
+    return [list(takewhile(lambda word: not re.match("[|>&]", word), command)) for command in commands]
 
 
 @pytest.mark.parametrize("command", WRITTEN)
