@@ -152,8 +152,8 @@ def test_every_block_has_a_language_and_no_code_stands_beside_the_blocks(file: P
 
 
 @pytest.mark.slow
-def test_what_is_to_run_in_order_does(tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_what_is_to_run_in_order_does(home: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)  # the record lies in the working folder, as it does for who sets nothing
     (block,) = (block for block in BLOCKS if block.mark == IN_ORDER)
     for _, *words in commands(block.text):
         here = ["--executor", "local", "--device", "cpu"] if words[0] == "study" else []  # quicker than workers that import torch
