@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.report.ablation.judging import finite
 from harness.report.ablation.tables import interval, number
 from harness.report.exports import TRIALS, VERDICTS
-from harness.scores import COST, SCORES, Score, compared, in_groups
+from harness.scores import COST, SCORES, Score, compared, in_groups, row_of
 from harness.stats import Paired, paired, summary
 
 PLAN = ("study", "budget", "question", "dataset", "dataset_digest", "epochs", "evaluation", "objective")
@@ -185,8 +185,7 @@ class Comparison:
     @property
     def identical(self) -> tuple[int, int]:
         """The number of pairs of trials, of the same arm and seed, whose scores are all equal, costs aside; and of all pairs."""
-        cost = {score.key for score in in_groups(SCORES, COST)}
-        keys = [k for k in self.a.trials if k in self.b.trials and "/" in k and k not in cost and not k.startswith("perf/")]
+        keys = [k for k in self.a.trials if k in self.b.trials and (row := row_of(k, SCORES)) and row.group != COST]
         same = total = 0
         for arm, other in self.pairs:
             first = self.a.trials[self.a.trials["arm"] == arm].set_index("seed")
