@@ -71,7 +71,7 @@ help: ## what can be made
 
 # Packages come by the digests in locks/, none but the named ones is resolved. torch is the one without: its builds differ by machine;
 # what its CUDA build brings has digests again. The project itself is built by what is installed by then.
-PIP = $(BIN)/python -m pip install --quiet --progress-bar on --no-compile
+PIP = $(BIN)/python -m pip install --quiet --quiet --no-compile
 # uv, where it is there, installs what has digests, faster. It does not read pip's settings: where these name an index or
 # files of their own, and for torch, whose build the user chooses by them, it is pip.
 UV = $(if $(shell command -v uv),$(if $(shell $(PYTHON) -m pip config list | grep -E 'index-url|find-links|no-index'),,uv))

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from harness.study import Cell
 
+# Guesses from studies of the reference model on MNIST by an AMD EPYC, which hold until the first of each was observed.
 START_S = 3.0  # of a worker, until its first epoch begins
 NEXT_S = 0.5  # of a trial on a worker that has had another, until its first epoch begins
-# Evaluations of the reference model on MNIST by one thread of an AMD EPYC. Those that were not seen yet are guessed in proportion.
+# of an evaluation by one thread; one of a depth that was not seen yet is guessed in proportion to those that were
 EVALUATION_S = {"validation": 1.2, "quick": 3.3, "quick, all figures": 3.8}
 FIRST_S = 2.5  # more of the first of a process, which imports what evaluates
 OTHER_S = 3.3  # of any other depth
 PRIOR = 4.0  # trials
+FADING = 0.9  # the weight of an observation beside that of the next one: the last ten or so count
 NEVER: Mapping[int, float] = {}
 
 
@@ -38,14 +40,14 @@ def work_of(cell: Cell, all_figures: Collection[str]) -> Work:
 
 
 class Mean:
-    """A mean of what was observed."""
+    """A mean of what was observed, of late more than before: how fast a machine is depends on what else it does."""
 
     def __init__(self) -> None:
-        self.total, self.count = 0.0, 0
+        self.total, self.count = 0.0, 0.0
 
     def add(self, value: float) -> None:
         """Observe a value."""
-        self.total, self.count = self.total + value, self.count + 1
+        self.total, self.count = FADING * self.total + value, FADING * self.count + 1
 
     def or_else(self, value: float) -> float:
         """Return the mean, or `value` if nothing was observed."""

@@ -3,12 +3,14 @@
 import io
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from browser import Browser
 from drivers import driver_of, queue_of
 from homes import home_at
 from memory_tracker import MemoryTracker
@@ -115,3 +117,50 @@ def test_the_winner_is_chosen_on_validation(trained: Trained) -> None:
     assert findings.winner.arm == means.idxmin()
     mine = findings.table[findings.table["arm"] == findings.winner.arm].set_index("seed")["validation/squared_error"]
     assert findings.winner.seed == mine.idxmin()
+
+
+# The least contrast of a text with what lies behind it, by WCAG 2.2, and the text that has it.
+LEAST_CONTRAST = """(() => {
+  const rgb = c => { const n = c.match(/[\\d.]+/g).map(Number); return n.length > 3 && n[3] === 0 ? null : n.slice(0, 3); };
+  const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+                       return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c) return c; }
+                        return [255, 255, 255]; };
+  let worst = [99, ''], seen = 0;
+  for (const e of document.querySelectorAll('body *')) {
+    const text = [...e.childNodes].filter(n => n.nodeType === 3 && n.data.trim()).map(n => n.data.trim()).join(' ');
+    if (!text || e.closest('svg, style')) continue;
+    const a = light(rgb(getComputedStyle(e).color)), b = light(behind(e)), c = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    seen += 1;
+    if (c < worst[0]) worst = [c, text.slice(0, 80)];
+  }
+  return [...worst, seen, getComputedStyle(document.body).backgroundColor];
+})()"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
+def test_the_page_is_readable_on_a_phone_in_the_dark_and_on_paper(trained: Trained) -> None:
+    _, tracker = trained
+    report.publish(findings_of(SMALL, trained), tracker, question="Does it show?")
+    page = report.folder("loss_ablation", "default") / "report.html"
+    with Browser(390, 844) as browser:
+        browser.open(page.as_uri())
+        browser.wait("document.readyState === 'complete' && document.querySelectorAll('figure').length > 3")
+        assert browser.value("document.documentElement.scrollWidth") <= 390
+        widths = browser.value("[...document.querySelectorAll('figure svg, figure img')].map(e => e.getBoundingClientRect().width)")
+        assert len(widths) > 8
+        assert min(widths) >= 330
+        assert browser.value("[...document.querySelectorAll('img')].every(e => e.naturalWidth > 0)")
+        for scheme, paper in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 24, 31)")):
+            browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            contrast, text, seen, found = browser.value(LEAST_CONTRAST)
+            assert contrast >= 4.5, f"{scheme}: {text!r} has {contrast:.2f}"
+            assert seen > 100
+            assert found == paper
+            ink = browser.value("getComputedStyle(document.querySelector('figure svg')).fill")
+            assert ink == browser.value("getComputedStyle(document.body).color")
+        browser.ask("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+        assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert browser.value("getComputedStyle(document.querySelector('.files')).display") == "none"
+        assert not browser.hosts()
+        assert not browser.failed
