@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 # Measured on digits and MNIST (docs/log.md), rounded up: what there is of any size of model.
 STORES = MEBI  # both databases with their tables and nothing in them
-REPORT = 2 * MEBI  # the page and its pictures, which lie in mlruns/reports and in the parent run
+REPORT = 2 * MEBI  # the page and its figures, which lie in mlruns/reports and in the parent run
+ARM = 11 * MEBI // 4  # an arm's share of them, and the pictures of its first seed's training
 TRIAL = 3 * MEBI // 4  # a trial's figures, manifest and rows apart from its epochs
 EPOCH = 3_200  # the rows of an epoch of a trial
 TIGHT = 1.25  # times the need; with less free than this, it is said
@@ -71,7 +72,8 @@ def estimate(specs: Sequence[TrialSpec], data: "Data", missing: int, together: i
         one, average = sizes[spec.cohort.id], bool(spec.ema_decay)
         weights.append(one * (1 + average))
         states.append(one * (1 + len(catalog.find("optimizer", spec.optimizer)().slots) + average))
-    files = missing * (TRIAL + sum(weights) // len(weights)) if _files_are_here() else 0
+    arms = min(missing, len({spec.derive(seed=0).id for spec in specs}))
+    files = missing * (TRIAL + sum(weights) // len(weights)) + arms * ARM if _files_are_here() else 0
     rows = missing * EPOCH * max(s.epochs for s in specs)
     passing = min(together, missing) * CHECKPOINTS * max(states)
     # The winner's model is kept once more, and made in the folder for temporary files. Results pass through a folder of mlruns/.
