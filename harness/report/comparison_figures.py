@@ -9,7 +9,8 @@ import numpy as np
 from harness.figures.axes import new_figure
 from harness.figures.palette import INK, Style, styles
 from harness.report.comparison import Comparison, Row
-from harness.report.saved_figures import inline, save_svg
+from harness.report.inline import inline
+from harness.report.saved_figures import save_svg
 
 
 def panels(comparison: Comparison, folder: Path) -> list[str]:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import paths, provenance
+from harness.errors import counted
 from harness.figures.palette import styles
 from harness.report import exports
 from harness.report.ablation import tables
 from harness.report.ablation.results import AblationResults
 from harness.report.exports import TextTable
+from harness.report.inline import inline
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 from harness.scores import COST, NATIVE, OWN_PMF, TRUST, compared, in_groups
@@ -91,10 +93,11 @@ def _facts(results: AblationResults, winner: str) -> Mapping[str, str]:
     """Return what the page's end says of how the numbers came about, by name; what is empty is left out."""
     chosen = results.study.budgets[results.budget]
     found = results.present_records
+    arms, seeds = counted(len(results.study.arms), "arm"), counted(len(chosen.seeds), "seed")
     return {
-        "trials": f"{len(found)} of {len(results.cells)}: {len(results.study.arms)} arms, n = {len(chosen.seeds)} seeds "
+        "trials": f"{len(found)} of {len(results.cells)}: {arms}, n = {seeds} "
         f"({', '.join(map(str, chosen.seeds))}), the same for all arms",
-        "budget": f"{results.budget}: {chosen.epochs} epochs, {chosen.evaluation} evaluation",
+        "budget": f"{results.budget}: {counted(chosen.epochs, 'epoch')}, {chosen.evaluation} evaluation",
         "data set": f"{results.study.base.dataset} {results.origins('dataset.digest')[:12]}" if found else "",
         "rule": RULE if results.judgements else "",
         "plan": _plan_in_words(results),
@@ -208,8 +211,6 @@ def _figures(results: AblationResults, folder: Path, tracker: Tracker) -> dict[s
         for arm, name in pictures.items():
             figures.arm_pictures(files[arm], folder / PARTS, name)
         figures.gallery(files, folder / "gallery.png")
-    from harness.report.saved_figures import inline
-
     parts = folder / PARTS
     return {
         "panels": [inline(file, f"{label} by arm: a dot per seed, a bar at the mean") for label, file in panels.items()],
@@ -228,7 +229,6 @@ def _figures(results: AblationResults, folder: Path, tracker: Tracker) -> dict[s
 
 def _write_search(results: AblationResults, search_results: SearchResults, folder: Path) -> dict[str, Any]:
     """Write the files of the search and return what the page shows of it, by attribute of the template's `search`."""
-    from harness.report.saved_figures import inline
     from harness.report.search import figures as search_figures
 
     search_tables.table(search_results).to_csv(folder / "search.csv", index=False)

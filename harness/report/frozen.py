@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import evidence
-from harness.report.saved_figures import inline, save_svg
+from harness.report.inline import inline
+from harness.report.saved_figures import save_svg
 from harness.scores import Scores, in_groups
 from harness.spec import flattened
 

@@ -1,6 +1,5 @@
-"""Figures as files for papers and for the page: PNG, SVG and PDF side by side, and SVG that takes the page's colours."""
+"""Figures as files for papers and for the page: PNG, SVG and PDF side by side."""
 
-import re
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,14 +8,8 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from harness.figures.palette import INK
-
 DPI = 110  # of the PNG
 FINE = 150  # the same of what is kept as pixels within SVG and PDF: clouds of points
-LINE = "#e6e6e6"  # of grids: the grey 0.9
-INKS = (INK, "#1c2330", "#1a1a1a")  # what is drawn in the colour of text
-LINES = (LINE, "#ebebeb")
-WHITE = "#ffffff"
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -40,27 +33,3 @@ def save_svg(figure: Figure, path: Path) -> None:
         patch.set_alpha(0)
     with mpl.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "path"}):  # ids within a page must differ between figures
         FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
-
-
-def inline(file: Path, alt: str) -> str:
-    """Return an SVG as an element for a page, in the page's colours of text and lines, with a text for those who cannot see it."""
-    text = file.read_text(encoding="utf-8")
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
-    for ink in INKS:
-        text = text.replace(ink, "currentColor")
-    for line in LINES:
-        text = text.replace(line, "var(--line)")
-    text = re.sub(r"(?<=fill: )#ffffff", "var(--paper)", text)
-    size = re.match(r'<svg [^>]*?width="([\d.]+)pt"', text)
-    width = f' style="--width: {float(size[1]) * 4 / 3:.0f}px"' if size else ""
-    salt = re.sub(r"\W", "-", file.stem)
-    text = re.sub(r'(id="|href="#|url\(#)', lambda found: f"{found[1]}{salt}-", text)
-    text = re.sub(r'^<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", text)
-    text = re.sub(r'^<svg ([^>]*?)height="[^"]*" width="[^"]*"', r"<svg \1", text)
-    return re.sub(r"^<svg ", f'<svg role="img" aria-label="{escaped(alt)}"{width} fill="currentColor" ', text)
-
-
-def escaped(text: str) -> str:
-    """Return a text as the value of an attribute."""
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

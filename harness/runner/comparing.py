@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import paths, report, study
+from harness import paths, provenance, report, study
 from harness.errors import UserError
 from harness.report.comparison import HEADINGS, Comparison, Side
 from harness.report.exports import VERDICTS
@@ -37,6 +37,9 @@ def compare(a: str, b: str, console: Console, *, out: str = "", json: bool = Fal
         UserError: one of them is no study or folder with a report.
     """
     first, second = _side(a, b), _side(b, a)
+    if not json:
+        for text, side in ((a, first), (b, second)):
+            _say_of_other_code(text, side, console)
     comparison = Comparison(first, second)
     if not comparison.pairs:
         raise UserError(
@@ -62,8 +65,15 @@ def _side(text: str, other: str) -> Side:
     budget = budget or "default"
     study.check(reference, budget)
     loaded = study.load(reference)
-    report_study(reference, budget, Console(file=io.StringIO()))
+    report_study(reference, budget, Console(file=io.StringIO()), keep=True)
     return Side.of(f"{loaded.name} ({budget} budget)", report.folder(loaded.name, budget))
+
+
+def _say_of_other_code(text: str, side: Side, console: Console) -> None:
+    """Say that a study of this home was trained by other code than that which is here, which one might think is compared."""
+    if not Path(text).expanduser().is_dir() and provenance.commit() not in ("unknown", side.facts["code"]):
+        words = f"careful: {side.label} was trained by code {side.facts['code']}; the code here is {provenance.commit()}"
+        console.print(words, soft_wrap=True, highlight=False, markup=False)
 
 
 def _is_study(text: str) -> bool:

@@ -36,7 +36,7 @@ def freeze_study(reference: str, budget: str, console: Console, *, out: str = ""
     loaded = load(reference)
     folder = Path(out).expanduser() if out else paths.mlruns() / "frozen" / report.folder(loaded.name, budget).name
     _check(folder)
-    report_study(reference, budget, Console(file=io.StringIO()), storage=storage)
+    report_study(reference, budget, Console(file=io.StringIO()), storage=storage, keep=True)
     made = report.folder(loaded.name, budget)
     manifest = json.loads((made / evidence.FILE).read_text(encoding="utf-8"))["report"]
     partial = folder.with_name(f".{folder.name}.partial")  # a folder that was cut off must not look like one that is whole

@@ -55,8 +55,10 @@ def _nothing_to_do(results: report.AblationResults, search_results: report.Searc
 
 
 @full_in_words()
-def report_study(reference: str, budget: str, console: Console, *, storage: str = "") -> int:
+def report_study(reference: str, budget: str, console: Console, *, storage: str = "", keep: bool = False) -> int:
     """Write the report of what is on record anew and show it: `harness report`. Return the exit code.
+
+    A report that is current stays as it is if `keep` is True: it names the command that it was first written by.
 
     Raises:
         UserError: no trial of the study and budget is on record.
@@ -93,7 +95,7 @@ def report_study(reference: str, budget: str, console: Console, *, storage: str 
         if unwritable:
             with aloud(console):
                 console.print(f"{unwritable}: the page stays as it is", highlight=False, markup=False)
-        else:
+        elif not (keep and report.is_current(results, store.tracker, search_results, loaded.question)):
             report.publish(results, store.tracker, search_results, question=loaded.question)
         _show(results, store, console, search_results)
     return 0

@@ -21,7 +21,7 @@ def faults(base: object, budgets: object, kind: type, lists: Mapping[str, tuple[
         lists: values that are tuples or lists by the name of their field, each with the class of what it holds; `object` for
             references.
     """
-    found = _ignored(base) if isinstance(base, TrialSpec) else [f"base must be a TrialSpec, got {shown(base)}"]
+    found = [] if isinstance(base, TrialSpec) else [f"base must be a TrialSpec, got {shown(base)}"]
     if isinstance(budgets, Mapping):
         found += [
             f"budget {shown(name)}: its name is made of letters, digits, _ and -, no _ in front"
@@ -42,15 +42,6 @@ def faults(base: object, budgets: object, kind: type, lists: Mapping[str, tuple[
             what = {str: "words", object: "references"}.get(of, f"{of.__name__} values")
             found.append(f"{name} must be a tuple of {what}, got {shown(values)}")
     return found
-
-
-def _ignored(base: TrialSpec) -> list[str]:
-    """Return what is wrong with a base that sets what its budgets set: it would be passed over."""
-    fields = [name for name in ("seed", "epochs") if getattr(base, name) != getattr(TrialSpec, name)]
-    return [
-        f"base: {name}={getattr(base, name)} would count for nothing, because a budget sets the {name}; leave it out of the base"
-        for name in fields
-    ]
 
 
 def arm_faults(arms: object) -> list[str]:

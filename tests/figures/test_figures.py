@@ -15,8 +15,8 @@ from harness.figures import axes, palette
 from harness.figures.posterior import posterior
 from harness.metrics.quadrature import exact
 from harness.models.vae import kl_per_dimension
-from harness.report import saved_figures
 from harness.report.ablation import figures as study_figures
+from harness.report.inline import inline
 from harness.scores import SCORES
 from harness.spec import TrialSpec
 from harness.training.cohort import Cohort
@@ -143,7 +143,7 @@ def test_a_figure_is_the_same_bytes_again_and_takes_a_pages_colours(tmp_path: Pa
         study_figures.scores(table, looks, [SCORES["test/kl"]], tmp_path / name / "scores.png")
     for kind in ("png", "svg", "pdf"):
         assert (tmp_path / "once" / f"scores.{kind}").read_bytes() == (tmp_path / "again" / f"scores.{kind}").read_bytes()
-    svg = saved_figures.inline(tmp_path / "once" / "scores.svg", 'a "panel"')
+    svg = inline(tmp_path / "once" / "scores.svg", 'a "panel"')
     assert svg.startswith('<svg role="img" aria-label="a &quot;panel&quot;" style="--width: 1152px" fill="currentColor"')
     assert "#000000" not in svg
     assert looks["bce"].colour in svg

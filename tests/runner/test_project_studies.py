@@ -65,9 +65,8 @@ def test_every_ablation_runs_two_steps(name: str, tmp_path: Path) -> None:
     specs = {c.spec.id: c.spec for c in small.cells("default")}
     for run in tracker.runs.values():
         assert [step for step, _ in run["rows"]] == [1]
-        assert {"state_dict.pt", "pictures.npz", "figures", "manifest.json", "history.json", "spec.json"} == {
-            p.name for p in run["files"].iterdir()
-        }
+        kept = {"state_dict.pt", "pictures.npz", "figures", "images", "manifest.json", "history.json", "spec.json"}
+        assert {p.name for p in run["files"].iterdir()} == kept
         pictures = {p.stem for p in (run["files"] / "figures").iterdir()}
         there = figures.IN_QUICK if specs[run["cell"]].evaluation == "quick" else figures.FIGURES
         assert pictures >= set(there) - set(figures.NEEDS_TWO_LATENTS) - {"dead_units"}

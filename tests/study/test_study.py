@@ -132,8 +132,6 @@ def test_a_budget_without_a_look_at_the_test_set_is_refused(folder: Path) -> Non
         ({"arms": {"a": {}, "b": {}}}, "arms 'a' and 'b' are the same trial"),
         ({"arms": {"a": {}, "b": {"seed": 4}}}, "arm 'b': a budget sets the seed, for all arms alike"),
         ({"arms": {"a": {}, "b": {"latent": 3, "epochs": 9}}}, "arm 'b': a budget sets the epochs"),
-        ({"base": TrialSpec(epochs=7)}, "base: epochs=7 would count for nothing, because a budget sets the epochs"),
-        ({"base": TrialSpec(seed=7)}, "base: seed=7 would count for nothing, because a budget sets the seed"),
         ({"objective": "validation/sqared_error"}, "did you mean 'validation/squared_error'"),
         ({"hypotheses": (Hypothesis(better="bce", worse="mze", metric="test/ssim"),)}, "unknown arm 'mze'; did you mean 'mse'"),
         (
