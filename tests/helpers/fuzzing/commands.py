@@ -69,7 +69,7 @@ def run(arguments: list[str], **variables: str) -> tuple[int, str]:
         for module, name in WORK:
             patch.setattr(module, name, lambda *a, **k: 0)
         if arguments[:1] == ["data"]:
-            arguments = ["list"]  # data sets have targets of their own, and this one would fetch and draw
+            arguments = ["list", "--names"]  # data sets have targets of their own, and this one would fetch and draw
         try:
             with few_calls():
                 code = cli.main(arguments)
@@ -91,6 +91,6 @@ def _refused_or_run(given: tuple[list[str], dict[str, str]]) -> None:
 TARGETS = {
     "command": Target(st.tuples(lines, st.just({})), _refused_or_run),
     "environment": Target(
-        st.tuples(st.sampled_from((["list"], ["plan", "loss_ablation"], ["study", "nothing"])), environment), _refused_or_run
+        st.tuples(st.sampled_from((["list", "--names"], ["plan", "loss_ablation"], ["study", "nothing"])), environment), _refused_or_run
     ),
 }
