@@ -80,7 +80,8 @@ def test_the_wheel_holds_the_package_and_the_studies_and_no_tests(plain: Path) -
     shipped = {f"harness/studies/{f.name}" for f in paths.studies().glob("*.py")}
     native = {f.relative_to(paths.PROJECT).as_posix() for f in library.NATIVE.iterdir() if f.suffix in (".h", ".cpp", ".json")}
     networks = {f.relative_to(paths.PROJECT).as_posix() for f in features.PACKAGED.iterdir()}
-    others = {"harness/py.typed", "harness/report/page.html", "harness/bench/history.html", *networks}
+    pages = {f"harness/report/{name}" for name in ("page.html", "run.html", "comparison.html", "page.css")}
+    others = {"harness/py.typed", "harness/bench/history.html", *pages, *networks}
     assert {n for n in names if ".dist-info/" not in n} == sources | shipped | native | others
     assert plain.name.endswith("-py3-none-any.whl")
 
@@ -121,7 +122,7 @@ def test_an_installed_harness_lists_studies_and_names_its_code_and_not_the_user_
     for repository in (tmp_path, installed.parent):
         for command in ("init", "-c user.name=x -c user.email=x commit --allow-empty -m x"):
             subprocess.run(["git", *command.split()], cwd=repository, check=True, capture_output=True)
-    listed = run(installed, tmp_path, "list")
+    listed = run(installed, tmp_path, "list", "--names")
     assert [line.split()[0] for line in listed.stdout.splitlines()] == [p.stem for p in sorted(paths.studies().glob("[!_]*.py"))]
     code = f"{provenance.version('vae-harness')}+{provenance.digest()}"
     assert f"(code {code}, digest {provenance.digest()})" in run(installed, tmp_path, "--version").stdout

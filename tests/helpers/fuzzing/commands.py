@@ -91,6 +91,7 @@ def _refused_or_run(given: tuple[list[str], dict[str, str]]) -> None:
 TARGETS = {
     "command": Target(st.tuples(lines, st.just({})), _refused_or_run),
     "environment": Target(
-        st.tuples(st.sampled_from((["list", "--names"], ["plan", "loss_ablation"], ["study", "nothing"])), environment), _refused_or_run
+        st.tuples(st.sampled_from((["list", "--names"], ["plan", "loss_ablation"], ["study", "nothing"])), environment),
+        _refused_or_run,
     ),
 }
