@@ -47,7 +47,7 @@ def _completion(options: argparse.Namespace, console: Output) -> int:
     for below in _parsers(root):
         for action in below._actions:
             if action.dest in OFFERED and not below.prog.endswith(" init"):
-                action.complete = shtab.cmd(OFFERED[action.dest])  # type: ignore[attr-defined]
+                action.complete = shtab.cmd(OFFERED[action.dest])  # type: ignore[attr-defined]  # shtab reads this of argparse's actions
     print(shtab.complete(root, options.shell))
     return 0
 
