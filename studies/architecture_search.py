@@ -16,7 +16,7 @@ STUDY = Search(
     sampler="tpe",
     pruner=Pruner(name="hyperband", first=1, factor=3),
     budgets={
-        "smoke": SearchBudget(trials=4, epochs=1),
+        "smoke": SearchBudget(trials=4, epochs=1, refit_seeds=range(1, 2)),
         "default": SearchBudget(trials=30, epochs=4),
         "full": SearchBudget(trials=150, epochs=50, evaluation="full"),
     },

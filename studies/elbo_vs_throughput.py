@@ -18,7 +18,7 @@ STUDY = Search(
     constraints=(Constraint(score="model/parameters", at_most=1_000_000),),
     sampler="tpe",
     budgets={
-        "smoke": SearchBudget(trials=4, epochs=1),
+        "smoke": SearchBudget(trials=4, epochs=1, refit_seeds=range(1, 2)),
         "default": SearchBudget(trials=30, epochs=3),
         "full": SearchBudget(trials=150, epochs=30, evaluation="full"),
     },

@@ -17,7 +17,7 @@ STUDY = Search(
     objectives=("elbo/validation",),
     pruner=Pruner(name="asha", first=1, factor=3),
     budgets={
-        "smoke": SearchBudget(trials=4, epochs=1),
+        "smoke": SearchBudget(trials=4, epochs=1, refit_seeds=range(1, 2)),
         "default": SearchBudget(trials=40, epochs=6),
         "full": SearchBudget(trials=100, epochs=50, evaluation="full"),
     },

@@ -115,6 +115,22 @@ def test_every_rule_is_tried_above_and_its_advice_names_scores_that_exist() -> N
     assert named <= SCORES.keys()
 
 
+def test_only_scores_on_record_are_recommended() -> None:
+    """Where quadrature ran out of its budget, the exact likelihood is left out."""
+    loose = {"test/iw_effective_samples": 9.0}
+    (found,) = findings(loose, bad=6)
+    assert "take test/exact_log_px" not in found.advice
+    (found,) = findings(loose | {"test/exact_log_px": -100.0}, bad=6)
+    assert "take test/exact_log_px" in found.advice
+
+
+def test_one_epoch_is_not_called_a_collapse() -> None:
+    study = replace(STUDY, budgets={"default": Budget(epochs=1, seeds=range(6))})
+    (found,) = findings({"test/kl": 0.04, "test/active_units": 0.0}, study=study)
+    assert (found.severity, found.what[:36]) == ("careful", "3 of 6 seeds: the code is not used y")
+    assert "too few steps" in found.advice
+
+
 def test_scores_of_several_seeds_are_one_complaint_with_their_range() -> None:
     cells = STUDY.cells("default")
     records = {c.spec.id: Record("run", HEALTHY | {"test/kl": 0.01 * (1 + c.seed)}, TAGS) for c in cells}
@@ -250,7 +266,6 @@ def test_without_a_larger_budget_more_is_to_be_stated() -> None:
             "clip the gradients (",
         ),
         ("diagnostics/effective_beta", 9.0, {}, "compare it with shared, which learns sigma", "learn sigma (gaussian_shared)"),
-        ("test/iw_effective_samples", 1.0, {}, "take test/exact_log_px", "more draws"),
         ("test/iw_effective_samples", 1.0, {"latent": 9}, "more draws, with evaluation full or thorough", "exact_log_px"),
         ("validation/dead_units", 0.5, {"activation": "relu"}, "as shared does", "(elu)"),
         ("validation/dead_units", 0.5, {"activation": "elu"}, "lower the learning rate", "activation"),

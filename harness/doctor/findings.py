@@ -159,7 +159,8 @@ def _scores(cells: Sequence[Cell], records: Mapping[str, Record], larger: Larger
                 span = " to ".join(dict.fromkeys(f"{v:.3g}" for v in (values[0], values[-1])))
                 what = f"{_seeds_of(len(values), len(scored))}: {rule.what}: {span}"
                 others = {other: spec for other, spec in with_results.items() if other != arm}
-                case = Case(spec=arm_cells[0].spec, others=others, longer=larger.epochs)
+                common = frozenset.intersection(*map(frozenset, scored))
+                case = Case(spec=arm_cells[0].spec, others=others, longer=larger.epochs, scores=common)
                 findings.append(Finding(rule.severity, arm, what, rule.advice(case)))
     return findings
 

@@ -1,13 +1,14 @@
 """What a score may say against a trial: the rules, and the findings that they make."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from harness import catalog
-from harness.scores import EXACT_LATENTS, Score, rows
+from harness.scores import Score, rows
 from harness.spec import TrialSpec
 
+LEAST_KL = 0.1  # nats: below it the decoder learns nothing from the code
 OFF_BETA = 1.5  # factor by which an effective beta may differ from 1
 Severity = Literal["wrong", "careful", "note"]
 
@@ -38,11 +39,13 @@ class Case:
         spec: a trial of the arm.
         others: a trial of every other arm with results, by arm.
         longer: what to do for more epochs, in words.
+        scores: those that every finished run of the arm has.
     """
 
     spec: TrialSpec
     others: Mapping[str, TrialSpec]
     longer: str
+    scores: Collection[str] = ()
 
 
 class Rule(NamedTuple):
@@ -68,9 +71,14 @@ DYING = ("relu",)  # activations whose units may stop to learn
 LEARNS_SIGMA = "gaussian_shared"
 
 
-def collapse_is_not_intended(spec: TrialSpec) -> bool:
-    """Return whether a posterior collapse would be a fault: a beta above 1 asks for it."""
-    return spec.beta <= 1
+def _has_collapsed(spec: TrialSpec) -> bool:
+    """Return whether a code that is not used is a posterior collapse that nobody asked for, as a beta above 1 does."""
+    return spec.beta <= 1 and not _is_early(spec)
+
+
+def _is_early(spec: TrialSpec) -> bool:
+    """Return whether a code that is not used may be used after more training."""
+    return spec.beta <= 1 and spec.epochs == 1
 
 
 def _collapsed(case: Case) -> str:
@@ -80,6 +88,11 @@ def _collapsed(case: Case) -> str:
     ways.append("warm the KL up for longer (kl_warmup)" if spec.kl_warmup else "warm the KL up (kl_warmup)")
     ways.append("allow it more nats (free_bits)" if spec.free_bits else "allow it some nats (free_bits)")
     return f"the decoder ignores the code: {', '.join(ways[:-1])} or {ways[-1]}"
+
+
+def _not_learned(case: Case) -> str:
+    """Return what to do about a code that is not used after one epoch."""
+    return f"one epoch of a small data set is too few steps to tell: {case.longer}"
 
 
 def _not_finite(case: Case) -> str:
@@ -105,7 +118,7 @@ def _off_beta(case: Case) -> str:
 def _few_samples(case: Case) -> str:
     """Return what to do where importance sampling misses the posterior."""
     loose = "importance sampling misses the posterior and its bound is loose"
-    if case.spec.latent <= EXACT_LATENTS:
+    if rows.EXACT_LOG_PX.key in case.scores:
         return f"{loose}: take {rows.EXACT_LOG_PX.key}, which is integrated"
     depths = list(catalog.EVALUATIONS)
     deeper = depths[depths.index(case.spec.evaluation) + 1 :] if case.spec.evaluation in depths else []
@@ -144,8 +157,16 @@ def _dead(case: Case) -> str:
 
 
 RULES = (
-    Rule(rows.KL, lambda kl: kl < 0.1, "wrong", "posterior collapse, KL below 0.1 nats", _collapsed, collapse_is_not_intended),
-    Rule(rows.ACTIVE_UNITS, lambda n: n == 0, "wrong", "posterior collapse, no active unit", _collapsed, collapse_is_not_intended),
+    Rule(rows.KL, lambda kl: kl < LEAST_KL, "wrong", "posterior collapse, KL below 0.1 nats", _collapsed, _has_collapsed),
+    Rule(rows.ACTIVE_UNITS, lambda n: n == 0, "wrong", "posterior collapse, no active unit", _collapsed, _has_collapsed),
+    Rule(
+        rows.KL,
+        lambda kl: kl < LEAST_KL,
+        "careful",
+        "the code is not used yet, or the posterior has collapsed, KL below 0.1 nats",
+        _not_learned,
+        applies=_is_early,
+    ),
     Rule(
         rows.NAN_COUNT,
         lambda count: count > 0,

@@ -14,7 +14,7 @@ from harness import devices, provenance
 from harness.errors import MachineError
 from harness.executors.interrupts import INTERRUPTS, Stop
 from harness.executors.jobs import Epoch, Event, Failed, Job, OutputDirs, Trained, ends_trial
-from harness.executors.spares import Spares
+from harness.executors.spares import Spare, Spares
 from harness.executors.training import DeviceLostError, train
 from harness.training.checkpoints import Checkpoints
 
@@ -71,7 +71,8 @@ class Processes:
     Attributes:
         dirs: the folders to write to.
         code: the digest of the driver's code; by default this process's.
-        spares: processes that were started before, which become workers first; whoever has started them closes what is left.
+        spares: processes that were started before, which become workers first, and which idle workers become when this closes;
+            whoever gives them closes what is left. None if there are none.
         workers: the workers.
         evaluators: the processes that evaluate, which are started when a job is submitted.
         most_evaluators: the largest number of them.
@@ -88,7 +89,7 @@ class Processes:
         spares: Spares | None = None,
     ) -> None:
         self.dirs, self.code = dirs, code or provenance.code()
-        self.spares = spares or Spares()
+        self.spares = spares
         self.most_evaluators = _room_beside(devices) if most_evaluators is None else most_evaluators
         self.evaluators: list[_Worker] = []
         self.trained: deque[Job] = deque()
@@ -96,7 +97,7 @@ class Processes:
 
     def _start(self, device: str) -> _Worker:
         """Start a worker process on this device."""
-        spare = self.spares.take()
+        spare = Spare.start() if self.spares is None else self.spares.take(device)
         with suppress(OSError):  # `events` replaces a dead worker
             spare.pipe.send((device, self.dirs, self.code))
         return _Worker(device, spare.process, spare.pipe)
@@ -194,9 +195,17 @@ class Processes:
                 _send(worker, frozenset(own))
 
     def close(self, patience_s: float = 8.0) -> None:
-        """Ask all workers to save the end of their newest epoch and to end; kill those that take longer than `patience_s`."""
+        """Ask busy workers to save the end of their newest epoch and to end, and kill those that take longer than `patience_s`.
+
+        Idle ones end too, or go back to the spare processes.
+        """
         workers = [*self.workers, *self.evaluators]
         self.workers, self.evaluators = [], []
+        if self.spares is not None:
+            idle = [w for w in workers if not w.left and w.process.is_alive()]
+            workers = [w for w in workers if w not in idle]
+            for worker in idle:
+                self.spares.keep(Spare(worker.process, worker.pipe, worker.device))
         for worker in workers:
             worker.process.terminate()
             worker.pipe.close()  # a worker must not wait for ever for its message to be read
@@ -235,21 +244,27 @@ def _exit(code: int | None) -> str:
 
 
 def work(pipe: Connection, device: str, dirs: OutputDirs, code: str) -> None:
-    """Run a worker: take jobs and send their events until the process is asked to end or the driver is gone."""
+    """Run a worker: take jobs and send their events until the process is asked to end or the driver is gone.
+
+    The driver may send the arguments anew, where the next jobs are for another executor; the device stays.
+    """
     INTERRUPTS.listen()
     if not devices.is_gpu(device):  # whose compiler makes tens of kernels at a time while nothing else can be done
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # read when the compiler is imported, with the first program
     devices.one_thread()
-    checkpoints = Checkpoints(dirs.checkpoints)
+    message: object = (device, dirs, code)
     try:
-        if checkpoints.code != code:
-            pipe.send(checkpoints.code)
-            return
         while True:
+            if isinstance(message, tuple):
+                _, dirs, code = message
+                checkpoints = Checkpoints(dirs.checkpoints)
+                if checkpoints.code != code:
+                    pipe.send(checkpoints.code)
+                    return
+            elif isinstance(message, Job):  # a set of ids to prune is of trials that have ended already
+                _train(message, pipe, device, dirs, checkpoints)
             with INTERRUPTS.cutting_short():
                 message = pipe.recv()
-            if isinstance(message, Job):  # a set of ids to prune is of trials that have ended already
-                _train(message, pipe, device, dirs, checkpoints)
     except DeviceLostError as fault:  # this process can do nothing more with its GPU; the driver starts another
         pipe.send(_Lost(str(fault).partition("\n")[0]))
     except (EOFError, OSError):  # the driver closed the pipe

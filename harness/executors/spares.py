@@ -21,10 +21,12 @@ class Spare:
     Attributes:
         process: the process.
         pipe: the driver's end of the pipe to it, on which it takes the arguments of `processes.work` first.
+        device: the name of the device that it has worked on before; empty if it has not worked.
     """
 
     process: mp.process.BaseProcess
     pipe: Connection
+    device: str = ""
 
     @classmethod
     def start(cls) -> "Spare":
@@ -53,17 +55,21 @@ class Spares:
         for _ in range(count):
             self.waiting.append(Spare.start())  # at once: an interrupt may come between two
 
-    def take(self) -> Spare:
-        """Return a process that waits, or start one."""
-        while self.waiting:
-            spare = self.waiting.pop(0)
+    def take(self, device: str) -> Spare:
+        """Return a process that waits and has worked on no other device, or start one."""
+        for spare in [s for s in self.waiting if s.device in ("", device)]:
+            self.waiting.remove(spare)
             if spare.process.is_alive():
                 return spare
             spare.pipe.close()
         return Spare.start()
 
+    def keep(self, spare: Spare) -> None:
+        """Take back a process that has nothing to do, for the next executor."""
+        self.waiting.append(spare)
+
     def close(self) -> None:
-        """End those that nobody has taken; they hold nothing that could be lost."""
+        """End those that nobody has taken; they hold nothing that could be lost. More may be started or kept after that."""
         for spare in self.waiting:
             spare.process.kill()
             spare.pipe.close()

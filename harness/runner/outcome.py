@@ -25,6 +25,7 @@ def train_and_report(loaded: LoadedStudy, session: Session, started: float) -> i
     board, store = session.board, session.store
     console = board.console
     results, search_results, trained = run(session, loaded.study)
+    session.spares.close()  # whose memory the report may need
     if not trained:
         console.print("\n".join(_nothing_to_do(results, search_results)), highlight=False, markup=False, soft_wrap=True)
     if trained or not (store.tracker.study_finished and report.is_current(results, store.tracker, search_results, loaded.question)):

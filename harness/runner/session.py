@@ -182,15 +182,14 @@ def _run_search(session: Session, search: Search) -> tuple[SearchResults, bool]:
     with session.store.search_queue(search, search.batch_of(budget, plan.workers * plan.lanes)) as queue:
         session.say_other_images(completed_runs(queue.store))
         settings, pruner = search.budgets[budget], search.pruner
-        refit = _refit(settings, len(search.objectives))
+        refit = _refit(settings, search.most_arms)
         pruned = pruner.expected(settings.epochs) if pruner else NEVER
         trained = session.train(queue, specs, lambda: plan, search.quality.key, stages=[refit], pruned=pruned)
         return SearchResults.of(search, budget, queue), trained
 
 
-def _refit(settings: SearchBudget, objectives: int) -> list[Work]:
+def _refit(settings: SearchBudget, arms: int) -> list[Work]:
     """Return the work of the trials that test the best of a search beside the base, before it is known."""
-    arms = 2 if objectives == 1 else 1 + MOST_REFITS
     first, other = f"{settings.evaluation}, all figures", settings.evaluation
     return [Work("", settings.epochs, other if i else first) for i in range(len(settings.refit_seeds)) for _ in range(arms)]
 

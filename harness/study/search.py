@@ -277,10 +277,15 @@ class Search:
         """The name of the judged trials within the study."""
         return "refit"
 
+    @property
+    def most_arms(self) -> int:
+        """The most arms that are trained again: the base and the best, of which several objectives have several."""
+        return 2 if len(self.objectives) == 1 else 1 + MOST_REFITS
+
     def runs(self, budget: str) -> int:
         """Return about how many runs a budget has."""
         chosen = self.budgets[budget]
-        return chosen.trials * len(self.seeds) + 2 * len(chosen.refit_seeds)
+        return chosen.trials * len(self.seeds) + self.most_arms * len(chosen.refit_seeds)
 
     def shape(self, budget: str) -> str:
         """Return the size of a budget in words."""

@@ -102,6 +102,6 @@ class SearchBudget:
         """Return what is wrong with trials or seeds; empty if nothing is."""
         kinds = wrong(self, {"trials": WHOLE, "epochs": WHOLE, "evaluation": TEXT})
         seeds = "\n".join(kinds) or forms.seeds_fault(self.refit_seeds)
-        if seeds or self.trials < 1 or len(set(self.refit_seeds)) < 5:
-            return seeds or f"at least 1 trial, and 5 different seeds to train the best again, got {shown(self)}"
+        if seeds or self.trials < 1 or len(self.refit_seeds) < 1:
+            return seeds or f"at least 1 trial, and a seed to train the best again, got {shown(self)}"
         return ""

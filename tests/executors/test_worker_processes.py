@@ -16,7 +16,7 @@ from jobs import ALWAYS, LONG, SPEC, end_of
 
 from harness import executors, provenance
 from harness.errors import MachineError
-from harness.executors import Epoch, Failed, Job, OutputDirs, Processes
+from harness.executors import Epoch, Failed, Finished, Job, OutputDirs, Processes, Spares
 from harness.executors.interrupts import INTERRUPTS, Interrupts, Stop
 from harness.spec import TrialSpec
 from harness.training.checkpoints import Checkpoints
@@ -66,6 +66,32 @@ def test_a_worker_that_ends_is_replaced_and_its_trial_goes_on(pool: Processes, d
     assert [e.epoch for e in until_epoch(pool, start + 1)] == list(range(1, start + 2))
     os.kill(pool.workers[0].process.pid or 0, signal.SIGKILL)
     assert end_of(pool) == Failed(LONG.id, "its worker process ended (killed by SIGKILL)", final=False)
+
+
+def test_an_idle_worker_serves_the_next_executor_and_writes_to_its_folders(tmp_path: Path, fixed_code: None) -> None:
+    """A search's workers train its refit too: what they have imported, read and compiled is not to be done again."""
+    first, second = (OutputDirs(tmp_path / name / "scratch", tmp_path / name / "checkpoints") for name in ("first", "second"))
+    with closing(Spares()) as spares:
+        found = []
+        for dirs in (first, second):
+            with closing(Processes(["cpu"], dirs, spares=spares)) as pool:
+                found.append(pool.workers[0].process.pid)
+                pool.submit(Job((SPEC,)))
+                finished = end_of(pool)
+                assert isinstance(finished, Finished)
+                assert dirs.scratch in finished.files.parents
+        (spare,) = spares.waiting
+        assert found == [spare.process.pid] * 2
+        spares.keep(other := spares.take("cuda:0"))
+        assert other.process.pid != spare.process.pid  # for that has worked on another device
+
+
+def test_a_busy_worker_ends_with_its_executor(dirs: OutputDirs, fixed_code: None) -> None:
+    with closing(Spares()) as spares:
+        with closing(Processes(["cpu"], dirs, spares=spares)) as pool:
+            pool.submit(Job((LONG,)))
+            until_epoch(pool, 1)
+        assert spares.waiting == []
 
 
 def test_a_worker_of_other_code_trains_nothing(dirs: OutputDirs, fixed_code: None) -> None:

@@ -87,7 +87,7 @@ def test_spares_are_taken_in_turn_and_those_that_died_are_not() -> None:
     dead, taken, left = (spare.process for spare in spares.waiting)
     dead.kill()
     dead.join()
-    assert spares.take().process is taken
+    assert spares.take("cpu").process is taken
     spares.close()
     assert left.exitcode is not None
     assert taken.exitcode is None

@@ -57,7 +57,7 @@ FAULTS = {
     "constraint": ({"constraints": (Constraint(score="perf/step", at_most=1),)}, "did you mean 'perf/step_ms'"),
     "half a constraint": ({"constraints": (Constraint(score="perf/step_ms"),)}, "give at_most or at_least"),
     "batch": ({"batch": 0}, "batch must be at least 1"),
-    "few seeds": ({"budgets": {"default": SearchBudget(trials=1, epochs=1, refit_seeds=range(1, 4))}}, "5 different seeds"),
+    "no seed": ({"budgets": {"default": SearchBudget(trials=1, epochs=1, refit_seeds=())}}, "a seed to train the best again"),
     "seeds of a later budget": (
         {"budgets": {**SEARCH.budgets, "full": SearchBudget(trials=1, epochs=1, refit_seeds=6)}},  # type: ignore[arg-type]
         "budget 'full': .*seeds",
@@ -166,4 +166,4 @@ def test_every_search_of_this_project_has_points(name: str) -> None:
     assert isinstance(found, Search)
     for budget in found.budgets:
         assert found.point(budget, lowest) != found.point(budget, highest)
-        assert len(set(found.budgets[budget].refit_seeds)) >= 5
+        assert budget == "smoke" or len(set(found.budgets[budget].refit_seeds)) >= 5  # with which a claim can be confirmed
