@@ -14,6 +14,8 @@ from harness import cli, resources, study, tracking
 from harness.cli import listing
 from harness.cli.command import emit
 from harness.cli.parsing import GROUPS
+from harness.runner.before import STATED_EPOCH_S, of_trials
+from harness.runner.costs import NEXT_S, Before
 from harness.scores.rows import TRAIN_S
 from harness.tracking import RunOnRecord
 
@@ -256,7 +258,7 @@ def test_numbers_that_json_has_no_word_for_are_null(capsys: pytest.CaptureFixtur
 
 def a_run(of: str, budget: str, seconds: float, training: float, **tags: str) -> RunOnRecord:
     here = {"host": socket.gethostname(), "device": resources.cpu()}
-    given = {"study": of, "budget": budget, **here, **tags}
+    given = {"study": of, "budget": budget, "arm": "bce", **here, **tags}
     metrics = {TRAIN_S.key: training}
     return RunOnRecord(run="r", status="FINISHED", begun=0, ended=round(seconds * 1000), tags=given, metrics=metrics)
 
@@ -264,10 +266,24 @@ def a_run(of: str, budget: str, seconds: float, training: float, **tags: str) ->
 def costs(runs: list[RunOnRecord], monkeypatch: pytest.MonkeyPatch, home: Path, name: str) -> dict[str, dict[str, Any]]:
     (home / "mlruns").mkdir(parents=True, exist_ok=True)
     (home / "mlruns" / "mlflow.db").touch()
-    monkeypatch.setattr(tracking, "runs_on_record", lambda: runs)
+    monkeypatch.setattr(tracking, "runs_on_record", lambda study, budget: runs)
     monkeypatch.setattr(resources, "cores", lambda: 4)
     (found,) = (row for row in listing.as_dict("")["studies"] if row["name"] == name)
     return {cost["budget"]: cost for cost in found["budgets"]}
+
+
+def test_trials_are_expected_to_take_what_those_on_record_took(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    (home / "mlruns").mkdir(parents=True, exist_ok=True)
+    (home / "mlruns" / "mlflow.db").touch()
+    monkeypatch.setattr(resources, "cores", lambda: 4)
+    (spec,) = (c.spec for c in study.load("loss_ablation").study.cells("smoke")[:1])
+    runs = [a_run("loss_ablation", "smoke", s, 2) for s in (5, 5, 99)] + [a_run("loss_ablation", "smoke", 7, 1, host="elsewhere")]
+    monkeypatch.setattr(tracking, "runs_on_record", lambda study, budget: runs)
+    found = of_trials("loss_ablation", "smoke", resources.cpu(), 1, [spec])
+    assert found == Before({"bce": 2.0}, {"bce": 5 - 2 - NEXT_S})
+    monkeypatch.setattr(tracking, "runs_on_record", lambda study, budget: [])
+    assert of_trials("loss_ablation", "smoke", resources.cpu(), 1, [spec]) == Before({"": STATED_EPOCH_S})
+    assert of_trials("loss_ablation", "smoke", resources.cpu(), 1, [spec.derive(network="conv")]) == Before()
 
 
 def test_a_budget_costs_what_its_trials_took_or_those_of_another_budget(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:

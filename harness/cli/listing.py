@@ -1,8 +1,6 @@
 """What `harness list` shows: studies with what they cost on this machine, as far as that can be told without torch and MLflow."""
 
 import math
-import os
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -14,19 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import paths, resources, study
-from harness.errors import HarnessError, UserError, look_up
+from harness.errors import UserError, look_up
 from harness.scores.rows import TRAIN_S
-from harness.spec import TrialSpec
 from harness.study import LoadedStudy, files
 
 if TYPE_CHECKING:
     from harness.tracking import RunOnRecord
 
 START_S = 10.0  # until the first trial trains, and for the report: what a study of one trial takes beside it
-# Worker seconds of a trial of a small network on MNIST beside its training, and of an epoch: README.md, "How fast?", 36 trials of
-# 6 and of 50 epochs on two cores.
-STATED_TRIAL_S, STATED_EPOCH_S = 5.0, 1.2
-STATED_FOR = {"network": ("reference", "mlp"), "dataset": ("mnist", "fashion_mnist", "kmnist"), "evaluation": ("quick",)}
 THIS, OTHER, STATED = "this budget", "another budget", "stated rate"  # what an estimate rests on
 
 
@@ -118,7 +111,9 @@ def show_scores(rows: Iterable[Mapping[str, Any]], console: Console) -> None:
 
 def _studies(budget: str) -> dict[str, tuple[LoadedStudy | None, list[Cost], str]]:
     """Return every study, the cost of its budgets, or of one, and what is wrong with its file, by reference."""
-    on_record = _runs_here()
+    from harness.runner import before
+
+    on_record = before.runs_here(resources.cpu())
     found: dict[str, tuple[LoadedStudy | None, list[Cost], str]] = {}
     for reference in study.names():
         try:
@@ -134,26 +129,10 @@ def _studies(budget: str) -> dict[str, tuple[LoadedStudy | None, list[Cost], str
     return found
 
 
-def _runs_here() -> "dict[tuple[str, str], list[RunOnRecord]]":
-    """Return the runs that this machine's CPU brought to an end, by study and budget; none if the store cannot be read."""
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not os.path.isfile(paths.mlruns() / "mlflow.db"):
-        return {}
-    from harness.tracking import runs_on_record  # with SciPy and SQLAlchemy
-
-    here: dict[tuple[str, str], list[RunOnRecord]] = {}
-    try:
-        runs = runs_on_record()
-    except HarnessError:
-        return {}
-    machine = {"host": socket.gethostname(), "device": resources.cpu()}.items()
-    for run in runs:
-        if (run.status == "FINISHED" or run.pruned) and machine <= run.tags.items():
-            here.setdefault((run.tags.get("study", ""), run.tags.get("budget", "")), []).append(run)
-    return here
-
-
 def _cost(loaded: LoadedStudy, budget: str, on_record: "Mapping[tuple[str, str], list[RunOnRecord]]") -> Cost:
     """Return the cost of a budget: by its own trials on record, or those of another budget, or a stated rate."""
+    from harness.runner import before
+
     chosen, trials = loaded.study.budgets[budget], loaded.study.runs(budget)
     each, basis, at_least = None, "", False
     if runs := on_record.get((loaded.name, budget)):
@@ -165,9 +144,9 @@ def _cost(loaded: LoadedStudy, budget: str, on_record: "Mapping[tuple[str, str],
         for name in sorted(alike or others, key=lambda n: abs(math.log(loaded.study.budgets[n].epochs / chosen.epochs)))[:1]:
             each, basis = _by(on_record[loaded.name, name], loaded.study.budgets[name].epochs, chosen.epochs), OTHER
             at_least = not alike
-        if each is None and _is_stated(loaded.study.trials(budget)):
-            each, basis = STATED_TRIAL_S + STATED_EPOCH_S * chosen.epochs, STATED
-            at_least = chosen.evaluation not in STATED_FOR["evaluation"]
+        if each is None and before.is_stated(loaded.study.trials(budget)):
+            each, basis = before.STATED_TRIAL_S + before.STATED_EPOCH_S * chosen.epochs, STATED
+            at_least = chosen.evaluation not in before.STATED_FOR["evaluation"]
     seconds = None if each is None else START_S + math.ceil(trials / resources.cores()) * each
     return Cost(budget=budget, trials=trials, epochs=chosen.epochs, seconds=seconds, basis=basis, at_least=at_least)
 
@@ -177,8 +156,3 @@ def _by(runs: "Iterable[RunOnRecord]", had: int, wanted: int) -> float:
     whole = fmean(run.seconds or 0 for run in runs)
     training = min(whole, fmean(run.metrics.get(TRAIN_S.key, 0.0) for run in runs))
     return whole - training + training * wanted / had
-
-
-def _is_stated(trials: Iterable[TrialSpec]) -> bool:
-    """Return whether the stated rate is for such trials."""
-    return all(getattr(spec, name) in STATED_FOR[name] for spec in trials for name in ("network", "dataset"))

@@ -2,16 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.study import Cell
 
 # Guesses from studies of the reference model on MNIST by an AMD EPYC, which hold until the first of each was observed.
-START_S = 3.0  # of a worker, until its first epoch begins
+START_S = 1.5  # of a worker, until its first epoch begins
 NEXT_S = 0.5  # of a trial on a worker that has had another, until its first epoch begins
 # of an evaluation by one thread; one of a depth that was not seen yet is guessed in proportion to those that were
 EVALUATION_S = {"validation": 1.2, "quick": 3.3, "quick, all figures": 3.8}
-FIRST_S = 2.5  # more of the first of a process, which imports what evaluates
+FIRST_S = 2.0  # more of the first of a process, which imports what evaluates
 OTHER_S = 3.3  # of any other depth
 PRIOR = 4.0  # trials
 FADING = 0.9  # the weight of an observation beside that of the next one: the last ten or so count
@@ -54,43 +54,73 @@ class Mean:
         return self.total / self.count if self.count else value
 
 
+@dataclass(frozen=True)
+class Before:
+    """What trials took before, which is expected of those of this process until they have shown what they take.
+
+    Attributes:
+        epoch_s: of an epoch, by kind.
+        evaluation_s: of an evaluation, by kind.
+    """
+
+    epoch_s: Mapping[str, float] = field(default_factory=dict)
+    evaluation_s: Mapping[str, float] = field(default_factory=dict)
+
+
 class Costs:
     """The costs of the parts of trials.
+
+    Args:
+        before: what is expected.
 
     Attributes:
         start_s: of a worker until its first epoch.
         next_s: of its later trials until theirs.
         epoch_s: of an epoch, by kind.
         rate_s: of an epoch by the trial's own count, without all that is beside, by kind.
-        evaluation_s: by depth.
+        evaluation_s: by depth and kind.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: Before | None = None) -> None:
+        self.before = before or Before()
         self.start_s, self.next_s = Mean(), Mean()
         self.epoch_s: dict[str, Mean] = defaultdict(Mean)
         self.rate_s: dict[str, Mean] = defaultdict(Mean)
-        self.evaluation_s: dict[str, Mean] = defaultdict(Mean)
+        self.evaluation_s: dict[tuple[str, str], Mean] = defaultdict(Mean)
 
-    def evaluated(self, depth: str, seconds: float, *, first: bool) -> None:
+    @property
+    def seen(self) -> bool:
+        """Whether an epoch was seen, so that a time rests on more than what is expected."""
+        return any(m.total for m in (*self.epoch_s.values(), *self.rate_s.values()))
+
+    def evaluated(self, work: Work, seconds: float, *, first: bool) -> None:
         """Observe an evaluation; `first` is True if it is the first of its process."""
-        self.evaluation_s[depth].add(max(seconds - FIRST_S, seconds / 2) if first else seconds)
+        self.evaluation_s[work.evaluation, work.kind].add(max(seconds - FIRST_S, seconds / 2) if first else seconds)
 
     def of_epoch(self, kind: str) -> float | None:
-        """Return the seconds of an epoch of this kind, by that of all kinds if none was seen; None if no epoch was."""
+        """Return the seconds of an epoch of this kind: as seen, else in proportion to others, else as expected; None if unknown."""
+        expected = self.before.epoch_s
         for seen in (self.epoch_s, self.rate_s):
             means = {k: m.or_else(0.0) for k, m in seen.items() if m.total}
             if kind in means:
                 return means[kind]
             if means and not (seen is self.epoch_s and self.rate_s[kind].total):
+                both = [k for k in means if k in expected]
+                if both and kind in expected:
+                    return expected[kind] * sum(means[k] for k in both) / sum(expected[k] for k in both)
                 return sum(means.values()) / len(means)
-        return None
+        return expected.get(kind, sum(expected.values()) / len(expected)) if expected else None
 
-    def of_evaluation(self, depth: str) -> float:
-        """Return the seconds of an evaluation of this depth."""
-        guess = EVALUATION_S.get(depth, OTHER_S)
-        seen = [(m.or_else(0.0), EVALUATION_S.get(d, OTHER_S)) for d, m in self.evaluation_s.items() if m.count]
+    def of_evaluation(self, work: Work) -> float:
+        """Return the seconds of the evaluation of a trial: as seen of its depth and kind, else in proportion to others."""
+        seen = [(m.or_else(0.0), self._guess(*key)) for key, m in self.evaluation_s.items() if m.count]
         in_proportion = sum(seconds for seconds, _ in seen) / sum(guessed for _, guessed in seen) if seen else 1.0
-        return self.evaluation_s[depth].or_else(guess * in_proportion)
+        key = work.evaluation, work.kind
+        return self.evaluation_s[key].or_else(self._guess(*key) * in_proportion)
+
+    def _guess(self, depth: str, kind: str) -> float:
+        """Return the seconds of an evaluation as they are expected, or else guessed by its depth."""
+        return self.before.evaluation_s.get(kind) or EVALUATION_S.get(depth, OTHER_S)
 
 
 class Survival:

@@ -108,12 +108,13 @@ class Driver:
         try:
             with full_in_words():
                 self._train(executor, display)
+            self.board.now("reading what is on record")
         except (Stopped, HarnessError) as stop:
             reason = "stopping" if isinstance(stop, Stopped) else "cannot go on"
             cut_off = list(self.running.values())
             self.board.say(f"{reason}: {counted(len(cut_off), 'trial')} cut off, {display.done} of {display.trials} kept")
-            self.board.now("saving checkpoints")
             display.close()
+            self.board.now("saving checkpoints")
             executor.close(CLOSING_S)
             for line in how_they_go_on(cut_off, self.checkpoints, self.origin.get("dataset.digest", "")):
                 self.board.say(line)
@@ -282,7 +283,7 @@ class Driver:
                 if outcome.counted:
                     stopped = trial.epoch < cell.spec.epochs
                     early = f", stopped after {trial.epoch} of {counted(cell.spec.epochs, 'epoch')}" if stopped else ""
-                    said = f"{self.headline} {scores[self.headline]:.2f} in {clock(scores[TRAIN_S.key])}{early}"
+                    said = f"{self.headline} {scores[self.headline]:.2f}, trained in {clock(scores[TRAIN_S.key])}{early}"
                     display.trial(name, said)
                 else:
                     self.tracker.fail(assignment.run, FENCED, killed=True)

@@ -2,10 +2,11 @@
 
 A trial takes a start, its epochs and its evaluation; each is observed (costs.py). What is left is then played through on the
 workers: each takes the next trial when it is free, so that the last trials may leave workers idle, and the trials of a search are
-followed by those that test the best. Work that was done before this start gives no rate. Times are in seconds of a clock that the
-caller may choose.
+followed by those that test the best. Until something was observed, what trials took before is expected. Times are in seconds of a
+clock that the caller may choose.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class Job:
 
 
 class Estimate:
-    """An estimate of the time left, that follows the trials of a driver.
+    """An estimate of the time left, that follows the trials of a driver. Another thread may ask for it.
 
     Args:
         coming: the trials to run, in their order.
@@ -81,101 +82,107 @@ class Estimate:
         self.evaluators = [self.started] * evaluators  # when they became free
         self.evaluated = 0
         self.jobs: dict[str, Job] = {}  # by the id of each of its trials that has not ended
+        self.lock = threading.RLock()
 
     # ------------------------------------------------------------------ what happens
 
     def submitted(self, works: Mapping[str, Work], start: int = 0) -> None:
         """Note that these trials, by id, train together from now on, after `start` epochs that they have already."""
-        for work in works.values():
-            self.drop(1, work.kind)
-        now, kinds = self.now(), {work.kind for work in works.values()}
-        job = Job(
-            works=dict(works),
-            kind=kinds.pop() if len(kinds) == 1 else "",
-            epochs=max(work.epochs for work in works.values()),
-            began=heappop(self.slots) if self.slots else now,
-            first=self.unused > 0,
-            imports=self.unused > 0,
-            start=start,
-            epoch=start,
-            at=now,
-        )
-        self.unused = max(0, self.unused - 1)
-        self.jobs |= dict.fromkeys(works, job)
+        with self.lock:
+            for work in works.values():
+                self.drop(1, work.kind)
+            now, kinds = self.now(), {work.kind for work in works.values()}
+            job = Job(
+                works=dict(works),
+                kind=kinds.pop() if len(kinds) == 1 else "",
+                epochs=max(work.epochs for work in works.values()),
+                began=heappop(self.slots) if self.slots else now,
+                first=self.unused > 0,
+                imports=self.unused > 0,
+                start=start,
+                epoch=start,
+                at=now,
+            )
+            self.unused = max(0, self.unused - 1)
+            self.jobs |= dict.fromkeys(works, job)
 
     def epoch(self, trial: str, epoch: int, rate_s: float) -> None:
         """Note that a trial has finished an epoch.
 
         `rate_s` are the seconds that its steps took for each trial of the program; 0 if they are not known.
         """
-        job, now = self.jobs.get(trial), self.now()
-        if job is None:
-            return
-        self.survival.reached(epoch)
-        if epoch <= job.epoch:  # another trial of the job has told of it
-            return
-        rate_s *= len(job.works)
-        self.costs.rate_s[job.kind].add(rate_s)
-        if job.epoch > job.start:
-            self.costs.epoch_s[job.kind].add(now - job.at)
-        else:
-            (self.costs.start_s if job.first else self.costs.next_s).add(max(0.0, now - job.began - rate_s))
-        job.epoch, job.at, job.free = epoch, now, [now]
-        if self.evaluators and epoch == job.epochs:
-            heappush(self.slots, now)
+        with self.lock:
+            job, now = self.jobs.get(trial), self.now()
+            if job is None:
+                return
+            self.survival.reached(epoch)
+            if epoch <= job.epoch:  # another trial of the job has told of it
+                return
+            rate_s *= len(job.works)
+            self.costs.rate_s[job.kind].add(rate_s)
+            if job.epoch > job.start:
+                self.costs.epoch_s[job.kind].add(now - job.at)
+            else:
+                (self.costs.start_s if job.first else self.costs.next_s).add(max(0.0, now - job.began - rate_s))
+            job.epoch, job.at, job.free = epoch, now, [now]
+            if self.evaluators and epoch == job.epochs:
+                heappush(self.slots, now)
 
     def ended(self, trial: str, *, pruned: bool = False, evaluated: bool = False, again: bool = False) -> None:
         """Note that a trial has ended: because it was pruned, or evaluated, or because it failed and may be tried `again`."""
-        job, now = self.jobs.pop(trial, None), self.now()
-        if job is None:
-            return
-        work = job.works.pop(trial)
-        if again:
-            self.coming.append(work)
-        if pruned or (evaluated and job.epoch < work.epochs):
-            self.survival.over(job.epoch, pruned=pruned)
-        if evaluated:
-            free = self.evaluators or job.free or [job.at]
-            heapify(free)
-            self.costs.evaluated(work.evaluation, now - max(free[0], job.at), first=self._imports(job))
-            heapreplace(free, now)
-            self.evaluated += 1
-            job.imports = False
-        if not job.works and not (self.evaluators and job.epoch == job.epochs):
-            heappush(self.slots, now)
+        with self.lock:
+            job, now = self.jobs.pop(trial, None), self.now()
+            if job is None:
+                return
+            work = job.works.pop(trial)
+            if again:
+                self.coming.append(work)
+            if pruned or (evaluated and job.epoch < work.epochs):
+                self.survival.over(job.epoch, pruned=pruned)
+            if evaluated:
+                free = self.evaluators or job.free or [job.at]
+                heapify(free)
+                self.costs.evaluated(work, now - max(free[0], job.at), first=self._imports(job))
+                heapreplace(free, now)
+                self.evaluated += 1
+                job.imports = False
+            if not job.works and not (self.evaluators and job.epoch == job.epochs):
+                heappush(self.slots, now)
 
     def drop(self, count: int, kind: str = "") -> None:
         """Forget that many of the trials to come, first those of a kind."""
-        for _ in range(count):
-            at = next((i for i, work in enumerate(self.coming) if work.kind == kind), 0)
-            del self.coming[at : at + 1]
+        with self.lock:
+            for _ in range(count):
+                at = next((i for i, work in enumerate(self.coming) if work.kind == kind), 0)
+                del self.coming[at : at + 1]
 
     # ------------------------------------------------------------------ what is left
 
     def left(self) -> float | None:
-        """Return the seconds until all is done and reported; None before the first epoch has ended."""
-        if self.costs.of_epoch("") is None:
-            return None
-        now = self.now()
-        workers: list[float] = []
-        evaluations: list[tuple[float, float]] = []  # (when it may begin, seconds), for the evaluators
-        for job in {id(job): job for job in self.jobs.values()}.values():
-            trained = now + self._training_left(job, now)
-            seconds = [self._evaluation(work, job.epoch, self.survival) for work in job.works.values()]
-            seconds[0] += FIRST_S if self._imports(job) else 0.0
-            if not self.evaluators:
-                spent = now - max(job.free) if job.free and job.epoch == job.epochs else 0.0
-                workers.append(trained + max(sum(seconds) - spent, LATE * sum(seconds)))
-                continue
-            evaluations += [(trained, s) for s in seconds]
-            if job.epoch < job.epochs:
-                workers.append(trained)
-        idle = self.workers - len(workers)
-        workers += [now + (START_S if i < self.unused else 0.0) for i in range(idle)]
-        end = self._played(self.coming, workers, evaluations, now, self.survival)
-        for stage in self.stages:
-            end = self._played(stage, [end + self.costs.start_s.or_else(START_S) + FIRST_S] * self.workers, [], end, Survival())
-        return end - now + REPORT_S + REPORT_TRIAL_S * self.trials
+        """Return the seconds until all is done and reported; None if nothing tells what an epoch takes."""
+        with self.lock:
+            if self.costs.of_epoch("") is None:
+                return None
+            now = self.now()
+            workers: list[float] = []
+            evaluations: list[tuple[float, float]] = []  # (when it may begin, seconds), for the evaluators
+            for job in {id(job): job for job in self.jobs.values()}.values():
+                trained = now + self._training_left(job, now)
+                seconds = [self._evaluation(work, job.epoch, self.survival) for work in job.works.values()]
+                seconds[0] += FIRST_S if self._imports(job) else 0.0
+                if not self.evaluators:
+                    spent = now - max(job.free) if job.free and job.epoch == job.epochs else 0.0
+                    workers.append(trained + max(sum(seconds) - spent, LATE * sum(seconds)))
+                    continue
+                evaluations += [(trained, s) for s in seconds]
+                if job.epoch < job.epochs:
+                    workers.append(trained)
+            idle = self.workers - len(workers)
+            workers += [now + (START_S if i < self.unused else 0.0) for i in range(idle)]
+            end = self._played(self.coming, workers, evaluations, now, self.survival)
+            for stage in self.stages:
+                end = self._played(stage, [end + NEXT_S + FIRST_S] * self.workers, [], end, Survival())
+            return end - now + REPORT_S + REPORT_TRIAL_S * self.trials
 
     def _played(
         self,
@@ -223,7 +230,7 @@ class Estimate:
 
     def _evaluation(self, work: Work, epoch: int, survival: Survival) -> float:
         """Return the expected seconds of the evaluation of a trial that has trained `epoch` epochs."""
-        return survival.reaches_evaluation(epoch, work.epochs) * self.costs.of_evaluation(work.evaluation)
+        return survival.reaches_evaluation(epoch, work.epochs) * self.costs.of_evaluation(work)
 
     def _imports(self, job: Job) -> bool:
         """Return whether the next trial of a job to be evaluated is the first of the process that does so."""

@@ -73,9 +73,8 @@ class Display:
         self.board, self.trials, self.done, self.workers, self.estimate = board, trials, done, workers, estimate
         self.lines: dict[str, Line] = {}  # by the name of the trial
         self.newest = ""
-        self.ends: float | None = None  # when all is done, as estimated at the newest event
+        self.ends: float | None = None  # when all is done, as estimated last
         self.estimated_at = self.took_s = 0.0
-        board.now("starting workers")
         board.show(self._rows, self._plain)
 
     def began(self, name: str, epochs: int, start: int) -> None:
@@ -89,7 +88,6 @@ class Display:
         line.epoch, line.since, line.of, line.speed = epoch, time.monotonic(), elbo.images, row[IMAGES_PER_S.key]
         line.elbo = [*line.elbo, row[elbo.key]]
         self.newest = f"ELBO {row[elbo.key]:.1f} ({name}, epoch {epoch}/{epochs}, {elbo.images})"
-        self._estimate()
 
     def trial(self, name: str, outcome: str, *, over: int = 1) -> None:
         """Show that a trial has ended.
@@ -101,28 +99,26 @@ class Display:
         """
         self.lines = {n: line for n, line in self.lines.items() if n != name}
         self.done += over
-        self._estimate()
         self.board.say(f"[{self.done}/{self.trials}] {name}: {outcome} | {self._left()}")
 
     def close(self) -> None:
         """Remove the lines."""
         self.board.hide()
 
-    def _estimate(self) -> None:
-        """Estimate anew when all is done, unless that would take much of the time: of 100,000 trials it takes 0.2 s."""
-        started = time.monotonic()
-        if started - self.estimated_at < SHARE * self.took_s:
-            return
-        left = self.estimate.left()
-        self.ends = None if left is None else started + left
-        self.estimated_at = time.monotonic()
-        self.took_s = self.estimated_at - started
-
     # ------------------------------------------------------------------ drawn by another thread
 
     def _left(self) -> str:
-        """Return the time left, in words."""
-        return "time left not known yet" if self.ends is None else f"{clock(max(1.0, self.ends - time.monotonic()))} left"
+        """Return the time left, in words; estimated anew, unless that would take much of the time."""
+        now = time.monotonic()
+        if now - self.estimated_at >= SHARE * self.took_s:
+            left = self.estimate.left()
+            self.ends = None if left is None else now + left
+            self.estimated_at = time.monotonic()
+            self.took_s = self.estimated_at - now
+        if self.ends is None:
+            return "time left not known yet"
+        about = "" if self.estimate.costs.seen else "about "
+        return f"{about}{clock(max(1.0, self.ends - now))} left"
 
     def _speed(self) -> str:
         """Return the images/s of the trials in training, in words."""
@@ -131,7 +127,7 @@ class Display:
 
     def _plain(self) -> str:
         """Return what goes on in a line."""
-        return " | ".join(filter(None, (self._left(), self._speed(), self.newest or "starting workers")))
+        return " | ".join(filter(None, (self._left(), self._speed(), self.newest or STARTING)))
 
     def _rows(self, width: int, height: int) -> list[Text]:
         """Return the bar, and a line for each of some trials in training."""

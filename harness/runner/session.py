@@ -14,7 +14,7 @@ from harness.executors import OutputDirs, Spares
 from harness.plans import PLAN_TAG
 from harness.queue import SearchTrial, TrialQueue, completed_runs
 from harness.report import AblationResults, SearchResults, load_publisher
-from harness.runner import disk
+from harness.runner import before, disk
 from harness.runner.ahead import Ahead
 from harness.runner.board import Board
 from harness.runner.costs import NEVER, Costs, Work
@@ -131,6 +131,7 @@ class Session:
         scratch = paths.mlruns() / "scratch" / f"{trials.name}.{owner}"
         dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints" / at.device.type / trials.name)
         origin = {"device": devices.describe(at.device), **self.origin} | ({PLAN_TAG: digest} if digest else {})
+        self.costs.before = before.of_trials(self.store.name, self.store.budget, origin["device"], specs[0].epochs, specs)
         driver = Driver(
             queue=queue,
             tracker=self.store.tracker,

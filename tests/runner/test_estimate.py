@@ -215,8 +215,8 @@ def test_an_epoch_without_a_rate_tells_nothing_of_the_next() -> None:
 
 def test_evaluations_that_were_not_seen_are_in_proportion_to_those_that_were() -> None:
     costs = Costs()
-    costs.evaluated("validation", 2 * EVALUATION_S["validation"], first=False)
-    assert costs.of_evaluation("quick") == pytest.approx(2 * EVALUATION_S["quick"])
+    costs.evaluated(Work("bce", 1, "validation"), 2 * EVALUATION_S["validation"], first=False)
+    assert costs.of_evaluation(Work("bce", 1, "quick")) == pytest.approx(2 * EVALUATION_S["quick"])
 
 
 @pytest.mark.parametrize(("lanes", "expected"), [(1, 1 + 0.5 + 0.5), (2, 1 + 0.75 + 0.75)])

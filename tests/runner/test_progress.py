@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness.runner import board as boards
 from harness.runner.board import Board, is_live
-from harness.runner.costs import Work
+from harness.runner.costs import Before, Costs, Work
 from harness.runner.estimate import Estimate
 from harness.runner.progress import ASCII_BLOCKS, BLOCKS, Display, sparkline
 from harness.scores.rows import ELBO_VALIDATION, IMAGES_PER_S
@@ -102,13 +102,47 @@ def test_a_pipe_gets_plain_lines_now_and_then(variable: str | None, monkeypatch:
         board.now("loading torch")
         until(lambda: "loading torch: 0 s\n" in said.getvalue())
         display = display_on(board, 3)
-        until(lambda: "time left not known yet | starting workers\n" in said.getvalue())
+        until(lambda: "time left not known yet | starting\n" in said.getvalue())
         trained(display, "bce / seed 0")
         until(lambda: "40,000 images/s" in said.getvalue() or "20,000 images/s | ELBO -170.0 (bce" in said.getvalue())
         display.trial("bce / seed 0", "done")
         display.close()
     assert "\x1b" not in said.getvalue()
     assert "[1/3] bce / seed 0: done | " in said.getvalue()
+
+
+def test_the_time_left_goes_on_while_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while a trial is evaluated for longer than was expected: what is left of it does not run out."""
+    board = Board(Console(file=io.StringIO(), width=80))
+    display = display_on(board, 1)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(display.estimate, "now", lambda: now)
+    display.estimate.submitted({"a": Work("bce", 1, "quick")})
+    now += 2.0
+    display.estimate.epoch("a", 1, 1.0)
+    first = said(display)
+    now += 600.0
+    assert 5 < said(display) < first
+
+
+def said(display: Display) -> float:
+    """The seconds that are left, as they are shown."""
+    return float(display._plain().split(" s left")[0])
+
+
+def test_what_trials_took_before_is_expected_of_them() -> None:
+    costs = Costs(Before({"bce": 3.0, "mse": 6.0}, {"bce": 4.0}))
+    display = Display(
+        Board(Console(file=io.StringIO(), width=80)), 2, 0, 1, Estimate([Work("bce", 5, "quick")], workers=1, costs=costs)
+    )
+    assert display._plain().startswith("about ")
+    assert costs.of_epoch("mse") == 6.0
+    assert costs.of_epoch("another") == 4.5
+    costs.epoch_s["bce"].add(1.0)  # this machine is three times as fast today
+    assert costs.of_epoch("mse") == pytest.approx(2.0)
+    assert costs.of_evaluation(Work("bce", 5, "quick")) == 4.0
+    assert not display._plain().startswith("about ")
 
 
 def test_a_pipe_that_is_told_enough_gets_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,74 @@
+"""What trials of a study took on this machine before, or are stated to take: what is expected before one has trained."""
+
+import os
+import socket
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import TYPE_CHECKING
+
+from harness import paths, resources
+from harness.errors import HarnessError
+from harness.runner.costs import NEXT_S, Before
+from harness.scores.rows import TRAIN_S
+from harness.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from harness.tracking import RunOnRecord
+
+# Worker seconds of a trial of a small network on MNIST beside its training, and of an epoch: README.md, "How fast?", 36 trials of
+# 6 and of 50 epochs on two cores.
+STATED_TRIAL_S, STATED_EPOCH_S = 5.0, 1.2
+STATED_FOR = {"network": ("reference", "mlp"), "dataset": ("mnist", "fashion_mnist", "kmnist"), "evaluation": ("quick",)}
+
+
+def runs_here(device: str, study: str = "", budget: str = "default") -> "dict[tuple[str, str], list[RunOnRecord]]":
+    """Return the runs that a device of this machine brought to an end, by study and budget; none if the store cannot be read.
+
+    Those of a study and budget, or of all.
+    """
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not os.path.isfile(paths.mlruns() / "mlflow.db"):
+        return {}
+    from harness.tracking import runs_on_record  # with SciPy and SQLAlchemy
+
+    here: dict[tuple[str, str], list[RunOnRecord]] = {}
+    try:
+        runs = runs_on_record(study, budget)
+    except HarnessError:
+        return {}
+    machine = {"host": socket.gethostname(), "device": device}.items()
+    for run in runs:
+        if (run.status == "FINISHED" or run.pruned) and machine <= run.tags.items():
+            here.setdefault((run.tags.get("study", ""), run.tags.get("budget", "")), []).append(run)
+    return here
+
+
+def is_stated(trials: Iterable[TrialSpec]) -> bool:
+    """Return whether the stated rate is for such trials."""
+    return all(getattr(spec, name) in STATED_FOR[name] for spec in trials for name in ("network", "dataset"))
+
+
+def of_trials(study: str, budget: str, device: str, epochs: int, trials: Iterable[TrialSpec]) -> Before:
+    """Return what trials of a study are expected to take: as those on record of this device, or the stated rate of a CPU.
+
+    Args:
+        study: its name.
+        budget: its name.
+        device: that they train on, in words.
+        epochs: of a trial.
+        trials: some of them.
+    """
+    runs = [r for r in runs_here(device, study, budget).get((study, budget), []) if r.status == "FINISHED"]
+    trained, evaluated = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    for run in runs:
+        seconds = run.metrics.get(TRAIN_S.key, 0.0)
+        trained[run.tags["arm"]].append(seconds / epochs)
+        evaluated[run.tags["arm"]].append(max(0.0, (run.seconds or 0.0) - seconds - NEXT_S))
+    if runs:
+        return Before(_medians(trained), _medians(evaluated) if device == resources.cpu() else {})
+    return Before({"": STATED_EPOCH_S}) if device == resources.cpu() and is_stated(trials) else Before()
+
+
+def _medians(by_kind: Mapping[str, list[float]]) -> dict[str, float]:
+    """Return the median of each kind."""
+    return {kind: median(values) for kind, values in by_kind.items()}
