@@ -118,6 +118,17 @@ class Costs:
         key = work.evaluation, work.kind
         return self.evaluation_s[key].or_else(self._guess(*key) * in_proportion)
 
+    @property
+    def pace(self) -> float:
+        """How long what was not seen takes here beside what was guessed of it, by evaluations of guessed depths: 1/2 to 2."""
+        seen = [
+            (m.or_else(0.0), EVALUATION_S[depth])
+            for (depth, _), m in self.evaluation_s.items()
+            if m.count and depth in EVALUATION_S
+        ]
+        pace = sum(seconds for seconds, _ in seen) / sum(guessed for _, guessed in seen) if seen else 1.0
+        return min(2.0, max(0.5, pace))
+
     def _guess(self, depth: str, kind: str) -> float:
         """Return the seconds of an evaluation as they are expected, or else guessed by its depth."""
         return self.before.evaluation_s.get(kind) or EVALUATION_S.get(depth, OTHER_S)

@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush, heapreplace
 
 from harness.runner.costs import FIRST_S, NEVER, NEXT_S, START_S, Costs, Survival, Work
 
-REPORT_S, REPORT_TRIAL_S = 6.0, 0.05  # after the last trial: the report, and each trial's share in it
+REPORT_S, REPORT_TRIAL_S = 9.0, 0.05  # after the last trial: the report, and each trial's share in it
 LATE = 0.1  # of what a part should take: what is left of one that has taken longer
 
 
@@ -163,13 +163,13 @@ class Estimate:
         with self.lock:
             if self.costs.of_epoch("") is None:
                 return None
-            now = self.now()
+            now, pace = self.now(), self.costs.pace
             workers: list[float] = []
             evaluations: list[tuple[float, float]] = []  # (when it may begin, seconds), for the evaluators
             for job in {id(job): job for job in self.jobs.values()}.values():
                 trained = now + self._training_left(job, now)
                 seconds = [self._evaluation(work, job.epoch, self.survival) for work in job.works.values()]
-                seconds[0] += FIRST_S if self._imports(job) else 0.0
+                seconds[0] += FIRST_S * pace if self._imports(job) else 0.0
                 if not self.evaluators:
                     spent = now - max(job.free) if job.free and job.epoch == job.epochs else 0.0
                     workers.append(trained + max(sum(seconds) - spent, LATE * sum(seconds)))
@@ -181,8 +181,8 @@ class Estimate:
             workers += [now + (START_S if i < self.unused else 0.0) for i in range(idle)]
             end = self._played(self.coming, workers, evaluations, now, self.survival)
             for stage in self.stages:
-                end = self._played(stage, [end + NEXT_S + FIRST_S] * self.workers, [], end, Survival())
-            return end - now + REPORT_S + REPORT_TRIAL_S * self.trials
+                end = self._played(stage, [end + NEXT_S + FIRST_S * pace] * self.workers, [], end, Survival())
+            return end - now + (REPORT_S + REPORT_TRIAL_S * self.trials) * pace
 
     def _played(
         self,
