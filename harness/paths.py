@@ -88,6 +88,12 @@ def command(verb: str, **options: object) -> str:
     return " ".join(["harness", verb, *(v if o in ("name", "dataset") else f"--{o} {v}" for o, v in given.items())])
 
 
+def option(name: str, value: str) -> str:
+    """Return how an option with a value is typed in the working folder."""
+    quoted = shlex.quote(value)
+    return f"{name.upper()}={quoted}" if working_in_clone() else f"--{name} {quoted}"
+
+
 def flag(name: str) -> str:
     """Return how an option without a value is typed in the working folder."""
     return f"{name.upper()}=1" if working_in_clone() else f"--{name}"

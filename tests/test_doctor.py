@@ -414,7 +414,7 @@ def test_studies_and_budgets_without_runs_are_not_asked_for(recorded: MlflowTrac
 
 
 def test_nothing_of_this_budget_on_record_says_what_to_run(recorded: MlflowTracker) -> None:
-    with pytest.raises(UserError, match="make study NAME=activation_ablation BUDGET=default"):
+    with pytest.raises(UserError, match=r"make study NAME=activation_ablation BUDGET=default\non record: smoke \(BUDGET=smoke\)"):
         examine("activation_ablation", None, Console(file=io.StringIO()))
     with pytest.raises(UserError, match=r"\(full budget\) is on record\nmake study NAME=\.\.\."):
         examine("", "full", Console(file=io.StringIO()))

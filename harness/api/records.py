@@ -14,22 +14,25 @@ from harness.data import load_dataset
 from harness.errors import UserError, unknown
 from harness.figures.axes import kept_images
 from harness.spec import TrialSpec, flattened
-from harness.tracking import TrialRun, trial_run, trial_runs
+from harness.study import with_budget
+from harness.tracking import TrialRun, beside, is_on_record, trial_run, trial_runs
 
 PICTURES = "pictures.npz"  # of a trial that was scored on the test set
 
 
-def load(name: str | Path, *, arm: str | None = None, seed: int = 0, budget: str = "default") -> Model:
+def load(name: str | Path, *, arm: str | None = None, seed: int = 0, budget: str | None = None) -> Model:
     """Return a trained VAE, on the CPU. Code of the user's own comes with the record, and is run: load what you trust.
 
     Args:
-        name: The folder that `Model.save` wrote; or the id of a trial's run in MLflow; or, with an arm, the name of a study.
+        name: The folder that `Model.save` wrote; or the id of a trial's run in MLflow; or, with an arm, the name of a study,
+            behind which a budget may stand: `loss_ablation@smoke`.
         arm: The arm of the study.
         seed: The seed of the arm.
-        budget: The budget of the study.
+        budget: The budget of the study; `default` unless it or the name says another.
 
     Raises:
-        UserError: There is no such folder, run, study, arm or seed, or the run keeps no weights.
+        UserError: There is no such folder, run, study, arm or seed, or the run keeps no weights;
+            or name and `budget` name two budgets.
         MachineError: The tracking store cannot be read.
         DataError: The run keeps no pictures, which give the images' shape, and its data set cannot be had.
 
@@ -41,7 +44,7 @@ def load(name: str | Path, *, arm: str | None = None, seed: int = 0, budget: str
     True
     """
     if arm is not None:
-        return _from_run(_find(str(name), arm, seed, budget))
+        return _from_run(_find(*with_budget(str(name), budget), arm, seed))
     if (Path(name) / SPEC).exists():
         return read(Path(name))
     if re.fullmatch("[0-9a-f]{32}", str(name)):
@@ -52,21 +55,21 @@ def load(name: str | Path, *, arm: str | None = None, seed: int = 0, budget: str
     )
 
 
-def frame(study: str, budget: str = "default") -> pd.DataFrame:
+def frame(study: str, budget: str | None = None) -> pd.DataFrame:
     """Return the finished trials of a study and budget as a frame, a row for each arm and seed: its newest trial.
 
     Its columns are `arm`, `seed`, the fields of the spec that differ between the trials, all scores and last metrics by metric key,
     and `run`, the id of the trial's run in MLflow. A score that a trial lacks is NaN.
 
     Args:
-        study: The name of the study.
-        budget: The budget, by name.
+        study: The name of the study, behind which a budget may stand: `loss_ablation@smoke`.
+        budget: The budget, by name; `default` unless it or the study says another.
 
     Raises:
-        UserError: No such study and budget is on record.
+        UserError: No such study and budget is on record, or two budgets are named.
         MachineError: The tracking store cannot be read.
     """
-    newest = {(t.arm, t.seed): t for t in trial_runs(study, budget).values()}
+    newest = {(t.arm, t.seed): t for t in _trials(*with_budget(study, budget)).values()}
     trials = list(newest.values())
     specs = [flattened(t.spec()) for t in trials]
     values = {
@@ -89,9 +92,20 @@ def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _find(study: str, arm: str, seed: int, budget: str) -> TrialRun:
+def _trials(study: str, budget: str) -> dict[str, TrialRun]:
+    """Return the finished trials of a study and budget by cell id.
+
+    Raises:
+        UserError: No such study and budget is on record; the message names the budgets that are.
+    """
+    if not is_on_record(study, budget) and (others := beside(study, budget, f"{study}@{{}}")):
+        raise UserError(f"no trial of {study} ({budget} budget) is on record{others}")
+    return trial_runs(study, budget)
+
+
+def _find(study: str, budget: str, arm: str, seed: int) -> TrialRun:
     """Return the newest finished trial of an arm and seed."""
-    trials = list(trial_runs(study, budget).values())
+    trials = list(_trials(study, budget).values())
     seeds = {t.seed: t for t in trials if t.arm == arm}
     if not seeds:
         raise unknown(f"arm of {study} ({budget} budget, finished trials)", arm, dict.fromkeys(t.arm for t in trials))

@@ -14,7 +14,7 @@ from harness.doctor.rules import Finding, Severity
 from harness.errors import UserError
 from harness.queue import stored_notes
 from harness.study import Ablation, LoadedStudy, load, names, questions
-from harness.tracking import experiment_name, experiments, is_on_record, judged_on_record, on_record, stored_plan
+from harness.tracking import beside, experiment_name, experiments, is_on_record, judged_on_record, on_record, stored_plan
 
 # Findings by what to do about them: heading, and what it says of the numbers.
 GROUPS: Mapping[Severity, tuple[str, str, str]] = {
@@ -106,7 +106,8 @@ def examinations(name: str, budget: str | None) -> list[Examined]:
     if not examined:
         which = f" of {name}" * bool(name) + f" ({budget or 'default'} budget)" * bool(name or budget)
         run = paths.command("study", name=name or "...", budget=(budget or "default") if name else "")
-        raise UserError(f"no trial{which} is on record\n{run}" + f"\n{questions()}" * (not name))
+        more = beside(load(name).name, budget or "default") if name else f"\n{questions()}"
+        raise UserError(f"no trial{which} is on record\n{run}{more}")
     return examined
 
 

@@ -18,7 +18,7 @@ from harness.evidence.manifest import SPEC, WEIGHTS
 from harness.evidence.schema import FILE, absent, is_cost, score_as_json, sha256_of
 from harness.evidence.verify import is_run, planned
 from harness.spec import EXECUTION, TrialSpec
-from harness.tracking import Inspected, Inspection, inspection
+from harness.tracking import Inspected, Inspection, beside, inspection
 
 # On another kind of machine sums are taken in another order: a score may differ by this much of itself, or of 1 if it is smaller.
 TOLERANCE = 0.02
@@ -94,7 +94,8 @@ def replay(reference: str, budget: str, count: int, console: Console) -> int:
             chosen = sorted((r for r in runs if r.status == "FINISHED"), key=lambda r: r.name)  # arm by arm
             chosen = [chosen[i * len(chosen) // min(count, len(chosen))] for i in range(min(count, len(chosen)))]
         if not chosen:
-            raise UserError(f"no trial of {reference} ({budget} budget) has finished: there is nothing to train again")
+            more = "" if is_run(reference) else beside(planned(reference, budget)[0], budget)
+            raise UserError(f"no trial of {reference} ({budget} budget) has finished: there is nothing to train again{more}")
         outcomes: Counter[str] = Counter()
         for run in chosen:
             with store.folder(run) as folder:

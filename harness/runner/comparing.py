@@ -17,6 +17,7 @@ from harness.report.comparison import HEADINGS, Comparison, Side
 from harness.report.exports import VERDICTS
 from harness.runner.outcome import report_study
 from harness.stores.space import full_in_words
+from harness.tracking import beside, is_on_record
 
 PAGE = "comparison.html"
 
@@ -61,10 +62,13 @@ def _side(text: str, other: str) -> Side:
     folder = Path(text).expanduser()
     if folder.is_dir() and not _is_study(text):
         return Side.of(text, _report_in(folder, other))
-    reference, _, budget = text.partition("@") if not Path(text).exists() else (text, "", "")
-    budget = budget or "default"
+    reference, budget = study.with_budget(text)
     study.check(reference, budget)
     loaded = study.load(reference)
+    if not is_on_record(loaded.name, budget):
+        run = paths.command("study", name=reference, budget=budget)
+        others = beside(loaded.name, budget, f"{reference}@{{}}")
+        raise UserError(f"no trial of {loaded.name} ({budget} budget) is on record\n{run}{others}")
     report_study(reference, budget, Console(file=io.StringIO()), keep=True)
     return Side.of(f"{loaded.name} ({budget} budget)", report.folder(loaded.name, budget))
 
@@ -96,8 +100,8 @@ def _report_in(folder: Path, other: str) -> Path:
             "give the folder of a report, a frozen study (`harness freeze`), or another home"
         )
     names = sorted(f.name for f in reports.iterdir() if (f / VERDICTS).is_file())
-    name, _, budget = other.partition("@")
-    wanted = report.folder(Path(name).stem, budget or "default").name
+    name, budget = study.with_budget(other)
+    wanted = report.folder(Path(name).stem, budget).name
     if wanted not in names:
         raise UserError(f"{reports} has no report {wanted!r}; it has {', '.join(names) or 'none'}: name one, {reports}/NAME")
     return reports / wanted

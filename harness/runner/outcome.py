@@ -17,7 +17,7 @@ from harness.runner.terminal import aloud
 from harness.stores import homes
 from harness.stores.space import full_in_words
 from harness.study import Ablation, LoadedStudy, load
-from harness.tracking import MlflowTracker, check_store, is_on_record, server, store_uri
+from harness.tracking import MlflowTracker, beside, check_store, is_on_record, server, store_uri
 
 
 def train_and_report(loaded: LoadedStudy, session: Session, started: float) -> int:
@@ -67,11 +67,8 @@ def report_study(reference: str, budget: str, console: Console, *, storage: str 
     loaded = load(reference)
     name, study = loaded.name, loaded.study
     check_store()
-    nothing = UserError(
-        f"no trial of {name} ({budget} budget) is on record\n{paths.command('study', name=reference, budget=budget)}"
-    )
     if not is_on_record(name, budget):
-        raise nothing
+        raise _nothing(loaded, budget)
     unwritable = homes.unwritable()
     with nullcontext() if unwritable else lock_of(name, budget, storage):
         store = store_of(loaded, budget, storage)
@@ -83,7 +80,7 @@ def report_study(reference: str, budget: str, console: Console, *, storage: str 
         ablation = study.judged(budget, best)
         results = _on_record(store, ablation, study.part)
         if not results.arms and not (search_results and search_results.history):
-            raise nothing
+            raise _nothing(loaded, budget)
         if results.pending:
             run = paths.command("study", name=loaded.reference, budget=budget)
             why = "never run, or the plan or code of your own has changed since"
@@ -100,6 +97,12 @@ def report_study(reference: str, budget: str, console: Console, *, storage: str 
             report.publish(results, store.tracker, search_results, question=loaded.question)
         _show(results, store, console, search_results)
     return 0
+
+
+def _nothing(loaded: LoadedStudy, budget: str) -> UserError:
+    """Return the error for a study and budget of which no trial is on record, with what else is."""
+    run = paths.command("study", name=loaded.reference, budget=budget)
+    return UserError(f"no trial of {loaded.name} ({budget} budget) is on record\n{run}{beside(loaded.name, budget)}")
 
 
 def _show(

@@ -18,7 +18,7 @@ from rich.text import Text
 from harness import paths, study
 from harness.errors import UserError
 from harness.scores import Score, compared
-from harness.tracking import RunOnRecord, experiment_name, runs_on_record
+from harness.tracking import RunOnRecord, beside, experiment_name, runs_on_record
 
 STATUSES = {"FINISHED": "finished", "RUNNING": "running", "SCHEDULED": "running", "FAILED": "failed", "KILLED": "killed"}
 LONGEST_ARM, GAP = 24, 2  # columns of an arm's name at most, and between two columns
@@ -108,7 +108,9 @@ def of_all(budget: str = "") -> list[Book]:
     chosen = {key: runs for key, runs in by_book.items() if budget in ("", key[1])}
     if not chosen:
         which = f" with the budget {budget!r}" if budget else ""
-        raise UserError(f"no run{which} is on record in {paths.mlruns()}\ntrain a study: {paths.command('study', name='...')}")
+        others = f"\non record: {', '.join(sorted({of for _, of in by_book}))}" * bool(by_book)
+        train = f"train a study: {paths.command('study', name='...')}"
+        raise UserError(f"no run{which} is on record in {paths.mlruns()}\n{train}{others}")
     books = [_book(name, of, runs) for (name, of), runs in chosen.items()]
     return sorted(books, key=lambda book: book.last, reverse=True)
 
@@ -128,7 +130,7 @@ def of_study(reference: str, budget: str) -> Trials:
     runs = runs_on_record(loaded.name, budget)
     if not runs:
         run = paths.command("study", name=reference, budget=budget)
-        raise UserError(f"no run of {loaded.name} ({budget} budget) is on record\ntrain it: {run}")
+        raise UserError(f"no run of {loaded.name} ({budget} budget) is on record\ntrain it: {run}{beside(loaded.name, budget)}")
     return Trials(study=loaded.name, budget=budget, scores=loaded.study.scores, runs=runs)
 
 

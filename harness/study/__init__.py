@@ -7,7 +7,7 @@ here, so that a typo is reported at once.
 from harness.scores import SCORES, Score
 from harness.study.ablation import Ablation, Budget, Cell, Hypothesis
 from harness.study.files import names, questions, write_first
-from harness.study.loading import LoadedStudy, check, load, load_study
+from harness.study.loading import LoadedStudy, check, load, load_study, with_budget
 from harness.study.overrides import Overrides, data_set
 from harness.study.protocol import Study
 from harness.study.search import Search
@@ -38,5 +38,6 @@ __all__ = [
     "load_study",
     "names",
     "questions",
+    "with_budget",
     "write_first",
 ]

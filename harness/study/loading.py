@@ -3,6 +3,8 @@
 import ast
 import importlib
 import importlib.util
+import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -62,6 +64,25 @@ def load(reference: str) -> LoadedStudy:
     return LoadedStudy(
         name=file.name + suffix, reference=reference, question=file.question, study=study, path=file.path, source=source
     )
+
+
+def with_budget(text: str, budget: str | None = None) -> tuple[str, str]:
+    """Return the reference and the budget of a study that is written STUDY or STUDY@BUDGET; without a budget that is `default`.
+
+    Args:
+        text: What was written. The path of a file that there is has no budget behind it.
+        budget: The budget that was named beside it; None if none was.
+
+    Raises:
+        UserError: Both name a budget, and not the same.
+
+    >>> with_budget("loss_ablation@smoke"), with_budget("loss_ablation", "full")
+    (('loss_ablation', 'smoke'), ('loss_ablation', 'full'))
+    """
+    reference, _, said = text.rpartition("@") if re.search(r"@[^\]/]*$", text) and not os.path.exists(text) else (text, "", "")
+    if said and budget is not None and budget != said:
+        raise UserError(f"{text!r} names the budget {said!r}, and budget={budget!r} another: name one")
+    return reference, said or budget or "default"
 
 
 def load_study(reference: str) -> Study:

@@ -5,6 +5,7 @@ first use and by this folder alone. Nothing here decides what is run or how it i
 """
 
 from harness.tracking.absent import set_aside
+from harness.tracking.beside import beside
 from harness.tracking.inspection import Inspected, Inspection, inspection
 from harness.tracking.layout import NOT_SUPERSEDED, SUPERSEDED, SUPERSEDED_BY
 from harness.tracking.overview import RunOnRecord, runs_on_record
@@ -52,6 +53,7 @@ __all__ = [
     "Tracker",
     "TrialRun",
     "artifact_location",
+    "beside",
     "check_anew",
     "check_store",
     "ensure_store",

@@ -12,6 +12,7 @@ from harness.errors import UserError, unknown
 from harness.stores import addresses, databases, files
 from harness.tracking import library
 from harness.tracking.absent import refuse_deleted
+from harness.tracking.beside import beside
 from harness.tracking.description import NOTE
 from harness.tracking.parent import VERDICT_TAG
 from harness.tracking.protocol import Record
@@ -102,6 +103,8 @@ class Inspection:
             deleted = self.client.get_experiment_by_name(name)
             if deleted is not None:
                 refuse_deleted(deleted)
+            if others := beside(study, budget):
+                raise UserError(f"no trial of {study} ({budget} budget) is on record{others}")
             raise unknown("study on record", name, sorted({*known} - {"Default"}))  # MLflow's own
         found: list[Inspected] = []
         token: str | None = ""

@@ -52,6 +52,8 @@ def test_a_trial_on_record_is_given_back(tracker: MlflowTracker) -> None:
     torch.testing.assert_close(by_name.log_prob(x), wanted.log_prob(x), rtol=1e-3, atol=1e-2)
 
     frame = harness.frame("a_study")
+    assert frame.equals(harness.frame("a_study@default"))
+    assert frame.equals(harness.frame("a_study@default", "default"))
     assert list(frame["arm"]) == ["bce", "wide", "bce", "wide"]
     assert list(frame["seed"]) == [1, 1, 2, 2]
     assert list(frame["likelihood"]) == ["bce", "mse", "bce", "mse"]
@@ -63,7 +65,12 @@ def test_a_trial_on_record_is_given_back(tracker: MlflowTracker) -> None:
 
     for arguments, words in [
         ({"name": "a_studdy", "arm": "bce"}, "unknown study on record 'a_studdy'; did you mean 'a_study'"),
-        ({"name": "a_study", "arm": "bce", "budget": "full"}, "unknown study on record 'a_study-full'"),
+        (
+            {"name": "a_study", "arm": "bce", "budget": "full"},
+            r"no trial of a_study \(full .*\non record: default \(a_study@default\)",
+        ),
+        ({"name": "a_study@full", "arm": "bce"}, r"no trial of a_study \(full budget\) is on record"),
+        ({"name": "a_study@full", "arm": "bce", "budget": "default"}, "names the budget 'full', and budget='default' another"),
         ({"name": "a_study", "arm": "bec", "seed": 1}, r"unknown arm of a_study .* 'bec'; did you mean 'bce'\?\nknown: bce, wide"),
         ({"name": "a_study", "arm": "bce"}, "no finished trial of 'bce' has seed 0\non record: 1, 2"),
         ({"name": "a_study"}, r"nor the id of a run\n.*arm=\.\.\."),

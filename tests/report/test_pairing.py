@@ -1,6 +1,7 @@
 """Arms are compared seed by seed: pairs of unequal seeds would show nothing, or anything."""
 
 import io
+import math
 import re
 
 import pytest
@@ -8,8 +9,10 @@ from rich.console import Console
 
 from harness.report import AblationResults, show
 from harness.report.ablation import tables
+from harness.report.ablation.judging import margin
 from harness.scores import Score
 from harness.spec import TrialSpec
+from harness.stats import Paired
 from harness.study import Ablation, Budget, Hypothesis
 from harness.tracking import Record
 
@@ -19,16 +22,16 @@ ADVANTAGE = {0: 1.0, 1: 1.5, 2: 0.75, 3: 1.25, 4: 2.0, 5: 0.5, 7: 1.75, 9: 0.25}
 SIX = {("plain", 5), ("better", 0)}  # what is missing, so that six seeds are left
 
 
-def results_of(missing: set[tuple[str, int]]) -> AblationResults:
+def results_of(missing: set[tuple[str, int]], better: str = "better") -> AblationResults:
     """Results in which a seed makes a difference of hundreds to both arms, and the better arm one of `ADVANTAGE`.
 
-    The trials that are missing have failed.
+    The trials that are missing have failed. The study claims that one of its arms, `better`, is so.
     """
     study = Ablation(
         base=TrialSpec(dataset="digits"),
         arms={"plain": {}, "better": {"likelihood": "mse"}},
         budgets={"default": Budget(epochs=1, seeds=SEEDS)},
-        hypotheses=(Hypothesis(better="better", worse="plain", metric=ERROR.key),),
+        hypotheses=(Hypothesis(better=better, worse="plain" if better == "better" else "better", metric=ERROR.key),),
         metrics=(ERROR,),
     )
     cells = study.cells("default")
@@ -51,7 +54,7 @@ def shown(results: AblationResults) -> str:
 def test_a_verdict_is_of_equal_seeds_that_both_arms_have(missing: set[tuple[str, int]], common: tuple[int, ...]) -> None:
     said = shown(results_of(missing))
     assert f"better beats plain on error: confirmed with {len(common)} seeds" in said
-    mean, low, _ = re.findall(r"better by \+(\S+) \[(\S+), (\S+)\]", said)[0]
+    mean, low, _ = re.findall(r"better by (\d\S+) \[(\S+), (\S+)\]", said)[0]
     assert float(mean) == pytest.approx(sum(ADVANTAGE[s] for s in common) / len(common), abs=0.005)
     assert float(low) > 0
 
@@ -70,3 +73,30 @@ def test_arms_without_a_common_seed_are_not_compared() -> None:
     said = shown(results_of({("plain", s) for s in SEEDS[:4]} | {("better", s) for s in SEEDS[4:]}))
     assert "better beats plain on error: no verdict" in said
     assert "confirmed" not in said
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        ((2.08, 1.5, 2.66), "better by 2.08 [1.50, 2.66]"),
+        ((-0.029, -0.046, -0.012), "worse by 0.03 [0.01, 0.05]"),
+        ((-0.2, -0.7, 0.3), "worse by 0.20 [-0.30, +0.70]"),  # 0 is in it, so the signs are told
+        ((0.5, -math.inf, math.inf), "better by 0.50"),  # of one seed
+    ],
+)
+def test_a_difference_in_words_has_no_sign_and_an_interval_only_around_zero(
+    difference: tuple[float, float, float], words: str
+) -> None:
+    mean, low, high = difference
+    assert margin(Paired(mean=mean, low=low, high=high, n=6, improvement=0.5), 2) == words
+
+
+def test_both_intervals_of_the_words_look_the_same_way() -> None:
+    results = results_of(set())
+    (judgement,) = results.judgements
+    assert judgement.details.startswith("Better by 1.12 [0.6")
+    low, high = judgement.bootstrap
+    (other,) = results_of(set(), better="plain").judgements  # the claim the other way round
+    assert other.details.startswith("Worse by 1.12 [0.6")
+    assert f"bootstrap interval [{low:.2f}, {high:.2f}]" in judgement.details
+    assert f"bootstrap interval [{low:.2f}, {high:.2f}]" in other.details

@@ -80,9 +80,10 @@ def test_a_study_s_trials_have_a_line_each(
 
 def test_what_is_not_on_record_says_what_to_run(recorded: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for words, says in {
-        ("activation_ablation",): "no run of activation_ablation (default budget) is on record\ntrain it: make study",
+        ("activation_ablation",): "no run of activation_ablation (default budget) is on record\ntrain it: make study "
+        "NAME=activation_ablation BUDGET=default\non record: smoke (BUDGET=smoke)\n",
         ("activation_ablaton",): "did you mean 'activation_ablation'?",
-        ("--budget", "full"): "no run with the budget 'full' is on record",
+        ("--budget", "full"): "...\non record: smoke\n",
     }.items():
         assert cli.main(["runs", *words]) == 2
         assert says in capsys.readouterr().err
@@ -113,3 +114,18 @@ def test_a_trial_that_a_search_pruned_was_not_killed(recorded: list[str], capsys
     tracker.prune(recorded[3], 1)
     assert cli.main(["runs"]) == 0
     assert "1 finished, 1 pruned, 1 failed, 1 killed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["report", "freeze", "doctor", "verify", "replay"])
+def test_every_command_names_the_budget_that_is_on_record(
+    command: str, recorded: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, "activation_ablation"]) == 2
+    said = capsys.readouterr().err
+    assert "no trial of activation_ablation (default budget) is on record\n" in said
+    assert said.endswith("on record: smoke (BUDGET=smoke)\n")
+
+
+def test_a_comparison_names_the_budget_as_it_takes_it(recorded: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "activation_ablation@full", "activation_ablation"]) == 2
+    assert capsys.readouterr().err.endswith("on record: smoke (activation_ablation@smoke)\n")

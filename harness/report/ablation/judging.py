@@ -110,12 +110,14 @@ class Judgement:
         if not self.verdict:
             return ""
         low, high = self.bootstrap
+        if self.verdict.difference.mean < 0:
+            low, high = -high, -low  # as the other interval of these words
         v, digits = self.verdict, self.claim.digits
         parts = [f"{self.by[:1].upper()}{self.by[1:]}, better in {v.difference.improvement:.0%} of all pairs of seeds"]
         if np.isfinite(low):
             parts += [
                 f"p = {v.p_adjusted:.2g} after Holm ({v.rule})",
-                f"bootstrap interval [{low:+.{digits}f}, {high:+.{digits}f}]",
+                f"bootstrap interval {bounds(low, high, digits)}",
             ]
         return "; ".join(parts)
 
@@ -168,11 +170,17 @@ def finite(value: Any) -> Any:
 
 def margin(difference: Paired, digits: int) -> str:
     """Return in words by how much the arm that should be better is; a negative bound is on the other side."""
-    word = "better"
+    word, low, high = "better", difference.low, difference.high
     if difference.mean < 0:
-        word, difference = "worse", replace(difference, mean=-difference.mean, low=-difference.high, high=-difference.low)
-    bounds = f" [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]" if np.isfinite(difference.low) else ""
-    return f"{word} by {difference.mean:+.{digits}f}{bounds}"
+        word, low, high = "worse", -high, -low
+    interval = f" {bounds(low, high, digits)}" if np.isfinite(low) else ""
+    return f"{word} by {abs(difference.mean):.{digits}f}{interval}"
+
+
+def bounds(low: float, high: float, digits: int) -> str:
+    """Return an interval as words have it: with signs where it has 0 in it, and without where both bounds are on one side."""
+    sign = "+" if low <= 0 <= high else ""
+    return f"[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
 
 
 def planned_claims(record: PlanRecord, study: Ablation, name: str, budget: str) -> list[PlannedClaim]:
