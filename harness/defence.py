@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import re
 import signal
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 
@@ -34,6 +36,16 @@ class Output(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(emoji=False, markup=False, stderr=stderr)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does; where it is no terminal, lines end at their last character: tables would fill them with blanks."""
+        if self.is_terminal:
+            super().print(*objects, **options)
+            return
+        with self.capture() as shown:
+            super().print(*objects, **options)
+        text = re.sub(r" +\n", "\n", shown.get())
+        super().print(text, end="", soft_wrap=True, highlight=False, markup=False)
 
     def on_broken_pipe(self) -> None:
         """End at once. A study prints to what lasts longer (`runner.terminal`)."""

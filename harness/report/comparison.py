@@ -24,6 +24,12 @@ PLAN = ("study", "budget", "question", "dataset", "dataset_digest", "epochs", "e
 ORIGIN = ("code", "machine", "torch", "python", "plan")
 SHORT = 12  # digits of a digest
 ABSENT = "-"
+TIME_UNITS = ("ms", "(s", "images/s")  # in the labels of costs that are times
+TIMES_NOTE = "Times that were measured at different moments, or beside other work of the machine, do not compare."
+PLAN_NOTE = (
+    "The claims are the same. A plan's digest also covers its arms, seeds, code and data, every earlier plan and look at results, "
+    "and the time of each: it is that of one record, and another run of the same study has another."
+)
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,11 @@ class Row:
         return self.paired is not None and all(self.a[seed] == self.b[seed] for seed in set(self.a) & set(self.b))
 
     @property
+    def is_time(self) -> bool:
+        """True if the score is a time, or a number per time, that a trial took."""
+        return self.score.group == COST and any(unit in self.score.label for unit in TIME_UNITS)
+
+    @property
     def texts(self) -> list[str]:
         """The row as people read it, without its score."""
         digits = self.score.digits
@@ -181,6 +192,12 @@ class Comparison:
         outcomes = [{row["claim"]: row["outcome"] for row in side.facts["verdicts"]} for side in (self.a, self.b)]
         first, second = outcomes
         return [(c, first.get(c, "not stated"), second.get(c, "not stated")) for c in dict.fromkeys([*first, *second])]
+
+    @property
+    def plan_note(self) -> str:
+        """Why the digests of the plans differ though the claims are the same; empty where that is not so."""
+        claims = [[row["claim"] for row in side.facts["verdicts"]] for side in (self.a, self.b)]
+        return PLAN_NOTE if claims[0] == claims[1] and any(what == "plan" for what, *_ in self.differences) else ""
 
     @property
     def identical(self) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from harness.report.ablation.results import AblationResults
 from harness.report.search import tables as search_tables
 from harness.report.search.results import SearchResults
 
+NARROWEST = 20  # columns in which words can still be read beside a mark
 ASCII = {"\u00a0↓": " (low)", "\u00a0↑": " (high)", "±": "+-", "×": "x"}  # what says the same
 
 
@@ -28,7 +29,7 @@ def show(
     if not verdicts_only:
         _show_scores(results, console)
     for sentence in search_tables.tested(search_results, results.study) if search_results else []:
-        console.print(f" {sentence}", highlight=False, markup=False, soft_wrap=True)
+        _hanging(console, Text(" "), sentence)
     for j in results.judgements:
         by = f"; {j.by}" if j.by else ""
         _line(console, j.mark, j.colour, f"{j.sentence}{by} [{j.standing}]")
@@ -53,7 +54,19 @@ def _show_scores(results: AblationResults, console: Console) -> None:
 
 def _line(console: Console, mark: str, colour: str, words: str) -> None:
     """Print a coloured mark and words, in which names are shown as they are."""
-    console.print(Text.assemble(" ", (f"{mark:>5}", colour), "  ", words), soft_wrap=True)
+    _hanging(console, Text.assemble(" ", (f"{mark:>5}", colour), "  "), words)
+
+
+def _hanging(console: Console, head: Text, words: str) -> None:
+    """Print a head and words behind it: in a terminal in lines broken between words, below each other; elsewhere in one line."""
+    room = console.width - len(head)
+    if not console.is_terminal or room < NARROWEST:
+        console.print(head + Text(words), soft_wrap=True)
+        return
+    for line in Text(words).wrap(console, room):
+        line.rstrip()
+        console.print(head + line, soft_wrap=True)
+        head = Text(" " * len(head))
 
 
 def _written(text: str, console: Console) -> str:
@@ -80,7 +93,7 @@ def _show_search(results: AblationResults, console: Console, search_results: Sea
     """Print the sentences of a search and the table of its best trials, with as many parameters as fit."""
     console.print(f"\n{results.name} ({results.budget} budget): the search", highlight=False, markup=False)
     for sentence in search_tables.sentences(search_results):
-        console.print(f" {sentence}", highlight=False, markup=False)
+        _hanging(console, Text(" "), sentence)
     title, trials = search_tables.top(search_results)
     if not trials:
         return

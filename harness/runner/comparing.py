@@ -3,6 +3,7 @@
 import io
 import json as json_format
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from harness import paths, provenance, report, study
 from harness.errors import UserError
-from harness.report.comparison import HEADINGS, Comparison, Side
+from harness.report.comparison import HEADINGS, TIMES_NOTE, Comparison, Side
 from harness.report.exports import VERDICTS
 from harness.runner.outcome import report_study
 from harness.stores.space import full_in_words
@@ -53,7 +54,7 @@ def compare(a: str, b: str, console: Console, *, out: str = "", json: bool = Fal
         console.print(json_format.dumps(comparison.as_json(), indent=1), soft_wrap=True, highlight=False, markup=False)
         return 0
     _show(comparison, console)
-    console.print(f"page: {page}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"page: {shlex.quote(str(page))}", soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
@@ -134,6 +135,7 @@ def _write(comparison: Comparison, folder: Path) -> Path:
         headings=HEADINGS,
         scores={heading: [row.texts for row in rows] for heading, rows in comparison.by_score.items()},
         panels=panels(comparison, folder),
+        times_note=TIMES_NOTE * any(row.is_time for rows in comparison.by_score.values() for row in rows),
     )
     (folder / PAGE).write_text(html, encoding="utf-8")
     return folder / PAGE
@@ -150,6 +152,8 @@ def _show(comparison: Comparison, console: Console) -> None:
             for row in rows:
                 table.add_row(*map(Text, row))
             say(table)
+    if comparison.plan_note:
+        say(f"plan: {comparison.plan_note}", style="dim")
     shown = {k: rows for k, rows in comparison.by_score.items() if not all(row.same for row in rows)}
     if shown:
         table = _table(list(HEADINGS))
@@ -159,6 +163,8 @@ def _show(comparison: Comparison, console: Console) -> None:
                 table.add_row(*map(Text, [f"  {line.arm}", *line.texts[1:]]))
         say(table)
         say("each interval as if it were the only one: a look at numbers, not a verdict", style="dim")
+        if any(row.is_time for rows in shown.values() for row in rows):
+            say(TIMES_NOTE, style="dim")
 
 
 def _table(headings: list[str]) -> Table:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,7 @@ def freeze_study(reference: str, budget: str, console: Console, *, out: str = ""
     partial.rename(folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     console.print(
-        f"frozen: {folder.resolve() / frozen.PAGE}\n"
+        f"frozen: {shlex.quote(str(folder.resolve() / frozen.PAGE))}\n"
         f"{count} runs, {size / 1e6:.0f} MB, without weights; any browser opens it, without a server: zip it, send it, publish it",
         soft_wrap=True,
         highlight=False,

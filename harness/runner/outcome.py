@@ -1,5 +1,6 @@
 """What a start trains and reports once plan, data and machine are in order, and the command `harness report`."""
 
+import shlex
 import time
 from contextlib import AbstractContextManager, nullcontext
 
@@ -152,6 +153,6 @@ def _print_links(store: StudyStore, console: Console) -> None:
     """Print the path of the report and the address of the study in the MLflow UI."""
     page = report.folder(store.name, store.budget) / "report.html"
     if page.exists():
-        console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"report: {shlex.quote(str(page))}", soft_wrap=True, highlight=False, markup=False)
     first = "" if store_uri().startswith("http") else f"{paths.command('ui')}, then "
     console.print(f"browse: {first}{server.address()}{store.tracker.ui_path}", soft_wrap=True, highlight=False, markup=False)

@@ -1,6 +1,7 @@
 """What `harness runs` shows: how many trials of each study are on record, or each trial of one."""
 
 import re
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -230,8 +231,8 @@ def _report(name: str, budget: str) -> str | None:
 
 
 def _near(path: str) -> str:
-    """Return a path as it is typed in the working folder."""
-    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
+    """Return a path as it is typed in the working folder, in a shell."""
+    return shlex.quote(str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path)
 
 
 def _time(milliseconds: int) -> str:

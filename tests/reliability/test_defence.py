@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from refusals import LONGEST, Told, assert_refused, fingerprint, run
+from rich.table import Table
 
 from harness import cli, defence, paths, provenance, study
 from harness.errors import UserError
@@ -394,3 +395,17 @@ def test_r16_make_from_elsewhere_says_how(tmp_path: Path) -> None:
 
 def test_r15_a_misspelt_variable_is_refused() -> None:
     assert "unknown variable BUGDET=smoke; did you mean BUDGET=?" in make("study", "NAME=loss_ablation", "BUGDET=smoke").stderr
+
+
+def test_a_table_in_a_pipe_has_no_blanks_at_the_ends_of_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("name", "what it is")
+    table.add_row("a", "short")
+    table.add_row("b", "a longer text [with brackets] ")
+    console = defence.Output()
+    console.print(table, "and behind it", sep=" ")
+    console.print("one ", end="")
+    console.print("line")
+    printed = capsys.readouterr().out
+    assert "longer text [with brackets]" in printed
+    assert [line for line in printed.splitlines() if line != line.rstrip()] == []
+    assert printed.endswith("and behind it\none line\n")

@@ -155,3 +155,17 @@ def test_a_column_that_says_nothing_beside_others_is_still_dropped() -> None:
 )
 def test_a_number_is_never_wider_than_it_says_anything(value: float, text: str) -> None:
     assert tables.number(value, 2) == text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_claims_break_between_words_in_a_terminal_and_not_at_all_elsewhere(width: int) -> None:
+    def lines(*, terminal: bool) -> list[str]:
+        screen = io.StringIO()
+        show(results_of(), Console(file=screen, width=width, force_terminal=terminal, color_system=None), verdicts_only=True)
+        return screen.getvalue().splitlines()
+
+    (whole,) = lines(terminal=False)
+    first, *rest = lines(terminal=True)
+    assert rest
+    assert all(len(line) <= width and line.startswith(" " * 8) and line[8] != " " for line in rest)
+    assert " ".join([first, *(line.strip() for line in rest)]) == whole
