@@ -82,13 +82,15 @@ BRINGS_CUDA = $(BIN)/python -c 'import importlib.metadata as m, re, sys; sys.exi
 
 $(READY): pyproject.toml $(wildcard locks/*.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, this is %d.%d; try: make PYTHON=python3.11 ..." % v)'
-	@echo "setting up $(VENV) (once, some minutes)"
+	@echo "setting up $(VENV), once, which takes some minutes: installing $$(grep -c '==' locks/harness.txt) packages"
 	@$(PYTHON) -m venv $(VENV)
 	@$(HASHED) --requirement locks/harness.txt
+	@echo "installing torch, the largest of them"
 	@$(PIP) --no-deps --requirement locks/torch.txt
-	@if $(BRINGS_CUDA); then $(HASHED) --requirement locks/cuda.txt; fi
+	@if $(BRINGS_CUDA); then echo "installing the CUDA libraries that this torch takes"; $(HASHED) --requirement locks/cuda.txt; fi
 	@PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps --editable .
 	@$(BIN)/python -m pip check >$(VENV)/.check || { cat $(VENV)/.check; false; } >&2 || { echo "what is installed does not fit together, as told above: rm -r $(VENV), then again" >&2; exit 1; }
+	@echo "compiling them"
 	@$(COMPILE_ALL)
 	@touch $@
 
@@ -215,5 +217,11 @@ docs: $(VENV)/.extra-docs ## these pages as a site, in build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "written: build/site/index.html"
 
+# Renamed first: an environment that was deleted by half would pass for a whole one. Many at a time: a disk lets each file wait.
+CLEANED = $(wildcard $(VENV) $(VENV).deleted build *.egg-info .pytest_cache .mypy_cache .ruff_cache)
 clean: ## remove the environment and caches; runs and data stay
-	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@echo "deleting: $(or $(CLEANED),nothing: all is clean)"
+	@echo "mlruns/ and data/ stay; the next target that needs $(VENV) sets it up again, which takes some minutes"
+	@if [ -e $(VENV) ]; then mv $(VENV) $(VENV).deleted; fi
+	@find $(patsubst $(VENV),$(VENV).deleted,$(CLEANED)) /dev/null -type f -print0 | xargs -0 -P 16 -n 500 rm -f
+	@rm -rf $(CLEANED) $(VENV).deleted

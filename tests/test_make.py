@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,24 @@ def test_targets_hand_on_what_was_said_and_nothing_else(given: list[str], words:
     assert done.returncode == 0, done.stderr
     typed = shlex.split(done.stdout.splitlines()[-1])
     assert typed[typed.index(".venv/bin/harness") + 1 :] == words
+
+
+STAYS = ["Makefile", "data/x", "harness/cli/x", "mlruns/x"]
+GOES = [".venv/lib/a b", ".venv/.ready", ".venv.deleted/x", "build/site/x"]
+
+
+def test_clean_says_what_goes_and_what_stays_and_leaves_the_rest(tmp_path: Path) -> None:
+    for name in (*STAYS, *GOES):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "Makefile").write_text((paths.PROJECT / "Makefile").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / ".venv" / "link").symlink_to("../data")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    for deleted in (".venv .venv.deleted build", "nothing: all is clean"):
+        done = subprocess.run(["make", "clean"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        first, second = done.stdout.splitlines()
+        assert first == f"deleting: {deleted}"
+        assert second.startswith("mlruns/ and data/ stay; the next target that needs .venv sets it up again")
+        assert done.stderr == ""
+        assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*") if f.is_file()) == STAYS
+        assert not (tmp_path / ".venv").exists()

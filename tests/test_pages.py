@@ -216,3 +216,10 @@ def test_the_page_on_studies_lists_every_field_with_its_default() -> None:
         field.name: dict(field.default) if isinstance(field.default, Mapping) else field.default for field in fields(TrialSpec)
     }
     assert {name: ast.literal_eval(value) for name, value in table} == defaults
+
+
+def test_the_citation_has_the_version_and_the_day_of_its_release() -> None:
+    cited = (paths.PROJECT / "CITATION.cff").read_text(encoding="utf-8")
+    (version,), (day,) = (re.findall(rf"^{key}: (\S+)$", cited, re.MULTILINE) for key in ("version", "date-released"))
+    assert f'version = "{version}"' in (paths.PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"## {version} - {day}\n" in (paths.PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
+DEPRECATION = "starlette.middleware.wsgi is deprecated"  # MLflow's to mend: its server imports it
 
 
 def free_port(first: int) -> int:
@@ -78,7 +79,8 @@ def environment(uri: str) -> dict[str, str]:
 
     The URI of the store is among them because it may hold a password, and all users of a machine can read command lines.
     """
-    return {**os.environ, **SETTINGS, "MLFLOW_BACKEND_STORE_URI": uri}
+    warnings = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), f"ignore:{DEPRECATION}")))
+    return {**os.environ, **SETTINGS, "MLFLOW_BACKEND_STORE_URI": uri, "PYTHONWARNINGS": warnings}
 
 
 def serve(port: int, console: Console) -> None:

@@ -1,6 +1,8 @@
 """The MLflow server that `harness ui` starts, over real HTTP; in a browser: test_page_in_browser.py."""
 
 import json
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -24,6 +26,16 @@ def test_a_taken_port_gives_the_next_free_one():
         taken.listen()
         port = taken.getsockname()[1]
         assert server.free_port(port) > port
+
+
+@pytest.mark.parametrize("own", ["", "always"])
+def test_one_warning_of_the_server_is_silenced_and_no_other(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", own)
+    words = (f"{server.DEPRECATION} and will be removed", "starlette is old", f"it says: {server.DEPRECATION}")
+    program = "import warnings\nclass W(UserWarning): pass\n" + "".join(f"warnings.warn({text!r}, W)\n" for text in words)
+    told = subprocess.run([sys.executable, "-c", program], env=server.environment("sqlite://"), capture_output=True, text=True)
+    assert told.returncode == 0
+    assert [text for text in words if f"W: {text}" in told.stderr] == list(words[1:])
 
 
 def test_the_views_are_small_enough_for_a_tag_and_chart_every_section():
