@@ -8,6 +8,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from harness import paths, references
@@ -222,6 +223,16 @@ def _candidates(folder: Path) -> list[Path]:
 
 def _sets_study(path: Path) -> bool:
     """Return whether a file assigns STUDY at its top level; of one that cannot be parsed, whether a line of it looks like that."""
+    try:
+        state = path.stat()
+    except OSError:
+        return False
+    return _sets_study_as_of(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _sets_study_as_of(path: Path, mtime_ns: int, size: int) -> bool:
+    """Return what `_sets_study` does for a file of this time and size: a list asks once per study, in folders of many scripts."""
     try:
         text = path.read_bytes()
     except OSError:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import paths, study
+from harness.cli import listing
 from harness.errors import UserError
 from harness.study import Ablation, files
 
@@ -183,6 +184,7 @@ def test_home_is_the_working_folder_outside_the_clone(working: Path, monkeypatch
 SLIPS = """
 import contextlib, io, sys
 from harness import cli
+from harness.cli import listing
 
 study = ["study", "loss_ablation"]
 for arguments in (
@@ -206,3 +208,17 @@ for arguments in (
 
 def test_slips_are_answered_without_torch_and_mlflow() -> None:
     subprocess.run([sys.executable, "-c", SLIPS], check=True)
+
+
+def test_a_list_reads_scripts_that_are_no_study_once_and_runs_none(working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, trap = put(working, "mine"), "raise SystemExit('was run')\n"
+    put(working, "script", trap)
+    put(working, "within", "def f():\n    STUDY = 1\n" + trap)
+    put(working, "told", '"""\nSTUDY = 1\n"""\n' + trap)
+    reads: list[str] = []
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path.stem) or read(path))
+    assert [row["name"] for row in listing.as_dict("")["studies"]] == ["mine", "old", "older"]
+    assert (reads.count("script"), reads.count("within")) == (1, 1)
+    mine.write_text(trap)  # no study any more
+    assert study.names() == ["old", "older"]
