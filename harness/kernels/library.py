@@ -84,6 +84,7 @@ SIGNATURES: Mapping[str, tuple[Any, ...]] = {
     "draw_back": (*[_POINTER] * 5, *[_LONG] * 3),
     "uniform": (*[_POINTER] * 2, _LONG),
     "head": (_LONG, *[_POINTER] * 7, _FLOAT, *[_LONG] * 3),
+    "mixture_mean": (*[_POINTER] * 3, *[_LONG] * 2),
     "levels": (_LONG, *[_POINTER] * 5, *[_LONG] * 3),
 }
 
@@ -105,6 +106,7 @@ class Library:
         uniform: (state, u, count): set u to the next numbers of the generator of this state, and move it on.
         head: (kind, settings, x, out, shared, g, g_shared, log_px, scale, rows, images, pixels): set log_px to log p(x|z) and the
             gradients to those of minus log p times `scale`, unless g is null.
+        mixture_mean: (settings, out, mean, rows, pixels): set mean to the mean images of a mixture of logistics.
         levels: (kind, settings, v, out, shared, log_p, rows, images, pixels): set log_p to log P(v|z) of grey levels.
     """
 
@@ -119,6 +121,7 @@ class Library:
     draw_back: Callable[..., None]
     uniform: Callable[..., None]
     head: Callable[..., None]
+    mixture_mean: Callable[..., None]
     levels: Callable[..., None]
 
 

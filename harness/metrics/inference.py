@@ -18,7 +18,7 @@ from harness.kernels.chain import Affine
 from harness.kernels.forward import Forward
 from harness.kernels.matmul import Inference
 from harness.models.activations import Activation
-from harness.models.likelihoods import NATURAL, HeadKernel, Likelihood
+from harness.models.likelihoods import MOST_SETTINGS, NATURAL, Head, HeadKernel, Likelihood
 from harness.models.networks import MLP, Decoder, Encoder, LaneLinear
 from harness.models.vae import VAE
 
@@ -119,7 +119,7 @@ def log_pmf_of(likelihood: Likelihood) -> Callable[..., Tensor | None]:
 
 def _scored(likelihood: Likelihood, otherwise: LogProb, kernel: HeadKernel, score: Callable[..., None]) -> LogProb:
     """Return a function that scores what fits the kernels by `score`, and the rest as `otherwise` does."""
-    settings = (c_double * 3)(*kernel.settings)
+    settings = (c_double * MOST_SETTINGS)(*kernel.settings)
 
     def log_prob(x: Tensor, *out: Tensor) -> Tensor:
         """Return a log-probability in nats, summed over pixels: (..., P) to (...)."""
@@ -135,16 +135,25 @@ def _scored(likelihood: Likelihood, otherwise: LogProb, kernel: HeadKernel, scor
 
 
 def mean_of(likelihood: Likelihood) -> Callable[..., Tensor]:
-    """Return a likelihood's `mean`, computed by the native kernels where it is the gradient of log p(0|z).
+    """Return a likelihood's `mean`, computed by the native kernels where it is the gradient of log p(0|z), or a mixture's.
 
-    Outputs must be float32 on a CPU and need no gradient.
+    Outputs must be float32 on a CPU and need no gradient, and those of a mixture lie as a decoder gives them.
     """
     kernel, native = likelihood.kernel, library.load()
-    if kernel is None or native is None or kernel.kind not in NATURAL:
+    if kernel is None or native is None:
         return likelihood.mean
-    settings = (c_double * 3)(*kernel.settings)
+    settings = (c_double * MOST_SETTINGS)(*kernel.settings)
 
-    def mean(*out: Tensor) -> Tensor:
+    def of_mixture(*out: Tensor) -> Tensor:
+        """Return E[x|z], (..., P) on [0, 1]."""
+        first = out[0]
+        if not _fits(likelihood.outputs, first.new_empty(1, first.shape[-1]), *out):
+            return likelihood.mean(*out)
+        image, rows = first.new_empty(first.shape), first.numel() // first.shape[-1]
+        native.mixture_mean(settings, first.data_ptr(), image.data_ptr(), rows, first.shape[-1])
+        return image
+
+    def of_natural(*out: Tensor) -> Tensor:
         """Return E[x|z], (..., P) on [0, 1]."""
         family = likelihood.exponential_family(*out)
         assert family is not None  # for it has a natural parameter
@@ -158,7 +167,9 @@ def mean_of(likelihood: Likelihood) -> Callable[..., Tensor]:
         native.head(kernel.kind, settings, x_at, eta_at, None, to, None, score, 1.0, *sizes)
         return image
 
-    return mean
+    if kernel.kind == Head.LOGISTIC_MIXTURE:
+        return of_mixture
+    return of_natural if kernel.kind in NATURAL else likelihood.mean
 
 
 def _fits(outputs: int, x: Tensor, *out: Tensor) -> bool:

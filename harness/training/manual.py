@@ -19,7 +19,7 @@ from harness.kernels import library
 from harness.kernels.chain import Affine, Chain
 from harness.kernels.library import AdamStep, Library
 from harness.metrics.inference import Maps, kernel_of, maps_of
-from harness.models.likelihoods import HeadKernel, Observation
+from harness.models.likelihoods import MOST_SETTINGS, HeadKernel, Observation
 from harness.models.networks import LaneLinear
 from harness.models.objectives import elbo
 from harness.models.vae import VAE, Pass
@@ -84,10 +84,10 @@ class ManualStep:
             if settings is None or config.extras.clips
             else AdamStep(beta1=settings.beta1, beta2=settings.beta2, eps=settings.eps, decoupled=int(settings.decoupled))
         )
-        natively = config.objective is elbo
-        self.kernel: HeadKernel | None = likelihood.kernel if natively else None
         self.seen = likelihood.kernel
-        self.settings = (c_double * 3)(*(self.kernel.settings if self.kernel else ()))
+        natively = config.objective is elbo and self.seen is not None and self.seen.gradient
+        self.kernel: HeadKernel | None = self.seen if natively else None
+        self.settings = (c_double * MOST_SETTINGS)(*(self.kernel.settings if self.kernel else ()))
         self.batch = torch.empty(self.images, pixels)
         sparse = self.seen is None or self.seen.observe != Observation.DEQUANTISED  # noise on every pixel leaves no zeros
         self.encoder = Chain(kernels, [self._affine(*m) for m in maps[0]], self.batch, sparse=sparse, inwards=False)

@@ -1,14 +1,18 @@
 """Evaluation by native kernels gives what torch gives."""
 
+from typing import cast
+
 import pytest
 import torch
 from tables import LIKELIHOODS
+from torch import Tensor
 
 from harness import metrics
 from harness.catalog import names
 from harness.data import Data, load_dataset
 from harness.kernels import library
 from harness.metrics.inference import inference, log_pmf_of, log_prob_of, mean_of
+from harness.models.likelihoods import LogisticMixture
 from harness.models.vae import VAE, build, likelihood_of
 from harness.spec import TrialSpec
 
@@ -83,6 +87,26 @@ def test_mean_images_are_those_of_torch(name: str, digits: Data) -> None:
     out = vae.decode(torch.randn(1, 12, 2))
     out[0][0, :6] *= 4_000
     torch.testing.assert_close(mean_of(likelihood)(*out), likelihood.mean(*out), rtol=1e-5, atol=2e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_mixture_is_native_where_its_outputs_lie_as_a_decoder_gives_them(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixture, (draws, images, values) = LogisticMixture(components=2, channels=channels), (3, 4, 21)
+    g = torch.Generator().manual_seed(0)
+    out = torch.randn(1, draws, images, mixture.outputs * values, generator=g).chunk(mixture.outputs, -1)
+    v = torch.randint(-64, 320, (1, 1, images, values), generator=g).clamp(0, 255).float()
+    wide, x = [o.double() for o in out], v / 255
+    wanted = [mixture.log_prob(v.double() / 255, *wide), mixture.log_pmf(v.double(), *wide), mixture.mean(*wide)]
+
+    def found(like: LogisticMixture, *out: Tensor) -> list[Tensor]:
+        scores = [log_prob_of(like)(x, *out), cast(Tensor, log_pmf_of(like)(v, *out)), mean_of(like)(*out)]
+        return [t.double() for t in scores]
+
+    torch.testing.assert_close(found(mixture, *(o.clone() for o in out)), wanted, rtol=3e-6, atol=1e-4)
+    for name in ("log_prob", "log_pmf", "mean"):
+        monkeypatch.setattr(LogisticMixture, name, lambda *_: pytest.fail("torch computes it"))
+    torch.testing.assert_close(found(mixture, *out), wanted, rtol=3e-6, atol=1e-4)
 
 
 def test_every_score_is_that_of_torch(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 // log p(x|z) of the likelihoods (harness/models/likelihoods) and its gradient, in one pass over the decoder's outputs.
 
+#include "mixture.h"
 #include "rows.h"
 
 constexpr double LOG_2PI = 1.8378770664093454836;
@@ -175,10 +176,10 @@ struct Categorical {  // a softmax over bins of levels, uniform inside a bin
 };
 
 template <bool GRADIENT>
-constexpr decltype(&score<Bernoulli, GRADIENT>) HEADS[] = {  // in the order of harness/models/likelihoods/heads.py
+constexpr decltype(&score<Bernoulli, GRADIENT>) HEADS[] = {  // in the order of harness/models/likelihoods/heads.py; null: none
     score<Bernoulli, GRADIENT>,           score<Location<false, false>, GRADIENT>, score<Location<false, true>, GRADIENT>,
     score<GaussianPerPixel, GRADIENT>,    score<ContinuousBernoulli, GRADIENT>,    score<Location<true, true>, GRADIENT>,
-    score<DiscretizedLogistic, GRADIENT>, score<Categorical, GRADIENT>,
+    score<DiscretizedLogistic, GRADIENT>, score<Categorical, GRADIENT>,            GRADIENT ? nullptr : score_mixture<false>,
 };
 
 void harness_head(
@@ -186,4 +187,9 @@ void harness_head(
     float* log_px, float scale, int64_t rows, int64_t images, int64_t pixels) {
     auto head = g ? HEADS<true>[kind] : HEADS<false>[kind];
     head(settings, x, out, shared, g, g_shared, log_px, scale, rows, images, pixels);
+}
+
+void harness_mixture_mean(const double* settings, const float* out, float* mean, int64_t rows, int64_t pixels) {
+    auto mean_of = settings[1] == 1 ? mean_of_mixture<1> : mean_of_mixture<3>;
+    for (long r = 0; r < rows; r++) mean_of({settings, out, r, pixels}, mean + r * pixels);
 }

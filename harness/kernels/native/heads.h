@@ -27,10 +27,14 @@ void harness_draw_back(
 
 // Set log_px (R) to log p(x|z), g (R, K P) to scale times the gradient of -log p by the decoder's outputs `out` (R, K P), one output
 // after another, and g_shared to the sum over rows of that by the likelihood's learned scalars `shared` (null if it has none).
-// Without g only log_px is set. Row r is scored against row r % images of x (images, P). kind and settings: `Head` of harness/models/likelihoods/heads.py.
+// Without g only log_px is set; a mixture of logistics takes none. Row r is scored against row r % images of x (images, P).
+// kind and settings: `Head` of harness/models/likelihoods/heads.py.
 void harness_head(
     int64_t kind, const double* settings, const float* x, const float* out, const float* shared, float* g, float* g_shared,
     float* log_px, float scale, int64_t rows, int64_t images, int64_t pixels);
+
+// Set mean (R, P) to the mean images of a mixture of logistics with the decoder's outputs `out` (R, K P). settings: of its `Head`.
+void harness_mixture_mean(const double* settings, const float* out, float* mean, int64_t rows, int64_t pixels);
 
 // Set log_p (R) to log P(v|z) of grey levels v (images, P), as floats, and otherwise as harness_head does. Scales of noise that are fixed
 // must be from 1/510 to 1/510 + exp(7). kind: a `Head` whose likelihood has a pmf of levels.

@@ -3,6 +3,7 @@
 // They are heads as those of heads.cpp, x being v. Scales of noise are from 1/510 to 1/510 + exp(7), so that half a level, h scales,
 // is at most 1 scale. Levels 0 and 255 are open to the outside.
 
+#include "mixture.h"
 #include "rows.h"
 
 struct Levels {
@@ -142,6 +143,7 @@ constexpr decltype(&score<Bernoulli, false>) LEVELS[] = {  // in the order of HE
     score<LaplaceLevels, false>,
     score<OfLevels<DiscretizedLogistic>, false>,
     score<OfLevels<Categorical>, false>,
+    score_mixture<true>,
 };
 
 void harness_levels(

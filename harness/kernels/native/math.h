@@ -76,14 +76,17 @@ static inline vec log1p(vec x) {
     return u > 0 && x < 1e9f ? y + lost : y;
 }
 
-// Return log(1 + x) for x in [0, 1]: 2 s (1 + s^2 / 3 + ...), s = x / (2 + x), the later terms fitted to 5e-9.
-static inline vec log1p_of_share(vec x) {
-    vec s = x / (2 + x), q = s * s;
+// Return log(1 + x / y) for 0 <= x <= y: 2 s (1 + s^2 / 3 + ...), s = x / (2 y + x), the later terms fitted to 5e-9.
+static inline vec log1p_of_share(vec x, vec y) {
+    vec s = x / (2 * y + x), q = s * s;
     vec p = 0.140122296f * q + 0.139995705f;
     p = p * q + 0.200108495f;
     p = p * q + 0.333332066f;
     return 2 * (s * q * p + s);
 }
+
+// Return log(1 + x) for x in [0, 1].
+static inline vec log1p_of_share(vec x) { return log1p_of_share(x, all(1)); }
 
 static inline vec tanh(vec x) {
     vec t = decay(2 * magnitude(x)).expm1();

@@ -7,7 +7,7 @@ with the attributes and methods of `Likelihood` (protocol.py) and a line in cata
 """
 
 from harness.models.likelihoods.binary import Bernoulli, ContinuousBernoulli
-from harness.models.likelihoods.heads import NATURAL, Head, HeadKernel, Observation
+from harness.models.likelihoods.heads import MOST_SETTINGS, NATURAL, Head, HeadKernel, Observation
 from harness.models.likelihoods.lanewise import Lanewise
 from harness.models.likelihoods.levels import BetaBinomial, Categorical
 from harness.models.likelihoods.location import SIGMA_FLOOR, Gaussian, Laplace
@@ -19,6 +19,7 @@ from harness.models.likelihoods.protocol import MAX_LEVEL, ExponentialFamily, Li
 __all__ = [
     "LOG_SCALE_FLOOR",
     "MAX_LEVEL",
+    "MOST_SETTINGS",
     "NATURAL",
     "SIGMA_FLOOR",
     "Bernoulli",

@@ -18,7 +18,8 @@ class Head(IntEnum):
 
     BERNOULLI and CATEGORICAL take none, GAUSSIAN sigma, CONTINUOUS_BERNOULLI the bound of |logit|. GAUSSIAN_SHARED,
     GAUSSIAN_PER_PIXEL and LAPLACE take the floor of their learned scale, its logarithm above the floor at the start, and that
-    logarithm's ceiling. DISCRETIZED_LOGISTIC takes the logarithm of its scale at the start, and its bounds.
+    logarithm's ceiling. DISCRETIZED_LOGISTIC takes the logarithm of its scale at the start, and its bounds. LOGISTIC_MIXTURE
+    (native/mixture.h) takes the numbers of its components and channels, and then the same.
     """
 
     BERNOULLI = 0
@@ -29,7 +30,10 @@ class Head(IntEnum):
     LAPLACE = 5
     DISCRETIZED_LOGISTIC = 6
     CATEGORICAL = 7
+    LOGISTIC_MIXTURE = 8
 
+
+MOST_SETTINGS = 5  # of any head; there is room for as many, whatever the head
 
 # Those whose output is the natural parameter of x: the gradient of -log p(x|z) by it is E[x|z] - x.
 NATURAL = frozenset({Head.BERNOULLI, Head.CONTINUOUS_BERNOULLI})
@@ -39,13 +43,15 @@ class HeadKernel(NamedTuple):
     """How the native kernels compute a likelihood.
 
     Attributes:
-        kind: What computes log p(x|z) and its gradient.
+        kind: What computes log p(x|z).
         settings: The constants that it takes.
         observe: What the likelihood's `observe` computes.
         of_levels: Whether they compute `log_pmf` too (native/levels.cpp).
+        gradient: Whether they compute the gradient too; if not, training takes it from autograd.
     """
 
     kind: Head
     settings: tuple[float, ...]
     observe: Observation
     of_levels: bool = True
+    gradient: bool = True

@@ -7,7 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.models.likelihoods.logistic import centre_of, clipped_mean, log_level, log_scale_of, open_ends, rounded_draw
+from harness.models.likelihoods.heads import Head, HeadKernel, Observation
+from harness.models.likelihoods.logistic import (
+    LOG_SCALE_CEILING,
+    LOG_SCALE_FLOOR,
+    LOG_SCALE_START,
+    centre_of,
+    clipped_mean,
+    log_level,
+    log_scale_of,
+    open_ends,
+    rounded_draw,
+)
 from harness.models.likelihoods.protocol import MAX_LEVEL, Noise, uniform
 
 PARTS = 4  # of a channel's probability, over which the mean of the channels that depend on it is averaged
@@ -59,12 +70,17 @@ class LogisticMixture:
     shared: int = 0
     noise: Noise = "none"
     scale_floor: float | None = None
-    kernel: None = None
 
     @property
     def outputs(self) -> int:
         """The number of decoder outputs per value: 3 K, or 4 K if channels depend on each other."""
         return self.components * (3 if self.channels == 1 else 4)
+
+    @property
+    def kernel(self) -> HeadKernel:
+        """How it is computed natively, but for its gradient."""
+        settings = (self.components, self.channels, LOG_SCALE_START, LOG_SCALE_FLOOR, LOG_SCALE_CEILING)
+        return HeadKernel(Head.LOGISTIC_MIXTURE, settings, Observation.GREY, gradient=False)
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x = v / 255, (..., P); u is not used."""

@@ -54,7 +54,7 @@ class Likelihood(Protocol):
 
     @property
     def kernel(self) -> HeadKernel | None:
-        """How the native kernels compute it; None if they do not, so that its gradient comes from autograd."""
+        """How the native kernels compute it; None if they do not. A gradient that they do not compute comes from autograd."""
 
     def observe(self, v: Tensor, u: Tensor | float) -> Tensor:
         """Return x (..., P), the data as the model sees and scores it, from grey levels v (..., P) in 0..255 and noise u."""
