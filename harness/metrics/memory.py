@@ -16,10 +16,10 @@ from harness.models.vae import VAE
 
 # Values of the largest tensor at a time, half a MiB in float32 on a CPU and 256 MiB on a GPU; what a score takes beside it is two
 # or three times as much. On a CPU they stay in the cache of a core: log p of a continuous Bernoulli takes 8 ns a pixel, and 14 of
-# tensors of 16 MiB. Of large images, or of many outputs a value, some rows are taken all the same, up to 16 MiB: of two rows a
-# mixture of logistics takes 3 ms each, of 16 of them 0.8 ms.
+# tensors of 16 MiB. Of large images, or of many outputs a value, some rows are taken all the same, up to 32 MiB: convolutions of 16
+# rows take 1.3 times as long a row as of 100, and a mixture of logistics of two rows 3 ms each, of 16 of them 0.8.
 CPU_VALUES, GPU_VALUES = 2**17, 2**26
-FEW_ROWS, FEW_VALUES = 16, 2**22
+FEW_ROWS, FEW_VALUES = 100, 2**23
 
 
 def most_values(device: torch.device) -> int:

@@ -109,25 +109,28 @@ class Costs:
                 if both and kind in expected:
                     return expected[kind] * sum(means[k] for k in both) / sum(expected[k] for k in both)
                 return sum(means.values()) / len(means)
-        return expected.get(kind, sum(expected.values()) / len(expected)) if expected else None
+        return self._expected(kind) if expected else None
 
     def of_evaluation(self, work: Work) -> float:
         """Return the seconds of the evaluation of a trial: as seen of its depth and kind, else in proportion to others."""
         seen = [(m.or_else(0.0), self._guess(*key)) for key, m in self.evaluation_s.items() if m.count]
-        in_proportion = sum(seconds for seconds, _ in seen) / sum(guessed for _, guessed in seen) if seen else 1.0
+        in_proportion = sum(seconds for seconds, _ in seen) / sum(guessed for _, guessed in seen) if seen else self.pace
         key = work.evaluation, work.kind
         return self.evaluation_s[key].or_else(self._guess(*key) * in_proportion)
 
     @property
     def pace(self) -> float:
-        """How long what was not seen takes here beside what was guessed of it, by evaluations of guessed depths: 1/2 to 2."""
-        seen = [
-            (m.or_else(0.0), EVALUATION_S[depth])
-            for (depth, _), m in self.evaluation_s.items()
-            if m.count and depth in EVALUATION_S
-        ]
+        """How long what was not seen takes here beside what is guessed of it, 1/2 to 2: as evaluations do, else as epochs do."""
+        seen = [(m.or_else(0.0), EVALUATION_S[d]) for (d, _), m in self.evaluation_s.items() if m.count and d in EVALUATION_S]
+        if not seen and self.before.epoch_s:
+            seen = [(m.or_else(0.0), self._expected(kind)) for kind, m in (self.epoch_s | self.rate_s).items() if m.total]
         pace = sum(seconds for seconds, _ in seen) / sum(guessed for _, guessed in seen) if seen else 1.0
         return min(2.0, max(0.5, pace))
+
+    def _expected(self, kind: str) -> float:
+        """Return the seconds that are expected of an epoch of this kind, where any are: as of all kinds, if none of this."""
+        known = self.before.epoch_s
+        return known.get(kind, sum(known.values()) / len(known))
 
     def _guess(self, depth: str, kind: str) -> float:
         """Return the seconds of an evaluation as they are expected, or else guessed by its depth."""

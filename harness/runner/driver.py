@@ -54,6 +54,7 @@ class Driver:
         images: that an epoch trains on.
         stages: the trials that follow these, of which nothing is known yet but their number and size.
         pruned: the share of trials that the queue's pruner is expected to end after an epoch, by epoch.
+        reported: the arms of the report that follows, as `Estimate` counts them.
     """
 
     queue: TrialQueue
@@ -72,6 +73,7 @@ class Driver:
     images: int = 0
     stages: Sequence[Sequence[Work]] = ()
     pruned: Mapping[int, float] = field(default_factory=lambda: NEVER)
+    reported: int = 1
 
     def __post_init__(self) -> None:
         self.running: dict[str, Running] = {}  # by spec id
@@ -139,6 +141,7 @@ class Driver:
             stages=self.stages,
             costs=self.costs,
             pruned=self.pruned,
+            reported=self.reported,
         )
         return Display(self.board, self.queue.trials, self.queue.trials - missing, workers, estimate)
 

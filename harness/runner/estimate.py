@@ -14,8 +14,14 @@ from heapq import heapify, heappop, heappush, heapreplace
 
 from harness.runner.costs import FIRST_S, NEVER, NEXT_S, START_S, Costs, Survival, Work
 
-REPORT_S, REPORT_TRIAL_S = 9.0, 0.05  # after the last trial: the report, and each trial's share in it
+# After the last trial: the report, each arm's pictures and tables in it, and each trial's record. A search's figures are as three arms'.
+REPORT_S, REPORT_ARM_S, REPORT_TRIAL_S, AS_ARMS = 4.0, 1.0, 0.1, 3
 LATE = 0.1  # of what a part should take: what is left of one that has taken longer
+
+
+def report_s(trials: int, reported: int) -> float:
+    """Return the guessed seconds of the report of so many trials and arms, a search being `AS_ARMS` more."""
+    return REPORT_S + REPORT_ARM_S * reported + REPORT_TRIAL_S * trials
 
 
 @dataclass(kw_only=True)
@@ -58,6 +64,7 @@ class Estimate:
         stages: the trials of what follows once these are done.
         costs: what was observed of trials before.
         pruned: the share of trials that a pruner is expected to end after an epoch, by epoch.
+        reported: the arms of the report, a search being `AS_ARMS` more.
         now: the clock.
     """
 
@@ -71,9 +78,11 @@ class Estimate:
         stages: Sequence[Sequence[Work]] = (),
         costs: Costs | None = None,
         pruned: Mapping[int, float] = NEVER,
+        reported: int = 1,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.coming, self.workers, self.lanes, self.stages, self.now = list(coming), workers, lanes, stages, now
+        self.reported = reported
         self.costs, self.survival = costs or Costs(), Survival(pruned)
         self.trials = len(self.coming) + sum(map(len, stages))
         self.started = now()
@@ -182,7 +191,7 @@ class Estimate:
             end = self._played(self.coming, workers, evaluations, now, self.survival)
             for stage in self.stages:
                 end = self._played(stage, [end + NEXT_S + FIRST_S * pace] * self.workers, [], end, Survival())
-            return end - now + (REPORT_S + REPORT_TRIAL_S * self.trials) * pace
+            return end - now + report_s(self.trials, self.reported) * pace
 
     def _played(
         self,

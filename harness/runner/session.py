@@ -18,6 +18,7 @@ from harness.runner import before, disk
 from harness.runner.ahead import Ahead
 from harness.runner.board import Board
 from harness.runner.costs import NEVER, Costs, Work
+from harness.runner.estimate import AS_ARMS
 from harness.runner.reconciling import reconcile
 from harness.runner.room import Setting
 from harness.runner.signals import Stopped, Stops
@@ -95,6 +96,7 @@ class Session:
         ahead: Ahead | None = None,
         stages: Sequence[Sequence[Work]] = (),
         pruned: Mapping[int, float] = NEVER,
+        reported: int = 1,
     ) -> bool:
         """Settle what dead drivers have left, then train what is missing. Return whether anything was trained.
 
@@ -108,6 +110,7 @@ class Session:
             ahead: is begun while the last of them train.
             stages: the trials that follow these, as far as they are known.
             pruned: the share of trials that the queue's pruner is expected to end after an epoch, by epoch.
+            reported: the arms of the report that follows, a search being `AS_ARMS` more.
 
         Raises:
             MachineError: there is no room for them; none was begun.
@@ -149,6 +152,7 @@ class Session:
             images=len(at.data.train.levels),
             stages=stages,
             pruned=pruned,
+            reported=reported,
         )
         self.board.say(f"{counted(queue.missing, 'trial')} to run on {origin['device']}: {plan.why}")
         if tight:
@@ -185,7 +189,8 @@ def _run_search(session: Session, search: Search) -> tuple[SearchResults, bool]:
         settings, pruner = search.budgets[budget], search.pruner
         refit = _refit(settings, search.most_arms)
         pruned = pruner.expected(settings.epochs) if pruner else NEVER
-        trained = session.train(queue, specs, lambda: plan, search.quality.key, stages=[refit], pruned=pruned)
+        reported = search.most_arms + AS_ARMS
+        trained = session.train(queue, specs, lambda: plan, search.quality.key, stages=[refit], pruned=pruned, reported=reported)
         return SearchResults.of(search, budget, queue), trained
 
 
@@ -234,7 +239,14 @@ def _run_look(session: Session, study: Ablation, part: str, seeds: int) -> tuple
         session.say_other_images(queue.done())
         ahead = Ahead(partial(load_publisher, exporter=study.objective is not None))
         trained = session.train(
-            queue, specs, make_plan, SQUARED_ERROR.key, draw_all_figures=draw_all_figures, keep_plan=keep_plan, ahead=ahead
+            queue,
+            specs,
+            make_plan,
+            SQUARED_ERROR.key,
+            draw_all_figures=draw_all_figures,
+            keep_plan=keep_plan,
+            ahead=ahead,
+            reported=len(study.arms) + AS_ARMS * bool(part),
         )
         return session.store.results(study, queue, seeds), trained
 

@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 import pytest
 
 from harness.runner.costs import EVALUATION_S, FIRST_S, NEVER, NEXT_S, Costs, Survival, Work
-from harness.runner.estimate import REPORT_S, REPORT_TRIAL_S, Estimate
+from harness.runner.estimate import Estimate, report_s
 from harness.study import Pruner
 
 
@@ -46,16 +46,17 @@ class Play:
             evaluators=evaluators,
             stages=[stage] if stage else [],
             pruned=pruned,
+            reported=len(EPOCH_S),
             now=lambda: self.t,
         )
         self._run(works)
         if stage:
             self.estimate, self.ends = self._next(stage), lambda i: 10**6
             self._run(stage)
-        self.end = self.t + PACE * (REPORT_S + REPORT_TRIAL_S * whole)
+        self.end = self.t + PACE * report_s(whole, len(EPOCH_S))
 
     def _next(self, stage: Sequence[Work]) -> Estimate:
-        return Estimate(stage, workers=self.workers, now=lambda: self.t, costs=self.estimate.costs)
+        return Estimate(stage, workers=self.workers, now=lambda: self.t, costs=self.estimate.costs, reported=len(EPOCH_S))
 
     def at(self, seconds: float, what: Callable[[], None]) -> None:
         self.number += 1
