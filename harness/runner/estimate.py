@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush, heapreplace
 
 from harness.runner.costs import FIRST_S, NEVER, NEXT_S, START_S, Costs, Survival, Work
 
-# After the last trial: the report, each arm's pictures and tables in it, and each trial's record. A search's figures are as three arms'.
+# After the last trial: the report, what it has of each arm, and each trial's record; a search's figures take as long as three arms.
 REPORT_S, REPORT_ARM_S, REPORT_TRIAL_S, AS_ARMS = 4.0, 1.0, 0.1, 3
 LATE = 0.1  # of what a part should take: what is left of one that has taken longer
 
