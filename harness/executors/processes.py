@@ -197,12 +197,12 @@ class Processes:
     def close(self, patience_s: float = 8.0) -> None:
         """Ask busy workers to save the end of their newest epoch and to end, and kill those that take longer than `patience_s`.
 
-        Idle ones end too, or go back to the spare processes.
+        Idle ones end too; those on a CPU go back to the spare processes, where there are any. One on a GPU keeps memory of it.
         """
         workers = [*self.workers, *self.evaluators]
         self.workers, self.evaluators = [], []
         if self.spares is not None:
-            idle = [w for w in workers if not w.left and w.process.is_alive()]
+            idle = [w for w in workers if not w.left and w.process.is_alive() and not devices.is_gpu(w.device)]
             workers = [w for w in workers if w not in idle]
             for worker in idle:
                 self.spares.keep(Spare(worker.process, worker.pipe, worker.device))
