@@ -170,7 +170,7 @@ def test_any_search_has_a_report_with_all_that_there_is_to_show(kind: str) -> No
     assert set(re.findall(r'<a href="([^#"]*)"', page)) <= set(tracker.report)
     assert words.NO_REFIT in page
     screen = io.StringIO()
-    report.show(untested(found, tracker), Console(file=screen, width=80), found)
+    report.show(untested(found, tracker), Console(file=screen, width=80, force_terminal=True, color_system=None), found)
     assert words.NO_REFIT in " ".join(screen.getvalue().split())
     assert all(len(line) <= 80 for line in screen.getvalue().splitlines())
 
