@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -146,7 +147,7 @@ def test_a_first_study_of_an_installed_harness_runs_in_an_empty_folder_and_write
     assert done.returncode == 0, done.stdout + done.stderr
     loaded = study.load(f"{tmp_path}/first_study.py[arms=two latents,latent=3]")
     report = tmp_path / "mlruns" / "reports" / f"{loaded.name}-smoke" / "report.html"
-    assert f"report: {report}" in done.stdout
+    assert f"report: {shlex.quote(str(report))}" in done.stdout
     page = report.read_text(encoding="utf-8")
     assert loaded.question in page
     assert f"{provenance.version('vae-harness')}+{provenance.digest()}" in page

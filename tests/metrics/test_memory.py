@@ -44,6 +44,12 @@ def colour(images: int) -> Tensor:
     return torch.randint(256, (images, PIXELS), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
+def fits(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so many values fit, however few rows that are."""
+    monkeypatch.setattr(memory, "CPU_VALUES", values)
+    monkeypatch.setattr(memory, "FEW_ROWS", 1)
+
+
 def scored(vae: VAE, spec: TrialSpec, levels: Tensor) -> dict[str, Callable[[], Any]]:
     """What is computed batch by batch, by name: tuples of numbers, or tensors."""
     x, v = levels.float() / 255, levels.float()
@@ -69,7 +75,7 @@ def test_scores_are_the_same_however_few_rows_fit(likelihood: str, monkeypatch: 
     spec = SPEC.derive(likelihood=likelihood)
     vae, levels = model(spec), colour(60)
     whole = {name: compute() for name, compute in scored(vae, spec, levels).items()}
-    monkeypatch.setattr(memory, "CPU_VALUES", 7 * PIXELS * vae.likelihood.outputs)
+    fits(7 * PIXELS * vae.likelihood.outputs, monkeypatch)
     rows: list[int] = []
     vae.decoder.register_forward_pre_hook(lambda _, z: rows.append(z[0].shape[1]))
     for name, compute in scored(vae, spec, levels).items():
@@ -81,14 +87,14 @@ def test_scores_are_the_same_however_few_rows_fit(likelihood: str, monkeypatch: 
 def test_peaks_follow_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes a few times the largest tensor that is allowed, and did take a multiple of that."""
     vae, levels = model(), colour(200)
-    monkeypatch.setattr(memory, "CPU_VALUES", 40 * PIXELS * 16)
+    fits(40 * PIXELS * 16, monkeypatch)
     allowed = 4 * memory.CPU_VALUES
     for name, compute in scored(vae, SPEC, levels).items():
         if name == "exact":  # a cell of the quadrature has nodes of its own
             continue
         inherent = levels.numel() * 4 * 3  # images as floats, and copies of them
         assert peak_of(compute) < 5 * allowed + inherent, name
-    monkeypatch.setattr(memory, "CPU_VALUES", 2**22)
+    fits(2**22, monkeypatch)
     assert peak_of(scored(vae, SPEC, levels)["importance"]) > 50 * allowed
 
 
@@ -115,13 +121,19 @@ class Wide(nn.Module):
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_what_lies_between_counts_for_networks_of_any_kind(lanes: int) -> None:
+def test_what_lies_between_counts_for_networks_of_any_kind(lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, decoder = stacked(lambda: (Wide((3, 4, 5), (2,), 2), Wide((2,), (3, 4, 5), 2)), lanes, (3, 4, 5))
     for lane in range(lanes):
         for module in (encoder, decoder):
             module.reset(lane, torch.Generator().manual_seed(0))
     for module, x in ((encoder, torch.zeros(lanes, 9, 60)), (decoder, torch.zeros(lanes, 9, 2))):
+        monkeypatch.setattr(memory, "FEW_ROWS", 100)
+        assert memory.at_once(module, x) == 100  # some rows are taken though fewer would fit into the cache,
+        monkeypatch.setattr(memory, "FEW_VALUES", 50 * 5_000 * lanes)
+        assert memory.at_once(module, x) == 50  # up to a bound of their own
+        monkeypatch.setattr(memory, "FEW_ROWS", 1)
         assert memory.at_once(module, x) == memory.CPU_VALUES // (5_000 * lanes)
+        monkeypatch.setattr(memory, "FEW_VALUES", 2**23)
 
 
 def test_an_evaluation_of_colour_scores_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +142,7 @@ def test_an_evaluation_of_colour_scores_the_same_in_parts(monkeypatch: pytest.Mo
     splits = {name: Split(name, colour(60), None) for name in ("train", "validation", "test")}
     data, vae = Data(name="colour", image_shape=SHAPE, digest="colour", **splits), model(spec)
     whole = metrics.evaluate(spec, vae, data, depths=depths).scores
-    monkeypatch.setattr(memory, "CPU_VALUES", 7 * PIXELS * 2)
+    fits(7 * PIXELS * 2, monkeypatch)
     scores = metrics.evaluate(spec, vae, data, depths=depths).scores
     assert scores == pytest.approx(whole, rel=1e-4, abs=1e-5)
     assert {"test/common_bits", "test/own_bits", "test/exact_log_px", "test/ssim"} <= scores.keys()

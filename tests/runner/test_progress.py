@@ -141,7 +141,7 @@ def test_what_trials_took_before_is_expected_of_them() -> None:
     assert costs.of_epoch("another") == 4.5
     costs.epoch_s["bce"].add(1.0)  # this machine is three times as fast today
     assert costs.of_epoch("mse") == pytest.approx(2.0)
-    assert costs.of_evaluation(Work("bce", 5, "quick")) == 4.0
+    assert costs.of_evaluation(Work("bce", 5, "quick")) == 2.0  # its pace goes for evaluations too, but not beyond 2
     assert not display._plain().startswith("about ")
 
 

@@ -59,6 +59,7 @@ def test_batches_of_many_lanes_are_smaller_and_the_score_is_the_same(digits: Dat
     cohort = Cohort([SMALL.derive(seed=s) for s in range(3)], digits, CPU)
     whole = Validation(digits.validation).score(cohort.lanes, cohort.vae)
     monkeypatch.setattr(memory, "CPU_VALUES", 3 * 256 * 7)  # seven images at a time
+    monkeypatch.setattr(memory, "FEW_ROWS", 1)
     rows: list[int] = []
     cohort.vae.encoder.register_forward_pre_hook(lambda _, x: rows.append(x[0].shape[1]))
     split = Validation(digits.validation).score(cohort.lanes, cohort.vae)
