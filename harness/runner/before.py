@@ -66,6 +66,11 @@ def of_trials(study: str, budget: str, device: str, epochs: int, trials: Iterabl
         evaluated[run.tags["arm"]].append(max(0.0, (run.seconds or 0.0) - seconds - NEXT_S))
     if runs:
         return Before(_medians(trained), _medians(evaluated) if device == resources.cpu() else {})
+    return stated(device, trials)
+
+
+def stated(device: str, trials: Iterable[TrialSpec]) -> Before:
+    """Return the stated rate of a CPU for such trials; nothing if there is none."""
     return Before({"": STATED_EPOCH_S}) if device == resources.cpu() and is_stated(trials) else Before()
 
 

@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-PLAIN_EVERY_S = 15.0
+PLAIN_EVERY_S = 5.0
 TICK_S = 1.0  # between two looks at whether a line is due
 PER_S = 4  # drawings of a terminal's foot
 WHEEL = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -35,6 +35,15 @@ def clock(seconds: float) -> str:
     return f"{s // 3600} h {s % 3600 // 60:02d} min"
 
 
+def about(seconds: float) -> str:
+    """Return in words how long something will take, of which not much is known.
+
+    >>> about(0.2), about(41)
+    ('about 1 s', 'about 41 s')
+    """
+    return f"about {clock(max(1.0, seconds))}"
+
+
 def is_ascii(console: Console) -> bool:
     """Return whether a console's stream takes no characters beyond ASCII."""
     return not console.encoding.lower().startswith("utf")
@@ -52,6 +61,7 @@ class Board:
         console: the console.
         doing: what goes on, in words.
         since: when that began, in seconds of the monotonic clock.
+        left: returns the seconds until all is done; None if nothing tells.
         rows: returns the lines to draw instead, given the columns and lines that there are for them; None for `doing` alone.
         plain: returns a line to print instead where there is no terminal.
     """
@@ -59,6 +69,7 @@ class Board:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.doing, self.since, self.printed_at = "", time.monotonic(), time.monotonic()
+        self.left: Callable[[], float] | None = None
         self.rows: Callable[[int, int], Sequence[Text]] | None = None
         self.plain: Callable[[], str] | None = None
         self.live: Live | None = None
@@ -87,9 +98,13 @@ class Board:
         """Show from now on that this goes on."""
         self.doing, self.since = words, time.monotonic()
 
+    def expect(self, left: Callable[[], float]) -> None:
+        """Show from now on these seconds as the time left, until lines of one's own are shown."""
+        self.left = left
+
     def show(self, rows: Callable[[int, int], Sequence[Text]], plain: Callable[[], str]) -> None:
-        """Draw these lines from now on, and where there is no terminal print this one, until `now_nothing_else`."""
-        self.rows, self.plain = rows, plain
+        """Draw these lines from now on, and where there is no terminal print this one, until `hide`."""
+        self.rows, self.plain, self.left = rows, plain, None
 
     def hide(self) -> None:
         """Show what goes on again, in place of lines of one's own."""
@@ -116,15 +131,18 @@ class Board:
     def _line(self) -> Text:
         """Return what goes on and for how long, with a wheel that turns."""
         wheel = ASCII_WHEEL if is_ascii(self.console) else WHEEL
-        seconds = time.monotonic() - self.since
-        return Text.assemble((wheel[int(seconds * PER_S) % len(wheel)], "cyan"), f" {self.doing} ", (clock(seconds), "dim"))
+        turn = int((time.monotonic() - self.since) * PER_S) % len(wheel)
+        return Text.assemble((wheel[turn], "cyan"), f" {self.doing} ", (self._times(), "dim"))
+
+    def _times(self) -> str:
+        """Return for how long it goes on, and how much time is left if that is known."""
+        left = f" | {about(self.left())} left" if self.left else ""
+        return f"{clock(time.monotonic() - self.since)}{left}"
 
     def _tick(self) -> None:
         """Print what goes on whenever nothing was printed for a while."""
         while not self.over.wait(TICK_S):
             if time.monotonic() - max(self.printed_at, self.since if self.plain is None else 0.0) >= PLAIN_EVERY_S:
-                words = (
-                    self.plain() if self.plain else f"{self.doing}: {clock(time.monotonic() - self.since)}" if self.doing else ""
-                )
+                words = self.plain() if self.plain else f"{self.doing}: {self._times()}" if self.doing else ""
                 if words:
                     self.say(words)

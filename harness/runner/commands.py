@@ -18,6 +18,7 @@ from harness.executors import Spares
 from harness.queue import trial_uri
 from harness.runner import disk, preparation
 from harness.runner.board import Board, clock
+from harness.runner.outlook import first_start
 from harness.runner.preparation import Briefing
 from harness.runner.room import Room, Setting
 from harness.runner.signals import Stopped, Stops
@@ -74,14 +75,19 @@ def run_study(
     begun = bool(storage) or done.exists() or any((paths.mlruns() / name).exists() for name in ("optuna.db", "mlflow.db"))
     disk.check(disk.at_least(0 if begun else study.runs(budget)))
     with closing(Spares()) as spares:
-        if not done.exists() and executor == "processes" and resources.only_cpu(device):
-            spares.start(min(workers or resources.cores(), study.runs(budget)))
+        here = executor == "processes" and resources.only_cpu(device)
+        at_a_time = min(workers or resources.cores(), study.runs(budget))
+        if here and not done.exists():
+            spares.start(at_a_time)
         console.print(f"{name}, {budget} budget: {study.shape(budget)}", highlight=False, markup=False)
         stops, started = Stops(), time.monotonic()
         with stops.listening(), Board(console) as board:
             try:
                 with stops.allowed():
-                    briefing, gather, note = _prepared(loaded, budget, board, room)
+                    noted = preparation.noted(loaded, budget)
+                    if here and (start := first_start(loaded, budget, at_a_time, read=noted is not None, begun=begun)):
+                        board.expect(start.left)
+                    briefing, gather, note = _prepared(loaded, budget, noted, board, room)
                     board.now("opening the records of the study")
                     if not begun:  # all trials are missing: whether there is room can be said before anything is written
                         disk.check(disk.estimate(study.trials(budget), (at := gather()).data, study.runs(budget), len(at.workers)))
@@ -124,14 +130,15 @@ def _surely_here(device: str, workers: int | None, per_gpu: int) -> bool:
 def _prepared(
     loaded: LoadedStudy,
     budget: str,
+    noted: Briefing | None,
     board: Board,
     room: Room,
 ) -> tuple[Briefing, Callable[[], Setting], Path | None]:
-    """Say what is known of a study's data.
+    """Say what is known of a study's data, or what was `noted` of them by an earlier start.
 
     Return it with a function that returns what its trials train on, and where, and the file to keep a new note of it in, if any.
     """
-    briefing, dataset, note = preparation.noted(loaded, budget), None, None
+    briefing, dataset, note = noted, None, None
     if briefing is None:
         briefing, dataset, note = preparation.gather(loaded, budget, board.say, room, doing=board.now)
     else:

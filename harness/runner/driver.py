@@ -14,8 +14,8 @@ from harness.queue import Assignment, Outcome, TrialQueue
 from harness.queue.store import GRACE_S
 from harness.runner.ahead import Ahead
 from harness.runner.board import Board, clock
-from harness.runner.costs import NEVER, Costs, Work, work_of
-from harness.runner.estimate import Estimate
+from harness.runner.costs import Costs, Work, work_of
+from harness.runner.estimate import NOTHING_MORE, Estimate, Later
 from harness.runner.progress import Display
 from harness.runner.reconciling import reconcile
 from harness.runner.running import Running, how_they_go_on, name_of
@@ -52,9 +52,7 @@ class Driver:
         witness: of the trials, which writes their manifests.
         costs: what trials have taken in this process so far.
         images: that an epoch trains on.
-        stages: the trials that follow these, of which nothing is known yet but their number and size.
-        pruned: the share of trials that the queue's pruner is expected to end after an epoch, by epoch.
-        reported: the arms of the report that follows, as `Estimate` counts them.
+        later: what follows the trials.
     """
 
     queue: TrialQueue
@@ -71,9 +69,7 @@ class Driver:
     witness: Witness = field(default_factory=Witness)
     costs: Costs = field(default_factory=Costs)
     images: int = 0
-    stages: Sequence[Sequence[Work]] = ()
-    pruned: Mapping[int, float] = field(default_factory=lambda: NEVER)
-    reported: int = 1
+    later: Later = NOTHING_MORE
 
     def __post_init__(self) -> None:
         self.running: dict[str, Running] = {}  # by spec id
@@ -138,10 +134,8 @@ class Driver:
             workers=workers,
             lanes=self.plan.lanes,
             evaluators=executor.most_evaluators,
-            stages=self.stages,
             costs=self.costs,
-            pruned=self.pruned,
-            reported=self.reported,
+            later=self.later,
         )
         return Display(self.board, self.queue.trials, self.queue.trials - missing, workers, estimate)
 

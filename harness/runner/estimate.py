@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
+from typing import NamedTuple
 
 from harness.runner.costs import FIRST_S, NEVER, NEXT_S, START_S, Costs, Survival, Work
 
@@ -19,9 +20,45 @@ REPORT_S, REPORT_ARM_S, REPORT_TRIAL_S, AS_ARMS = 4.0, 1.0, 0.1, 3
 LATE = 0.1  # of what a part should take: what is left of one that has taken longer
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a command that has begun, of which nothing is seen until it has ended.
+
+    Attributes:
+        seconds: that it should take.
+        further: seconds that should follow it.
+        since: when it began, in seconds of the monotonic clock.
+    """
+
+    seconds: float
+    further: float = 0.0
+    since: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float:
+        """Return the seconds until all is done; a little is left of a part that takes longer than it should."""
+        return max(self.seconds - (time.monotonic() - self.since), LATE * self.seconds) + self.further
+
+
 def report_s(trials: int, reported: int) -> float:
     """Return the guessed seconds of the report of so many trials and arms, a search being `AS_ARMS` more."""
     return REPORT_S + REPORT_ARM_S * reported + REPORT_TRIAL_S * trials
+
+
+class Later(NamedTuple):
+    """What follows the trials of a queue.
+
+    Attributes:
+        stages: trials, as far as they are known.
+        pruned: the share of the queue's trials that its pruner is expected to end after an epoch, by epoch.
+        reported: the arms of the report, a search being `AS_ARMS` more.
+    """
+
+    stages: Sequence[Sequence[Work]] = ()
+    pruned: Mapping[int, float] = NEVER
+    reported: int = 1
+
+
+NOTHING_MORE = Later()
 
 
 @dataclass(kw_only=True)
@@ -61,10 +98,8 @@ class Estimate:
         workers: how many jobs train at a time.
         lanes: the most trials of a job.
         evaluators: the processes that evaluate beside the workers; 0 if these evaluate what they have trained.
-        stages: the trials of what follows once these are done.
         costs: what was observed of trials before.
-        pruned: the share of trials that a pruner is expected to end after an epoch, by epoch.
-        reported: the arms of the report, a search being `AS_ARMS` more.
+        later: what follows these.
         now: the clock.
     """
 
@@ -75,16 +110,13 @@ class Estimate:
         workers: int,
         lanes: int = 1,
         evaluators: int = 0,
-        stages: Sequence[Sequence[Work]] = (),
         costs: Costs | None = None,
-        pruned: Mapping[int, float] = NEVER,
-        reported: int = 1,
+        later: Later = NOTHING_MORE,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.coming, self.workers, self.lanes, self.stages, self.now = list(coming), workers, lanes, stages, now
-        self.reported = reported
-        self.costs, self.survival = costs or Costs(), Survival(pruned)
-        self.trials = len(self.coming) + sum(map(len, stages))
+        self.coming, self.workers, self.lanes, self.later, self.now = list(coming), workers, lanes, later, now
+        self.costs, self.survival = costs or Costs(), Survival(later.pruned)
+        self.trials = len(self.coming) + sum(map(len, later.stages))
         self.started = now()
         self.slots = [self.started] * workers  # when workers became free
         self.unused = workers  # of these, those that have had no job
@@ -189,9 +221,9 @@ class Estimate:
             idle = self.workers - len(workers)
             workers += [now + (START_S if i < self.unused else 0.0) for i in range(idle)]
             end = self._played(self.coming, workers, evaluations, now, self.survival)
-            for stage in self.stages:
+            for stage in self.later.stages:
                 end = self._played(stage, [end + NEXT_S + FIRST_S * pace] * self.workers, [], end, Survival())
-            return end - now + report_s(self.trials, self.reported) * pace
+            return end - now + report_s(self.trials, self.later.reported) * pace
 
     def _played(
         self,

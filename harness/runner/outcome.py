@@ -11,6 +11,8 @@ from harness.errors import UserError
 from harness.figures.palette import styles
 from harness.queue import completed_runs, driver_lock
 from harness.runner.board import clock
+from harness.runner.costs import Costs
+from harness.runner.estimate import AS_ARMS, Part, report_s
 from harness.runner.session import Session, run, winners
 from harness.runner.signals import Stopped
 from harness.runner.study_store import StudyStore
@@ -32,6 +34,7 @@ def train_and_report(loaded: LoadedStudy, session: Session, started: float) -> i
     if trained or not (store.tracker.study_finished and report.is_current(results, store.tracker, search_results, loaded.question)):
         console.print("writing the report")
         board.now("writing the report")
+        board.expect(Part(_report_s(results, search_results, session.costs)).left)
         try:
             report.publish(results, store.tracker, search_results, session.stops.allowed, question=loaded.question)
         except Stopped:
@@ -42,6 +45,12 @@ def train_and_report(loaded: LoadedStudy, session: Session, started: float) -> i
     if trained:
         console.print(f"done in {clock(time.monotonic() - started)}", highlight=False)
     return int(bool(results.failures))
+
+
+def _report_s(results: report.AblationResults, search_results: report.SearchResults | None, costs: Costs) -> float:
+    """Return the seconds that the report should take, as the trials' time left had it."""
+    trials = len(results.cells) + (len(search_results.history) if search_results else 0)
+    return report_s(trials, len(results.study.arms) + AS_ARMS * bool(search_results)) * costs.pace
 
 
 def _nothing_to_do(results: report.AblationResults, search_results: report.SearchResults | None) -> list[str]:

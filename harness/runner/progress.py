@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from harness.runner.board import Board, clock, is_ascii
+from harness.runner.board import Board, about, clock, is_ascii
 from harness.runner.estimate import Estimate
 from harness.scores.rows import ELBO_TRAIN, ELBO_VALIDATION, IMAGES_PER_S
 
@@ -117,8 +117,8 @@ class Display:
             self.took_s = self.estimated_at - now
         if self.ends is None:
             return "time left not known yet"
-        about = "" if self.estimate.costs.seen else "about "
-        return f"{about}{clock(max(1.0, self.ends - now))} left"
+        left = max(1.0, self.ends - now)
+        return f"{clock(left) if self.estimate.costs.seen else about(left)} left"
 
     def _speed(self) -> str:
         """Return the images/s of the trials in training, in words."""

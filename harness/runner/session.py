@@ -17,8 +17,9 @@ from harness.report import AblationResults, SearchResults, load_publisher
 from harness.runner import before, disk
 from harness.runner.ahead import Ahead
 from harness.runner.board import Board
-from harness.runner.costs import NEVER, Costs, Work
-from harness.runner.estimate import AS_ARMS
+from harness.runner.costs import Costs
+from harness.runner.estimate import AS_ARMS, NOTHING_MORE, Later
+from harness.runner.outlook import after_search, pictured
 from harness.runner.reconciling import reconcile
 from harness.runner.room import Setting
 from harness.runner.signals import Stopped, Stops
@@ -26,7 +27,7 @@ from harness.runner.study_store import StudyStore
 from harness.runner.terminal import aloud
 from harness.scores.rows import SQUARED_ERROR
 from harness.spec import TrialSpec
-from harness.study import Ablation, Cell, Search, SearchBudget, Study
+from harness.study import Ablation, Cell, Search, Study
 from harness.study.search import MOST_REFITS
 
 if TYPE_CHECKING:
@@ -94,9 +95,7 @@ class Session:
         draw_all_figures: Callable[[Sequence[Cell]], Collection[str]] = lambda cells: (),
         keep_plan: Callable[[], str] = lambda: "",
         ahead: Ahead | None = None,
-        stages: Sequence[Sequence[Work]] = (),
-        pruned: Mapping[int, float] = NEVER,
-        reported: int = 1,
+        later: Later = NOTHING_MORE,
     ) -> bool:
         """Settle what dead drivers have left, then train what is missing. Return whether anything was trained.
 
@@ -108,9 +107,7 @@ class Session:
             draw_all_figures: gives the ids of trials to draw all figures of.
             keep_plan: stores what is claimed of the trials before one is begun, and returns the digest.
             ahead: is begun while the last of them train.
-            stages: the trials that follow these, as far as they are known.
-            pruned: the share of trials that the queue's pruner is expected to end after an epoch, by epoch.
-            reported: the arms of the report that follows, a search being `AS_ARMS` more.
+            later: what follows them.
 
         Raises:
             MachineError: there is no room for them; none was begun.
@@ -150,9 +147,7 @@ class Session:
             witness=at.witness,
             costs=self.costs,
             images=len(at.data.train.levels),
-            stages=stages,
-            pruned=pruned,
-            reported=reported,
+            later=later,
         )
         self.board.say(f"{counted(queue.missing, 'trial')} to run on {origin['device']}: {plan.why}")
         if tight:
@@ -186,18 +181,8 @@ def _run_search(session: Session, search: Search) -> tuple[SearchResults, bool]:
     plan = session.plan(specs, alone=search.timed)
     with session.store.search_queue(search, search.batch_of(budget, plan.workers * plan.lanes)) as queue:
         session.say_other_images(completed_runs(queue.store))
-        settings, pruner = search.budgets[budget], search.pruner
-        refit = _refit(settings, search.most_arms)
-        pruned = pruner.expected(settings.epochs) if pruner else NEVER
-        reported = search.most_arms + AS_ARMS
-        trained = session.train(queue, specs, lambda: plan, search.quality.key, stages=[refit], pruned=pruned, reported=reported)
+        trained = session.train(queue, specs, lambda: plan, search.quality.key, later=after_search(search, budget))
         return SearchResults.of(search, budget, queue), trained
-
-
-def _refit(settings: SearchBudget, arms: int) -> list[Work]:
-    """Return the work of the trials that test the best of a search beside the base, before it is known."""
-    first, other = f"{settings.evaluation}, all figures", settings.evaluation
-    return [Work("", settings.epochs, other if i else first) for i in range(len(settings.refit_seeds)) for _ in range(arms)]
 
 
 def _run_ablation(session: Session, study: Ablation, part: str) -> tuple[AblationResults, bool]:
@@ -218,10 +203,10 @@ def _run_ablation(session: Session, study: Ablation, part: str) -> tuple[Ablatio
 def _run_look(session: Session, study: Ablation, part: str, seeds: int) -> tuple[AblationResults, bool]:
     """Train the missing cells of the first seeds. Return what is on record then, and whether anything was trained."""
     cells = study.cells(session.store.budget, seeds)
-    first_seeds = {cell.arm: cell.spec.id for cell in sorted(cells, key=lambda c: -c.seed)}
+    drawn = pictured(cells)
 
-    def draw_all_figures(candidates: Sequence[Cell]) -> list[str]:
-        return [c.spec.id for c in candidates if c.spec.id in first_seeds.values()]
+    def draw_all_figures(candidates: Sequence[Cell]) -> set[str]:
+        return {c.spec.id for c in candidates} & drawn
 
     data = {study.base.dataset: session.origin["dataset.digest"]}
     with session.store.ablation_queue(study, cells, part) as queue:
@@ -246,7 +231,7 @@ def _run_look(session: Session, study: Ablation, part: str, seeds: int) -> tuple
             draw_all_figures=draw_all_figures,
             keep_plan=keep_plan,
             ahead=ahead,
-            reported=len(study.arms) + AS_ARMS * bool(part),
+            later=Later(reported=len(study.arms) + AS_ARMS * bool(part)),
         )
         return session.store.results(study, queue, seeds), trained
 

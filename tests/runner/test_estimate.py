@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 import pytest
 
 from harness.runner.costs import EVALUATION_S, FIRST_S, NEVER, NEXT_S, Costs, Survival, Work
-from harness.runner.estimate import Estimate, report_s
+from harness.runner.estimate import Estimate, Later, report_s
 from harness.study import Pruner
 
 
@@ -44,9 +44,7 @@ class Play:
             workers=workers,
             lanes=lanes,
             evaluators=evaluators,
-            stages=[stage] if stage else [],
-            pruned=pruned,
-            reported=len(EPOCH_S),
+            later=Later([stage] if stage else [], pruned, len(EPOCH_S)),
             now=lambda: self.t,
         )
         self._run(works)
@@ -56,7 +54,9 @@ class Play:
         self.end = self.t + PACE * report_s(whole, len(EPOCH_S))
 
     def _next(self, stage: Sequence[Work]) -> Estimate:
-        return Estimate(stage, workers=self.workers, now=lambda: self.t, costs=self.estimate.costs, reported=len(EPOCH_S))
+        return Estimate(
+            stage, workers=self.workers, now=lambda: self.t, costs=self.estimate.costs, later=Later(reported=len(EPOCH_S))
+        )
 
     def at(self, seconds: float, what: Callable[[], None]) -> None:
         self.number += 1
