@@ -1,13 +1,17 @@
 """Figures, images and points on axes, for pictures of trials and for reports. Torch is not imported here."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 FEW_POINTS = 500  # of which each is drawn larger
 GREY: dict[str, Any] = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest"}
@@ -18,6 +22,13 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Add axes in a place given in inches, to a figure that is not laid out: a layout takes as long as drawing."""
+    across, up = figure.get_size_inches()
+    figure.set_layout_engine("none")
+    return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
 def tile(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
@@ -48,25 +59,47 @@ def scatter(figure: Figure, ax: Axes, mean: np.ndarray, labels: np.ndarray | Non
     Without labels all have one colour, and there is no bar.
     """
     ax.set_aspect("equal", adjustable="datalim")
-    size = 3 if len(mean) > FEW_POINTS else 12
+    size = dot_size(len(mean))
     if labels is None:
         ax.scatter(mean[:, 0], mean[:, 1], s=size, linewidths=0, rasterized=True)
         return
     classes = int(labels.max()) + 1
-    colours = next((name for name, most in {"tab10": 10, "tab20": 20}.items() if classes <= most), "turbo")
     dots = ax.scatter(
         mean[:, 0],
         mean[:, 1],
         c=labels,
         s=size,
         linewidths=0,
-        cmap=mpl.colormaps[colours].resampled(classes),
+        cmap=class_colours(classes),
         vmin=-0.5,
         vmax=classes - 0.5,
         rasterized=True,  # thousands of dots: within SVG and PDF they are pixels
     )
-    bar = figure.colorbar(dots, ax=ax, label=label, ticks=range(0, classes, -(-classes // 20)))
+    bar = figure.colorbar(dots, ax=ax, label=label, ticks=class_ticks(classes))
     bar.ax.tick_params(labelsize=ax.xaxis.get_ticklabels()[0].get_fontsize())
+
+
+def dot_size(points: int) -> int:
+    """Return the area of a dot among so many, in square points."""
+    return 3 if points > FEW_POINTS else 12
+
+
+def class_colours(classes: int) -> Colormap:
+    """Return a colour for each of so many classes."""
+    name = next((name for name, most in {"tab10": 10, "tab20": 20}.items() if classes <= most), "turbo")
+    return mpl.colormaps[name].resampled(classes)
+
+
+def class_ticks(classes: int) -> range:
+    """Return the classes that have a number beside a bar of their colours."""
+    return range(0, classes, -(-classes // 20))
+
+
+def text_width(texts: Iterable[str], size: float) -> float:
+    """Return the width of the longest of these lines of text in inches, with letters of so many points."""
+    font = FontProperties(size=size)
+    longest = max(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] for text in texts)
+    return float(1.05 * longest / 72)  # letters of whole pixels are wider
 
 
 def show_images(ax: Axes, sheet: np.ndarray) -> None:

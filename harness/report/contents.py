@@ -197,9 +197,8 @@ def _figures(results: AblationResults, folder: Path, tracker: Tracker) -> dict[s
     """Draw the figures of the arms that are not there yet, and return what the page shows of them."""
     shown = [score for score in tables.varying(results, tables.telling(results)) if score.better]
     panels = {score.label: folder / PARTS / f"{re.sub(r'[^a-z0-9]+', '-', score.key)}.svg" for score in shown}
-    pictures = {arm: f"{i:02d}" for i, arm in enumerate(results.pictured)}
     if not (folder / f"{FIGURES[-1]}.png").exists():
-        from harness.report.ablation import figures
+        from harness.report.ablation import figures, pictures
 
         (folder / PARTS).mkdir()
         looks = {arm: look for arm, look in styles(list(results.study.arms)).items() if arm in results.arms}
@@ -208,9 +207,7 @@ def _figures(results: AblationResults, folder: Path, tracker: Tracker) -> dict[s
             figures.score_panel(results.table, looks, score, file)
         figures.rate_distortion(results.table, looks, folder / "rate_distortion.png")
         files = {arm: tracker.file(run, "pictures.npz") for arm, run in results.pictured.items()}
-        for arm, name in pictures.items():
-            figures.arm_pictures(files[arm], folder / PARTS, name)
-        figures.gallery(files, folder / "gallery.png")
+        pictures.draw(files, folder / PARTS, folder / "gallery.png")
     parts = folder / PARTS
     return {
         "panels": [inline(file, f"{label} by arm: a dot per seed, a bar at the mean") for label, file in panels.items()],
@@ -218,11 +215,11 @@ def _figures(results: AblationResults, folder: Path, tracker: Tracker) -> dict[s
         "pictures": [
             Pictures(
                 arm=arm,
-                images=_data_uri(parts / f"{name}-images.png"),
-                samples=_data_uri(parts / f"{name}-samples.png"),
-                latents=inline(parts / f"{name}-latents.svg", f"posterior means of {arm}"),
+                images=_data_uri(parts / f"{i:02d}-images.png"),
+                samples=_data_uri(parts / f"{i:02d}-samples.png"),
+                latents=inline(parts / f"{i:02d}-latents.svg", f"posterior means of {arm}"),
             )
-            for arm, name in pictures.items()
+            for i, arm in enumerate(results.pictured)
         ],
     }
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from harness import figures, metrics
 from harness.data import Data, Split
+from harness.figures.axes import class_colours
 from harness.models.vae import kl_per_dimension
-from harness.report.ablation import figures as study_figures
+from harness.report.ablation import pictures as pictures_of_arms
 from harness.spec import TrialSpec
 from harness.training.cohort import Cohort
 
@@ -95,11 +97,32 @@ def test_images_without_labels_are_the_first_ones_and_have_no_bar_of_classes() -
 def test_the_gallery_of_a_study(arrays: dict[str, tuple[int, ...]], shape: tuple[int, ...], tmp_path: Path) -> None:
     levels = {name: np.full(size, 255, np.uint8) for name, size in arrays.items()}
     np.savez(tmp_path / "pictures.npz", latents=np.zeros((5, 2), np.float32), **levels)
-    drawn: list[np.ndarray] = []
-    show, study_figures.show_images = study_figures.show_images, lambda ax, sheet: drawn.append(sheet)
-    try:
-        study_figures.gallery({"arm": tmp_path / "pictures.npz"}, tmp_path / "gallery.png")
-    finally:
-        study_figures.show_images = show
-    assert drawn[0].shape == shape
-    assert (tmp_path / "gallery.png").stat().st_size > 1_000
+    pictures_of_arms.draw({"arm": tmp_path / "pictures.npz"}, tmp_path, tmp_path / "gallery.png")
+    drawn = imread(tmp_path / "00-images.png")
+    assert drawn.shape == shape
+    assert (drawn == 1).all()
+    assert {file.suffix for file in tmp_path.glob("gallery.*") if file.stat().st_size > 1_000} == {".png", ".svg", ".pdf"}
+
+
+def test_latents_lie_where_their_axes_say_in_the_colours_of_their_classes(tmp_path: Path) -> None:
+    latents = np.array([[-4, 0], [4, 0], [0, 2], [np.nan, 0]], np.float32)
+    images = dict.fromkeys(("original", "reconstruction", "samples"), np.zeros((2, 1, 2, 2), np.uint8))
+    np.savez(tmp_path / "pictures.npz", latents=latents, labels=np.array([0, 1, 1, 0]), **images)
+    colours = class_colours(2)
+    cloud = pictures_of_arms.Cloud.of(pictures_of_arms.Kept.of(tmp_path / "pictures.npz"), colours)
+    height, width, _ = cloud.pixels.shape
+    left, right, bottom, top = cloud.extent
+    assert (right - left) / width == pytest.approx((top - bottom) / height)
+    assert right - left == pytest.approx(1.1 * 8)
+    for (x, y), label in zip(latents[:3], (0, 1, 1), strict=True):
+        pixel = cloud.pixels[int((top - y) / (top - bottom) * height), int((x - left) / (right - left) * width)]
+        np.testing.assert_allclose(pixel / 255, colours(label), atol=0.01)
+    assert (cloud.pixels[..., 3] > 0).mean() < 0.01
+
+
+def test_an_arm_without_finite_latents_is_drawn_without_dots(tmp_path: Path) -> None:
+    images = np.zeros((2, 1, 2, 2), np.float32)
+    kept = pictures_of_arms.Kept(images[0, 0], images[0, 0], np.full((3, 2), np.nan), np.arange(3))
+    cloud = pictures_of_arms.Cloud.of(kept, class_colours(3))
+    assert np.isfinite(cloud.extent).all()
+    assert not cloud.pixels[..., 3].any()

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.markers import MarkerStyle
 
 from harness import data, figures, metrics
 from harness.figures import axes, palette
@@ -104,13 +105,15 @@ def test_the_scores_of_a_study_are_dots_by_arm_and_seed_about_a_bar_at_their_mea
     panel = drawn[0].axes[0]
     assert [text.get_text() for text in panel.get_yticklabels()] == list(values)
     assert panel.yaxis_inverted()
-    for row, (arm, dots, bar) in enumerate(zip(values, panel.collections, panel.lines, strict=True)):
+    *clouds, bars = panel.collections
+    for row, (arm, dots, bar) in enumerate(zip(values, clouds, bars.get_segments(), strict=True)):
         assert dots.get_offsets()[:, 0].tolist() == values[arm]
-        assert bar.get_xdata() == pytest.approx([np.mean(values[arm])] * 2)
+        assert bar[:, 0].tolist() == pytest.approx([np.mean(values[arm])] * 2)
         heights = dots.get_offsets()[:, 1]
         assert len(set(heights)) == len(heights)
         assert np.abs(heights - row).max() < 0.3
-    assert len({tuple(dots.get_facecolor()[0]) for dots in panel.collections}) == 2
+    assert len({tuple(dots.get_facecolor()[0]) for dots in clouds}) == 2
+    assert [len(dots.get_paths()[0]) for dots in clouds] == [len(MarkerStyle(mark).get_path()) for mark in ("o", "s")]
     assert np.random.get_state()[1].tolist() == before[1].tolist()
     assert not plt.get_fignums()
 

@@ -1,5 +1,6 @@
 """Studies whose results are made up: everything is real but the training, so that a claim's whole life takes a second."""
 
+import contextlib
 import html
 import io
 import json
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from harness import report
 from harness.report import page
-from harness.report.ablation import figures
+from harness.report.ablation import figures, pictures
 from harness.runner import outcome
 from harness.runner.study_store import StudyStore
 from harness.spec import Result
@@ -133,20 +134,25 @@ def _no_picture(*arguments: object) -> None:
     path.with_suffix(".svg").write_text("<svg></svg>")
 
 
-def _no_pictures(file: Path, folder: Path, name: str) -> None:
-    """Write files where the pictures of an arm would be drawn."""
-    for part in ("images.png", "samples.png"):
-        (folder / f"{name}-{part}").write_bytes(b"picture")
-    (folder / f"{name}-latents.svg").write_text("<svg></svg>")
+def _no_pictures(files: Mapping[str, Path], parts: Path, path: Path) -> None:
+    """Write files where the pictures of all arms would be drawn."""
+    for i in range(len(files)):
+        for part in ("images.png", "samples.png", "latents.svg"):
+            (parts / f"{i:02d}-{part}").write_text("<svg></svg>")
+    _no_picture(path)
 
 
-UNDRAWN = dict.fromkeys(("scores", "score_panel", "rate_distortion", "gallery"), _no_picture) | {"arm_pictures": _no_pictures}
+UNDRAWN = [(figures, name, _no_picture) for name in ("scores", "score_panel", "rate_distortion")] + [
+    (pictures, "draw", _no_pictures)
+]
 
 
 def reported(study: Path | str) -> Shown:
     """Everything that `harness report` shows of a study, after a check that all of it agrees."""
     screen = io.StringIO()
-    with patch.multiple(figures, **UNDRAWN):
+    with contextlib.ExitStack() as stack:
+        for module, name, undrawn in UNDRAWN:
+            stack.enter_context(patch.object(module, name, undrawn))
         assert outcome.report_study(str(study), "default", Console(file=screen, width=500)) == 0
     store, _ = store_of(study)
     folder = page.folder(store.name, "default")

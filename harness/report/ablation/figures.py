@@ -1,26 +1,26 @@
-"""The figures of an ablation: scores by arm and seed, rate against distortion, and the pictures of all arms side by side.
+"""The figures of an ablation's scores: by arm and seed, and rate against distortion.
 
 Each function writes PNG, SVG and PDF, or a part of a figure for the page. An arm looks the same in all (figures/palette.py).
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.transforms import Bbox
+from matplotlib.markers import MarkerStyle
 
-from harness.figures.axes import kept_images, new_figure, scatter, show_images, tile
+from harness.figures.axes import axes_at, new_figure, text_width
 from harness.figures.palette import INK, Style, families
-from harness.report.saved_figures import save, save_svg
+from harness.report.saved_figures import lay_out, save, save_svg
 from harness.scores import Score
 from harness.scores.rows import KL, SQUARED_ERROR
 
 # Directions from a point in which its label is tried, in this order.
 AROUND = ((1, 0), (0, 1), (-1, 0), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
+LEADER = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkB": 5}
 REACH = (12, 18, 25, 34, 46, 60)  # distances from its point at which it is tried, in pixels
 
 
@@ -39,8 +39,10 @@ def scores(table: pd.DataFrame, looks: Mapping[str, Style], shown: Sequence[Scor
 
 def score_panel(table: pd.DataFrame, looks: Mapping[str, Style], score: Score, path: Path) -> None:
     """Draw the panel of one score for the page, as SVG, so narrow that a phone shows it whole."""
-    figure = new_figure(4.2, _height(looks))
-    _by_arm(figure.subplots(), table, looks, score)
+    left, height = 0.2 + text_width(looks, 10), _height(looks)
+    width = max(4.2, left + 0.2 + max(1.5, text_width([score.label], 10)))  # however long the names are
+    figure = new_figure(width, height)
+    _by_arm(axes_at(figure, left, 0.65, width - left - 0.2, height - 0.7), table, looks, score)
     save_svg(figure, path)
 
 
@@ -58,18 +60,25 @@ def _by_arm(ax: Axes, table: pd.DataFrame, looks: Mapping[str, Style], score: Sc
     """Draw a row per arm: a dot per seed, and a bar across them at their mean."""
     import seaborn as sns  # takes a second, which a report whose figures stand does without
 
-    for i, (arm, style) in enumerate(looks.items()):
-        values = table.loc[table["arm"] == arm, score.key]
-        # np.random, which seaborn moves dots apart by, is left as it was: the same scores give the same picture.
-        state = np.random.get_state()
-        np.random.seed(0)
-        look = {"size": 5, "jitter": 0.15, "color": style.colour, "marker": style.mark}
-        sns.stripplot(x=values, y=np.full(len(values), i), orient="h", native_scale=True, ax=ax, **look)
-        np.random.set_state(state)
-        ax.plot([values.mean()] * 2, [i - 0.3, i + 0.3], color=INK, linewidth=1.5)
-    ax.set_yticks(range(len(looks)), list(looks))
+    values = table[score.key]
+    ax.set_xlabel(f"{score.label}\n({score.better} is better)" if score.better else score.label)
+    # np.random, which seaborn moves dots apart by, is left as it was: the same scores give the same picture.
+    state = np.random.get_state()
+    np.random.seed(0)
+    colours = {arm: style.colour for arm, style in looks.items()}
+    sns.stripplot(
+        x=values, y=table["arm"], order=list(looks), hue=table["arm"], palette=colours, size=5, jitter=0.15, legend=False, ax=ax
+    )
+    np.random.set_state(state)
+    for dots, style in zip(ax.collections, looks.values(), strict=True):  # a strip plot has one mark for all
+        mark = MarkerStyle(style.mark)
+        dots.set_paths([mark.get_path().transformed(mark.get_transform())])
+    rows = np.arange(len(looks))
+    ax.vlines(values.groupby(table["arm"]).mean()[list(looks)], rows - 0.3, rows + 0.3, color=INK, linewidth=1.5)
+    ax.locator_params(axis="x", nbins=5)
+    ax.set_yticks(rows, list(looks))
     ax.set_ylim(len(looks) - 0.5, -0.5)
-    ax.set(xlabel=f"{score.label}\n({score.better} is better)" if score.better else score.label, ylabel="")
+    ax.set_ylabel("")
     ax.grid(axis="x", color="0.9")
     ax.set_axisbelow(True)
 
@@ -103,7 +112,7 @@ def rate_distortion(table: pd.DataFrame, looks: Mapping[str, Style], path: Path)
     ax.set_axisbelow(True)
     if len(kin) < len(looks):
         ax.legend(frameon=False, loc="upper right")
-    figure.canvas.draw()
+    lay_out(figure)
     label(ax, [labels[arm] for arm in looks], mean.to_numpy())
     save(figure, path)
 
@@ -118,7 +127,7 @@ def label(ax: Axes, texts: Sequence[str], points: np.ndarray) -> None:
     """Put a text beside each point, where it covers no point, line or other text if possible; far ones get a thin leader.
 
     Args:
-        ax: the axes, with everything else drawn.
+        ax: the axes, with everything else in their place.
         texts: one per point.
         points: in the data's coordinates, (N, 2).
     """
@@ -126,22 +135,20 @@ def label(ax: Axes, texts: Sequence[str], points: np.ndarray) -> None:
     on_lines = [a + (b - a) * t for xy in lines for a, b in pairwise(xy) for t in np.linspace(0, 1, 25)]
     dots = [xy for dots in ax.collections for xy in ax.transData.transform(dots.get_offsets())]
     pixels = ax.transData.transform(points)
-    occupied = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in pixels]
-    occupied += [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in (*on_lines, *dots)]
+    occupied = [(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
+    occupied += [(x - 1, y - 1, x + 1, y + 1) for x, y in (*on_lines, *dots)]
     legend = ax.get_legend()
     if legend:
-        occupied.append(legend.get_window_extent())
+        occupied.append(legend.get_window_extent().extents)
     for text, point, (x, y) in zip(texts, points, pixels, strict=True):
         measured = ax.text(0, 0, text, fontsize=9)
         width, height = measured.get_window_extent().size
         measured.remove()
         offsets = [(r * dx + width / 2 * np.sign(dx), r * dy + height / 2 * np.sign(dy)) for r in REACH for dx, dy in AROUND]
-        boxes = [Bbox.from_bounds(x + dx - width / 2, y + dy - height / 2, width, height) for dx, dy in offsets]
-        within_axes = [ax.bbox.contains(*box.min) and ax.bbox.contains(*box.max) for box in boxes]
-        best = int(
-            np.argmin([box.count_overlaps(occupied) + 1000 * (not inside) for box, inside in zip(boxes, within_axes, strict=True)])
-        )
-        occupied.append(boxes[best])
+        boxes = np.array([(x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2) for dx, dy in offsets])
+        within_axes = (ax.bbox.min < boxes[:, :2]).all(1) & (boxes[:, 2:] < ax.bbox.max).all(1)
+        best = int(np.argmin(_overlaps(boxes, np.array(occupied)) + 1000 * ~within_axes))
+        occupied.append(tuple(boxes[best]))
         offset = (offsets[best][0] * 72 / ax.figure.dpi, offsets[best][1] * 72 / ax.figure.dpi)
         ax.annotate(
             text,
@@ -152,76 +159,11 @@ def label(ax: Axes, texts: Sequence[str], points: np.ndarray) -> None:
             va="center",
             fontsize=9,
             color=INK,
-            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkB": 5},
+            arrowprops=LEADER if best >= len(AROUND) else None,
         )
 
 
-def gallery(files: Mapping[str, Path], path: Path) -> None:
-    """Draw a row per arm, of its first seed, from its pictures.npz in `files`.
-
-    It has test images and below them as decoded, decoded draws from the prior, and latents, by class if the images have labels.
-    """
-    width, height = 12, 2.3 * len(files) + 0.4
-    names = {arm: arm.replace("_", "\n") for arm in files}
-    longest = max(len(line) for name in names.values() for line in name.splitlines())
-    figure = new_figure(width, height)
-    figure.set_layout_engine("none")  # to lay out so many axes takes a sixth of all the time
-    margins = {"left": (0.3 + 0.09 * longest) / width, "right": 0.98, "bottom": 0.35 / height, "top": 1 - 0.4 / height}
-    grid = figure.add_gridspec(len(files), 3, width_ratios=(2.5, 1.15, 1.6), wspace=0.1, hspace=0.15, **margins)
-    for row, (arm, file) in enumerate(files.items()):
-        kept = Kept.of(file)
-        left, middle, right = (figure.add_subplot(grid[row, c]) for c in range(3))
-        show_images(left, kept.pairs)
-        left.set_ylabel(names[arm], rotation=0, ha="right", va="center", fontsize=11)
-        show_images(middle, kept.draws)
-        right.tick_params(labelsize=8)
-        scatter(figure, right, kept.latents, kept.labels)
-        if row == 0:
-            left.set_title("test images and their reconstructions")
-            middle.set_title("decoded prior draws")
-            right.set_title(f"posterior means{'' if kept.labels is None else ' by class'} (z1, z2)")
-    save(figure, path)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What the pictures of an arm are drawn from.
-
-    Attributes:
-        pairs: test images and below them their reconstructions, as one picture on [0, 1].
-        draws: decoded draws from the prior, as one picture.
-        latents: posterior means, (N, 2).
-        labels: their classes, or None.
-    """
-
-    pairs: np.ndarray
-    draws: np.ndarray
-    latents: np.ndarray
-    labels: np.ndarray | None
-
-    @classmethod
-    def of(cls, file: Path) -> "Kept":
-        """Read a run's pictures.npz."""
-        with np.load(file, allow_pickle=False) as arrays:
-            pair = np.concatenate([_images(arrays["original"]), _images(arrays["reconstruction"])])
-            draws = _images(arrays["samples"])
-            return cls(tile(pair, len(pair) // 2), tile(draws, 4), arrays["latents"], arrays.get("labels"))
-
-
-def arm_pictures(file: Path, folder: Path, name: str) -> None:
-    """Draw the pictures of one arm for the page: NAME-images.png and NAME-samples.png, pixel by pixel, and NAME-latents.svg."""
-    from matplotlib.image import imsave
-
-    kept = Kept.of(file)
-    imsave(folder / f"{name}-images.png", np.clip(kept.pairs, 0, 1), cmap="gray", vmin=0, vmax=1)
-    imsave(folder / f"{name}-samples.png", np.clip(kept.draws, 0, 1), cmap="gray", vmin=0, vmax=1)
-    figure = new_figure(3.6, 2.6)
-    ax = figure.subplots()
-    ax.tick_params(labelsize=8)
-    scatter(figure, ax, kept.latents, kept.labels)
-    save_svg(figure, folder / f"{name}-latents.svg")
-
-
-def _images(levels: np.ndarray) -> np.ndarray:
-    """Return the levels of a pictures.npz as images on [0, 1], (N, C, H, W)."""
-    return kept_images(levels) / 255
+def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return how many of the others each box overlaps, (N,); boxes are (N, 4): left, bottom, right, top."""
+    within = (boxes[:, None, :2] < others[:, 2:]) & (others[:, :2] < boxes[:, None, 2:])
+    return np.asarray(within.all(2).sum(1))

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from harness.figures.axes import new_figure
 from harness.report.ablation import figures
-from harness.report.saved_figures import save
+from harness.report.saved_figures import lay_out, save
 from harness.report.search import space_figures
 from harness.report.search.axes import (
     BAD,
@@ -169,7 +169,7 @@ def pareto(results: SearchResults, path: Path) -> bool:
         _pareto(ax, results, cost, joined=len(costs) == 1)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.canvas.draw()
+    lay_out(figure)
     labelled = spread(results.best, MOST_LABELLED)
     for ax, cost in zip(axes.flat, costs, strict=True):
         w, v = (
