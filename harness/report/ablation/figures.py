@@ -32,6 +32,7 @@ def scores(table: pd.DataFrame, looks: Mapping[str, Style], shown: Sequence[Scor
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for ax, score in zip(axes.flat, shown, strict=False):
         _by_arm(ax, table, looks, score)
+        ax.locator_params(axis="x", nbins=5)
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     save(figure, path)
@@ -40,9 +41,11 @@ def scores(table: pd.DataFrame, looks: Mapping[str, Style], shown: Sequence[Scor
 def score_panel(table: pd.DataFrame, looks: Mapping[str, Style], score: Score, path: Path) -> None:
     """Draw the panel of one score for the page, as SVG, so narrow that a phone shows it whole."""
     left, height = 0.2 + text_width(looks, 10), _height(looks)
-    width = max(4.2, left + 0.2 + max(1.5, text_width([score.label], 10)))  # however long the names are
+    width = max(4.2, left + max(1.7, text_width([score.label], 10) - 0.1))  # however long the names are
     figure = new_figure(width, height)
-    _by_arm(axes_at(figure, left, 0.65, width - left - 0.2, height - 0.7), table, looks, score)
+    ax = axes_at(figure, left, 0.65, width - left - 0.2, height - 0.7)
+    _by_arm(ax, table, looks, score)
+    ax.locator_params(axis="x", nbins=3)
     save_svg(figure, path)
 
 
@@ -75,7 +78,6 @@ def _by_arm(ax: Axes, table: pd.DataFrame, looks: Mapping[str, Style], score: Sc
         dots.set_paths([mark.get_path().transformed(mark.get_transform())])
     rows = np.arange(len(looks))
     ax.vlines(values.groupby(table["arm"]).mean()[list(looks)], rows - 0.3, rows + 0.3, color=INK, linewidth=1.5)
-    ax.locator_params(axis="x", nbins=5)
     ax.set_yticks(rows, list(looks))
     ax.set_ylim(len(looks) - 0.5, -0.5)
     ax.set_ylabel("")

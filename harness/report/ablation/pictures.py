@@ -11,11 +11,10 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage, BboxImage
+from matplotlib.image import AxesImage, BboxImage, imsave
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Affine2D, Bbox, IdentityTransform, TransformedBbox
-from PIL import Image
 
 from harness.figures.axes import axes_at, class_colours, class_ticks, dot_size, kept_images, new_figure, text_width, tile
 from harness.report.saved_figures import FINE, save, save_svg
@@ -97,8 +96,8 @@ def draw(files: Mapping[str, Path], parts: Path, path: Path) -> None:
     colours = class_colours(classes) if classes else None
     clouds = {arm: Cloud.of(kept, colours) for arm, kept in arms.items()}
     for i, kept in enumerate(arms.values()):
-        _save_pixels(kept.pairs, parts / f"{i:02d}-images.png")
-        _save_pixels(kept.draws, parts / f"{i:02d}-samples.png")
+        for name, sheet in (("images", kept.pairs), ("samples", kept.draws)):
+            imsave(parts / f"{i:02d}-{name}.png", np.clip(sheet, 0, 1), cmap="gray", vmin=0, vmax=1)
     _latents(list(clouds.values()), colours, parts)
     gallery(arms, clouds, colours, path)
 
@@ -142,10 +141,10 @@ def _show(figure: Figure, sheet: np.ndarray, left: float, bottom: float, width: 
 
 def _latents(clouds: list[Cloud], colours: Colormap | None, folder: Path) -> None:
     """Draw the latents of every arm for the page, with a bar of the classes: on a phone an arm fills the screen."""
-    figure = new_figure(BOX[0] + 1.15, BOX[1] + 0.36)
-    ax = axes_at(figure, 0.65, 0.28, *BOX)
+    figure = new_figure(BOX[0] + 1.1, BOX[1] + 0.36)
+    ax = axes_at(figure, 0.6, 0.28, *BOX)
     if colours is not None:
-        _classes(figure, axes_at(figure, 0.75 + BOX[0], 0.28, 0.1, BOX[1]), colours, "vertical")
+        _classes(figure, axes_at(figure, 0.7 + BOX[0], 0.28, 0.1, BOX[1]), colours, "vertical")
     shown = _plane(ax, clouds[0])
     for i, cloud in enumerate(clouds):  # one figure for all: axes and ticks take longer to make than to draw
         shown.set_data(cloud.pixels)
@@ -156,7 +155,7 @@ def _latents(clouds: list[Cloud], colours: Colormap | None, folder: Path) -> Non
 def _plane(ax: Axes, cloud: Cloud) -> AxesImage:
     """Draw a cloud, which fills its axes, with few ticks."""
     ax.tick_params(labelsize=8)
-    ax.locator_params(nbins=4)
+    ax.locator_params(nbins=4, steps=(1, 2, 5, 10))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")  # without a power of ten at the axis's end, where the next arm is
     return ax.imshow(cloud.pixels, extent=cloud.extent, aspect="auto")
@@ -167,11 +166,6 @@ def _classes(figure: Figure, ax: Axes, colours: Colormap, orientation: str) -> N
     scale = ScalarMappable(Normalize(-0.5, colours.N - 0.5), colours)
     bar = figure.colorbar(scale, cax=ax, orientation=orientation, ticks=class_ticks(colours.N))
     bar.ax.tick_params(labelsize=8)
-
-
-def _save_pixels(sheet: np.ndarray, path: Path) -> None:
-    """Write a picture on [0, 1], grey or in colour, as a PNG of as many pixels."""
-    Image.fromarray((255 * np.clip(sheet, 0, 1)).round().astype(np.uint8)).save(path)
 
 
 def _images(levels: np.ndarray) -> np.ndarray:
