@@ -100,3 +100,10 @@ def test_both_intervals_of_the_words_look_the_same_way() -> None:
     assert other.details.startswith("Worse by 1.12 [0.6")
     assert f"bootstrap interval [{low:.2f}, {high:.2f}]" in judgement.details
     assert f"bootstrap interval [{low:.2f}, {high:.2f}]" in other.details
+
+
+def test_a_share_of_all_pairs_of_seeds_is_said_of_more_than_one() -> None:
+    one = {(arm, seed) for arm in ("plain", "better") for seed in SEEDS[1:]}
+    (of_one,), (of_all,) = (results_of(missing).judgements for missing in (one, set()))
+    assert of_one.details == "Better by 1.75"
+    assert ", better in " in of_all.details

@@ -113,7 +113,8 @@ class Judgement:
         if self.verdict.difference.mean < 0:
             low, high = -high, -low  # as the other interval of these words
         v, digits = self.verdict, self.claim.digits
-        parts = [f"{self.by[:1].upper()}{self.by[1:]}, better in {v.difference.improvement:.0%} of all pairs of seeds"]
+        pairs = f", better in {v.difference.improvement:.0%} of all pairs of seeds" if v.difference.n > 1 else ""
+        parts = [f"{self.by[:1].upper()}{self.by[1:]}{pairs}"]
         if np.isfinite(low):
             parts += [
                 f"p = {v.p_adjusted:.2g} after Holm ({v.rule})",
