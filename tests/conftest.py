@@ -64,6 +64,14 @@ def mlflow_store(home: Path, mlflow_template: Path) -> Path:
     return store
 
 
+@pytest.fixture(scope="module")
+def unpainted() -> Iterator[None]:
+    """Figures are made and saved, without what is in them: painting takes half the time of a tiny study with its report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.draw", lambda figure, renderer: None)
+        yield
+
+
 @pytest.fixture
 def fixed_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As outside a repository: the code is the package's own files, which edits of tests and commits leave as it is."""

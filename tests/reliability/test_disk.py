@@ -104,6 +104,7 @@ def test_c16_wherever_the_disk_is_full_the_study_stops_and_the_same_command_goes
 ) -> None:
     """One study, whose starts meet a full disk at one place after another; no trial fails by it."""
     monkeypatch.setattr("harness.executors.local.train", saving_each_epoch)
+    monkeypatch.setattr("matplotlib.figure.Figure.draw", lambda *_: None)  # as `unpainted`; sizes of files are the next test's
     for place, (owner, name, fault) in PLACES.items():
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, fault)

@@ -24,6 +24,8 @@ from harness.runner.study_store import StudyStore
 from harness.tracking import MANIFEST_TAG, MlflowTracker, Record, library
 from harness.tracking.relocation import relocate
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 PLAN = '''"""Does a study find its records?"""
 from harness import Ablation, Budget, Hypothesis, TrialSpec
 
@@ -60,6 +62,17 @@ def finished(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     shutil.copy(mlflow_template, folder / "home" / "mlruns" / "mlflow.db")
     with home_at(folder / "home"):
         assert cli.main(["study", str(folder / "plan.py"), *STUDY]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def searched(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same home in which a search was trained and reported too, with the search's file beside it."""
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "rates.py").write_text(SEARCH)
+    shutil.copytree(finished / "home", folder / "home")
+    with home_at(folder / "home"):
+        assert cli.main(["study", str(folder / "rates.py"), *STUDY]) == 0
     return folder
 
 
@@ -359,17 +372,17 @@ def test_r7_runs_whose_files_are_gone_too_are_trained_again_and_that_is_said(cop
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["optuna.db", "mlflow.db"], ids=lambda name: f"R7-{name}-of-a-search")
-def test_a_search_has_its_results_again_from_either_store(home_of: Callable[[str], Home], tmp_path: Path, store: str) -> None:
-    home = home_of("with a search")
-    home.plan = tmp_path / "rates.py"
-    home.plan.write_text(SEARCH)
-    home.run("study")
+def test_a_search_has_its_results_again_from_either_store(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: str
+) -> None:
+    home = Home(tmp_path / "moved", searched / "rates.py", monkeypatch, capsys)
+    shutil.copytree(searched / "home", home.path)
+    home.use(home.path)
     finished = (
         "SELECT run_uuid FROM runs JOIN tags USING (run_uuid) WHERE key = 'ledger' AND value LIKE 'rates.%' AND status = 'FINISHED'"
     )
     before = {*home.sql("mlflow.db", finished)}
     assert len(before) > 2 * 5  # of both judged arms, and of the search
-    home.use(home.path.rename(tmp_path / "moved"))  # MLflow holds open what it has read by its path
     (home.path / "mlruns" / store).unlink()
     said = home.run("study")
     assert ("results are not in the trial store" if store == "optuna.db" else "read back from the trial store") in said

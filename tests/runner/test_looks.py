@@ -10,6 +10,8 @@ from rich.console import Console
 from harness.report import page
 from harness.runner import commands
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 LOOKS = """'''Does a learning rate of nothing learn?'''
 from harness import Ablation, Budget, Hypothesis, TrialSpec
 

@@ -8,6 +8,8 @@ from rich.console import Console
 
 from harness.runner.commands import run_study
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 PLAN = """'''Does nothing go unsaid?'''
 from harness import Ablation, Budget, TrialSpec
 

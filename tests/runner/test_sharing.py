@@ -20,6 +20,8 @@ from harness.runner import commands, comparing, freezing
 from harness.stats import paired
 from harness.study import Cell
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 TRAINED = """'''Does the loss matter?'''
 from harness import Ablation, Budget, Hypothesis, TrialSpec
 

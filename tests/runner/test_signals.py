@@ -18,6 +18,8 @@ from harness.runner import commands
 from harness.runner.signals import CODES, Stopped, Stops
 from harness.tracking import MlflowTracker
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 TESTS = Path(__file__).parents[1]
 
 
