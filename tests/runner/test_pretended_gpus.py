@@ -21,6 +21,7 @@ STUDY = Ablation(
     base=TrialSpec(dataset="digits", network="mlp", hidden=(32,), batch_size=256),
     arms={"bce": {}, "per_pixel": {"likelihood": "gaussian_per_pixel"}},
     budgets={"default": Budget(epochs=3, seeds=range(2))},
+    objective=None,
 )
 '''
 PROGRAM = """

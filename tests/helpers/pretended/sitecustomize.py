@@ -16,10 +16,10 @@ from types import ModuleType, SimpleNamespace
 
 
 class Hook(importlib.abc.MetaPathFinder):
-    """An import hook that changes two modules of the harness right after their import."""
+    """An import hook that changes modules right after their import."""
 
     def __init__(self) -> None:
-        self.changes = {"harness.devices": pretend, "harness.training.cohort": fail_when_asked}
+        self.changes = {"harness.devices": pretend, "harness.training.cohort": fail_when_asked, "matplotlib.figure": unpaint}
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
         if name not in self.changes:
@@ -53,6 +53,11 @@ def pretend(devices: ModuleType) -> None:
         return torch.device("cpu")
 
     devices.named = in_a_worker
+
+
+def unpaint(figure: ModuleType) -> None:
+    """As the fixture `unpainted`."""
+    figure.Figure.draw = lambda self, renderer: None
 
 
 def fail_when_asked(cohort: ModuleType) -> None:
