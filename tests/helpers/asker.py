@@ -1,8 +1,15 @@
-"""A driver that asks for points of a shared search and tells made-up values, as a program: python asker.py POINTS SAMPLER ..."""
+"""Drivers that ask for points of a shared search and tell made-up values, as a program: python asker.py DRIVERS POINTS SAMPLER ...
+
+They are forked where everything is imported already. Ends with 1 if one of them has failed.
+"""
 
 import math
+import os
 import sys
 import time
+from pathlib import Path
+
+from cold_starts import fork
 
 from harness.queue import SearchQueue, TrialStore, database
 from harness.spec import TrialSpec
@@ -35,9 +42,17 @@ def work(sampler: str, points: int) -> None:
         if not assignments:
             if not queue.busy():
                 return
-            time.sleep(0.02)
+            time.sleep(0.1)
+
+
+def drive(samplers: list[str], points: int) -> None:
+    """One driver: the searches one after another."""
+    for name in samplers:
+        work(name, points)
 
 
 if __name__ == "__main__":
-    for name in sys.argv[2:]:
-        work(name, int(sys.argv[1]))
+    count, points, samplers = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    children = [fork(lambda: drive(samplers, points), Path("/dev/stderr")) for _ in range(count)]
+    ended = [os.waitpid(child, 0)[1] for child in children]
+    sys.exit(any(ended))
