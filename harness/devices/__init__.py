@@ -16,7 +16,7 @@ from harness.devices.memory import (
     release_memory,
     reset_peak_memory,
 )
-from harness.devices.precision import check_precision, tensor_cores
+from harness.devices.precision import check_precision, no_subnormals, tensor_cores
 from harness.devices.selection import compiler, cuda_version, describe, gpu_facts, is_gpu, named, one_thread, worker_devices
 from harness.devices.timing import StepTimer, wait
 from harness.resources import cores, cpu_name, memory_of_machine
@@ -44,6 +44,7 @@ __all__ = [
     "memory_of_machine",
     "memory_pool",
     "named",
+    "no_subnormals",
     "no_waiting",
     "one_thread",
     "peak_memory_mib",

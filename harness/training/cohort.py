@@ -171,7 +171,7 @@ class Cohort:
     def _run(self, steps: int, validation: Validation | None) -> dict[str, Row]:
         """Train the first `steps` steps of an epoch, score on `validation` unless it is None, compact. Return rows by spec id."""
         compile_s, started = self.compile_s, time.perf_counter()
-        with devices.tensor_cores(self.shape.precision == "tf32"):
+        with devices.tensor_cores(self.shape.precision == "tf32"), devices.no_subnormals():
             terms, step_seconds = self._train(steps)
         seconds = time.perf_counter() - started - (self.compile_s - compile_s)
         self.step_s = sum(step_seconds) / len(step_seconds)

