@@ -279,11 +279,15 @@ def test_trials_are_expected_to_take_what_those_on_record_took(monkeypatch: pyte
     (spec,) = (c.spec for c in study.load("loss_ablation").study.cells("smoke")[:1])
     runs = [a_run("loss_ablation", "smoke", s, 2) for s in (5, 5, 99)] + [a_run("loss_ablation", "smoke", 7, 1, host="elsewhere")]
     monkeypatch.setattr(tracking, "runs_on_record", lambda study, budget: runs)
-    found = of_trials("loss_ablation", "smoke", resources.cpu(), 1, [spec])
+    kinds = {"bce": spec, "mixture": spec.derive(likelihood="logistic_mixture")}
+    found = of_trials("loss_ablation", "smoke", resources.cpu(), 1, kinds)
     assert found == Before({"bce": 2.0}, {"bce": 5 - 2 - NEXT_S})
     monkeypatch.setattr(tracking, "runs_on_record", lambda study, budget: [])
-    assert of_trials("loss_ablation", "smoke", resources.cpu(), 1, [spec]) == Before({"": STATED_EPOCH_S})
-    assert of_trials("loss_ablation", "smoke", resources.cpu(), 1, [spec.derive(network="conv")]) == Before()
+    stated = of_trials("loss_ablation", "smoke", resources.cpu(), 1, kinds)
+    assert stated.epoch_s["bce"] == STATED_EPOCH_S
+    assert stated.epoch_s["mixture"] > 10 * STATED_EPOCH_S
+    assert stated.times["mixture"] > stated.times["bce"] == 1
+    assert of_trials("loss_ablation", "smoke", resources.cpu(), 1, {"bce": spec.derive(network="conv")}) == Before()
 
 
 def test_a_budget_costs_what_its_trials_took_or_those_of_another_budget(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:

@@ -145,7 +145,7 @@ def _cost(loaded: LoadedStudy, budget: str, on_record: "Mapping[tuple[str, str],
             each, basis = _by(on_record[loaded.name, name], loaded.study.budgets[name].epochs, chosen.epochs), OTHER
             at_least = not alike
         if each is None and before.is_stated(loaded.study.trials(budget)):
-            each, basis = before.STATED_TRIAL_S + before.STATED_EPOCH_S * chosen.epochs, STATED
+            each, basis = before.stated_s(loaded.study.trials(budget), chosen.epochs), STATED
             at_least = chosen.evaluation not in before.STATED_FOR["evaluation"]
     seconds = None if each is None else START_S + math.ceil(trials / resources.cores()) * each
     return Cost(budget=budget, trials=trials, epochs=chosen.epochs, seconds=seconds, basis=basis, at_least=at_least)

@@ -3,22 +3,31 @@
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from statistics import median
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from harness import paths, resources
 from harness.errors import HarnessError
-from harness.runner.costs import NEXT_S, Before
+from harness.runner.costs import EVALUATION_S, NEXT_S, Before
 from harness.scores.rows import TRAIN_S
 from harness.spec import TrialSpec
 
 if TYPE_CHECKING:
     from harness.tracking import RunOnRecord
 
-# Worker seconds of a trial of a small network on MNIST beside its training, and of an epoch: README.md, "How fast?", 36 trials of
-# 6 and of 50 epochs on two cores.
-STATED_TRIAL_S, STATED_EPOCH_S = 5.0, 1.2
+# Worker seconds of a trial of a small network with bce on MNIST beside its training, and of an epoch: README.md, "How fast?", 36
+# trials of 6 and of 50 epochs on two cores. How many times as long an epoch and an evaluation of other likelihoods take, by two
+# workers of an Intel Xeon with AVX-512 and two cores (n = 1 each); once, where none is given.
+STATED_TRIAL_S, STATED_EPOCH_S = 5.0, 1.05
+TIMES: Mapping[str, tuple[float, float]] = {
+    "continuous_bernoulli": (1.25, 1.5),
+    "gaussian_per_pixel": (1.65, 1.5),
+    "discretized_logistic": (1.6, 1.4),
+    "categorical": (13.0, 5.5),
+    "beta_binomial": (14.5, 4.0),
+    "logistic_mixture": (25.0, 5.5),
+}
 STATED_FOR = {"network": ("reference", "mlp"), "dataset": ("mnist", "fashion_mnist", "kmnist"), "evaluation": ("quick",)}
 
 
@@ -48,7 +57,7 @@ def is_stated(trials: Iterable[TrialSpec]) -> bool:
     return all(getattr(spec, name) in STATED_FOR[name] for spec in trials for name in ("network", "dataset"))
 
 
-def of_trials(study: str, budget: str, device: str, epochs: int, trials: Iterable[TrialSpec]) -> Before:
+def of_trials(study: str, budget: str, device: str, epochs: int, trials: Mapping[str, TrialSpec]) -> Before:
     """Return what trials of a study are expected to take: as those on record of this device, or the stated rate of a CPU.
 
     Args:
@@ -56,7 +65,7 @@ def of_trials(study: str, budget: str, device: str, epochs: int, trials: Iterabl
         budget: its name.
         device: that they train on, in words.
         epochs: of a trial.
-        trials: some of them.
+        trials: one of each kind.
     """
     runs = [r for r in runs_here(device, study, budget).get((study, budget), []) if r.status == "FINISHED"]
     trained, evaluated = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
@@ -69,9 +78,19 @@ def of_trials(study: str, budget: str, device: str, epochs: int, trials: Iterabl
     return stated(device, trials)
 
 
-def stated(device: str, trials: Iterable[TrialSpec]) -> Before:
-    """Return the stated rate of a CPU for such trials; nothing if there is none."""
-    return Before({"": STATED_EPOCH_S}) if device == resources.cpu() and is_stated(trials) else Before()
+def stated(device: str, trials: Mapping[str, TrialSpec]) -> Before:
+    """Return the stated rate of a CPU for such trials, by kind; nothing if there is none."""
+    if device != resources.cpu() or not is_stated(trials.values()):
+        return Before()
+    times = {kind: TIMES.get(spec.likelihood, (1.0, 1.0)) for kind, spec in trials.items()}
+    return Before({kind: STATED_EPOCH_S * of[0] for kind, of in times.items()}, times={kind: of[1] for kind, of in times.items()})
+
+
+def stated_s(trials: Sequence[TrialSpec], epochs: int) -> float:
+    """Return the worker seconds of a trial by the stated rate, from its start to its evaluation; the mean of these trials."""
+    times = [TIMES.get(spec.likelihood, (1.0, 1.0)) for spec in trials]
+    more = [EVALUATION_S["quick"] * (evaluation - 1) + epochs * STATED_EPOCH_S * epoch for epoch, evaluation in times]
+    return STATED_TRIAL_S + fmean(more)
 
 
 def _medians(by_kind: Mapping[str, list[float]]) -> dict[str, float]:

@@ -10,10 +10,11 @@ from harness.study import Cell
 START_S = 1.5  # of a worker, until its first epoch begins
 NEXT_S = 0.5  # of a trial on a worker that has had another, until its first epoch begins
 # of an evaluation by one thread; one of a depth that was not seen yet is guessed in proportion to those that were
-EVALUATION_S = {"validation": 1.2, "quick": 3.3, "quick, all figures": 3.8}
-FIRST_S = 2.0  # more of the first of a process, which imports what evaluates
+EVALUATION_S = {"validation": 0.9, "quick": 2.8, "quick, all figures": 3.1}
+FIRST_S = 0.8  # more of the first of a process, which imports what evaluates
 OTHER_S = 3.3  # of any other depth
 PRIOR = 4.0  # trials
+SEARCHED = ""  # the kind of a search's trials, whose points are not known before
 FADING = 0.9  # the weight of an observation beside that of the next one: the last ten or so count
 NEVER: Mapping[int, float] = {}
 
@@ -61,10 +62,12 @@ class Before:
     Attributes:
         epoch_s: of an epoch, by kind.
         evaluation_s: of an evaluation, by kind.
+        times: how much longer an evaluation takes than is guessed by its depth, by kind, where its seconds are not known.
     """
 
     epoch_s: Mapping[str, float] = field(default_factory=dict)
     evaluation_s: Mapping[str, float] = field(default_factory=dict)
+    times: Mapping[str, float] = field(default_factory=dict)
 
 
 class Costs:
@@ -104,6 +107,8 @@ class Costs:
             means = {k: m.or_else(0.0) for k, m in seen.items() if m.total}
             if kind in means:
                 return means[kind]
+            if kind and seen is self.epoch_s:  # trials of a search wait for their pruner, others do not
+                means.pop(SEARCHED, None)
             if means and not (seen is self.epoch_s and self.rate_s[kind].total):
                 both = [k for k in means if k in expected]
                 if both and kind in expected:
@@ -121,7 +126,7 @@ class Costs:
     @property
     def pace(self) -> float:
         """How long what was not seen takes here beside what is guessed of it, 1/2 to 2: as evaluations do, else as epochs do."""
-        seen = [(m.or_else(0.0), EVALUATION_S[d]) for (d, _), m in self.evaluation_s.items() if m.count and d in EVALUATION_S]
+        seen = [(m.or_else(0.0), self._guess(*key)) for key, m in self.evaluation_s.items() if m.count and key[0] in EVALUATION_S]
         if not seen and self.before.epoch_s:
             seen = [(m.or_else(0.0), self._expected(kind)) for kind, m in (self.epoch_s | self.rate_s).items() if m.total]
         pace = sum(seconds for seconds, _ in seen) / sum(guessed for _, guessed in seen) if seen else 1.0
@@ -134,7 +139,7 @@ class Costs:
 
     def _guess(self, depth: str, kind: str) -> float:
         """Return the seconds of an evaluation as they are expected, or else guessed by its depth."""
-        return self.before.evaluation_s.get(kind) or EVALUATION_S.get(depth, OTHER_S)
+        return self.before.evaluation_s.get(kind) or EVALUATION_S.get(depth, OTHER_S) * self.before.times.get(kind, 1.0)
 
 
 class Survival:

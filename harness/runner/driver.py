@@ -14,7 +14,7 @@ from harness.queue import Assignment, Outcome, TrialQueue
 from harness.queue.store import GRACE_S
 from harness.runner.ahead import Ahead
 from harness.runner.board import Board, clock
-from harness.runner.costs import Costs, Work, work_of
+from harness.runner.costs import SEARCHED, Costs, Work, work_of
 from harness.runner.estimate import NOTHING_MORE, Estimate, Later
 from harness.runner.progress import Display
 from harness.runner.reconciling import reconcile
@@ -128,7 +128,7 @@ class Driver:
         cells, workers = self.queue.coming()[:missing], max(self.plan.workers, executor.free())
         all_figures = frozenset(self.draw_all_figures(cells))
         self.works = {cell.spec.id: work_of(cell, all_figures) for cell in cells}
-        unknown = [Work("", self.queue.epochs, "validation")] * (missing - len(cells))
+        unknown = [Work(SEARCHED, self.queue.epochs, "validation")] * (missing - len(cells))
         estimate = Estimate(
             [*self.works.values(), *unknown],
             workers=workers,
@@ -206,7 +206,7 @@ class Driver:
             specs = tuple(assignment.cell.spec for assignment in assignments)
             for a in assignments:
                 display.began(name_of(a.cell), a.cell.spec.epochs, epochs)
-            unknown = Work("", self.queue.epochs, "validation")
+            unknown = Work(SEARCHED, self.queue.epochs, "validation")
             display.estimate.submitted({spec.id: self.works.get(spec.id, unknown) for spec in specs}, epochs)
             draw_all_figures = frozenset(self.draw_all_figures([assignment.cell for assignment in assignments]))
             executor.submit(

@@ -6,6 +6,7 @@ followed by those that test the best. Until something was observed, what trials 
 clock that the caller may choose.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from harness.runner.costs import FIRST_S, NEVER, NEXT_S, START_S, Costs, Survival, Work
 
 # After the last trial: the report, what it has of each arm, and each trial's record; a search's figures take as long as three arms.
-REPORT_S, REPORT_ARM_S, REPORT_TRIAL_S, AS_ARMS = 4.0, 1.0, 0.1, 3
+REPORT_S, REPORT_ARM_S, REPORT_TRIAL_S, AS_ARMS = 4.0, 0.2, 0.03, 3
 LATE = 0.1  # of what a part should take: what is left of one that has taken longer
 
 
@@ -39,9 +40,12 @@ class Part:
         return max(self.seconds - (time.monotonic() - self.since), LATE * self.seconds) + self.further
 
 
-def report_s(trials: int, reported: int) -> float:
-    """Return the guessed seconds of the report of so many trials and arms, a search being `AS_ARMS` more."""
-    return REPORT_S + REPORT_ARM_S * reported + REPORT_TRIAL_S * trials
+def report_s(trials: int, reported: int, pace: float) -> float:
+    """Return the guessed seconds of the report of so many trials and arms, a search being `AS_ARMS` more.
+
+    `pace` is that of evaluations, several at a time; a report has the cores to itself, so that its own is nearer to 1.
+    """
+    return (REPORT_S + REPORT_ARM_S * reported + REPORT_TRIAL_S * trials) * math.sqrt(pace)
 
 
 class Later(NamedTuple):
@@ -223,7 +227,7 @@ class Estimate:
             end = self._played(self.coming, workers, evaluations, now, self.survival)
             for stage in self.later.stages:
                 end = self._played(stage, [end + NEXT_S + FIRST_S * pace] * self.workers, [], end, Survival())
-            return end - now + report_s(self.trials, self.later.reported) * pace
+            return end - now + report_s(self.trials, self.later.reported, pace)
 
     def _played(
         self,

@@ -50,7 +50,7 @@ def train_and_report(loaded: LoadedStudy, session: Session, started: float) -> i
 def _report_s(results: report.AblationResults, search_results: report.SearchResults | None, costs: Costs) -> float:
     """Return the seconds that the report should take, as the trials' time left had it."""
     trials = len(results.cells) + (len(search_results.history) if search_results else 0)
-    return report_s(trials, len(results.study.arms) + AS_ARMS * bool(search_results)) * costs.pace
+    return report_s(trials, len(results.study.arms) + AS_ARMS * bool(search_results), costs.pace)
 
 
 def _nothing_to_do(results: report.AblationResults, search_results: report.SearchResults | None) -> list[str]:

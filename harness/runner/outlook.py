@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness import paths, resources
 from harness.runner import before
-from harness.runner.costs import NEVER, Costs, Work, work_of
+from harness.runner.costs import NEVER, SEARCHED, Costs, Work, work_of
 from harness.runner.estimate import AS_ARMS, Estimate, Later, Part
 from harness.study import Cell, LoadedStudy, Search
 
@@ -32,14 +32,15 @@ def first_start(loaded: LoadedStudy, budget: str, workers: int, *, read: bool, b
         return None
     if study.search:
         settings = study.search.budgets[budget]
-        works = [Work("", settings.epochs, "validation")] * (settings.trials * len(study.search.seeds))
-        later = after_search(study.search, budget)
+        works = [Work(SEARCHED, settings.epochs, "validation")] * (settings.trials * len(study.search.seeds))
+        kinds, later = {SEARCHED: study.base}, after_search(study.search, budget)
     else:
         ablation = study.judged(budget, {})
         cells = ablation.cells(budget, ablation.budgets[budget].planned_looks[0])
         all_figures = pictured(cells)
-        works, later = [work_of(cell, all_figures) for cell in cells], Later(reported=len(ablation.arms))
-    costs = Costs(before.stated(resources.cpu(), study.trials(budget)))
+        works = [work_of(cell, all_figures) for cell in cells]
+        kinds, later = {cell.arm: cell.spec for cell in cells}, Later(reported=len(ablation.arms))
+    costs = Costs(before.stated(resources.cpu(), kinds))
     estimate = Estimate(works, workers=workers, costs=costs, later=later)
     left = estimate.left()
     return None if left is None else Part((0 if read else READ_S) + (OPEN_S if begun else MAKE_S), left)
@@ -55,5 +56,5 @@ def after_search(search: Search, budget: str) -> Later:
     settings, pruner = search.budgets[budget], search.pruner
     first, other = f"{settings.evaluation}, all figures", settings.evaluation
     seeds, arms = len(settings.refit_seeds), search.most_arms
-    tests = [Work("", settings.epochs, other if i else first) for i in range(seeds) for _ in range(arms)]
+    tests = [Work("tested", settings.epochs, other if i else first) for i in range(seeds) for _ in range(arms)]
     return Later([tests], pruner.expected(settings.epochs) if pruner else NEVER, arms + AS_ARMS)
