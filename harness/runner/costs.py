@@ -14,7 +14,7 @@ EVALUATION_S = {"validation": 0.9, "quick": 2.8, "quick, all figures": 3.1}
 FIRST_S = 0.8  # more of the first of a process, which imports what evaluates
 OTHER_S = 3.3  # of any other depth
 PRIOR = 4.0  # trials
-SEARCHED = ""  # the kind of a search's trials, whose points are not known before
+SEARCHED, TESTED = "searched", "tested"  # the kinds of trials whose points a search has yet to find, and of those that follow
 FADING = 0.9  # the weight of an observation beside that of the next one: the last ten or so count
 NEVER: Mapping[int, float] = {}
 

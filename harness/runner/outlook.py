@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness import paths, resources
 from harness.runner import before
-from harness.runner.costs import NEVER, SEARCHED, Costs, Work, work_of
+from harness.runner.costs import NEVER, SEARCHED, TESTED, Costs, Work, work_of
 from harness.runner.estimate import AS_ARMS, Estimate, Later, Part
 from harness.study import Cell, LoadedStudy, Search
 
@@ -56,5 +56,5 @@ def after_search(search: Search, budget: str) -> Later:
     settings, pruner = search.budgets[budget], search.pruner
     first, other = f"{settings.evaluation}, all figures", settings.evaluation
     seeds, arms = len(settings.refit_seeds), search.most_arms
-    tests = [Work("tested", settings.epochs, other if i else first) for i in range(seeds) for _ in range(arms)]
+    tests = [Work(TESTED, settings.epochs, other if i else first) for i in range(seeds) for _ in range(arms)]
     return Later([tests], pruner.expected(settings.epochs) if pruner else NEVER, arms + AS_ARMS)
