@@ -77,7 +77,11 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices.StepTimer, "mark", counting)
 
 
-@pytest.mark.parametrize(("crew", "execution"), [(1, "eager"), (2, "eager"), pytest.param(2, "compiled", marks=pytest.mark.slow)])
+COMPILED = pytest.param("compiled", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("execution", ["eager", COMPILED])
+@pytest.mark.parametrize("crew", [1, 2])
 def test_stopped_anywhere_is_undisturbed(
     crew: int, execution: Execution, dirs: OutputDirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
