@@ -14,7 +14,7 @@ from harness import cli, resources, study, tracking
 from harness.cli import listing
 from harness.cli.command import emit
 from harness.cli.parsing import GROUPS
-from harness.runner.before import STATED_EPOCH_S, of_trials
+from harness.runner.before import STATED_EPOCH_S, of_trials, times
 from harness.runner.costs import NEXT_S, Before
 from harness.scores.rows import TRAIN_S
 from harness.tracking import RunOnRecord
@@ -287,7 +287,8 @@ def test_trials_are_expected_to_take_what_those_on_record_took(monkeypatch: pyte
     assert stated.epoch_s["bce"] == STATED_EPOCH_S
     assert stated.epoch_s["mixture"] > 10 * STATED_EPOCH_S
     assert stated.times["mixture"] > stated.times["bce"] == 1
-    assert of_trials("loss_ablation", "smoke", resources.cpu(), 1, {"bce": spec.derive(network="conv")}) == Before()
+    assert times(spec.derive(network="conv", latent=20)) > times(spec.derive(network="conv")) > times(spec)
+    assert of_trials("loss_ablation", "smoke", resources.cpu(), 1, {"bce": spec.derive(dataset="digits")}) == Before()
 
 
 def test_a_budget_costs_what_its_trials_took_or_those_of_another_budget(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
@@ -301,9 +302,9 @@ def test_a_budget_costs_what_its_trials_took_or_those_of_another_budget(monkeypa
     assert (found["full"]["seconds"], found["full"]["at_least"]) == (listing.START_S + 9 * (3 + 50 * 2), True)
 
 
-def test_without_a_record_small_networks_have_a_stated_rate_and_others_none(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+def test_without_a_record_images_like_mnist_have_a_stated_rate_and_others_none(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     assert costs([], monkeypatch, home, "loss_ablation")["default"]["basis"] == "stated rate"
-    assert (costs([], monkeypatch, home, "networks")["default"]["seconds"], home.exists()) == (None, True)
+    assert (costs([], monkeypatch, home, "colour")["default"]["seconds"], home.exists()) == (None, True)
 
 
 def test_a_file_that_cannot_be_loaded_is_listed_with_the_reason(

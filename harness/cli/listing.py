@@ -64,7 +64,7 @@ def show(budget: str, console: Console) -> None:
     listed.highlight_regex(r"(?m)^ +[\w-]+ \d+ x \d+[:;].*(\n +.*\bx \d+:.*)*", "cyan")
     console.print(listed, soft_wrap=True)
     console.print(
-        "\nbudget trials x epochs: time on this CPU, by trials on record or, for small networks, a stated rate\n"
+        "\nbudget trials x epochs: time on this CPU, by trials on record or, for images like MNIST's, a stated rate\n"
         f"try one: {paths.command('study', name='...', budget='smoke')}",
         highlight=False,
         style="dim",

@@ -1,5 +1,6 @@
 """What trials of a study took on this machine before, or are stated to take: what is expected before one has trained."""
 
+import math
 import os
 import socket
 from collections import defaultdict
@@ -10,16 +11,18 @@ from typing import TYPE_CHECKING
 from harness import paths, resources
 from harness.errors import HarnessError
 from harness.runner.costs import EVALUATION_S, NEXT_S, Before
+from harness.scores import EXACT_LATENTS
 from harness.scores.rows import TRAIN_S
 from harness.spec import TrialSpec
 
 if TYPE_CHECKING:
     from harness.tracking import RunOnRecord
 
-# Worker seconds of a trial of a small network with bce on MNIST beside its training, and of an epoch: README.md, "How fast?", 36
-# trials of 6 and of 50 epochs on two cores. How many times as long an epoch and an evaluation of other likelihoods take, by two
-# workers of an Intel Xeon with AVX-512 and two cores (n = 1 each); once, where none is given.
+# Worker seconds of a trial of the reference model with bce on MNIST beside its training, and of an epoch: README.md, "How fast?",
+# 36 trials of 6 and of 50 epochs on two cores.
 STATED_TRIAL_S, STATED_EPOCH_S = 5.0, 1.05
+# How many times as long an epoch and an evaluation of others take, by two workers of an Intel Xeon with AVX-512 and two cores
+# (n = 1 each); once, where none is given.
 TIMES: Mapping[str, tuple[float, float]] = {
     "continuous_bernoulli": (1.25, 1.5),
     "gaussian_per_pixel": (1.65, 1.5),
@@ -27,8 +30,21 @@ TIMES: Mapping[str, tuple[float, float]] = {
     "categorical": (13.0, 5.5),
     "beta_binomial": (14.5, 4.0),
     "logistic_mixture": (25.0, 5.5),
+    "conv": (9.5, 3.0),
+    "resnet": (15.0, 3.5),
 }
-STATED_FOR = {"network": ("reference", "mlp"), "dataset": ("mnist", "fashion_mnist", "kmnist"), "evaluation": ("quick",)}
+MORE_LATENTS = 2.0  # times as long an evaluation takes with more latents than log p(x) is exact for
+STATED_FOR = {
+    "network": ("reference", "mlp", "conv", "resnet"),
+    "dataset": ("mnist", "fashion_mnist", "kmnist"),
+    "evaluation": ("quick",),
+}
+
+
+def times(spec: TrialSpec) -> tuple[float, float]:
+    """Return how many times as long an epoch and an evaluation of a trial take as those of the reference model, as it is stated."""
+    epochs, evaluations = zip(*(TIMES.get(name, (1.0, 1.0)) for name in (spec.likelihood, spec.network)), strict=True)
+    return math.prod(epochs), math.prod(evaluations) * (MORE_LATENTS if spec.latent > EXACT_LATENTS else 1.0)
 
 
 def runs_here(device: str, study: str = "", budget: str = "default") -> "dict[tuple[str, str], list[RunOnRecord]]":
@@ -82,14 +98,14 @@ def stated(device: str, trials: Mapping[str, TrialSpec]) -> Before:
     """Return the stated rate of a CPU for such trials, by kind; nothing if there is none."""
     if device != resources.cpu() or not is_stated(trials.values()):
         return Before()
-    times = {kind: TIMES.get(spec.likelihood, (1.0, 1.0)) for kind, spec in trials.items()}
-    return Before({kind: STATED_EPOCH_S * of[0] for kind, of in times.items()}, times={kind: of[1] for kind, of in times.items()})
+    by_kind = {kind: times(spec) for kind, spec in trials.items()}
+    epoch_s = {kind: STATED_EPOCH_S * epoch for kind, (epoch, _) in by_kind.items()}
+    return Before(epoch_s, times={kind: evaluation for kind, (_, evaluation) in by_kind.items()})
 
 
 def stated_s(trials: Sequence[TrialSpec], epochs: int) -> float:
     """Return the worker seconds of a trial by the stated rate, from its start to its evaluation; the mean of these trials."""
-    times = [TIMES.get(spec.likelihood, (1.0, 1.0)) for spec in trials]
-    more = [EVALUATION_S["quick"] * (evaluation - 1) + epochs * STATED_EPOCH_S * epoch for epoch, evaluation in times]
+    more = [EVALUATION_S["quick"] * (evaluation - 1) + epochs * STATED_EPOCH_S * epoch for epoch, evaluation in map(times, trials)]
     return STATED_TRIAL_S + fmean(more)
 
 

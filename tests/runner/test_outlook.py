@@ -29,7 +29,7 @@ def test_a_first_start_takes_as_long_as_there_is_to_do(name: str, home: Path) ->
 
 
 def test_nothing_is_told_of_a_study_that_was_begun_or_without_a_stated_rate(home: Path) -> None:
-    assert told(study.load("networks")) == 0  # convolutions among them
+    assert told(study.load("colour")) == 0
     loaded = study.load("loss_ablation")
     (home / "mlruns" / "locks").mkdir(parents=True)
     (home / "mlruns" / "locks" / "loss_ablation.smoke.lock").touch()
