@@ -96,8 +96,8 @@ def _ui(options: argparse.Namespace, console: Output) -> int:
 LIST = Command(
     name="list",
     help="all studies with their questions, and what they cost here",
-    more="The cost of a budget: trials x epochs, and the time they take on this machine's CPU, from what is on record of it or, for "
-    "images like MNIST's, from a stated rate.\n\n"
+    more="The cost of a budget: trials x epochs, and the time they take on this machine's CPU, from what is on record of it or, "
+    "for images like MNIST's, from a stated rate.\n\n"
     "The document of --json: studies (name, question, file, kind, error, budgets), each budget with budget, trials, epochs, "
     "seconds (null if not known), basis (this budget, another budget, stated rate, or empty) and at_least. With --scores: "
     "scores (key, label, better, tier, group, images).",

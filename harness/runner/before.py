@@ -24,8 +24,8 @@ STATED_TRIAL_S, STATED_EPOCH_S = 5.0, 1.05
 # How many times as long an epoch and an evaluation of others take, by two workers of an Intel Xeon with AVX-512 and two cores
 # (n = 1 each); once, where none is given.
 TIMES: Mapping[str, tuple[float, float]] = {
-    "continuous_bernoulli": (1.25, 1.5),
-    "gaussian_per_pixel": (1.65, 1.5),
+    "continuous_bernoulli": (1.25, 1.4),
+    "gaussian_per_pixel": (1.6, 1.35),
     "discretized_logistic": (1.6, 1.4),
     "categorical": (13.0, 5.5),
     "beta_binomial": (14.5, 4.0),

@@ -10,8 +10,8 @@ from harness.study import Cell
 START_S = 1.5  # of a worker, until its first epoch begins
 NEXT_S = 0.5  # of a trial on a worker that has had another, until its first epoch begins
 # of an evaluation by one thread; one of a depth that was not seen yet is guessed in proportion to those that were
-EVALUATION_S = {"validation": 0.9, "quick": 2.8, "quick, all figures": 3.1}
-FIRST_S = 0.8  # more of the first of a process, which imports what evaluates
+EVALUATION_S = {"validation": 0.9, "quick": 2.8, "quick, all figures": 3.6}
+FIRST_S = 1.5  # more of the first of a process, which imports what evaluates
 OTHER_S = 3.3  # of any other depth
 PRIOR = 4.0  # trials
 SEARCHED, TESTED = "searched", "tested"  # the kinds of trials whose points a search has yet to find, and of those that follow
