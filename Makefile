@@ -148,7 +148,7 @@ ROOM = $(if $(ONLY),$(or $(wildcard tests/$(ONLY) tests/test_$(ONLY).py),$(error
   $(sort $(notdir $(filter-out %helpers %.py,$(wildcard tests/*))) $(patsubst tests/test_%.py,%,$(wildcard tests/test_*.py))))))
 # Once here: where PYTHONDONTWRITEBYTECODE is set, each of the hundreds of processes that tests start would do it for itself.
 COMPILE = $(BIN)/python -m compileall -q harness studies
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12
 
 test: $(TESTED) check data ## lint, format, types and all tests: ONLY=queue, one room
 	@$(COMPILE)
