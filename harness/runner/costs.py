@@ -139,7 +139,8 @@ class Costs:
 
     def _guess(self, depth: str, kind: str) -> float:
         """Return the seconds of an evaluation as they are expected, or else guessed by its depth."""
-        return self.before.evaluation_s.get(kind) or EVALUATION_S.get(depth, OTHER_S) * self.before.times.get(kind, 1.0)
+        times = 1.0 if depth == "validation" else self.before.times.get(kind, 1.0)  # which has few draws
+        return self.before.evaluation_s.get(kind) or EVALUATION_S.get(depth, OTHER_S) * times
 
 
 class Survival:

@@ -33,7 +33,7 @@ def first_start(loaded: LoadedStudy, budget: str, workers: int, *, read: bool, b
     if study.search:
         settings = study.search.budgets[budget]
         works = [Work(SEARCHED, settings.epochs, "validation")] * (settings.trials * len(study.search.seeds))
-        kinds, later = {SEARCHED: study.base}, after_search(study.search, budget)
+        kinds, later = dict.fromkeys((SEARCHED, TESTED), study.base), after_search(study.search, budget)
     else:
         ablation = study.judged(budget, {})
         cells = ablation.cells(budget, ablation.budgets[budget].planned_looks[0])

@@ -17,7 +17,7 @@ from harness.report import AblationResults, SearchResults, load_publisher
 from harness.runner import before, disk
 from harness.runner.ahead import Ahead
 from harness.runner.board import Board
-from harness.runner.costs import SEARCHED, Costs
+from harness.runner.costs import SEARCHED, TESTED, Costs
 from harness.runner.estimate import AS_ARMS, NOTHING_MORE, Later
 from harness.runner.outlook import after_search, pictured
 from harness.runner.reconciling import reconcile
@@ -131,7 +131,7 @@ class Session:
         scratch = paths.mlruns() / "scratch" / f"{trials.name}.{owner}"
         dirs = OutputDirs(scratch, paths.mlruns() / "checkpoints" / at.device.type / trials.name)
         origin = {"device": devices.describe(at.device), **self.origin} | ({PLAN_TAG: digest} if digest else {})
-        kinds = {cell.arm: cell.spec for cell in queue.coming()} or {SEARCHED: specs[0]}
+        kinds = {cell.arm: cell.spec for cell in queue.coming()} or dict.fromkeys((SEARCHED, TESTED), specs[0])
         self.costs.before = before.of_trials(self.store.name, self.store.budget, origin["device"], specs[0].epochs, kinds)
         driver = Driver(
             queue=queue,
