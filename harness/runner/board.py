@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-PLAIN_EVERY_S = 5.0
+PLAIN_EVERY_S = 4.0  # with a look more, at most 5 s
 TICK_S = 1.0  # between two looks at whether a line is due
 PER_S = 4  # drawings of a terminal's foot
 WHEEL = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -142,7 +142,7 @@ class Board:
     def _tick(self) -> None:
         """Print what goes on whenever nothing was printed for a while."""
         while not self.over.wait(TICK_S):
-            if time.monotonic() - max(self.printed_at, self.since if self.plain is None else 0.0) >= PLAIN_EVERY_S:
+            if time.monotonic() - self.printed_at >= PLAIN_EVERY_S:
                 words = self.plain() if self.plain else f"{self.doing}: {self._times()}" if self.doing else ""
                 if words:
                     self.say(words)

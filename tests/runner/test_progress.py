@@ -154,6 +154,19 @@ def test_a_pipe_that_is_told_enough_gets_no_more(monkeypatch: pytest.MonkeyPatch
     assert said.getvalue() == ""
 
 
+def test_a_pipe_hears_of_what_goes_on_however_often_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "PLAIN_EVERY_S", 0.2)
+    monkeypatch.setattr(boards, "TICK_S", 0.01)
+    said = io.StringIO()
+    with Board(Console(file=said, width=80)) as board:
+        deadline = time.monotonic() + 20
+        while not said.getvalue():
+            assert time.monotonic() < deadline
+            board.now("one of many things")
+            time.sleep(0.01)
+    assert "one of many things: 0 s" in said.getvalue()
+
+
 def until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not holds():
