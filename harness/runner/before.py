@@ -18,11 +18,11 @@ from harness.spec import TrialSpec
 if TYPE_CHECKING:
     from harness.tracking import RunOnRecord
 
-# Worker seconds of a trial of the reference model with bce on MNIST beside its training, and of an epoch: of 36 trials of 6 and of 50
-# epochs on two cores (README.md, "How fast?"), less what the other likelihoods among them take more.
+# Worker seconds of a trial of the reference model with bce on MNIST beside its training, and of an epoch: of 36 trials of 6 and of
+# 50 epochs on two cores (README.md, "How fast?"), less what the other likelihoods among them take more.
 STATED_TRIAL_S, STATED_EPOCH_S = 5.0, 1.05
-# How many times as long an epoch and an evaluation of others take; once, where none is given. Rounded from a few runs of two workers
-# of an Intel Xeon with AVX-512 and two cores, networks with 20 latents among them.
+# How many times as long an epoch and an evaluation of others take; once, where none is given. Rounded from a few runs of two
+# workers of an Intel Xeon with AVX-512 and two cores, networks with 20 latents among them.
 TIMES: Mapping[str, tuple[float, float]] = {
     "continuous_bernoulli": (1.25, 1.4),
     "gaussian_per_pixel": (1.6, 1.35),

@@ -11,7 +11,7 @@ from harness.runner.costs import NEVER, SEARCHED, TESTED, Costs, Work, work_of
 from harness.runner.estimate import AS_ARMS, Estimate, Later, Part
 from harness.study import Cell, LoadedStudy, Search
 
-# Guesses in seconds, until data are read and checked and until stores are made or open: some 10 s by an AMD EPYC, 7 by an Intel Xeon.
+# Guesses in seconds, until data are read and until stores are made or open: some 10 s by an AMD EPYC, 7 by an Intel Xeon.
 READ_S, MAKE_S, OPEN_S = 5.0, 5.0, 3.0
 
 
